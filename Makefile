@@ -1,0 +1,58 @@
+# make run    a broker in the foreground            make test   lint, types, all tests
+# make bench  the table of docs/benchmarks.md       make install DESTDIR=... PREFIX=/usr/local
+#
+# Everything but install happens in a virtual environment of its own: PYTHON and a C compiler are all that is needed.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+PREFIX = /usr/local
+DESTDIR =
+ARGS =
+INSTALLED = $(VENV)/installed
+
+.PHONY: run test lint bench install clean
+
+run: $(INSTALLED)
+	$(BIN)/stomp-broker $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/stomp-broker.8; \
+	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/stomp-broker.8 2>&1 >/dev/null)"; \
+	else echo "man page not checked: install mandoc or groff"; fi
+	@sh -n etc/init.d/stomp-broker && sh -n etc/rc.d/stomp_broker
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
+	touch $(INSTALLED)
+
+install:
+	$(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service \
+	    > "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service"
+	install -m 644 etc/systemd/stomp-broker.socket "$(DESTDIR)$(PREFIX)/lib/systemd/system/"
+	if [ "$$(uname)" = FreeBSD ]; then \
+	    install -d "$(DESTDIR)$(PREFIX)/etc/rc.d" && \
+	    install -m 755 etc/rc.d/stomp_broker "$(DESTDIR)$(PREFIX)/etc/rc.d/"; \
+	else \
+	    install -d "$(DESTDIR)/etc/init.d" && \
+	    sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/init.d/stomp-broker > "$(DESTDIR)/etc/init.d/stomp-broker" && \
+	    chmod 755 "$(DESTDIR)/etc/init.d/stomp-broker"; \
+	fi
+
+clean:
+	rm -rf $(VENV) benchmarks/build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
