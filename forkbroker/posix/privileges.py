@@ -1,0 +1,120 @@
+"""Users, and what the system lets a process use.
+
+The parent starts with the rights that its start needs (ports below 1024, files in directories of root) and gives them
+up for good before the first client. Everything that is needed later must be open, or imported, by then: after it, even
+the interpreter's own directory may be unreadable.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import resource
+from dataclasses import dataclass
+
+from forkbroker.errors import Exit, StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom the broker becomes."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """Supplementary groups, as the group database has them for the user."""
+
+
+def resolve(user: str | None, group: str | None) -> Identity | None:
+    """Look `user` and `group` up, by name or number; None when neither is given.
+
+    Without `group` it is the user's own; without `user` this process's user stays.
+
+    Raises:
+        StartError: there is no such user or group, or this process may not become it.
+    """
+    if user is None and group is None:
+        return None
+    entry = _find_user(user) if user is not None else None
+    uid = entry.pw_uid if entry else os.getuid()
+    gid = _find_group(group) if group is not None else entry.pw_gid if entry else os.getgid()
+    name = entry.pw_name if entry else str(uid)
+    groups = tuple(os.getgrouplist(name, gid)) if entry else (gid,)
+    if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
+        raise StartError(f"only root can become user {name}, group {gid}; start as root, or as that user", Exit.NOPERM)
+    return Identity(name, uid, gid, groups)
+
+
+def _find_user(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"no user {user} on this system; create it, or give another --user", Exit.NOUSER) from None
+
+
+def _find_group(group: str) -> int:
+    try:
+        return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
+    except KeyError:
+        raise StartError(f"no group {group} on this system; create it, or give another --group", Exit.NOUSER) from None
+
+
+def drop(identity: Identity) -> None:
+    """Become `identity`, for good.
+
+    Groups first and the user last: after the user is changed nothing else can be. Real, effective and saved numbers
+    are all set, so there is no way back; that is tried.
+
+    Raises:
+        StartError: the system refuses.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    except OSError as error:
+        raise StartError(f"cannot become user {identity.name}: {error.strerror}", Exit.NOPERM) from error
+    if identity.uid != 0:
+        _check_no_way_back(identity)
+
+
+def _check_no_way_back(identity: Identity) -> None:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return
+    raise AssertionError(f"user {identity.name} could become root again")
+
+
+def raise_file_limit() -> int:
+    """Use as many descriptors as the administrator permits, one or two for each client; gives that number."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def apply_limits(*, memory_bytes: int | None, cpu_s: int | None, files: int | None) -> None:
+    """Limit this process for good; None leaves a limit as it is. For a child, before it reads from its client.
+
+    `memory_bytes` is address space, shared pages and the interpreter included, so 100 MiB is little; at the limit the
+    process meets a MemoryError. `cpu_s` is processor time; at the limit SIGXCPU ends it, a second later SIGKILL.
+    `files` is the number of open descriptors.
+    """
+    if memory_bytes is not None:
+        _lower(resource.RLIMIT_AS, memory_bytes, memory_bytes)
+    if cpu_s is not None:
+        _lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+    if files is not None:
+        _lower(resource.RLIMIT_NOFILE, files, files)
+
+
+def _lower(limit: int, soft: int, hard: int) -> None:
+    """Set a limit, but never above the one that is there: only root could, and nobody means to."""
+    ceiling = resource.getrlimit(limit)[1]
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(limit, (soft, hard))

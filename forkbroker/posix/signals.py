@@ -1,0 +1,77 @@
+"""Signals as events of the loop.
+
+A handler may interrupt anything: a half-written log line, a half-changed table. So handlers here do nothing, and the
+interpreter writes the signal's number to a socket that the loop watches (signal.set_wakeup_fd). The callback then runs
+between two others, and may do whatever any callback may.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from forkbroker.posix.loop import Loop
+
+_READ_SIZE = 4096
+
+
+class Signals:
+    """The signals of one process, until `close`. Main thread only, one at a time in a process."""
+
+    def __init__(self, loop: Loop, callbacks: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        """Call back from the loop for each signal; several of one kind that come at once may count as one."""
+        self._loop = loop
+        self._callbacks = {int(number): callback for number, callback in callbacks.items()}
+        self._wake, self._noted = socket.socketpair()
+        for end in (self._wake, self._noted):
+            end.setblocking(False)
+        loop.watch(self._noted.fileno(), self._receive, None)
+        # A full socket is no loss: the loop is awake already, and what is in it names the signals often enough.
+        self._previous_fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._previous = {number: signal.signal(number, _note) for number in callbacks}
+
+    def _receive(self) -> None:
+        numbers = self._noted.recv(_READ_SIZE)
+        for number in dict.fromkeys(numbers):
+            callback = self._callbacks.get(number)
+            if callback is not None:
+                callback()
+
+    def close(self) -> None:
+        """Put back the handlers that were there before, and close both ends."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_fd)
+        self._loop.forget(self._noted.fileno())
+        self._wake.close()
+        self._noted.close()
+
+
+def _note(_number: int, _frame: FrameType | None) -> None:
+    """Nothing: that there is a handler makes the interpreter write the number to the wake-up descriptor."""
+
+
+ALL_SIGNALS = frozenset(signal.valid_signals())
+
+_RESETTABLE = tuple(ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
+_DEAF_TO = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def reset_signals() -> None:
+    """Undo the parent's arrangements in a child: no wake-up descriptor, default handlers, nothing blocked.
+
+    What a terminal sends to the whole foreground group (Ctrl-C), and what administrators send by a program's name, is
+    meant for the parent, which tells its children what follows from it: they ignore it. SIGPIPE is ignored as the
+    interpreter has it: a peer that has gone is an error of a write, not a death. SIGTERM ends a child.
+
+    The order matters: a signal that comes as soon as nothing is blocked must find no trace of the parent.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in _RESETTABLE:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    for number in _DEAF_TO:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

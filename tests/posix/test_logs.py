@@ -1,0 +1,254 @@
+"""Logs: lines, files that are renamed, syslog daemons that come and go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from forkbroker.errors import Exit, StartError
+from forkbroker.posix import children
+from forkbroker.posix.logs import FileLog, StderrLog, SyslogLog, format_text
+
+log = logging.getLogger("forkbroker.test")
+
+
+@pytest.fixture(autouse=True)
+def restore_level():
+    """The root logger's level is as before after each test."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+@pytest.fixture
+def started():
+    """Start logs that are closed after the test."""
+    logs = []
+
+    def run(one, level="debug"):
+        logs.append(one)
+        one.start(level)
+        return one
+
+    yield run
+    for one in logs:
+        one.close()
+
+
+def test_a_line_has_time_level_and_text(started, capfd) -> None:
+    """On the standard error stream, in columns."""
+    started(StderrLog())
+    log.info("client %d: connected", 7)
+    log.error("store: %s", "gone")
+
+    first, second = capfd.readouterr().err.splitlines()
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} info  client 7: connected", first)
+    assert second[24:] == "error store: gone"
+
+
+def test_events_below_the_level_are_not_written(started, capfd) -> None:
+    """Warning means warnings and errors."""
+    started(StderrLog(), "warning")
+    log.info("no")
+    log.warning("yes")
+
+    assert [line[24:] for line in capfd.readouterr().err.splitlines()] == ["warning yes"]
+
+
+def test_what_a_client_sent_cannot_forge_a_line(started, capfd) -> None:
+    """Control characters are escaped, terminals' ones as well."""
+    started(StderrLog())
+    log.info("login %s", "eve\n2026 error \x1b[2J\x9b \udcff é")
+
+    (line,) = capfd.readouterr().err.splitlines()
+
+    assert line[24:] == r"info  login eve\x0a2026 error \x1b[2J\x9b ? é"
+
+
+def test_a_fault_of_ours_has_its_traceback_below(started, capfd) -> None:
+    """The only event of more than one line."""
+    started(StderrLog())
+    try:
+        raise LookupError("why")
+    except LookupError:
+        log.exception("router: ends")
+
+    lines = capfd.readouterr().err.splitlines()
+
+    assert lines[0][24:] == "error router: ends"
+    assert lines[-1] == "LookupError: why"
+
+
+def test_a_format_that_does_not_fit_costs_neither_event_nor_process() -> None:
+    """It is written as it is."""
+    record = logging.LogRecord("forkbroker", logging.INFO, __file__, 1, "%d clients", ("many",), None)
+
+    assert format_text(record) == "%d clients ('many',)"
+
+
+def test_a_file_is_appended_to_and_hidden_from_others(started, tmp_path) -> None:
+    """What stood in it stays."""
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    started(FileLog(path))
+    log.info("after")
+    started(FileLog(tmp_path / "new"))
+
+    assert [line[24:] or line for line in path.read_text().splitlines()] == ["before", "info  after"]
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) & 0o027 == 0
+
+
+def test_a_renamed_file_is_followed_and_the_descriptor_keeps_its_number(started, tmp_path) -> None:
+    """The next line goes into a new file under the old name."""
+    path = tmp_path / "log"
+    one = started(FileLog(path))
+    before = one.descriptors
+    log.info("first")
+    path.rename(tmp_path / "log.1")
+    log.info("second")
+
+    assert (tmp_path / "log.1").read_text()[24:] == "info  first\n"
+    assert path.read_text()[24:] == "info  second\n"
+    assert before == one.descriptors
+
+
+def test_a_child_follows_a_renamed_file_by_itself(started, tmp_path) -> None:
+    """It was forked before, and nobody told it."""
+    path = tmp_path / "log"
+    one = started(FileLog(path))
+    near, far = socket.socketpair()
+
+    def child() -> int:
+        far.recv(1)
+        log.info("from the child")
+        return 0
+
+    pid = children.fork(child, [far.fileno(), *one.descriptors])
+    path.rename(tmp_path / "log.1")
+    one.reopen()
+    near.send(b"x")
+    os.waitpid(pid, 0)
+    near.close()
+    far.close()
+
+    assert (tmp_path / "log.1").read_text() == ""
+    assert path.read_text()[24:] == "info  from the child\n"
+
+
+def test_a_file_that_cannot_be_opened_again_is_written_on(started, tmp_path) -> None:
+    """The directory is gone; the line is in the old file all the same."""
+    (tmp_path / "logs").mkdir()
+    path = tmp_path / "logs" / "log"
+    started(FileLog(path))
+    kept = tmp_path / "kept"
+    path.rename(kept)
+    path.parent.rmdir()
+    log.info("still here")
+
+    assert kept.read_text()[24:] == "info  still here\n"
+
+
+def test_a_full_disk_stops_nobody(started) -> None:
+    """A line that cannot be written is dropped."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    started(FileLog(Path("/dev/full")))
+
+    log.error("lost")
+
+
+def test_a_file_that_cannot_be_created_is_a_start_error(tmp_path) -> None:
+    """The message names it."""
+    with pytest.raises(StartError, match=r"cannot write log file .*/none/log: No such file") as caught:
+        FileLog(tmp_path / "none" / "log")
+
+    assert caught.value.status == Exit.CANTCREAT
+
+
+def test_a_file_can_be_given_to_the_user_whom_the_broker_becomes(started, tmp_path) -> None:
+    """Otherwise it could not be opened again."""
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    one = started(FileLog(tmp_path / "log"))
+
+    one.give_to(12_345, 23_456)
+
+    assert ((tmp_path / "log").stat().st_uid, (tmp_path / "log").stat().st_gid) == (12_345, 23_456)
+
+
+def _daemon(path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.settimeout(10)
+    listener.bind(str(path))
+    return listener
+
+
+def test_syslog_gets_facility_severity_and_process(started, tmp_path) -> None:
+    """30 is daemon.info, 27 daemon.err; the second of two places is the one with a daemon."""
+    daemon = _daemon(tmp_path / "syslog")
+    started(SyslogLog([tmp_path / "none", tmp_path / "syslog"]))
+    log.info("one")
+    log.error("two")
+    lines = [daemon.recv(1000).decode() for _ in range(2)]
+    daemon.close()
+
+    assert lines == [f"<30>stomp-broker[{os.getpid()}]: one", f"<27>stomp-broker[{os.getpid()}]: two"]
+
+
+def test_a_syslog_daemon_that_was_restarted_gets_the_next_line(started, tmp_path) -> None:
+    """While there is none, lines are dropped."""
+    path = tmp_path / "syslog"
+    daemon = _daemon(path)
+    one = started(SyslogLog([path]))
+    daemon.close()
+    path.unlink()
+    log.info("lost")
+    log.info("lost as well")
+    while_gone = one.descriptors
+    daemon = _daemon(path)
+    log.info("back")
+    line = daemon.recv(1000)
+    daemon.close()
+
+    assert while_gone == ()
+    assert line.endswith(b"]: back")
+    assert len(one.descriptors) == 1
+
+
+def test_a_syslog_daemon_that_hangs_holds_nobody_up(started, tmp_path) -> None:
+    """Its socket is full; lines are dropped."""
+    daemon = _daemon(tmp_path / "syslog")
+    started(SyslogLog([tmp_path / "syslog"]))
+    for _ in range(2000):
+        log.info("x" * 1000)
+    daemon.close()
+
+
+def test_no_syslog_daemon_is_a_start_error_that_says_what_to_do(tmp_path) -> None:
+    """With the places at which it was looked for."""
+    with pytest.raises(StartError, match=r"no syslog daemon listens at .*/none; .*--log-file") as caught:
+        SyslogLog([tmp_path / "none"])
+
+    assert caught.value.status == Exit.UNAVAILABLE
+
+
+def test_a_closed_log_closes_nothing_a_second_time(tmp_path) -> None:
+    """The interpreter closes all handlers at its end, when the number may be somebody else's."""
+    one = FileLog(tmp_path / "log")
+    (fd,) = one.descriptors
+    one.close()
+    again = os.open(os.devnull, os.O_RDONLY)
+
+    one.close()
+
+    assert again == fd
+    os.close(again)
+    assert sys.stderr is not None
