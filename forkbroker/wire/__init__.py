@@ -1,0 +1,1 @@
+"""Envelopes, and the channel on which they travel between the broker's processes."""

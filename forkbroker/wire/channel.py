@@ -1,0 +1,168 @@
+"""One end of a socketpair between two of the broker's processes: buffered, non-blocking, bounded by its owner.
+
+The owner sends envelopes with `send` (which only queues), and calls `flush` once a turn of its loop: one gather
+write for all that has gathered. `pending` tells the owner how many octets wait; the policy for that number is the
+owner's. The end of the other process shows as `closed`, after everything it has written was received.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.wire.envelope import Buffer, Envelope, read_length
+
+READ_SIZE = 262_144
+"""Octets read at once. Large reads make large batches: DESIGN measured 256 KiB as enough."""
+
+_SOCKET_BUFFER = 524_288
+_GATHER = min(256, os.sysconf("SC_IOV_MAX"))
+
+
+def open_pair() -> tuple[socket.socket, socket.socket]:
+    """A connected, non-blocking pair of stream sockets with enlarged buffers; the caller closes both."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in pair:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+    return pair
+
+
+class Channel:
+    """Envelopes in both directions over one stream socket."""
+
+    def __init__(self, end: socket.socket, *, max_envelope: int) -> None:
+        """Take over `end`, a non-blocking stream socket, and close it in `close`.
+
+        `max_envelope` (octets) bounds what the other side can make this one allocate.
+        """
+        self._socket = end
+        self._max_envelope = max_envelope
+        self._out: deque[Buffer] = deque()
+        self._rest = b""
+        self._large: bytearray | None = None
+        self._filled = 0
+        self.pending = 0
+        """Octets queued and not yet taken by the kernel."""
+        self.flushed = 0
+        """Octets taken by the kernel since the start."""
+        self.closed = False
+        """The other side is gone: nothing more comes, and nothing more can be sent."""
+
+    def fileno(self) -> int:
+        """The descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Queue one envelope, as `pack` gives it. The buffers must not change until they are flushed."""
+        self._out.extend(buffers)
+        self.pending += sum(map(len, buffers))
+
+    def send_raw(self, raw: Buffer) -> None:
+        """Queue one envelope that is serialised already: an envelope's `raw`, forwarded untouched."""
+        self._out.append(raw)
+        self.pending += len(raw)
+
+    def flush(self) -> bool:
+        """Write what the kernel takes; True when nothing is left to write.
+
+        When the other side is gone the rest is dropped. `closed` is left to `receive`, as what the other side
+        wrote before its end may still wait there, and counts: a claim, for one.
+        """
+        out = self._out
+        while out:
+            buffers = [out.popleft() for _ in range(min(len(out), _GATHER))]
+            try:
+                sent = self._socket.sendmsg(buffers)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                out.clear()
+                self.pending = 0
+                return True
+            self.pending -= sent
+            self.flushed += sent
+            if self._keep_unsent(buffers, sent):
+                return False
+        return True
+
+    def _keep_unsent(self, buffers: list[Buffer], sent: int) -> bool:
+        """Put back in front what the kernel did not take; tell whether there was something."""
+        for position, buffer in enumerate(buffers):
+            if sent < len(buffer):
+                self._out.extendleft(reversed(buffers[position + 1 :]))
+                self._out.appendleft(memoryview(buffer)[sent:] if sent else buffer)
+                return True
+            sent -= len(buffer)
+        return False
+
+    def receive(self) -> list[Envelope]:
+        """One read, and the whole envelopes that it completed; sets `closed` at the other side's end.
+
+        Raises:
+            EnvelopeError: what came is not an envelope, or one above the limit: end the other side.
+        """
+        try:
+            if self._large is not None:
+                return self._receive_large(self._large)
+            data = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        return self._cut(self._rest + data if self._rest else data)
+
+    def _cut(self, data: bytes) -> list[Envelope]:
+        envelopes: list[Envelope] = []
+        at, end = 0, len(data)
+        while end - at >= 4:
+            total = read_length(data, at)
+            if total > self._max_envelope:
+                raise EnvelopeError(f"an envelope of {total} octets, {self._max_envelope} permitted")
+            if total > end - at:
+                if total > READ_SIZE // 8:
+                    self._start_large(total, data, at)
+                    return envelopes
+                break
+            envelopes.append(Envelope(data[at : at + total] if total != end else data))
+            at += total
+        self._rest = data[at:]
+        return envelopes
+
+    def _start_large(self, total: int, data: bytes, at: int) -> None:
+        """Collect the rest of a large envelope in its final place: joining partial reads costs a copy each."""
+        self._large = bytearray(total)
+        self._filled = len(data) - at
+        self._large[: self._filled] = memoryview(data)[at:]
+        self._rest = b""
+
+    def _receive_large(self, large: bytearray) -> list[Envelope]:
+        got = self._socket.recv_into(memoryview(large)[self._filled :])
+        if not got:
+            self.closed = True
+            return []
+        self._filled += got
+        if self._filled < len(large):
+            return []
+        self._large = None
+        return [Envelope(large)]
+
+    def flush_and_close(self, seconds: float) -> None:
+        """Write the rest, waiting for room, but for each piece not longer than this; then close."""
+        self._socket.settimeout(seconds)
+        while not self.flush():
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close this end. What is queued is dropped."""
+        self._out.clear()
+        self.pending = 0
+        self._socket.close()
