@@ -1,0 +1,162 @@
+"""Properties of the parser: cutting does not matter, runs are frames, encoding is undone, mutations do no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from feeding import Frame, connected, feed, feed_every_way
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forkbroker.stomp.encoder import encode_frame
+from forkbroker.stomp.errors import ProtocolError
+from forkbroker.stomp.limits import Limits
+from forkbroker.stomp.parser import Parser
+from forkbroker.stomp.versions import V10, V11, V12, Version
+
+VERSIONS = st.sampled_from([V10, V11, V12])
+CUTS = st.lists(st.integers(1, 400), max_size=60)
+BLOCKS = [b"SEND\na:1\n\n", b"SEND\nb:2\n\n", b"SEND\nb:2\nreceipt:r\n\n", b"SEND\r\na:1\r\n\r\n"]
+PIECES = [*BLOCKS, b"\0", b"\0\n", b"\n", b"x", b"receipt:q", b"\0" + BLOCKS[0], b"\0\n" + BLOCKS[1], b"12345678"]
+BODIES = st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)
+
+quick = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+
+
+def block_lines(data: bytes, position: int) -> tuple[list[bytes], int]:
+    """The lines of the block at `position`, read octet by octet, and where the body begins."""
+    lines = [bytearray()]
+    while True:
+        octet = data[position : position + 1]
+        position += 1
+        if octet != b"\n":
+            lines[-1] += octet
+            continue
+        line = bytes(lines[-1]).removesuffix(b"\r")
+        lines[-1] = bytearray(line)
+        if not line:
+            return [bytes(line) for line in lines[:-1]], position
+        lines.append(bytearray())
+
+
+def reference(data: bytes) -> Iterator[Frame]:
+    """A parser for streams of well-formed 1.2 SEND frames, as simple as can be."""
+    position = 0
+    while True:
+        while data[position : position + 1] in (b"\n", b"\r", b"\0"):
+            position += 1
+        if position == len(data):
+            return
+        lines, position = block_lines(data, position)
+        headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, _, value = line.decode().partition(":")
+            headers.setdefault(name, value)
+        receipt = headers.pop("receipt", None)
+        body = bytearray()
+        while len(body) < int(headers.get("content-length", "0")) or data[position] != 0:
+            body.append(data[position])
+            position += 1
+        yield lines[0].decode(), headers, bytes(body), receipt
+        position += 1
+
+
+def sized(block: bytes, body: bytes) -> bytes:
+    end = b"\r\n" if b"\r\n" in block else b"\n"
+    return block[: -len(end)] + b"content-length:%d" % len(body) + end + end + body
+
+
+def unsized(block: bytes, body: bytes) -> bytes:
+    return block + body.replace(b"\0", b"0")
+
+
+FRAMES = st.builds(
+    lambda form, block, body, gap: form(block, body) + b"\0" + gap,
+    st.sampled_from([sized, unsized]),
+    st.sampled_from(BLOCKS),
+    BODIES,
+    st.sampled_from([b"", b"\n", b"\n", b"\r\n", b"\n\n\0"]),
+)
+STREAMS = st.lists(st.tuples(FRAMES, st.sampled_from([1, 1, 2, 5, 12, 90])), max_size=8).map(
+    lambda parts: b"".join(frame * times for frame, times in parts)
+)
+
+
+@quick
+@given(STREAMS, CUTS)
+def test_runs_are_what_a_simple_parser_reads(stream: bytes, cuts: list[int]) -> None:
+    """Whatever the bodies hold, and however the stream is cut."""
+    expected = list(reference(stream))
+
+    for sizes in ([], cuts):
+        parser = connected(V12)
+        assert feed(parser, stream, sizes) == expected
+        assert parser.error is None
+        assert not parser.is_within_frame
+
+
+@quick
+@given(st.lists(BODIES, min_size=1, max_size=200), st.sampled_from([b"", b"\n"]), st.sampled_from([1, 12, 90]))
+def test_bodies_that_look_like_frames_stay_bodies(bodies: list[bytes], gap: bytes, times: int) -> None:
+    """One destination, one block: nothing but the length says where a body ends."""
+    longest = max(map(len, bodies))
+    padded = [body.ljust(longest, b"\0") for body in bodies]
+    stream = b"".join(sized(BLOCKS[0], body) + b"\0" + gap for body in padded for _ in range(times))
+
+    assert [frame[2] for frame in feed(connected(V12), stream, [])] == [b for b in padded for _ in range(times)]
+
+
+@quick
+@given(STREAMS, st.data())
+@pytest.mark.row("F26")
+def test_cutting_changes_nothing(stream: bytes, data: st.DataObject) -> None:
+    """Neither the frames nor the error, for streams that were damaged too."""
+    version = data.draw(VERSIONS)
+    if stream and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(stream) - 1))
+        stream = stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+
+    feed_every_way(lambda: connected(version), stream[:3000])
+
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+NAMES = TEXT.filter(lambda name: name not in ("", "receipt", "content-length"))
+
+
+def representable(text: str, version: Version) -> str:
+    """What this version can say: no line ends in 1.0, no raw CR before LF, no padding in 1.0."""
+    if "r" not in version.escapes:
+        text = text.replace("\r", "")
+    return text if version.escapes else text.replace("\n", "").strip()
+
+
+@quick
+@given(VERSIONS, st.dictionaries(NAMES, TEXT, max_size=5), st.binary(max_size=50), CUTS)
+def test_encoded_frame_is_parsed_back(version: Version, headers: dict[str, str], body: bytes, cuts: list[int]) -> None:
+    """In every version, what it can represent."""
+    kept = {representable(name, version): representable(value, version) for name, value in headers.items()}
+    if not version.escapes:
+        kept = {name.replace(":", ""): value for name, value in kept.items()}
+    kept = {name: value for name, value in kept.items() if name.strip(" \t\r") not in ("", "receipt", "content-length")}
+    stream = encode_frame(version, "SEND", kept.items(), body)
+    length = {"content-length": str(len(body))} if body else {}
+
+    assert feed(connected(version), stream, cuts) == [("SEND", kept | length, body, None)]
+
+
+@quick
+@given(st.one_of(st.binary(max_size=300), STREAMS), VERSIONS, st.booleans(), st.data())
+def test_mutated_streams_end_in_a_protocol_error_and_nothing_else(
+    stream: bytes, version: Version, strict: bool, data: st.DataObject
+) -> None:
+    """Before and after negotiation, with limits that are soon met."""
+    changed = bytearray(stream)
+    for _ in range(data.draw(st.integers(0, 4))):
+        if changed:
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    limits = Limits(max_header_line=200, max_headers=5, max_body=2000, max_login_frame=500)
+    for parser in (Parser(limits), connected(version, limits=limits, strict=strict)):
+        feed(parser, bytes(changed), data.draw(CUTS))
+
+        assert parser.error is None or type(parser.error) is ProtocolError

@@ -1,0 +1,107 @@
+"""Cutting many frames at once."""
+
+from __future__ import annotations
+
+from forkbroker.stomp.frame import Buffer
+from forkbroker.stomp.runs import RUN_FRAMES, cut_open, cut_sized
+
+SEPARATOR = b"\0\nSEND\nx:1\n\n"
+NO_LIMIT = 1 << 30
+
+
+def stream(bodies: list[bytes]) -> bytes:
+    """The NUL of a frame, then these frames."""
+    return b"".join(SEPARATOR + body for body in bodies) + b"\0"
+
+
+def sized(data: bytes, length: int, room: int = RUN_FRAMES) -> tuple[list[Buffer], int]:
+    bodies: list[Buffer] = [b"-"] * (RUN_FRAMES - room)
+    end = cut_sized(data, 0, SEPARATOR, length, bodies)
+    return bodies[RUN_FRAMES - room :], end
+
+
+def opened(data: bytes, expected: int, room: int = RUN_FRAMES, limit: int = NO_LIMIT) -> tuple[list[Buffer], int]:
+    bodies: list[Buffer] = [b"-"] * (RUN_FRAMES - room)
+    end = cut_open(data, 0, SEPARATOR, expected, limit, bodies)
+    return bodies[RUN_FRAMES - room :], end
+
+
+def test_all_whole_groups_of_like_frames_are_cut() -> None:
+    """Few remain for the loop."""
+    bodies = [b"%03d" % n for n in range(500)]
+    data = stream(bodies)
+    for cut, end in (sized(data, 3), opened(data, 3)):
+        assert cut == bodies[: len(cut)]
+        assert len(cut) > 492
+        assert data[end:] == stream(bodies[len(cut) :])
+
+
+def test_empty_bodies_are_bodies() -> None:
+    """A length of zero is a length."""
+    assert sized(stream([b""] * 8), 0)[0] == [b""] * 8
+    assert opened(stream([b""] * 8), 0)[0] == [b""] * 8
+
+
+def test_room_in_the_run_is_respected() -> None:
+    """No run gets longer than its most."""
+    data = stream([b"abc"] * 100)
+
+    assert len(sized(data, 3, room=20)[0]) == 16
+    assert len(opened(data, 3, room=20)[0]) == 20
+    assert len(opened(stream([b"abc", b"d"] * 50), 3, room=20)[0]) == 20
+    assert opened(data, 3, room=0) == ([], 0)
+
+
+def test_frames_up_to_the_first_other_separator_are_right() -> None:
+    """Another block, or more line ends between."""
+    for other in (b"\0SEND\nx:1\n\nabc", b"\0\n\nSEND\nx:1\n\nabc", b"\0\nSEND\nx:2\n\nabc"):
+        data = stream([b"abc"] * 5)[:-1] + other + stream([b"abc"] * 20)
+
+        cut, end = sized(data, 3)
+        assert cut == [b"abc"] * 5
+        assert data[end:].startswith(other)
+
+
+def test_last_body_of_a_cut_needs_its_nul() -> None:
+    """Without content-length it would be longer; with it, it is a fault for the loop to find."""
+    data = stream([b"abc"] * 8)[:-1] + b"x" * 40
+
+    assert sized(data, 3)[0] == [b"abc"] * 7
+    assert opened(data + b"\0", 3)[0] == [b"abc"] * 7 + [b"abc" + b"x" * 40]
+
+
+def test_separator_within_a_sized_body_is_data() -> None:
+    """It stands where no separator may stand."""
+    odd = SEPARATOR + b"abc"
+    bodies = [odd, b"y" * len(odd)] * 8
+
+    assert sized(stream(bodies), len(odd))[0] == bodies
+
+
+def test_bodies_of_any_size_without_content_length_are_cut() -> None:
+    """Up to the last NUL."""
+    bodies = [b"x" * (n % 90) for n in range(700)]
+    data = stream(bodies)
+
+    assert opened(data, 40) == (bodies, len(data) - 1)
+    assert opened(data + b"unfinished" * 9000, 40)[0] == bodies
+
+
+def test_piece_with_a_nul_ends_a_cut() -> None:
+    """There another frame begins."""
+    data = stream([b"a", b"bc"]) + b"SEND\ny:1\n\n" + stream([b"d"] * 20)
+
+    cut, end = opened(data, 1)
+    assert cut == [b"a"]
+    assert data[end:].startswith(SEPARATOR + b"bc\0SEND\ny:1")
+
+
+def test_body_beyond_its_limit_ends_a_cut() -> None:
+    """The loop says what is wrong with it."""
+    assert opened(stream([b"a", b"bc", b"1234", b"d"] * 3), 2, limit=3)[0] == [b"a", b"bc"]
+
+
+def test_nothing_is_cut_where_no_frame_is_complete() -> None:
+    """The loop keeps what is left."""
+    assert opened(SEPARATOR + b"abc", 3) == ([], 0)
+    assert sized(SEPARATOR + b"abc", 3) == ([], 0)
