@@ -1,0 +1,190 @@
+"""Names of destinations: parse, normalise and match them.
+
+A name is a prefix that says what kind of thing it is, and the part behind it:
+
+    /topic/a.b         everybody who is interested          /queue/a       exactly one consumer
+    /temp-topic/a      private to the client's connection   /temp-queue/a  private to the client's connection
+    /reply-topic/a     another client's temporary topic     /reply-queue/a another client's temporary queue
+
+`/remote-temp-topic/` and `/remote-temp-queue/` are other names of the last two (ActiveMQ's); they are normalised
+away. What a bare name (`a.b`) means is a setting.
+
+A subscription to a topic may name a pattern. A name's levels are separated by `.` or `/`; the separator is compared
+literally. `*` stands for exactly one level; as the last level, `#` stands for any number of levels, `>` for at least
+one. Within a longer word these three are ordinary characters. A level may be empty.
+
+On the wire, and everywhere behind the session, names are bytes: UTF-8, with `surrogateescape` for what STOMP 1.0
+clients may have sent otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from forkbroker.errors import ForkbrokerError
+
+MAX_NAME = 65_000
+"""Octets in a name. An envelope has 16 bits for the length; the rest is left for a longer prefix."""
+
+_SHOWN = 80
+_SEPARATORS = re.compile(r"[./]")
+_WILDCARDS = ("*", "#", ">")
+_TAILS = ("#", ">")
+
+
+class DestinationError(ForkbrokerError):
+    """A name that is no destination, or not where it was used. The text is meant for the client."""
+
+
+class Sort(Enum):
+    """What a destination is; the value is the prefix of its canonical name."""
+
+    TOPIC = "/topic/"
+    QUEUE = "/queue/"
+    TEMP_TOPIC = "/temp-topic/"
+    TEMP_QUEUE = "/temp-queue/"
+    REPLY_TOPIC = "/reply-topic/"
+    REPLY_QUEUE = "/reply-queue/"
+
+
+_SORTS = {sort.value: sort for sort in Sort} | {
+    "/remote-temp-topic/": Sort.REPLY_TOPIC,
+    "/remote-temp-queue/": Sort.REPLY_QUEUE,
+}
+_BARE = {"topic": Sort.TOPIC, "queue": Sort.QUEUE}
+_KNOWN = ", ".join(sorted(_SORTS))
+_TOPIC_PREFIX = Sort.TOPIC.value.encode()
+_QUEUE_PREFIXES = (Sort.QUEUE.value.encode(), Sort.REPLY_QUEUE.value.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A name that was understood."""
+
+    sort: Sort
+    name: bytes
+    """Canonical, with its prefix: what stands in envelopes."""
+    local: str
+    """What stands behind the prefix."""
+    is_pattern: bool = False
+    """Has wildcard levels: only subscriptions to topics may."""
+
+
+def parse_destination(text: str, bare: str) -> Destination:
+    """Understand the destination of a SEND; `bare` is what a name without prefix means: topic, queue or error.
+
+    Raises:
+        DestinationError: not a name that can be sent to.
+    """
+    destination = _parse(text, bare)
+    if destination.is_pattern:
+        raise DestinationError(
+            f"destination {_quoted(text)} has wildcard levels, which only a subscription to a topic may have: "
+            "send to one name"
+        )
+    return destination
+
+
+def parse_subscription(text: str, bare: str) -> Destination:
+    """Understand the destination of a SUBSCRIBE; `bare` is what a name without prefix means: topic, queue or error.
+
+    Raises:
+        DestinationError: not a name that can be subscribed to.
+    """
+    destination = _parse(text, bare)
+    if destination.is_pattern:
+        if destination.sort is not Sort.TOPIC:
+            raise DestinationError(
+                f"destination {_quoted(text)} has wildcard levels, which only a name in /topic/ may have: "
+                "subscribe to each name"
+            )
+        _check_pattern(destination.local)
+    return destination
+
+
+def is_queue(name: bytes) -> bool:
+    """Whether messages to this canonical name go to one consumer."""
+    return name.startswith(_QUEUE_PREFIXES)
+
+
+def is_pattern(name: bytes) -> bool:
+    """Whether this canonical name has wildcard levels where they mean something: in `/topic/`."""
+    return name.startswith(_TOPIC_PREFIX) and _has_wildcards(_decoded(name))
+
+
+def compile_pattern(pattern: bytes) -> Callable[[bytes], bool]:
+    """A function that tells whether a canonical name matches this pattern, itself a canonical name.
+
+    Raises:
+        DestinationError: `#` or `>` is not the last level.
+    """
+    text = _decoded(pattern)
+    cut = text.find("/", 1) + 1
+    prefix, local = text[:cut], text[cut:]
+    _check_pattern(local)
+    expression = re.compile(_encoded(re.escape(prefix) + _expression(local)), re.DOTALL)
+    return lambda name: expression.fullmatch(name) is not None
+
+
+def _parse(text: str, bare: str) -> Destination:
+    sort, local = _split(text, bare)
+    if not local:
+        raise DestinationError(f"destination {_quoted(text)} is empty: a name must follow, as in {sort.value}example")
+    if "\0" in local:
+        raise DestinationError(f"destination {_quoted(text)} has a NUL octet, which no name may have")
+    try:
+        name = _encoded(sort.value + local)
+    except UnicodeEncodeError:
+        raise DestinationError(f"destination {_quoted(text)} is not UTF-8") from None
+    if len(name) > MAX_NAME:
+        raise DestinationError(f"destination {_quoted(text)} of {len(name):,} octets exceeds {MAX_NAME:,}")
+    return Destination(sort, name, local, _has_wildcards(local))
+
+
+def _split(text: str, bare: str) -> tuple[Sort, str]:
+    if text.startswith("/"):
+        cut = text.find("/", 1) + 1
+        sort = _SORTS.get(text[:cut])
+        if sort is None:
+            raise DestinationError(f"destination {_quoted(text)} has an unknown prefix: known are {_KNOWN}")
+        return sort, text[cut:]
+    if bare in _BARE:
+        return _BARE[bare], text
+    raise DestinationError(f"destination {_quoted(text)} has no prefix: known are {_KNOWN}")
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+
+
+def _has_wildcards(local: str) -> bool:
+    return any(level in _WILDCARDS for level in _SEPARATORS.split(local))
+
+
+def _check_pattern(local: str) -> None:
+    for level in _SEPARATORS.split(local)[:-1]:
+        if level in _TAILS:
+            raise DestinationError(f"pattern {_quoted(local)}: {level!r} is permitted as the last level only")
+
+
+def _expression(local: str) -> str:
+    """The regular expression of a checked pattern. Every separator is literal, so matching takes linear time."""
+    *heads, tail = re.split(r"([./])", local)
+    parts = ["[^./]*" if part == "*" else re.escape(part) for part in heads]
+    if tail == "#" and parts:
+        # "a.#" matches "a" as well: the separator belongs to what may be missing
+        return "".join(parts[:-1]) + f"(?:{parts[-1]}.*)?"
+    if tail in _TAILS:
+        return "".join(parts) + ".*"
+    return "".join(parts) + ("[^./]*" if tail == "*" else re.escape(tail))
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,52 @@
+"""What routing counts, under the names that users see, and a queue as it shows itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start."""
+
+    messages_received: int = 0
+    """Sent by clients, to topics and queues."""
+    messages_forwarded: int = 0
+    """Copies of messages to topics that went to children."""
+    messages_dropped: int = 0
+    """Sent to a temporary queue that was gone, or gone with one."""
+    messages_refused: int = 0
+    """Not accepted: a queue at its limit, or too many queues."""
+    messages_claimed: int = 0
+    """Taken from queues by children."""
+    messages_redelivered: int = 0
+    """Of these: not for the first time."""
+    messages_acknowledged: int = 0
+    messages_requeued: int = 0
+    """Back to their place after a delivery: released, or their subscription or child ended."""
+    messages_dead_lettered: int = 0
+    settlements_late: int = 0
+    """Settlements of messages that were no longer the child's."""
+    offers_made: int = 0
+    offers_lost: int = 0
+    """Answers of candidates that were not the fastest."""
+    offers_passed: int = 0
+    """Answers of candidates that had no room."""
+    offers_overdue: int = 0
+    """Offers that a candidate left unanswered for too long."""
+    producers_held: int = 0
+    """Times that a producer was held back by a queue at its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue at one moment."""
+
+    name: bytes
+    ready: int
+    """Messages that wait for a consumer."""
+    unsettled: int
+    """Messages that are offered, or delivered and not settled."""
+    octets: int
+    """Of memory that all these messages use."""
+    consumers: int

@@ -1,0 +1,48 @@
+"""Producers that are held back, and the queues because of which they are.
+
+A producer is told HOLD once, and RESUME when no queue holds it any more. A held client sends nothing, no
+acknowledgement either: who settles messages of the full queue itself must not be held.
+"""
+
+from __future__ import annotations
+
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.queue import Queue
+from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.kinds import Kind
+
+Outbox = list[tuple[Peer, list[Buffer]]]
+"""Envelopes for peers, in the order in which each peer shall get its own."""
+
+
+class Holds:
+    """Who is held by what."""
+
+    def __init__(self, out: Outbox) -> None:
+        """HOLD and RESUME go to `out`."""
+        self._out = out
+        self._queues: dict[Peer, set[Queue]] = {}
+
+    def hold(self, peer: Peer, queue: Queue) -> bool:
+        """The queue is full, and the peer filled it; tell whether nothing held the peer before."""
+        queue.held.add(peer)
+        if peer in self._queues:
+            self._queues[peer].add(queue)
+            return False
+        self._queues[peer] = {queue}
+        self._out.append((peer, pack(Kind.HOLD)))
+        return True
+
+    def release(self, queue: Queue) -> None:
+        """The queue has room again, or is gone."""
+        for peer in sorted(queue.held):
+            self._queues[peer].discard(queue)
+            if not self._queues[peer]:
+                del self._queues[peer]
+                self._out.append((peer, pack(Kind.RESUME)))
+        queue.held.clear()
+
+    def peer_ended(self, peer: Peer) -> None:
+        """The peer needs no word any more."""
+        for queue in self._queues.pop(peer, ()):
+            queue.held.discard(peer)

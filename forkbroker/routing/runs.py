@@ -1,0 +1,98 @@
+"""Runs: messages that lie side by side in one envelope, and are offered and delivered together.
+
+Messages are never taken out of the SEND envelope in which they came: a run only says which of them it means. Their
+serials follow each other as they do; serials rise over all queues of a router and are the order of messages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag
+
+ENVELOPE_OVERHEAD = 512
+"""Octets that the objects about one envelope cost, roughly."""
+
+_UNIFORM = int(Flag.UNIFORM)
+
+
+class Run:
+    """`count` messages of an envelope, from its `first` one on, all of the same fate so far."""
+
+    __slots__ = ("count", "deliveries", "envelope", "first", "octets", "origin", "overhead", "serial")
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        *,
+        first: int,
+        count: int,
+        serial: int,
+        octets: int,
+        overhead: int,
+        deliveries: int = 0,
+        origin: bytes = b"",
+    ) -> None:
+        """`serial` is the first message's, `octets` the sum of the bodies; `origin`: where a dead letter failed.
+
+        `overhead` is the memory (octets) that each message uses beside its body.
+        """
+        self.envelope = envelope
+        self.first = first
+        self.count = count
+        self.serial = serial
+        self.octets = octets
+        self.overhead = overhead
+        self.deliveries = deliveries
+        self.origin = origin
+
+    def split(self, count: int) -> Run:
+        """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""
+        octets = self.octets_of(count)
+        front = Run(
+            self.envelope,
+            first=self.first,
+            count=count,
+            serial=self.serial,
+            octets=octets,
+            overhead=self.overhead,
+            deliveries=self.deliveries,
+            origin=self.origin,
+        )
+        self.first += count
+        self.count -= count
+        self.serial += count
+        self.octets -= octets
+        return front
+
+    @property
+    def memory(self) -> int:
+        """Octets of memory that these messages use. Empty bodies do as well."""
+        return self.octets + self.overhead * self.count
+
+    def octets_of(self, count: int) -> int:
+        """Octets of the first `count` bodies."""
+        if self.envelope.flags & _UNIFORM:
+            return self.octets // self.count * count
+        start, end = self.envelope.bounds(self.first, count)
+        return end - start
+
+    def fitting(self, count: int, octets: int) -> int:
+        """How many of the first `count` messages have at most `octets` together; one at least."""
+        if self.octets <= octets:
+            return count
+        return max(1, bisect_right(range(1, count + 1), octets, key=self.octets_of))
+
+
+def make_run(envelope: Envelope, serial: int) -> Run:
+    """A run of all messages of a SEND.
+
+    Raises:
+        EnvelopeError: its lengths don't add up.
+    """
+    count = envelope.count
+    start, end = envelope.bounds(0, count)
+    octets = end - start
+    overhead = (len(envelope.raw) - octets + ENVELOPE_OVERHEAD) // count
+    return Run(envelope, first=0, count=count, serial=serial, octets=octets, overhead=overhead)

@@ -1,0 +1,235 @@
+"""The life of an offer."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
+from forkbroker.routing.consumers import Consumer
+from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.runs import make_run
+
+from .simulation import Semaphores, make_send
+
+QUEUE = Queue(b"/queue/a", None)
+TIMEOUT = 1.0
+
+
+class Scene:
+    """One offer to some candidates, peers 1, 2, …"""
+
+    def __init__(self, candidates: int, slots: int = 1) -> None:
+        self.semaphores = Semaphores(slots)
+        self.claims = Claims(self.semaphores, TIMEOUT)
+        self.offer = self.open(candidates, 0.0)
+
+    def open(self, candidates: int, now: float) -> Offer:
+        consumers = [
+            Consumer(QUEUE, peer=Peer(peer), token=Token(7), credit=1, auto=False, exclusive=False)
+            for peer in range(1, candidates + 1)
+        ]
+        return self.claims.open_offer(QUEUE, make_run(make_send(b"/queue/a", [b"x"]), 1), consumers, now)
+
+    def acquire(self) -> None:
+        """A child does."""
+        assert self.semaphores.try_acquire(self.offer.slot)
+
+    def tell(self, peer: int, event: Event) -> Fate:
+        key = (Peer(peer), Token(7))
+        return self.claims.answer(self.claims.find(self.offer.number, key), key, event)
+
+    def is_free(self) -> bool:
+        return (
+            self.offer.state is State.FREE
+            and self.claims.free_slots == self.semaphores.size
+            and not any(self.semaphores.values)
+        )
+
+
+def test_the_first_claims_and_the_slot_is_free_after_the_last_answer() -> None:
+    """Not before: somebody could still try the semaphore."""
+    scene = Scene(3)
+    scene.acquire()
+
+    assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
+    assert scene.tell(1, Event.LOST) is Fate.PENDING
+    assert scene.offer.state is State.CLAIMED
+    assert scene.claims.free_slots == 0
+    assert scene.tell(3, Event.PASSED) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_a_claim_may_be_told_last() -> None:
+    """Losers may be quicker to say so."""
+    scene = Scene(2)
+    scene.acquire()
+
+    assert scene.tell(1, Event.LOST) is Fate.PENDING
+    assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
+    assert scene.is_free()
+
+
+def test_passed_by_all_goes_back_untouched() -> None:
+    """The parent takes the semaphore back."""
+    scene = Scene(2)
+
+    assert scene.tell(1, Event.PASSED) is Fate.PENDING
+    assert scene.tell(2, Event.PASSED) is Fate.UNTOUCHED
+    assert scene.is_free()
+
+
+def test_a_candidate_that_ends_without_claiming_gives_it_back_untouched() -> None:
+    """At once; the others lose, and the slot waits for them."""
+    scene = Scene(3)
+
+    assert scene.tell(1, Event.ENDED) is Fate.UNTOUCHED
+    assert scene.offer.state is State.RETURNING
+    assert scene.tell(2, Event.LOST) is Fate.PENDING
+    assert scene.tell(3, Event.ENDED) is Fate.PENDING
+    assert scene.is_free()
+
+
+@pytest.mark.parametrize("others", [[Event.LOST, Event.PASSED], [Event.PASSED, Event.ENDED]])
+def test_a_candidate_that_claims_and_ends_gives_it_back_as_delivered(others: list[Event]) -> None:
+    """When all others have denied, nobody else can have claimed."""
+    scene = Scene(3)
+    scene.acquire()
+
+    assert scene.tell(1, Event.ENDED) is Fate.PENDING
+    assert scene.tell(2, others[0]) is Fate.PENDING
+    assert scene.tell(3, others[1]) is Fate.DELIVERED
+    assert scene.is_free()
+
+
+def test_a_single_candidate_that_ends_is_judged_at_once() -> None:
+    """By the semaphore."""
+    untouched, delivered = Scene(1), Scene(1)
+    delivered.acquire()
+
+    assert untouched.tell(1, Event.ENDED) is Fate.UNTOUCHED
+    assert delivered.tell(1, Event.ENDED) is Fate.DELIVERED
+    assert untouched.is_free()
+    assert delivered.is_free()
+
+
+def test_one_ended_and_another_has_claimed() -> None:
+    """The semaphore was taken, but by the living one."""
+    scene = Scene(2)
+    scene.acquire()
+
+    assert scene.tell(1, Event.ENDED) is Fate.PENDING
+    assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
+    assert scene.is_free()
+
+
+def test_after_a_claim_ends_of_others_change_nothing() -> None:
+    """The claimer's own end is a matter of what is unsettled."""
+    scene = Scene(2)
+    scene.acquire()
+    scene.tell(1, Event.CLAIMED)
+
+    assert scene.tell(2, Event.ENDED) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_an_overdue_offer_that_nobody_claimed_goes_back() -> None:
+    """Its slot stays in use until the silent one loses."""
+    scene = Scene(1)
+
+    assert scene.claims.deadline() == TIMEOUT
+    assert scene.claims.take_overdue(TIMEOUT - 0.1) == []
+    assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.UNTOUCHED)]
+    assert scene.claims.is_overdue(scene.offer)
+    assert scene.claims.deadline() is None
+    assert scene.claims.free_slots == 0
+    assert scene.tell(1, Event.LOST) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_an_overdue_offer_that_somebody_claimed_waits_for_its_word() -> None:
+    """The claimer may only be slow."""
+    scene = Scene(2)
+    scene.acquire()
+
+    assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.PENDING)]
+    assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
+    assert scene.tell(1, Event.LOST) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_a_silent_candidate_of_a_claimed_offer_is_overdue_too() -> None:
+    """The run is not touched."""
+    scene = Scene(2)
+    scene.acquire()
+    scene.tell(1, Event.CLAIMED)
+
+    assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.PENDING)]
+    assert scene.tell(2, Event.LOST) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_the_silent_are_named() -> None:
+    """Those that owe an answer since the given time."""
+    scene = Scene(2)
+    scene.tell(1, Event.PASSED)
+
+    assert scene.claims.find_silent(100.0) == set()
+    scene.claims.take_overdue(TIMEOUT)
+    assert scene.claims.find_silent(TIMEOUT) == {Peer(2)}
+    assert scene.claims.find_silent(TIMEOUT - 0.1) == set()
+
+
+def test_the_next_deadline_is_that_of_the_oldest_open_offer() -> None:
+    """Closed ones have none."""
+    scene = Scene(1, slots=2)
+    second = scene.open(1, 0.5)
+
+    scene.tell(1, Event.PASSED)
+
+    assert scene.claims.deadline() == second.deadline == 0.5 + TIMEOUT
+    assert scene.claims.open_for(Peer(1)) == [(second, (Peer(1), Token(7)))]
+    assert scene.claims.open_for(Peer(2)) == []
+
+
+def test_answers_that_nobody_asked_for_cannot_happen() -> None:
+    """Unknown offers, other children, second answers."""
+    scene = Scene(2)
+    scene.tell(1, Event.PASSED)
+
+    for peer in (1, 3):
+        with pytest.raises(AssertionError, match=f"offer 1 expects no answer of child {peer}"):
+            scene.tell(peer, Event.LOST)
+    with pytest.raises(AssertionError, match="offer 2 expects"):
+        scene.claims.find(2, (Peer(1), Token(7)))
+
+
+def test_two_claims_cannot_happen() -> None:
+    """The second one's child is ended; that then counts as its answer."""
+    scene = Scene(2)
+    scene.acquire()
+    scene.tell(1, Event.CLAIMED)
+
+    with pytest.raises(AssertionError, match="offer 1 is CLAIMED: CLAIMED of child 2"):
+        scene.tell(2, Event.CLAIMED)
+    assert scene.tell(2, Event.ENDED) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_a_semaphore_that_nobody_took_cannot_be_gone() -> None:
+    """Somebody lies; its end settles the matter."""
+    scene = Scene(2)
+    scene.acquire()
+    scene.tell(1, Event.LOST)
+
+    with pytest.raises(AssertionError, match="by no candidate"):
+        scene.tell(2, Event.LOST)
+    assert scene.tell(2, Event.ENDED) is Fate.DELIVERED
+    assert scene.is_free()
+
+
+def test_the_table_is_complete() -> None:
+    """Every state that waits for answers knows every event, but a claim of what is claimed or taken back."""
+    missing = {(state, event) for state in State for event in Event if state is not State.FREE} - set(TABLE)
+
+    assert missing == {(State.CLAIMED, Event.CLAIMED), (State.RETURNING, Event.CLAIMED)}

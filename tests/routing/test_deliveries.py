@@ -1,0 +1,354 @@
+"""Offers, answers and settlements, through the router."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.policies import Policy
+from forkbroker.wire.envelope import MAX_BATCH
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+from .simulation import Child, World, make
+
+A, B = b"/queue/a", b"/queue/b"
+
+
+def offers_of(world: World) -> list[tuple[int, int, int]]:
+    """(peer, serial, count) of each offer of one turn."""
+    return [(peer, offer.serial, offer.count) for peer, offer in world.turn() if offer.kind is Kind.OFFER]
+
+
+def make_world(workers: int, *, credit: int = 1, slots: int = 64, **policy: int) -> tuple[World, Child, list[Child]]:
+    world = World(Policy(**policy), slots=slots)  # type: ignore[arg-type]
+    producer = world.add_child()
+    children = [world.add_child() for _ in range(workers)]
+    for child in children:
+        world.subscribe(child, A, credit=credit)
+    return world, producer, children
+
+
+# ---------------------------------------------------------------- how offers are cut
+
+
+def test_an_offer_says_all_that_a_delivery_needs() -> None:
+    """Which messages, where they come from, and what to answer."""
+    world, producer, (child,) = make_world(1, credit=2)
+    world.send(producer, A, [b"a", b"bb", b"ccc"])
+    world.turn()
+
+    offer = world.read(child, Kind.OFFER)
+
+    assert (offer.destination, offer.token, offer.number, offer.serial, offer.count) == (A, 1, 1, 1, 2)
+    assert (offer.index, offer.deliveries, offer.block) == (0, 0, b"session-1\n\n")
+    assert [bytes(piece) for piece in offer.pieces()] == [b"a", b"bb"]
+    assert world.semaphores.values[offer.slot] == 1
+
+
+def test_a_deep_queue_is_shared_out_one_candidate_each() -> None:
+    """A copy for a second one would be wasted."""
+    world, producer, _ = make_world(3, credit=100)
+    world.send(producer, A, [b"x"] * 10)
+
+    assert offers_of(world) == [(2, 1, 4), (3, 5, 4), (4, 9, 2)]
+
+
+def test_scarce_messages_are_offered_to_several() -> None:
+    """As far as the willing go round, and the setting permits."""
+    world, producer, _ = make_world(8, offer_candidates=3)
+    world.send(producer, A, [b"x"] * 2)
+
+    offers = offers_of(world)
+
+    assert [serial for _, serial, _ in offers] == [1, 1, 1, 2, 2, 2]
+    assert len({peer for peer, _, _ in offers}) == 6
+
+
+def test_messages_that_nearly_go_round_are_offered_to_one_each() -> None:
+    """Three messages and four consumers."""
+    world, producer, _ = make_world(4)
+    world.send(producer, A, [b"x"] * 3)
+
+    assert [count for _, _, count in offers_of(world)] == [1, 1, 1]
+
+
+def test_an_offer_ends_with_its_envelope_and_with_the_credit() -> None:
+    """And there are as many offers as the credit allows."""
+    world, producer, _ = make_world(1, credit=5)
+    for _ in range(3):
+        world.send(producer, A, [b"x"] * 2)
+
+    assert offers_of(world) == [(2, 1, 2), (2, 3, 2), (2, 5, 1)]
+
+
+def test_large_credit_takes_whole_batches() -> None:
+    """An auto consumer of a deep queue."""
+    world, producer, _ = make_world(1, credit=10_000)
+    for _ in range(2):
+        world.send(producer, A, [b"x"] * MAX_BATCH)
+
+    assert offers_of(world) == [(2, 1, MAX_BATCH), (2, 1 + MAX_BATCH, MAX_BATCH)]
+
+
+def test_without_a_free_slot_offers_wait_and_queues_take_turns() -> None:
+    """The one that had the slot stands behind the others."""
+    world, producer, (child,) = make_world(1, credit=100, slots=1)
+    world.subscribe(child, B, token=2)
+    for name in (A, A, B):
+        world.send(producer, name, [b"x"])
+
+    order = []
+    for _ in range(3):
+        world.turn()
+        offer = world.read(child, Kind.OFFER)
+        assert not child.inbox
+        order.append(offer.destination)
+        world.claim(child, offer)
+
+    assert order == [A, B, A]
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_who_lost_is_asked_first_next_time() -> None:
+    """And has its credit again."""
+    world, producer, (one, two) = make_world(2)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    assert world.claim(two, world.read(two, Kind.OFFER))
+    assert not world.claim(one, world.read(one, Kind.OFFER))
+    world.turn()
+
+    world.settle(two, 1)
+    world.turn()
+    world.send(producer, A, [b"1", b"2"])
+
+    assert offers_of(world) == [(one.peer, 2, 1), (two.peer, 3, 1)]
+    assert world.router.counters.offers_lost == 1
+
+
+def test_credit_comes_back_message_by_message() -> None:
+    """On settlement, or when an offer is lost or passed."""
+    world, producer, (one, two) = make_world(2, credit=4, offer_candidates=1)
+    world.send(producer, A, [b"x"] * 100)
+    world.turn()
+    offer = world.read(one, Kind.OFFER)
+    world.claim(one, offer)
+    world.turn()
+    assert not one.inbox
+
+    world.settle(one, offer.serial + 1, 2)
+    assert offers_of(world) == [(one.peer, 9, 2)]
+
+    world.answer(two, Kind.PASSED, world.read(two, Kind.OFFER))
+    world.answer(two, Kind.READY, offer)
+    assert offers_of(world) == [(two.peer, 5, 4)]
+
+
+def test_who_passed_is_not_asked_before_it_is_ready() -> None:
+    """Its offer goes to others, or waits."""
+    world, producer, (one, two) = make_world(2, credit=10)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    for child in (one, two):
+        world.answer(child, Kind.PASSED, world.read(child, Kind.OFFER))
+
+    assert offers_of(world) == []
+    world.tell(two, make(Kind.READY))
+    assert offers_of(world) == [(two.peer, 1, 1)]
+    assert world.read(two, Kind.OFFER).deliveries == 0
+    assert world.router.counters.offers_passed == 2
+
+
+def test_a_silent_child_delays_nobody_for_long() -> None:
+    """After the time-out others get its messages, and it gets none before it answers."""
+    world, producer, (silent, other) = make_world(2, offer_candidates=1)
+    world.send(producer, A, [b"1", b"2"])
+    world.turn()
+    late = world.read(silent, Kind.OFFER)
+    world.claim(other, world.read(other, Kind.OFFER))
+    world.settle(other, 2)
+    assert offers_of(world) == []
+    deadline = world.router.deadline()
+    assert deadline == 1.0
+
+    world.now = deadline
+    assert offers_of(world) == [(other.peer, 1, 1)]
+    assert world.router.find_silent(1.0) == {silent.peer}
+    assert not world.claim(silent, late)
+    world.claim(other, world.read(other, Kind.OFFER))
+    world.send(producer, A, [b"3"])
+    assert offers_of(world) == [(silent.peer, 3, 1)]
+    assert world.router.counters.offers_overdue == 1
+
+
+def test_a_slow_claim_counts_although_it_is_late() -> None:
+    """The parent saw that somebody has the semaphore, and waited."""
+    world, producer, (child,) = make_world(1, credit=2)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    offer = world.read(child, Kind.OFFER)
+    world.claim(child, offer)
+
+    world.now = 2.0
+    world.router.tick(world.now)
+    world.turn()
+    world.settle(child, offer.serial)
+    world.turn()
+
+    assert world.router.views()[0].octets == 0
+    world.send(producer, A, [b"2", b"3"])
+    assert offers_of(world) == [(child.peer, 2, 2)]
+
+
+# ---------------------------------------------------------------- ends
+
+
+def test_what_a_child_held_comes_back_marked_in_its_old_place() -> None:
+    """When its process ends, or it unsubscribes."""
+    world, producer, (one, two) = make_world(2, credit=2, offer_candidates=1)
+    world.send(producer, A, [b"1", b"2", b"3", b"4", b"5"])
+    world.take_one(one)
+
+    world.end(one)
+    held = world.take_one(two)
+    world.unsubscribe(two)
+    three = world.add_child()
+    world.subscribe(three, A)
+
+    world.turn()
+    offers = [(offer.serial, offer.count, offer.deliveries) for offer in three.inbox]
+    assert held.serial == 3
+    assert offers == [(1, 2, 1), (3, 2, 1), (5, 1, 0)]
+    assert world.router.counters.messages_requeued == 4
+
+
+def test_a_child_that_ended_between_claim_and_word_had_the_messages_perhaps() -> None:
+    """The semaphore tells: they come back marked. Without the claim they come back as they were."""
+    for claims, deliveries in ((True, 1), (False, 0)):
+        world, producer, (child,) = make_world(1)
+        world.send(producer, A, [b"1"])
+        world.turn()
+        if claims:
+            assert world.semaphores.try_acquire(world.read(child, Kind.OFFER).slot)
+
+        world.end(child)
+        other = world.add_child()
+        world.subscribe(other, A)
+
+        assert world.take_one(other).deliveries == deliveries
+
+
+def test_offers_after_unsubscribe_are_passed_and_come_back() -> None:
+    """The child answers for a subscription that is gone; a claim for it can't be."""
+    world, producer, (child,) = make_world(1)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    offer = world.read(child, Kind.OFFER)
+    world.unsubscribe(child)
+
+    with pytest.raises(AssertionError, match="had ended"):
+        world.tell(child, make(Kind.CLAIMED, number=offer.number, token=1))
+    world.tell(child, make(Kind.PASSED, number=offer.number, token=1))
+
+    assert world.router.views()[0].ready == 1
+    world.tell(child, make(Kind.READY))
+
+
+def test_an_exclusive_consumer_is_the_only_one_until_it_ends() -> None:
+    """Then the next takes over."""
+    world, producer, (plain,) = make_world(1)
+    one, two = world.add_child(), world.add_child()
+    for child in (one, two):
+        world.subscribe(child, A, credit=1, flags=Flag.EXCLUSIVE)
+    world.send(producer, A, [b"1", b"2"])
+
+    assert offers_of(world) == [(one.peer, 1, 1)]
+    world.end(one)
+    assert offers_of(world) == [(two.peer, 1, 1)]
+    world.end(two)
+    assert offers_of(world) == [(plain.peer, 1, 1)]
+
+
+def test_two_subscriptions_of_one_child_compete() -> None:
+    """Each is a candidate of its own."""
+    world, producer, (child,) = make_world(1)
+    world.subscribe(child, A, token=2, credit=1)
+    world.send(producer, A, [b"1"])
+    world.turn()
+
+    first, second = world.read(child, Kind.OFFER), world.read(child, Kind.OFFER)
+
+    assert (first.number, first.slot, {first.token, second.token}) == (second.number, second.slot, {1, 2})
+    assert world.claim(child, second)
+    assert not world.claim(child, first)
+    world.turn()
+    world.end(child)
+    assert world.router.views()[0].ready == 1
+
+
+# ---------------------------------------------------------------- settling
+
+
+def test_each_outcome_does_what_it_says() -> None:
+    """Gone; back with one delivery more; to the dead letters; back as it was."""
+    world, producer, (child,) = make_world(1, credit=4)
+    world.send(producer, A, [b"1", b"2", b"3", b"4"])
+    offer = world.take_one(child)
+
+    for position, outcome in enumerate(Outcome):
+        world.settle(child, offer.serial + position, 1, outcome)
+    world.turn()
+
+    again = [(offer.serial, offer.deliveries) for offer in child.inbox]
+    assert again == [(2, 1), (4, 0)]
+    assert [(view.name, view.ready) for view in world.router.views()] == [(A, 0), (b"/queue/DLQ", 1)]
+
+
+def test_late_settlements_are_counted_and_ignored() -> None:
+    """Of messages never held, held no more, or of a subscription that is gone."""
+    world, producer, (child,) = make_world(1, credit=2)
+    world.send(producer, A, [b"1", b"2"])
+    offer = world.take_one(child)
+
+    world.settle(child, offer.serial, 5)
+    world.settle(child, offer.serial)
+    world.hear(child)
+    assert world.router.counters.settlements_late == 4
+    child.tokens[9] = A
+    child.held[9] = {}
+    world.settle(child, 1, 3, token=9)
+    world.hear(child)
+    assert world.router.counters.settlements_late == 7
+    assert world.router.counters.messages_acknowledged == 2
+
+
+def test_redeliveries_are_counted() -> None:
+    """Claims of what was delivered before."""
+    world, producer, (child,) = make_world(1)
+    world.send(producer, A, [b"1"])
+
+    for _ in range(2):
+        offer = world.take_one(child)
+        world.settle(child, offer.serial, 1, Outcome.RELEASED)
+
+    counters = world.router.counters
+    assert (counters.messages_claimed, counters.messages_redelivered) == (2, 1)
+
+
+def test_a_token_is_used_once_at_a_time() -> None:
+    """Anything else is nonsense of the child."""
+    world, _, (child,) = make_world(1)
+
+    with pytest.raises(EnvelopeError, match="token 1 is in use"):
+        world.subscribe(child, B)
+
+
+def test_unsubscribing_what_was_refused_is_no_fault() -> None:
+    """The child may not have heard of the refusal."""
+    world, _, (child,) = make_world(1)
+
+    world.tell(child, make(Kind.UNSUBSCRIBE, destination=B, token=5))
+
+    assert [view.name for view in world.router.views()] == [A]

@@ -1,0 +1,53 @@
+"""Producers that are held back."""
+
+from __future__ import annotations
+
+from forkbroker.routing.holds import Holds, Outbox
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.queue import Queue
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Kind
+
+ONE, TWO = Peer(1), Peer(2)
+
+
+def kinds_of(out: Outbox) -> list[tuple[Peer, Kind]]:
+    found = [(peer, Envelope(buffers[0]).kind) for peer, buffers in out]
+    out.clear()
+    return found
+
+
+def test_a_producer_hears_hold_and_resume_once() -> None:
+    """However many queues hold it, and however often."""
+    out: Outbox = []
+    holds, a, b = Holds(out), Queue(b"/queue/a", None), Queue(b"/queue/b", None)
+
+    assert [holds.hold(ONE, a), holds.hold(ONE, a), holds.hold(ONE, b), holds.hold(TWO, b)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert kinds_of(out) == [(ONE, Kind.HOLD), (TWO, Kind.HOLD)]
+    holds.release(a)
+    assert kinds_of(out) == []
+    holds.release(b)
+    assert kinds_of(out) == [(ONE, Kind.RESUME), (TWO, Kind.RESUME)]
+    holds.release(b)
+    assert kinds_of(out) == []
+    assert holds.hold(ONE, a)
+
+
+def test_a_producer_that_ended_hears_nothing() -> None:
+    """Its queues forget it."""
+    out: Outbox = []
+    holds, queue = Holds(out), Queue(b"/queue/a", None)
+    holds.hold(ONE, queue)
+    out.clear()
+
+    holds.peer_ended(ONE)
+    holds.peer_ended(TWO)
+    holds.release(queue)
+
+    assert not queue.held
+    assert kinds_of(out) == []

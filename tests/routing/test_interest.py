@@ -1,0 +1,128 @@
+"""Who may want a topic."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.destinations import DestinationError
+from forkbroker.routing import interest as interest_module
+from forkbroker.routing.interest import Everybody, Interest
+from forkbroker.routing.peers import Peer
+
+ONE, TWO, THREE = Peer(1), Peer(2), Peer(3)
+
+
+def make_interest(**names: tuple[Peer, bytes]) -> Interest:
+    interest = Interest()
+    for peer, name in names.values():
+        interest.add_peer(peer)
+        interest.add(peer, name)
+    return interest
+
+
+def test_names_and_patterns_find_their_peers_once_each() -> None:
+    """A peer that is interested in two ways is one peer."""
+    interest = make_interest(
+        a=(ONE, b"/topic/a.b"), b=(TWO, b"/topic/a.*"), c=(ONE, b"/topic/a.#"), d=(THREE, b"/topic/c")
+    )
+
+    assert set(interest.peers_for(b"/topic/a.b")) == {ONE, TWO}
+    assert len(interest.peers_for(b"/topic/a.b")) == 2
+    assert interest.peers_for(b"/topic/a") == (ONE,)
+    assert interest.peers_for(b"/topic/x") == ()
+
+
+def test_an_answer_is_cached() -> None:
+    """The hot path gets the same tuple."""
+    interest = make_interest(a=(ONE, b"/topic/a"))
+
+    assert interest.peers_for(b"/topic/a") is interest.peers_for(b"/topic/a")
+
+
+@pytest.mark.parametrize("name", [b"/topic/a", b"/topic/*", b"/topic/#"])
+def test_what_is_new_is_seen_at_once(name: bytes) -> None:
+    """A cached answer doesn't outlive a subscription, an unsubscription or an end."""
+    interest = make_interest(a=(ONE, b"/topic/a"))
+    assert interest.peers_for(b"/topic/a") == (ONE,)
+
+    interest.add(TWO, name)
+    assert interest.peers_for(b"/topic/a") == (ONE, TWO)
+
+    interest.remove(TWO, name)
+    assert interest.peers_for(b"/topic/a") == (ONE,)
+
+    interest.add(THREE, name)
+    interest.peer_ended(THREE)
+    assert interest.peers_for(b"/topic/a") == (ONE,)
+
+
+@pytest.mark.parametrize("name", [b"/topic/a", b"/topic/*"])
+def test_subscriptions_of_one_peer_are_counted(name: bytes) -> None:
+    """Interest lasts until the last of them is gone."""
+    interest = make_interest(a=(ONE, name))
+    interest.add(ONE, name)
+
+    interest.remove(ONE, name)
+    assert interest.peers_for(b"/topic/a") == (ONE,)
+    interest.remove(ONE, name)
+    assert interest.peers_for(b"/topic/a") == ()
+    with pytest.raises(KeyError):
+        interest.remove(ONE, name)
+
+
+def test_one_of_two_names_stays() -> None:
+    """Removing one interest leaves the other."""
+    interest = make_interest(a=(ONE, b"/topic/a"), b=(ONE, b"/topic/b"))
+
+    interest.remove(ONE, b"/topic/a")
+
+    assert interest.peers_for(b"/topic/b") == (ONE,)
+    assert interest.peers_for(b"/topic/a") == ()
+
+
+def test_patterns_are_for_topics_only() -> None:
+    """A reply topic is found by its name, by no pattern."""
+    interest = make_interest(a=(ONE, b"/topic/#"), b=(TWO, b"/reply-topic/7-a"))
+
+    assert interest.peers_for(b"/reply-topic/7-a") == (TWO,)
+
+
+def test_a_peer_without_interest_ends_quietly() -> None:
+    """Nothing to forget."""
+    interest = Interest()
+
+    interest.peer_ended(ONE)
+
+    assert interest.peers_for(b"/topic/a") == ()
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    """And leaves nothing behind."""
+    interest = Interest()
+
+    with pytest.raises(DestinationError):
+        interest.add(ONE, b"/topic/#.a")
+    interest.peer_ended(ONE)
+
+
+def test_the_cache_is_bounded() -> None:
+    """Ever new destinations don't grow it for ever, and answers stay right."""
+    interest = make_interest(a=(ONE, b"/topic/*"))
+
+    for number in range(interest_module.CACHED + 10):
+        assert interest.peers_for(b"/topic/%d" % number) == (ONE,)
+
+    assert len(interest._cache) <= interest_module.CACHED
+
+
+def test_everybody_gets_everything() -> None:
+    """Subscriptions make no difference; ends do."""
+    everybody = Everybody()
+    for peer in (ONE, TWO):
+        everybody.add_peer(peer)
+    everybody.add(ONE, b"/topic/a")
+    everybody.remove(ONE, b"/topic/a")
+
+    assert everybody.peers_for(b"/topic/x") == (ONE, TWO)
+    everybody.peer_ended(ONE)
+    assert everybody.peers_for(b"/topic/x") == (TWO,)

@@ -1,0 +1,194 @@
+"""Topics, fences, transactions and nonsense."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.policies import Policy
+from forkbroker.wire.envelope import Envelope, pack_settle
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+from .simulation import World, make, make_send
+
+A = b"/queue/a"
+NEWS = b"/topic/news.today"
+
+
+# ---------------------------------------------------------------- topics
+
+
+def test_a_topic_goes_untouched_to_whoever_is_interested() -> None:
+    """The sender too."""
+    world = World()
+    one, two, _ = (world.add_child() for _ in range(3))
+    world.subscribe(one, NEWS)
+    world.subscribe(two, b"/topic/news.*")
+    envelope = make_send(NEWS, [b"a", b"b"])
+
+    world.router.receive(one.peer, envelope, 0.0)
+
+    assert world.router.take() == [(one.peer, [envelope.raw]), (two.peer, [envelope.raw])]
+    assert world.router.take() == []
+    counters = world.router.counters
+    assert (counters.messages_received, counters.messages_forwarded) == (2, 4)
+
+
+def test_by_setting_a_topic_goes_to_everybody() -> None:
+    """Queues are not concerned."""
+    world = World(Policy(broadcast_all=True))
+    one, two = world.add_child(), world.add_child()
+
+    world.send(one, NEWS, [b"a"])
+    world.send(one, A, [b"b"])
+
+    assert [(peer, envelope.destination) for peer, envelope in world.turn()] == [(one.peer, NEWS), (two.peer, NEWS)]
+
+
+def test_interest_ends_with_subscription_and_child() -> None:
+    """A reply topic is a topic."""
+    world = World()
+    one, two = world.add_child(), world.add_child()
+    for child in (one, two):
+        world.subscribe(child, b"/reply-topic/7-a")
+
+    world.unsubscribe(one)
+    world.end(two)
+    world.send(one, b"/reply-topic/7-a", [b"a"])
+
+    assert world.turn() == []
+
+
+def test_interest_that_was_never_told_cannot_end() -> None:
+    """Nor can a broken pattern begin."""
+    world = World()
+    child = world.add_child()
+
+    with pytest.raises(EnvelopeError, match="no interest"):
+        world.tell(child, make(Kind.UNSUBSCRIBE, destination=NEWS))
+    with pytest.raises(EnvelopeError, match="last level"):
+        world.tell(child, make(Kind.SUBSCRIBE, destination=b"/topic/#.a"))
+
+
+# ---------------------------------------------------------------- fences
+
+
+def test_fences_are_answered_in_order_with_everything_else() -> None:
+    """SUBSCRIBE's before any message of it; SEND's behind the sender's own copy."""
+    world = World()
+    child = world.add_child()
+    world.send(child, A, [b"1"], fence=1)
+    world.subscribe(child, A, fence=2)
+    world.subscribe(child, NEWS, token=2, fence=3)
+    world.send(child, NEWS, [b"2"], fence=4)
+    world.tell(child, make(Kind.FENCE, number=5))
+    world.turn()
+
+    found = [(envelope.kind, envelope.number) for envelope in child.inbox]
+
+    assert found == [
+        (Kind.FENCED, 1), (Kind.FENCED, 2), (Kind.FENCED, 3), (Kind.SEND, 4), (Kind.FENCED, 4), (Kind.FENCED, 5),
+        (Kind.OFFER, 1),
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- transactions
+
+
+def test_a_transaction_is_applied_as_a_whole() -> None:
+    """Sends to topics and queues, and settlements; then its fence."""
+    world = World()
+    child = world.add_child()
+    world.subscribe(child, A, credit=1)
+    world.subscribe(child, NEWS, token=2)
+    world.send(child, A, [b"1"])
+    offer = world.take_one(child)
+    settle = Envelope(pack_settle(1, [(offer.serial, 1, Outcome.ACKNOWLEDGED)])[0])
+    parts = [make_send(A, [b"2"]).raw, settle.raw, make_send(NEWS, [b"3"]).raw]
+
+    world.tell(child, make(Kind.TRANSACTION, count=3, payload=parts, flags=Flag.FENCE, number=7))
+    world.turn()
+
+    assert [envelope.kind for envelope in child.inbox] == [Kind.SEND, Kind.FENCED, Kind.OFFER]
+    assert world.router.counters.messages_acknowledged == 1
+    assert world.router.counters.messages_received == 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused"),
+    [
+        (Policy(max_queues=2), b"/queue/c does not exist"),
+        (Policy(max_queue_bytes=1, refuse_when_full=True), b"/queue/a holds"),
+    ],
+)
+def test_a_transaction_that_is_refused_leaves_no_trace(policy: Policy, refused: bytes) -> None:
+    """One refusal refuses all."""
+    world = World(policy)
+    child = world.add_child()
+    world.send(child, A, [b"1"])
+    names = [b"/queue/b", b"/reply-queue/none", b"/queue/b", NEWS, b"/queue/c", A]
+    world.subscribe(child, NEWS)
+    parts = [make_send(name, [b"2"]).raw for name in names]
+
+    world.tell(child, make(Kind.TRANSACTION, count=6, payload=parts, flags=Flag.FENCE, number=7))
+    sent = world.turn()
+
+    assert [(envelope.kind, envelope.number) for _, envelope in sent] == [(Kind.REFUSED, 7)]
+    assert refused in sent[0][1].block
+    assert [(view.name, view.ready) for view in world.router.views()] == [(A, 1)]
+    assert world.router.counters.messages_refused == 6
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        make(Kind.SUBSCRIBE, destination=A),
+        make(Kind.SEND, destination=NEWS, count=1),
+        make(Kind.SETTLE, token=1, count=1, payload=[bytes(13)]),
+        make(Kind.SETTLE, token=1, count=1, payload=[b"short"]),
+    ],
+)
+def test_a_transaction_with_nonsense_is_applied_not_at_all(broken: Envelope) -> None:
+    """Whatever stands before it."""
+    world = World()
+    child = world.add_child()
+
+    with pytest.raises(EnvelopeError):
+        world.tell(child, make(Kind.TRANSACTION, count=2, payload=[make_send(A, [b"2"]).raw, broken.raw]))
+    assert world.router.views() == []
+
+
+def test_a_transaction_has_what_it_says() -> None:
+    """No more, no less."""
+    world = World()
+    child = world.add_child()
+
+    with pytest.raises(EnvelopeError, match="TRANSACTION of 2 has 1"):
+        world.tell(child, make(Kind.TRANSACTION, count=2, payload=[make_send(A, [b"2"]).raw]))
+
+
+# ---------------------------------------------------------------- nonsense
+
+
+@pytest.mark.parametrize("kind", [Kind.CONNECTED, Kind.LEAVING, Kind.OFFER, Kind.FENCED, Kind.CLOSE])
+def test_what_is_not_the_routers_business_is_an_error(kind: Kind) -> None:
+    """The parent keeps it to itself."""
+    world = World()
+    child = world.add_child()
+
+    with pytest.raises(EnvelopeError, match=f"{kind.name} is not"):
+        world.tell(child, make(kind))
+
+
+def test_a_half_broken_settlement_changes_nothing() -> None:
+    """It is decoded before it is applied."""
+    world = World()
+    child = world.add_child()
+    world.subscribe(child, A)
+    world.send(child, A, [b"1"])
+    offer = world.take_one(child)
+    good = pack_settle(1, [(offer.serial, 1, Outcome.ACKNOWLEDGED)])[0]
+
+    with pytest.raises(EnvelopeError):
+        world.tell(child, make(Kind.SETTLE, token=1, count=2, payload=[bytes(good[48:]), bytes(13)]))
+    assert world.router.views()[0].unsettled == 1

@@ -1,0 +1,181 @@
+"""Destination names and patterns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkbroker.destinations import (
+    MAX_NAME,
+    DestinationError,
+    Sort,
+    compile_pattern,
+    is_pattern,
+    is_queue,
+    parse_destination,
+    parse_subscription,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sort", "name", "local"),
+    [
+        ("/topic/a.b", Sort.TOPIC, b"/topic/a.b", "a.b"),
+        ("/topic/a/b", Sort.TOPIC, b"/topic/a/b", "a/b"),
+        ("/queue/jobs", Sort.QUEUE, b"/queue/jobs", "jobs"),
+        ("/temp-topic/x", Sort.TEMP_TOPIC, b"/temp-topic/x", "x"),
+        ("/temp-queue/x", Sort.TEMP_QUEUE, b"/temp-queue/x", "x"),
+        ("/reply-topic/7-x", Sort.REPLY_TOPIC, b"/reply-topic/7-x", "7-x"),
+        ("/reply-queue/7-x", Sort.REPLY_QUEUE, b"/reply-queue/7-x", "7-x"),
+        ("/remote-temp-topic/7-x", Sort.REPLY_TOPIC, b"/reply-topic/7-x", "7-x"),
+        ("/remote-temp-queue/7-x", Sort.REPLY_QUEUE, b"/reply-queue/7-x", "7-x"),
+        ("/queue/żółw", Sort.QUEUE, "/queue/żółw".encode(), "żółw"),
+        ("/queue/\udcff", Sort.QUEUE, b"/queue/\xff", "\udcff"),
+        ("/topic//", Sort.TOPIC, b"/topic//", "/"),
+    ],
+)
+def test_each_prefix_is_understood(text: str, sort: Sort, name: bytes, local: str) -> None:
+    """A name has a sort, a canonical form in octets and a part behind the prefix."""
+    for parse in (parse_destination, parse_subscription):
+        found = parse(text, "error")
+
+        assert (sort, name, local, False) == (found.sort, found.name, found.local, found.is_pattern)
+
+
+def test_a_bare_name_means_what_the_setting_says() -> None:
+    """Topic or queue; or it is an error that names the prefixes."""
+    assert parse_destination("a", "topic").name == b"/topic/a"
+    assert parse_subscription("a/b", "queue").name == b"/queue/a/b"
+    with pytest.raises(DestinationError, match=r"no prefix: known are .*/queue/"):
+        parse_destination("a", "error")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("/topic/", "is empty"),
+        ("", "is empty"),
+        ("/queue/a\0b", "NUL"),
+        ("/exchange/a", "unknown prefix: known are"),
+        ("/queue", "unknown prefix"),
+        ("/", "unknown prefix"),
+        ("/queue/\ud800", "not UTF-8"),
+        ("/queue/" + "a" * MAX_NAME, "65,007 octets exceeds 65,000"),
+    ],
+)
+def test_what_is_no_name_is_refused_with_the_reason(text: str, fault: str) -> None:
+    """The message tells what was wrong, and stays short."""
+    for parse in (parse_destination, parse_subscription):
+        with pytest.raises(DestinationError, match=fault) as caught:
+            parse(text, "topic")
+
+        assert len(str(caught.value)) < 300
+
+
+def test_the_longest_name_passes() -> None:
+    """The limit counts octets of the canonical name."""
+    assert len(parse_destination("a" * (MAX_NAME - 7), "topic").name) == MAX_NAME
+
+
+@pytest.mark.parametrize("local", ["*", "a.*", "a/#", "a.>", "*.b", "#", ">"])
+def test_wildcard_levels_are_for_subscriptions_to_topics(local: str) -> None:
+    """SEND, queues and replies refuse them."""
+    assert parse_subscription("/topic/" + local, "error").is_pattern
+    for refused in ("/topic/" + local, "/queue/" + local):
+        with pytest.raises(DestinationError, match="wildcard"):
+            parse_destination(refused, "error")
+    for refused in ("/queue/" + local, "/temp-topic/" + local, "/reply-queue/" + local):
+        with pytest.raises(DestinationError, match="wildcard"):
+            parse_subscription(refused, "error")
+
+
+@pytest.mark.parametrize("local", ["a*", "c#.d", "a>b", "**", "x.#1"])
+def test_wildcard_characters_in_longer_words_are_ordinary(local: str) -> None:
+    """They name one destination."""
+    assert not parse_subscription("/topic/" + local, "error").is_pattern
+    assert not is_pattern(f"/topic/{local}".encode())
+    assert parse_destination("/topic/" + local, "error").local == local
+    assert compile_pattern(f"/topic/{local}".encode())(f"/topic/{local}".encode())
+
+
+@pytest.mark.parametrize("local", ["#.a", "a.>.b", ">/a", "a.#.#"])
+def test_the_rest_stands_last(local: str) -> None:
+    """`#` and `>` before the last level are an error, in both ways in."""
+    with pytest.raises(DestinationError, match="as the last level only"):
+        parse_subscription("/topic/" + local, "error")
+    with pytest.raises(DestinationError, match="as the last level only"):
+        compile_pattern(f"/topic/{local}".encode())
+
+
+MATCHES = [
+    ("a", ["a"], ["b", "aa", "a.a", ""]),
+    ("*", ["a", "", "ż"], ["a.b", "a/b"]),
+    ("a.*", ["a.b", "a."], ["a", "a/b", "a.b.c", "b.b"]),
+    ("a/*", ["a/b"], ["a.b"]),
+    ("*.b", ["a.b", ".b"], ["b", "a.c", "a.a.b"]),
+    ("a.*.c", ["a.b.c", "a..c"], ["a.c", "a.b.b.c", "a.b/c"]),
+    ("a.#", ["a", "a.", "a.b", "a.b/c"], ["ab", "a/b", "b"]),
+    ("a/#", ["a", "a/b", "a/b.c"], ["a.b"]),
+    ("*.#", ["a", "a.b", "a.b.c"], ["a/b"]),
+    ("#", ["", "a", "a.b/c"], []),
+    ("a.>", ["a.", "a.b", "a.b.c"], ["a", "ab"]),
+    (">", ["a", "a.b/c"], []),
+    ("a+.*", ["a+.b"], ["aa.b"]),
+    ("a\n.*", ["a\n.b\n"], ["a.b"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "yes", "no"), MATCHES)
+def test_a_pattern_matches_level_by_level(pattern: str, yes: list[str], no: list[str]) -> None:
+    """`*` one level, `#` any number, `>` at least one; separators literally."""
+    matches = compile_pattern(f"/topic/{pattern}".encode())
+
+    assert yes == [name for name in [*yes, *no] if matches(f"/topic/{name}".encode())]
+
+
+def test_a_pattern_matches_its_own_prefix_only() -> None:
+    """A topic's pattern never sees a queue, nor a reply."""
+    matches = compile_pattern(b"/topic/#")
+
+    assert not matches(b"/queue/a")
+    assert not matches(b"/reply-topic/a")
+    assert is_pattern(b"/topic/#")
+    assert not is_pattern(b"/queue/#")
+
+
+def test_queues_are_known_by_their_prefix() -> None:
+    """Only these two are held for one consumer."""
+    names = [b"/queue/a", b"/reply-queue/a", b"/topic/a", b"/temp-queue/a", b"/reply-topic/a", b"/queues/a"]
+
+    assert [name for name in names if is_queue(name)] == [b"/queue/a", b"/reply-queue/a"]
+
+
+@given(st.text(), st.sampled_from(["topic", "queue", "error"]))
+def test_any_text_is_a_name_or_the_one_error(text: str, bare: str) -> None:
+    """Nothing else is raised; what was parsed parses to itself; a name matches itself."""
+    try:
+        found = parse_subscription(text, bare)
+    except DestinationError:
+        return
+
+    assert found == parse_subscription(found.name.decode("utf-8", "surrogateescape"), "error")
+    assert found.is_pattern == is_pattern(found.name)
+    assert compile_pattern(found.name)(found.name)
+
+
+@given(
+    st.lists(st.text("ab*", max_size=2), min_size=1, max_size=5),
+    st.lists(st.text("ab", max_size=2), min_size=1, max_size=5),
+)
+def test_matching_agrees_with_a_plain_comparison(pattern: list[str], name: list[str]) -> None:
+    """Levels compared one by one give the same answer, with each kind of ending."""
+    for tail, enough in (
+        ([], len(name) == len(pattern)),
+        (["#"], len(name) >= len(pattern)),
+        ([">"], len(name) > len(pattern)),
+    ):
+        matches = compile_pattern(b"/topic/" + ".".join([*pattern, *tail]).encode())
+        heads = all(head in ("*", level) for head, level in zip(pattern, name, strict=False))
+
+        assert matches(b"/topic/" + ".".join(name).encode()) == (enough and heads)
