@@ -1,0 +1,245 @@
+"""SUBSCRIBE, UNSUBSCRIBE, ACK and NACK: what a client wants, and what it says of what it got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forkbroker.session.delivery import Delivery
+from forkbroker.session.dialects import Window, read_window, wants_exclusive, wants_requeue
+from forkbroker.session.errors import FrameError, shown
+from forkbroker.session.messages import message_opening
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.publishing import OwnDestinations
+from forkbroker.session.replies import Replies
+from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+from forkbroker.session.transactions import Settlement, Transaction, Transactions
+from forkbroker.session.unsettled import Unsettled
+from forkbroker.session.upward import Upward
+from forkbroker.stomp.versions import Version
+from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+
+class Consuming:
+    """The consumer's side of one session."""
+
+    def __init__(
+        self,
+        policy: SessionPolicy,
+        version: Version,
+        own: OwnDestinations,
+        subscriptions: Subscriptions,
+        unsettled: Unsettled,
+        transactions: Transactions,
+        upward: Upward,
+        replies: Replies,
+        delivery: Delivery,
+    ) -> None:
+        self._policy = policy
+        self._version = version
+        self._own = own
+        self._subscriptions = subscriptions
+        self._unsettled = unsettled
+        self._transactions = transactions
+        self._upward = upward
+        self._replies = replies
+        self._delivery = delivery
+
+    def subscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
+        """SUBSCRIBE (STOMP 1.2, SUBSCRIBE).
+
+        Raises:
+            FrameError, DestinationError, HeaderError: it can't be processed.
+        """
+        text = headers.get("destination")
+        if text is None:
+            raise FrameError("missing header destination", "a SUBSCRIBE needs a destination header")
+        subscription_id = self._read_id(headers, text)
+        if "selector" in headers:
+            raise FrameError(
+                "selectors are not supported",
+                "SUBSCRIBE with a selector header would get messages that it doesn't want; use destinations instead",
+            )
+        mode = self._read_mode(headers)
+        default = self._policy.prefetch_auto if mode is AckMode.AUTO else self._policy.prefetch
+        window = read_window(headers, default)
+        subscription = self._make(subscription_id, text, mode, window)
+        self._add(subscription, wants_exclusive(headers), receipt)
+
+    def subscribe_to_replies(self, text: str) -> None:
+        """A `reply-to` header names this temporary queue: its messages come under the name itself (RabbitMQ)."""
+        name = self._own.for_subscribe(text).name
+        if any(s.destination.name == name for s in self._subscriptions):
+            return
+        self._check_new(text)
+        subscription = self._make(text, text, AckMode.AUTO, Window(self._policy.prefetch_auto))
+        self._add(subscription, exclusive=False, receipt=None)
+
+    def unsubscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
+        """UNSUBSCRIBE: what is unsettled at it goes back at once.
+
+        Raises:
+            FrameError: no such subscription.
+        """
+        self._end(self._find_named(headers))
+        if receipt is not None:
+            self._replies.receipts(self._upward.fence(), [receipt])
+
+    def end_queue_subscriptions(self) -> None:
+        """The client can't acknowledge any more: others get what is on its way to it."""
+        for subscription in self._subscriptions:
+            if subscription.is_queue:
+                self._end(subscription)
+
+    def acknowledge(self, headers: Mapping[str, str], receipt: str | None) -> None:
+        """ACK (STOMP 1.2, ACK). Raises FrameError."""
+        self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
+
+    def reject(self, headers: Mapping[str, str], receipt: str | None) -> None:
+        """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError."""
+        if not self._version.nack_allowed:
+            raise FrameError("NACK is not in STOMP 1.0", "NACK came with STOMP 1.1; connect with accept-version")
+        self._settle(headers, receipt, Outcome.RELEASED if wants_requeue(headers) else Outcome.REJECTED)
+
+    def commit(self, name: str, receipt: str | None) -> None:
+        """COMMIT: all of the transaction goes up as one envelope. Raises FrameError."""
+        transaction = self._transactions.end(name)
+        self._check_whole(name, transaction)
+        for settlement in transaction.settlements:
+            settlement.subscription.in_transactions -= len(settlement.deliveries)
+            self._apply(transaction.upward, settlement)
+        envelopes = transaction.upward.take()
+        if envelopes:
+            payload: list[Buffer] = [buffer for envelope in envelopes for buffer in envelope]
+            self._upward.request(pack(Kind.TRANSACTION, count=len(envelopes), payload=payload))
+        if receipt is not None:
+            self._replies.receipts(self._upward.fence() if envelopes else 0, [receipt])
+
+    def abort(self, name: str, receipt: str | None) -> None:
+        """ABORT: nothing was sent, and what was acknowledged is unsettled again. Raises FrameError."""
+        for settlement in self._transactions.end(name).settlements:
+            settlement.subscription.in_transactions -= len(settlement.deliveries)
+            self._unsettled.give_back(settlement.subscription, settlement.deliveries)
+        if receipt is not None:
+            self._replies.receipts(0, [receipt])
+
+    def _read_id(self, headers: Mapping[str, str], destination: str) -> str:
+        subscription_id = headers.get("id")
+        if subscription_id is None:
+            if self._version.subscription_id_required:
+                raise FrameError("missing header id", f"STOMP {self._version.name} demands an id on SUBSCRIBE")
+            subscription_id = "\0" + destination
+        self._check_new(subscription_id)
+        return subscription_id
+
+    def _check_new(self, subscription_id: str) -> None:
+        if self._subscriptions.find(subscription_id) is not None:
+            name = shown(subscription_id.lstrip("\0"))
+            raise FrameError("subscription exists", f"there is a subscription {name} already; UNSUBSCRIBE it first")
+        if len(self._subscriptions) >= self._policy.max_subscriptions:
+            raise FrameError(
+                "too many subscriptions", f"max-subscriptions is {self._policy.max_subscriptions}, and all are in use"
+            )
+
+    def _find_named(self, headers: Mapping[str, str]) -> Subscription:
+        """The subscription that an UNSUBSCRIBE means: by its id, in 1.0 by its destination as well (U08)."""
+        subscription_id = headers.get("id")
+        if subscription_id is not None:
+            subscription = self._subscriptions.find(subscription_id)
+            if subscription is None:
+                raise FrameError("unknown subscription", f"there is no subscription {shown(subscription_id)}")
+            return subscription
+        if not (self._version.unsubscribes_by_destination and "destination" in headers):
+            raise FrameError("missing header id", "an UNSUBSCRIBE needs the id of the subscription")
+        name = self._own.for_subscribe(headers["destination"]).name
+        found = [s for s in self._subscriptions if s.destination.name == name]
+        if not found:
+            raise FrameError("unknown subscription", f"there is no subscription to {shown(headers['destination'])}")
+        return min(found, key=lambda subscription: not subscription.id.startswith("\0"))
+
+    def _check_whole(self, name: str, transaction: Transaction) -> None:
+        """A subscription that has ended gave its messages back, those that this transaction has settled as well."""
+        for settlement in transaction.settlements:
+            subscription = settlement.subscription
+            if subscription.is_queue and self._subscriptions.by_token(subscription.token) is None:
+                raise FrameError(
+                    "transaction can't be applied as a whole",
+                    f"transaction {shown(name)} has an ACK or NACK of messages that went back to their queue "
+                    f"with UNSUBSCRIBE of {shown(subscription.id.lstrip(chr(0)))}; COMMIT before UNSUBSCRIBE",
+                )
+
+    def _read_mode(self, headers: Mapping[str, str]) -> AckMode:
+        value = headers.get("ack", "auto")
+        permitted = self._version.ack_modes
+        if value not in permitted:
+            would_be_right = ", ".join(sorted(permitted))
+            raise FrameError("unknown ack mode", f"ack is {shown(value)}, one of {would_be_right} would be right")
+        return AckMode(value)
+
+    def _make(self, subscription_id: str, text: str, mode: AckMode, window: Window) -> Subscription:
+        shown_id = None if subscription_id.startswith("\0") else subscription_id
+        return Subscription(
+            subscription_id,
+            self._subscriptions.next_token(),
+            self._own.for_subscribe(text),
+            mode,
+            message_opening(shown_id, self._version),
+            credit=window.messages,
+            window=window.octets,
+        )
+
+    def _add(self, subscription: Subscription, exclusive: bool, receipt: str | None) -> None:
+        self._subscriptions.add(subscription)
+        flags = 0 if subscription.settles else int(Flag.AUTO)
+        flags |= Flag.EXCLUSIVE if exclusive else 0
+        flags |= Flag.TEMPORARY if subscription.is_temporary else 0
+        self._upward.request(
+            pack(
+                Kind.SUBSCRIBE,
+                flags=flags,
+                token=subscription.token,
+                count=subscription.credit,
+                destination=subscription.destination.name,
+            )
+        )
+        fence = self._upward.fence()
+        if receipt is not None:
+            self._replies.receipts(fence, [receipt])
+        self._replies.after(fence, subscription.activate)
+
+    def _end(self, subscription: Subscription) -> None:
+        self._subscriptions.remove(subscription)
+        self._delivery.forget(subscription)
+        self._upward.request(
+            pack(Kind.UNSUBSCRIBE, token=subscription.token, destination=subscription.destination.name)
+        )
+
+    def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome) -> None:
+        transaction = self._transaction(headers)
+        taken = self._unsettled.take(headers)
+        if taken is None:
+            if self._policy.strict:
+                raise FrameError("delivery is settled already", "ACK or NACK of what is settled, expired or taken back")
+        else:
+            settlement = Settlement(taken[0], taken[1], outcome)
+            if transaction is not None:
+                transaction.settlements.append(settlement)
+                taken[0].in_transactions += len(taken[1])
+            else:
+                self._apply(self._upward, settlement)
+        if receipt is not None:
+            self._replies.receipts(0 if transaction or taken is None else self._upward.fence(), [receipt])
+
+    def _transaction(self, headers: Mapping[str, str]) -> Transaction | None:
+        name = headers.get("transaction")
+        return None if name is None else self._transactions.join(name, 1)
+
+    def _apply(self, upward: Upward, settlement: Settlement) -> None:
+        subscription, deliveries = settlement.subscription, settlement.deliveries
+        if subscription.window:
+            for number in deliveries:
+                subscription.sizes.pop(number, None)
+        if subscription.is_queue:
+            upward.settle(subscription.token, deliveries.values(), settlement.outcome)
+        else:
+            self._delivery.deliver_waiting(subscription)

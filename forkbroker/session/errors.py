@@ -1,0 +1,25 @@
+"""What a client did wrong, as far as the meaning of its frames goes."""
+
+from __future__ import annotations
+
+from forkbroker.errors import ForkbrokerError
+
+_SHOWN = 80
+
+
+class FrameError(ForkbrokerError):
+    """A frame that can't be processed; becomes an ERROR frame.
+
+    `message` is short and plain, for the frame's header; `detail` is its body: what was wrong, where, what was met,
+    what would be right.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail or message
+
+
+def shown(text: str) -> str:
+    """What a client has sent, for the text of an ERROR: quoted, on one line, and not too long."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

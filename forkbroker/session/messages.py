@@ -1,0 +1,110 @@
+"""MESSAGE frames out of an envelope: the hot half of a delivery.
+
+The envelope holds what all receivers share (`forkbroker.wire.envelope`); a delivery adds `subscription`, the number
+of the message, and the names under which it can be acknowledged. The frames of a batch are columns of equal length,
+constant or not, that one `join` interleaves: 0.15 µs a message of 100 octets, against 0.6 µs for formatting each.
+"""
+
+from __future__ import annotations
+
+from forkbroker.session.subscriptions import Subscription
+from forkbroker.stomp.encoder import encode_block, translate_block
+from forkbroker.stomp.versions import V12, Version
+from forkbroker.wire.envelope import MAX_BATCH, Buffer, Envelope
+from forkbroker.wire.kinds import Flag
+
+_NUMBERS = [b"%d" % number for number in range(MAX_BATCH)]
+_END = b"\0\n"
+_LARGE = 16_384
+"""Octets of a piece from which joining costs more than it saves."""
+_ESCAPED = int(Flag.ESCAPED)
+_MIXED = int(Flag.MIXED)
+
+
+class Messages:
+    """What one envelope holds for one version of STOMP, made ready once for all subscriptions that get it."""
+
+    def __init__(self, envelope: Envelope, version: Version) -> None:
+        """Raises EnvelopeError when the envelope's lengths don't add up."""
+        self._index = envelope.index
+        self.pieces = envelope.pieces()
+        block = envelope.block
+        if envelope.flags & _ESCAPED and version is not V12:
+            block = translate_block(block, version)
+            if envelope.flags & _MIXED:
+                self.pieces = [_translate(bytes(piece), version) for piece in self.pieces]
+        if origin := envelope.origin:
+            block = self._readdress(envelope, block, origin, version)
+        # The first line is the rest of the message-id, where an id of the delivery may be put behind it.
+        self._ident, _, self._lines = block.partition(b"\n")
+        self._deliveries = envelope.deliveries
+
+    def _readdress(self, envelope: Envelope, block: bytes, origin: bytes, version: Version) -> bytes:
+        """A dead letter's destination is the dead letter queue; where it came from is said beside it."""
+        names = (("destination", envelope.destination), ("original-destination", origin))
+        lines = encode_block([(name, value.decode(errors="surrogateescape")) for name, value in names])
+        lines = translate_block(lines, version) if b"\\" in lines else lines
+        ident, _, rest = block.partition(b"\n")
+        if envelope.flags & _MIXED:
+            self.pieces = [bytes(piece).partition(b"\n")[2] for piece in self.pieces]
+            return ident + b"\n" + lines
+        return ident + b"\n" + lines + rest.partition(b"\n")[2]
+
+    def frames(self, subscription: Subscription, first: int, count: int) -> list[Buffer]:
+        """MESSAGE frames that need no acknowledgement, from the envelope's `first` message on."""
+        opening = self._opening(subscription) + b"message-id:"
+        return self._join(first, count, (opening, self._numbers(first, count), self._ident + b"\n" + self._lines))
+
+    def acknowledged_frames(
+        self, subscription: Subscription, first: int, count: int, delivery: int, version: Version
+    ) -> list[Buffer]:
+        """The same for a subscription that acknowledges; the deliveries are numbered from `delivery` on.
+
+        The name to acknowledge is `<token>-<delivery>`: in 1.2 the `ack` header, before it the end of `message-id`,
+        which the ACK of those versions names.
+        """
+        opening, numbers = self._opening(subscription), self._numbers(first, count)
+        deliveries = [b"%d" % number for number in range(delivery, delivery + count)]
+        if version.message_carries_ack:
+            opening += b"ack:%d-" % subscription.token
+            rest = self._ident + b"\n" + self._lines
+            return self._join(first, count, (opening, deliveries, b"\nmessage-id:", numbers, rest))
+        opening += b"message-id:"
+        ident = b"%b-%d-" % (self._ident, subscription.token)
+        return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
+
+    def _opening(self, subscription: Subscription) -> bytes:
+        if self._deliveries:
+            return b"%bredelivered:true\ndelivery-count:%d\n" % (subscription.opening, self._deliveries + 1)
+        return subscription.opening
+
+    def _numbers(self, first: int, count: int) -> list[bytes]:
+        start = self._index + first
+        if start + count <= MAX_BATCH:
+            return _NUMBERS[start : start + count]
+        return [b"%d" % number for number in range(start, start + count)]
+
+    def _join(self, first: int, count: int, columns: tuple[bytes | list[bytes], ...]) -> list[Buffer]:
+        """Interleave the columns, the pieces and the ends of the frames."""
+        pieces = self.pieces if count == len(self.pieces) else self.pieces[first : first + count]
+        width = len(columns) + 2
+        parts: list[Buffer] = [_END] * (width * count)
+        for position, column in enumerate(columns):
+            parts[position::width] = column if isinstance(column, list) else [column] * count
+        parts[width - 2 :: width] = pieces
+        if len(pieces[0]) >= _LARGE:
+            return parts
+        return [b"".join(parts)]
+
+
+def _translate(piece: bytes, version: Version) -> bytes:
+    lines, gap, body = piece.partition(b"\n\n")
+    return translate_block(lines, version) + gap + body
+
+
+def message_opening(subscription_id: str | None, version: Version) -> bytes:
+    """`MESSAGE LF`, and the `subscription` line where the subscription has an id."""
+    if subscription_id is None:
+        return b"MESSAGE\n"
+    line = encode_block([("subscription", subscription_id)])
+    return b"MESSAGE\n" + (translate_block(line, version) if b"\\" in line else line)

@@ -1,0 +1,43 @@
+"""The settings that the session's rules need, and nothing else of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPolicy:
+    """Limits and choices for one client's session. Sizes in octets, times as the names say."""
+
+    server: str = "forkbroker"
+    """The `server` header of CONNECTED."""
+    bare_destinations: Literal["topic", "queue", "error"] = "topic"
+    """What a destination without `/topic/`, `/queue/` … means."""
+    strict: bool = False
+    """Demand `host`, and treat an ACK that comes too late as an error."""
+    content_length_always: bool = True
+    """Put `content-length` on each MESSAGE, not only where the sender's frame had one."""
+    connect_timeout_s: float = 10.0
+    frame_timeout_s: float = 60.0
+    """A half-sent frame must grow by `FRAME_PROGRESS` octets in this time, or end."""
+    heart_beat_ms: tuple[int, int] = (10_000, 10_000)
+    """What the server can send, and wants to get; 0: not at all."""
+    max_subscriptions: int = 1_000
+    """As vertx-stomp."""
+    max_transactions: int = 16
+    """Open at once; as RabbitMQ."""
+    max_transaction_frames: int = 1_000
+    """As vertx-stomp; RabbitMQ has 1,024."""
+    max_transaction_size: int = 104_857_600
+    """Octets of header lines and bodies of one transaction: it travels as one envelope."""
+    prefetch: int = 100
+    """Unsettled messages of a subscription with `client` or `client-individual`, when the client doesn't say."""
+    prefetch_auto: int = 8_192
+    """The same with `auto`, where a message is settled once it is written to the client."""
+    max_client_buffer: int = 8_388_608
+    """Octets of topic messages that wait for a client that doesn't read."""
+    slow_subscribers: Literal["disconnect", "drop-oldest", "hold"] = "disconnect"
+
+
+FRAME_PROGRESS = 65_536

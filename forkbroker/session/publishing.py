@@ -1,0 +1,144 @@
+"""SEND: what a client publishes, and the temporary destinations that it may name.
+
+A temporary destination is the client's own: `/temp-queue/x` is known to others as `/reply-queue/<session>.x`,
+which is what a `reply-to` header becomes on its way. Both customs work: ActiveMQ's, to subscribe to `/temp-queue/x`
+and name it in `reply-to`, and RabbitMQ's, where naming it is enough: the answers come with
+`subscription:/temp-queue/x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forkbroker.destinations import Destination, Sort, parse_destination, parse_subscription
+from forkbroker.session.dialects import NOT_FORWARDED
+from forkbroker.session.errors import FrameError, shown
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.replies import Replies
+from forkbroker.session.transactions import Transactions
+from forkbroker.session.upward import SendPlan, Upward
+from forkbroker.stomp.encoder import encode_block
+from forkbroker.stomp.frame import FrameRun, Head
+
+_REPLY_SORTS = {Sort.TEMP_QUEUE: "/reply-queue/", Sort.TEMP_TOPIC: "/reply-topic/"}
+
+
+class OwnDestinations:
+    """The temporary destinations of one session."""
+
+    def __init__(self, session_id: str, bare: str) -> None:
+        self._session_id = session_id
+        self._bare = bare
+
+    def for_send(self, text: str) -> Destination:
+        """Where a SEND to this name goes. Raises DestinationError."""
+        return self._shared(parse_destination(text, self._bare))
+
+    def for_subscribe(self, text: str) -> Destination:
+        """What a SUBSCRIBE to this name means.
+
+        Raises:
+            DestinationError: not a destination.
+            FrameError: it is another client's temporary destination.
+        """
+        destination = parse_subscription(text, self._bare)
+        if destination.sort in (Sort.REPLY_QUEUE, Sort.REPLY_TOPIC) and not self._is_own(destination):
+            raise FrameError(
+                "destination of another client",
+                f"{shown(text)} is another client's: it can be sent to, not subscribed to",
+            )
+        return self._shared(destination)
+
+    def reply_name(self, text: str) -> str | None:
+        """What others must send to when this session names `text` in `reply-to`; None: nothing of ours."""
+        for sort, prefix in _REPLY_SORTS.items():
+            if text.startswith(sort.value):
+                return f"{prefix}{self._session_id}.{text.removeprefix(sort.value)}"
+        return None
+
+    def _is_own(self, destination: Destination) -> bool:
+        return destination.local.startswith(f"{self._session_id}.")
+
+    def _shared(self, destination: Destination) -> Destination:
+        if destination.sort in _REPLY_SORTS:
+            name = f"{_REPLY_SORTS[destination.sort]}{self._session_id}.{destination.local}"
+            return Destination(
+                destination.sort, name.encode(errors="surrogateescape"), destination.local, destination.is_pattern
+            )
+        return destination
+
+
+class Publishing:
+    """Takes in SENDs: plans them once for each header block, and sends them up or into their transaction."""
+
+    def __init__(
+        self,
+        policy: SessionPolicy,
+        own: OwnDestinations,
+        transactions: Transactions,
+        upward: Upward,
+        replies: Replies,
+        subscribe_to_replies: Callable[[str], None],
+    ) -> None:
+        """`subscribe_to_replies` gets the name of a temporary queue that a `reply-to` header named."""
+        self._policy = policy
+        self._own = own
+        self._transactions = transactions
+        self._upward = upward
+        self._replies = replies
+        self._subscribe_to_replies = subscribe_to_replies
+
+    def receive(self, run: FrameRun) -> None:
+        """SENDs with one header block (STOMP 1.2, SEND).
+
+        Raises:
+            FrameError, DestinationError: it can't be processed.
+        """
+        head = run.head
+        plan = head.memo
+        if not isinstance(plan, SendPlan):
+            plan = self._plan(head)
+        if plan.transaction is None:
+            self._upward.send(plan, run.bodies)
+            if run.receipts is not None:
+                self._replies.receipts(self._upward.fence(), run.receipts)
+        else:
+            self._join(plan, run, plan.transaction)
+
+    def _join(self, plan: SendPlan, run: FrameRun, name: str) -> None:
+        transaction = self._transactions.join(name, len(run.bodies))
+        transaction.upward.send(plan, run.bodies)
+        self._transactions.check_size(name, transaction)
+        if run.receipts is not None:
+            self._replies.receipts(0, run.receipts)
+
+    def _plan(self, head: Head) -> SendPlan:
+        text = head.headers.get("destination")
+        if text is None:
+            raise FrameError("missing header destination", "a SEND needs a destination header")
+        destination = self._own.for_send(text)
+        headers = [("destination", text)]
+        headers += [(name, value) for name, value in head.headers.items() if name not in NOT_FORWARDED]
+        is_reply_to_own = self._rewrite_reply_to(headers)
+        if head.content_length is not None:
+            headers.append(("content-length", str(head.content_length)))
+        lines = encode_block(headers)
+        plan = SendPlan(
+            destination.name,
+            lines,
+            head.headers.get("transaction"),
+            adds_length=head.content_length is None and self._policy.content_length_always,
+            is_escaped=b"\\" in lines,
+        )
+        if not is_reply_to_own:  # else the subscription to the replies may have ended before the next frame
+            head.memo = plan
+        return plan
+
+    def _rewrite_reply_to(self, headers: list[tuple[str, str]]) -> bool:
+        for position, (name, value) in enumerate(headers):
+            if name == "reply-to" and (shared := self._own.reply_name(value)) is not None:
+                headers[position] = (name, shared)
+                if value.startswith(Sort.TEMP_QUEUE.value):
+                    self._subscribe_to_replies(value)
+                return True
+        return False

@@ -1,0 +1,144 @@
+"""The client's subscriptions: found by id, by token, and by the destination of a message that comes down."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from forkbroker.destinations import Destination, Sort, compile_pattern, is_queue
+from forkbroker.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    from forkbroker.session.messages import Messages
+
+_CACHE = 1_000
+"""Destinations whose matching subscriptions are remembered; a wildcard subscription may see any number."""
+
+
+class AckMode(Enum):
+    """The `ack` header of SUBSCRIBE (STOMP 1.2, SUBSCRIBE ack Header)."""
+
+    AUTO = "auto"
+    CLIENT = "client"
+    """An ACK or NACK counts for all earlier messages of the subscription too."""
+    CLIENT_INDIVIDUAL = "client-individual"
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One subscription of the client, with what was delivered to it and is not settled."""
+
+    id: str
+    """The client's name for it; for STOMP 1.0 without `id` its destination, behind a NUL."""
+    token: int
+    """Our name for it, unique in the session and never used again."""
+    destination: Destination
+    mode: AckMode
+    opening: bytes
+    """`MESSAGE LF` and, where there is an id, `subscription:… LF`."""
+    credit: int
+    """How many messages may be unsettled. The parent keeps count for queues, this side for topics."""
+    window: int = 0
+    """How many octets may be unsettled; 0: any."""
+    is_active: bool = False
+    """The parent has registered it, and so its RECEIPT is out: messages may follow."""
+    unsettled: dict[int, int] = field(default_factory=dict)
+    """Delivery number → serial in the queue (0 for a topic), in the order of delivery."""
+    sizes: dict[int, int] = field(default_factory=dict)
+    """Delivery number → octets, only where a window bounds them."""
+    waiting: deque[Envelope] = field(default_factory=deque)
+    """Topic messages that wait for credit."""
+    waiting_first: int = 0
+    """The first message of `waiting[0]` that was not delivered."""
+    waiting_messages: Messages | None = None
+    """`waiting[0]` made ready: it may take many ACKs until all of it is delivered."""
+    in_transactions: int = 0
+    """How many deliveries the ACKs and NACKs of open transactions name: they use credit until COMMIT (A13)."""
+    matches: Callable[[bytes], bool] | None = None
+    """The pattern of a wildcard subscription."""
+
+    def activate(self) -> None:
+        """The parent has registered it, and its RECEIPT is out."""
+        self.is_active = True
+
+    @property
+    def is_temporary(self) -> bool:
+        """On a queue that is this client's own and ends with it."""
+        return self.destination.sort in (Sort.TEMP_QUEUE, Sort.REPLY_QUEUE)
+
+    @property
+    def is_queue(self) -> bool:
+        """On a queue, where messages are claimed; else on a topic, where each subscription has its copy."""
+        return is_queue(self.destination.name)
+
+    @property
+    def settles(self) -> bool:
+        """The client acknowledges."""
+        return self.mode is not AckMode.AUTO
+
+    def room(self) -> int:
+        """How many messages of a topic may be delivered, as far as their number is concerned."""
+        return self.credit - len(self.unsettled) - self.in_transactions
+
+    def has_window(self) -> bool:
+        """Another message may be delivered, as far as octets are concerned."""
+        return not self.window or sum(self.sizes.values()) < self.window
+
+
+class Subscriptions:
+    """All subscriptions of one client."""
+
+    def __init__(self, first_token: int = 1) -> None:
+        """Tokens count from `first_token`; see `Session` for why that is not always 1."""
+        self._by_id: dict[str, Subscription] = {}
+        self._by_token: dict[int, Subscription] = {}
+        self._topics: dict[bytes, tuple[Subscription, ...]] = {}
+        self.first_token = first_token
+        self.last_token = first_token - 1
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._by_id.values()))
+
+    def next_token(self) -> int:
+        """A token that was never used in this session."""
+        self.last_token += 1
+        return self.last_token
+
+    def add(self, subscription: Subscription) -> None:
+        """Take in a subscription whose id is not in use."""
+        if subscription.destination.is_pattern:
+            subscription.matches = compile_pattern(subscription.destination.name)
+        self._by_id[subscription.id] = subscription
+        self._by_token[subscription.token] = subscription
+        self._topics.clear()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget it."""
+        del self._by_id[subscription.id]
+        del self._by_token[subscription.token]
+        self._topics.clear()
+
+    def find(self, subscription_id: str) -> Subscription | None:
+        """By the client's id."""
+        return self._by_id.get(subscription_id)
+
+    def by_token(self, token: int) -> Subscription | None:
+        """By our token."""
+        return self._by_token.get(token)
+
+    def for_topic(self, name: bytes) -> tuple[Subscription, ...]:
+        """The subscriptions that get a copy of what is sent to this topic, in the order they were made."""
+        found = self._topics.get(name)
+        if found is None:
+            if len(self._topics) >= _CACHE:
+                self._topics.clear()
+            found = self._topics[name] = tuple(
+                s for s in self._by_id.values() if (s.matches(name) if s.matches else s.destination.name == name)
+            )
+        return found

@@ -1,0 +1,197 @@
+"""What goes up to the parent: envelopes, in the order of the frames that caused them, collected into batches.
+
+Consecutive SENDs to one destination become one envelope, consecutive settlements of one subscription become one
+SETTLE with ranges. A *fence* asks the parent to tell when all of this, up to there, has been applied; it rides on
+the envelope that is being collected, so a `receipt` on each of a thousand SENDs costs one fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from forkbroker.wire.envelope import MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+_OWN_ENVELOPE = 8
+"""A run of so many messages travels alone, with its header block once; shorter ones are put together (`MIXED`)."""
+_LARGE = 32_768
+"""Octets of a body above which it travels alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPlan:
+    """All that a SEND's header block means: worked out once for each block, not once for each message."""
+
+    destination: bytes
+    lines: bytes
+    """The header lines that every MESSAGE gets, canonical, from `destination` on; the last is `content-length`
+    where the sender gave it."""
+    transaction: str | None
+    adds_length: bool
+    """`content-length` is to be added."""
+    is_escaped: bool
+    """The lines have a backslash."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """SENDs to one destination that are being collected."""
+
+    destination: bytes
+    entries: list[tuple[SendPlan, list[Buffer]]] = field(default_factory=list)
+    count: int = 0
+    fence: int = 0
+
+    def takes(self, plan: SendPlan, bodies: list[Buffer]) -> bool:
+        """Whether these messages may join: not where a long run or a large body would be copied for it."""
+        if self.destination != plan.destination or self.count + len(bodies) > MAX_BATCH:
+            return False
+        last_plan, last_bodies = self.entries[-1]
+        if len(bodies[0]) > _LARGE or len(last_bodies[0]) > _LARGE:
+            return False
+        return plan is last_plan or (len(bodies) < _OWN_ENVELOPE and len(last_bodies) < _OWN_ENVELOPE)
+
+
+class Upward:
+    """Collects envelopes for the parent; `take` gives them out."""
+
+    def __init__(self, session_id: bytes, batch_numbers: Iterator[int]) -> None:
+        """`batch_numbers` makes message-ids unique in the session: transactions share it with their session."""
+        self._session_id = session_id
+        self._batch_numbers = batch_numbers
+        self._envelopes: list[list[Buffer]] = []
+        self._batch: _Batch | None = None
+        self._settling: list[tuple[int, int, Outcome]] = []
+        self._settling_token = 0
+        self._last_is_fenced = True
+        self.last_fence = 0
+        self.size = 0
+        """Octets of header lines and bodies since the start."""
+        self.is_urgent = False
+        """Something is to be told that the parent should know now."""
+
+    def send(self, plan: SendPlan, bodies: list[Buffer]) -> None:
+        """Messages for one destination; at most `MAX_BATCH`."""
+        self.is_urgent = True
+        self._close_settlements()
+        batch = self._batch
+        if batch is None or not batch.takes(plan, bodies):
+            self._close_batch()
+            batch = self._batch = _Batch(plan.destination)
+        batch.entries.append((plan, bodies))
+        batch.count += len(bodies)
+        self.size += sum(map(len, bodies)) + len(plan.lines) * len(bodies)
+
+    def settle(self, token: int, serials: Iterable[int], outcome: Outcome) -> None:
+        """Deliveries of a queue subscription are settled; consecutive serials become one entry."""
+        self.is_urgent = True
+        self._close_batch()
+        if self._settling_token != token:
+            self._close_settlements()
+            self._settling_token = token
+        entries = self._settling
+        for serial in serials:
+            if entries and entries[-1][0] + entries[-1][1] == serial and entries[-1][2] is outcome:
+                entries[-1] = (entries[-1][0], entries[-1][1] + 1, outcome)
+            else:
+                entries.append((serial, 1, outcome))
+
+    def settle_run(self, token: int, serial: int, count: int) -> None:
+        """Consecutive deliveries were written to a client that doesn't acknowledge."""
+        self.request(pack_settle(token, [(serial, count, Outcome.ACKNOWLEDGED)]))
+
+    def answer(self, kind: Kind, token: int, number: int) -> None:
+        """What became of an offer. A claim is not urgent: the semaphore has decided, and the parent can wait."""
+        self._envelopes.append(pack(kind, token=token, number=number))
+        self._last_is_fenced = True  # its number is the offer's, and can't be a fence as well
+        self.is_urgent = self.is_urgent or kind is not Kind.CLAIMED
+
+    @property
+    def has_claimed(self) -> bool:
+        """Only claims wait, if it isn't urgent: what is collected makes it so."""
+        return bool(self._envelopes)
+
+    def request(self, buffers: list[Buffer]) -> None:
+        """Any other envelope."""
+        self._close_batch()
+        self._close_settlements()
+        self._append(buffers)
+
+    def fence(self) -> int:
+        """The number of a fence behind everything so far."""
+        if self._batch is not None:
+            if not self._batch.fence:
+                self._batch.fence = self._next_fence()
+            return self._batch.fence
+        self._close_settlements()
+        if self._last_is_fenced:
+            self._append(pack(Kind.FENCE))
+        number = self._next_fence()
+        self._envelopes[-1] = with_fence(self._envelopes[-1], number)
+        self._last_is_fenced = True
+        return number
+
+    def take(self) -> list[list[Buffer]]:
+        """All envelopes since the last call, as buffers for the channel."""
+        self._close_batch()
+        self._close_settlements()
+        envelopes, self._envelopes = self._envelopes, []
+        self._last_is_fenced = True
+        self.is_urgent = False
+        return envelopes
+
+    def _next_fence(self) -> int:
+        self.last_fence += 1
+        return self.last_fence
+
+    def _append(self, buffers: list[Buffer]) -> None:
+        self._envelopes.append(buffers)
+        self._last_is_fenced = False
+        self.is_urgent = True
+
+    def _close_settlements(self) -> None:
+        if self._settling:
+            self._append(pack_settle(self._settling_token, self._settling))
+            self._settling = []
+        self._settling_token = 0
+
+    def _close_batch(self) -> None:
+        batch = self._batch
+        if batch is None:
+            return
+        self._batch = None
+        flags, block, pieces = self._serialise(batch.entries)
+        piece_flags, payload = pack_pieces(pieces)
+        envelope = pack(
+            Kind.SEND,
+            flags=flags | piece_flags,
+            count=len(pieces),
+            destination=batch.destination,
+            block=block,
+            payload=payload,
+        )
+        self._append(with_fence(envelope, batch.fence) if batch.fence else envelope)
+        self._last_is_fenced = bool(batch.fence)
+
+    def _serialise(self, entries: list[tuple[SendPlan, list[Buffer]]]) -> tuple[int, bytes, list[Buffer]]:
+        """Flags, block and pieces: the header block once, where the messages share it to the last octet."""
+        ident = b"-%b-%d\n" % (self._session_id, next(self._batch_numbers))
+        plan = entries[0][0]
+        flags = _ESCAPED if any(entry.is_escaped for entry, _ in entries) else 0
+        if all(entry is plan for entry, _ in entries):
+            bodies = entries[0][1] if len(entries) == 1 else [body for _, some in entries for body in some]
+            if not plan.adds_length:
+                return flags, b"%b%b\n" % (ident, plan.lines), bodies
+            if len(set(map(len, bodies))) == 1:
+                return flags, b"%b%bcontent-length:%d\n\n" % (ident, plan.lines, len(bodies[0])), bodies
+        pieces: list[Buffer] = [
+            b"".join((plan.lines, b"content-length:%d\n\n" % len(body) if plan.adds_length else b"\n", body))
+            for plan, bodies in entries
+            for body in bodies
+        ]
+        return flags | _MIXED, ident, pieces
+
+
+_ESCAPED = int(Flag.ESCAPED)
+_MIXED = int(Flag.MIXED)
