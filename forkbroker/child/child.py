@@ -1,0 +1,236 @@
+"""One client's process: moves octets between the client's socket, the session's rules and the channel to the parent.
+
+A turn of its loop reads what is there, lets the session work, writes to the client, and then tells the parent, what
+the writing has settled (`ack:auto`) included. So a client may see a message before the parent knows who has claimed
+it. Killed in between, nothing is lost or doubled unmarked: the semaphore tells the parent that the claim was made.
+
+It reads the channel whatever the client does, as the parent must be able to rely on that; it reads the client only
+while there is room for what that may cause. When the parent is gone this process has no purpose, and ends at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import selectors
+import signal
+import socket
+
+from forkbroker.child.lingering import linger
+from forkbroker.errors import Exit
+from forkbroker.posix.crashpoints import reach as crash
+from forkbroker.posix.loop import Deadline, Loop
+from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.posix.titles import set_title
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.session import Session
+from forkbroker.stomp.limits import Limits
+from forkbroker.wire.channel import READ_SIZE, Channel
+from forkbroker.wire.kinds import Kind
+
+_UP_LIMIT = 1_048_576
+"""Octets that wait for the parent above which the client is not read."""
+_DOWN_LIMIT = 8_388_608
+"""Octets that wait for the client above which it is not read: who sends has to read the answers."""
+_WRITES = 8
+"""Gather writes to the client in one turn: the parent wants to be read as well."""
+_FLUSH_S = 2.0
+"""How long a client that the session is done with may take to read the rest."""
+_TELL_AFTER_S = 0.005
+"""How long a claim waits for something else to be told: with a worker that acknowledges at once the parent is woken
+once a message and not twice."""
+_TITLE_EVERY_S = 0.5
+_CRASH_AFTER: dict[int, str] = {
+    Kind.CLAIMED: "child.claim-told",
+    Kind.LOST: "child.lost-told",
+    Kind.SETTLE: "child.settled",
+}
+"""Fault seams behind the telling of these; the kind is the sixth octet of an envelope."""
+
+
+def main(
+    end: socket.socket,
+    client: socket.socket,
+    address: str,
+    *,
+    policy: SessionPolicy,
+    limits: Limits,
+    slots: SemaphorePool,
+    max_envelope: int,
+) -> int:
+    """Serve one client until it is gone; returns the exit status of the process.
+
+    `end` is this process's end of the channel, `client` the accepted socket, `address` the client's for the title.
+    Both sockets are closed on return.
+    """
+    return ClientChild(end, client, address, policy, limits, slots, max_envelope).run()
+
+
+class ClientChild:
+    """What the process of one client owns."""
+
+    def __init__(
+        self,
+        end: socket.socket,
+        client: socket.socket,
+        address: str,
+        policy: SessionPolicy,
+        limits: Limits,
+        slots: SemaphorePool,
+        max_envelope: int,
+    ) -> None:
+        # poll(2) needs no descriptor of its own: with an epoll for each of 2,000 clients the limit comes sooner
+        self._loop = Loop(selectors.PollSelector())
+        self._client = client
+        self._address = address
+        self._channel = Channel(end, max_envelope=max_envelope)
+        now = self._loop.now
+        at_point = None if crash is None else self._reach
+        self._session: Session = Session(policy, limits, os.urandom(8).hex(), slots.try_acquire, now, at_point)
+        self._deadline: Deadline | None = None
+        self._flush_until: float | None = None
+        self._tell_by = math.inf
+        self._client_is_lost = False
+        self._title = ("", -1)
+        self._titled_at = now - _TITLE_EVERY_S
+
+    def _reach(self, point: str) -> None:
+        if crash is not None:
+            crash(point, self._session.login)
+
+    def run(self) -> int:
+        """Turn until the session has ended, or the parent."""
+        self._client.setblocking(False)
+        if self._client.family != socket.AF_UNIX:
+            self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)  # sent to the group they are meant for the parent, which decides
+        loop = self._loop
+        loop.watch(self._client.fileno(), self._read_client, self._do_nothing)
+        loop.watch(self._channel.fileno(), self._read_channel, self._do_nothing)
+        loop.at_turn_end(self._end_turn)
+        loop.run()
+        return Exit.OK
+
+    def _do_nothing(self) -> None:
+        """Writable again, or a deadline: the turn's end does what is due."""
+
+    def _read_client(self) -> None:
+        session, now = self._session, self._loop.now
+        try:
+            buffer = session.body_buffer()
+            if buffer is not None:
+                octets = self._client.recv_into(buffer)
+                if octets:
+                    session.body_received(octets, now)
+                    return
+            else:
+                data = self._client.recv(READ_SIZE)
+                if data:
+                    session.receive(data, now)
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose_client(error)
+            return
+        session.end_of_input(now)
+
+    def _read_channel(self) -> None:
+        channel, session, now = self._channel, self._session, self._loop.now
+        for envelope in channel.receive():
+            session.receive_envelope(envelope, now)
+        if channel.closed:
+            self._loop.stop()
+
+    def _end_turn(self) -> None:
+        now = self._loop.now
+        session = self._session
+        session.tick(now)
+        if session.outbox.pending:
+            self._write_client(now)
+        if session.is_urgent() or now >= self._tell_by or session.is_finished or self._channel.pending:
+            self._write_parent()
+            self._tell_by = math.inf
+        elif self._tell_by == math.inf and session.has_claimed:
+            self._tell_by = now + _TELL_AFTER_S
+        if session.is_finished:
+            self._leave(now)
+        else:
+            self._watch_client()
+            self._show_title(now)
+        self._schedule(min(session.deadline() or math.inf, self._tell_by))
+
+    def _write_parent(self) -> None:
+        channel = self._channel
+        told = self._session.take_envelopes()
+        for buffers in told:
+            channel.send(buffers)
+        self._loop.want_writable(channel.fileno(), bool(channel.pending) and not channel.flush())
+        if crash is not None:
+            for point in filter(None, (_CRASH_AFTER.get(buffers[0][5]) for buffers in told)):
+                self._reach(point)
+
+    def _write_client(self, now: float) -> None:
+        outbox = self._session.outbox
+        try:
+            for _ in range(_WRITES):
+                self._session.written(self._client.sendmsg(outbox.gather()), now)
+                if not outbox.pending:
+                    if self._session.delivered:
+                        self._reach("child.delivered")
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._lose_client(error)
+
+    def _lose_client(self, error: OSError) -> None:
+        self._client_is_lost = True
+        self._session.connection_lost(f"connection lost, {error.strerror}")
+
+    def _watch_client(self) -> None:
+        session, loop, fd = self._session, self._loop, self._client.fileno()
+        is_room = self._channel.pending < _UP_LIMIT and session.outbox.pending < _DOWN_LIMIT
+        loop.want_readable(fd, is_room and session.wants_input)
+        loop.want_writable(fd, session.outbox.pending > 0)
+
+    def _leave(self, now: float) -> None:
+        """The session is over: write what is left of it, tell the parent, go."""
+        if self._flush_until is None:
+            self._flush_until = now + _FLUSH_S
+            self._loop.want_readable(self._client.fileno(), False)
+        if self._session.outbox.pending and not self._client_is_lost and now < self._flush_until:
+            self._loop.want_writable(self._client.fileno(), True)
+            self._loop.call_at(self._flush_until, self._do_nothing)
+            return
+        # The channel is closed before the client is waited for: what is unsettled goes to others now.
+        self._channel.send(self._session.take_leaving())
+        self._channel.flush_and_close(_FLUSH_S)
+        self._loop.stop()
+        if self._client_is_lost:
+            self._client.close()
+        else:
+            linger(self._client)
+
+    def _schedule(self, when: float) -> None:
+        """One deadline is enough: a later one is looked at when the earlier has passed."""
+        current = self._deadline
+        if when == math.inf or (current is not None and current.callback is not None and current.when <= when):
+            return
+        if current is not None:
+            current.cancel()
+        self._deadline = self._loop.call_at(when, self._do_nothing)
+
+    def _show_title(self, now: float) -> None:
+        """`ps` is the dashboard: who this process serves."""
+        title = (self._session.login, self._session.subscription_count)
+        if title == self._title:
+            return
+        if now < self._titled_at + _TITLE_EVERY_S:
+            self._schedule(self._titled_at + _TITLE_EVERY_S)
+            return
+        self._title, self._titled_at = title, now
+        login = f" {title[0]}" if title[0] else ""
+        set_title(f"stomp-broker: client {self._address}{login} {title[1]} subscriptions")
