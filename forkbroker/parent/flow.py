@@ -1,0 +1,170 @@
+"""Back-pressure between children: nobody can make the parent hold more than a bound for somebody who reads slowly.
+
+When what a child caused leaves more than `high` octets waiting for another, the parent stops reading the cause's
+channel until the other's has fallen below `low`. The cause's socketpair fills, the child stops reading from its
+client, and TCP slows the client down: the policy needs no messages and no co-operation.
+
+Why children that publish to each other cannot block each other: a child never waits for room in its own channel
+before it reads what comes down (it stops reading its *client*), so a channel that is full drains as soon as its child
+gets the processor, whatever the parent does with that child's own channel; and the parent never waits for anyone.
+Every hold therefore ends: by draining, by the end of the child, or by `stuck_checks` below. That the cause and the
+target may be one child changes nothing.
+
+A child whose client doesn't read may say CONGESTED (`slow-subscribers` is `hold`): its channel is empty, yet its
+publishers are to be held. That word comes over the child's own channel, and so does RELIEVED; were the parent to stop
+reading there, two such children that publish to each other would wait for ever. So here the publishers are told HOLD,
+and go on being read. A HOLD of the router (a queue at its limit) has token 0, this one has `HOLD_TOKEN`: a child that
+got both is free when both were resumed.
+
+A stopped child (SIGSTOP, a debugger) reads nothing. It is killed after `stuck_checks` checks in which nothing of what
+waits for it moved, as others wait with it. Checks are counted rather than seconds, as the parent itself may have been
+stopped, and must not blame that on its children. (A stopped child with room in its socket holds up nobody but the
+messages that it is offered; the router knows of those, and `Parent._end_silent` asks it.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from forkbroker.parent.roster import Child
+from forkbroker.posix.loop import Loop
+from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.kinds import Kind
+
+HOLD_TOKEN = 1
+"""Token of the HOLD and RESUME of this module; the router's have 0."""
+
+_KIND_AT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPolicy:
+    """Bounds of the channels from the parent to its children, in octets, and of the parent's patience."""
+
+    high: int = 1_048_576
+    """Hold whoever makes more than this wait. Four reads of a child: enough to keep both sides busy."""
+    low: int = 262_144
+    """Read from them again when less than this waits."""
+    max_pending: int = 67_108_864
+    """More than this means that holding does not help: from here on the child has a tenth of `stuck_checks`."""
+    check_interval_s: float = 1.0
+    stuck_checks: int = 10
+    """A child that has read nothing during so many checks, although something waits, is stuck."""
+
+
+class Flow:
+    """Who waits for whom."""
+
+    def __init__(self, loop: Loop, policy: FlowPolicy, send: Callable[[Child, Sequence[Buffer]], None]) -> None:
+        """Hold channels of `loop`; `send` queues an envelope for a child, to be flushed at the turn's end."""
+        self._loop = loop
+        self._policy = policy
+        self._send = send
+        self._held_by: dict[Child, set[Child]] = {}
+        self._targets_of: dict[Child, set[Child]] = {}
+        self._told: dict[Child, set[Child]] = {}
+
+    def exceeded(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
+        """What `cause` sent made more than `target.high` wait: flush first, hold the cause if that doesn't help.
+
+        Called instead of comparing twice on the hot path: a congested child's `high` is negative.
+        """
+        if target.congested:
+            self._tell_to_hold(cause, target, buffers)
+            return
+        channel = target.channel
+        if channel.pending > self._policy.high:
+            channel.flush()
+        if cause is not None and channel.pending > self._policy.high and not cause.is_closed:
+            self._hold(cause, target)
+
+    def _hold(self, cause: Child, target: Child) -> None:
+        targets = self._targets_of.setdefault(cause, set())
+        if not targets:
+            self._loop.want_readable(cause.fd, False)
+        targets.add(target)
+        self._held_by.setdefault(target, set()).add(cause)
+
+    def _tell_to_hold(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
+        """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
+        if cause is None or cause is target or buffers[0][_KIND_AT] != Kind.SEND:
+            return
+        told = self._told.setdefault(target, set())
+        if cause not in told:
+            told.add(cause)
+            self._send(cause, pack(Kind.HOLD, token=HOLD_TOKEN))
+
+    def flushed(self, target: Child) -> None:
+        """The channel of `target` was flushed: read again from those that it held, if it has room."""
+        if target in self._held_by and target.channel.pending < self._policy.low:
+            self._release(target)
+
+    def _release(self, target: Child) -> None:
+        for cause in self._held_by.pop(target, ()):
+            targets = self._targets_of[cause]
+            targets.discard(target)
+            if not targets:
+                del self._targets_of[cause]
+                if not cause.is_closed:
+                    self._loop.want_readable(cause.fd, True)
+
+    def congested(self, child: Child) -> None:
+        """The child says that its client does not read."""
+        child.congested = True
+        child.high = -1
+
+    def relieved(self, child: Child) -> None:
+        """The child says that its client reads again: those that were held for it may go on."""
+        child.congested = False
+        child.high = self._policy.high
+        for cause in self._told.pop(child, ()):
+            if not any(cause in others for others in self._told.values()):
+                self._send(cause, pack(Kind.RESUME, token=HOLD_TOKEN))
+
+    def gone(self, child: Child) -> None:
+        """The child is gone: nobody waits for it, and it waits for nobody."""
+        self._release(child)
+        self.relieved(child)
+        for target in self._targets_of.pop(child, ()):
+            self._held_by[target].discard(child)
+            if not self._held_by[target]:
+                del self._held_by[target]
+        for told in self._told.values():
+            told.discard(child)
+
+    def is_held(self, child: Child) -> bool:
+        """Whether the parent does not read this child's channel at present."""
+        return child in self._targets_of
+
+    def check(self, children: Iterable[Child]) -> list[Child]:
+        """One check of all children, to be made every `check_interval_s`: those that are stuck."""
+        return [child for child in children if not child.killed and self._is_stuck(child)]
+
+    def _is_stuck(self, child: Child) -> bool:
+        patience = self._policy.stuck_checks
+        if child.is_closed:
+            # Its channel is closed, so it is about to end; and that takes it no time.
+            child.checks_without_progress += 1
+            return child.checks_without_progress > patience
+        if child.channel.pending > self._policy.max_pending:
+            patience //= 10
+        return _checks_without_progress(child) > patience
+
+    def describe_stuck(self, child: Child) -> str:
+        """In which way this child is stuck, for the log."""
+        stuck_s = child.checks_without_progress * self._policy.check_interval_s
+        if child.is_closed:
+            return f"has closed its channel and not ended for {stuck_s:.0f} s"
+        return f"has read nothing for {stuck_s:.0f} s, {child.channel.pending:,} octets wait for it"
+
+
+def _checks_without_progress(child: Child) -> int:
+    """For how many checks something has waited for this child, of which the kernel could take nothing."""
+    channel = child.channel
+    if not channel.pending or channel.flushed != child.flushed:
+        child.flushed = channel.flushed
+        child.checks_without_progress = 0
+    else:
+        child.checks_without_progress += 1
+    return child.checks_without_progress

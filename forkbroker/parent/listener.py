@@ -1,0 +1,130 @@
+"""The sockets that accept, and the one switch that makes them all wait.
+
+While the switch is off the sockets are not polled: who connects waits in the listen backlog, which the kernel bounds,
+and costs nothing. That is the answer to connections that come faster than children can be forked, and to a process
+or a system that has no descriptors left: polling on would spin, as a backlog that can't be accepted from stays
+readable.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from forkbroker.posix.addresses import describe_listener, describe_peer
+from forkbroker.posix.loop import Loop
+
+ACCEPT_AT_ONCE = 4
+"""Connections in one turn of the loop. Each costs a fork of 0.3 to 2 ms, in which nothing is routed."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
+_PAUSE_S = 0.1
+_COMPLAIN_EVERY_S = 10.0
+
+Accepted = Callable[[socket.socket, str, str], None]
+"""Called with a connection, which the callee then owns; its address for people (`[::1]:40112`); its host."""
+
+
+class Listeners:
+    """All sockets that the broker listens on."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sockets: Sequence[socket.socket],
+        *,
+        opens_at: Callable[[float], float],
+        accepted: Accepted,
+        close: Callable[[socket.socket], None],
+        logger: logging.Logger,
+    ) -> None:
+        """Take over `sockets`, which listen already: polled after `open`, and given to the callable `close` at the end.
+
+        `opens_at(now)` tells from when on the next connection may be accepted.
+        """
+        self._loop = loop
+        self._sockets = list(sockets)
+        self._opens_at = opens_at
+        self._accepted = accepted
+        self._close = close
+        self._logger = logger
+        self._is_paused = False
+        self._complained_at = float("-inf")
+
+    @property
+    def names(self) -> list[str]:
+        """Where the sockets listen, for people."""
+        return [describe_listener(listener) for listener in self._sockets]
+
+    def open(self) -> None:
+        """Begin to accept."""
+        for listener in self._sockets:
+            listener.setblocking(False)
+            self._loop.watch(listener.fileno(), self._reader(listener), None)
+
+    def close(self) -> None:
+        """Accept no more. Who waits in the backlog is reset by the kernel."""
+        sockets, self._sockets = self._sockets, []
+        for listener in sockets:
+            self._loop.forget(listener.fileno())
+            self._close(listener)
+
+    def pause(self, until: float) -> None:
+        """Poll none of the sockets before `until`."""
+        if not self._is_paused:
+            self._is_paused = True
+            self._poll(False)
+            self._loop.call_at(until, self._resume)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._poll(True)
+
+    def _poll(self, wanted: bool) -> None:
+        for listener in self._sockets:
+            self._loop.want_readable(listener.fileno(), wanted)
+
+    def _reader(self, listener: socket.socket) -> Callable[[], None]:
+        def accept() -> None:
+            for _ in range(ACCEPT_AT_ONCE):
+                if self._must_wait() or not self._accept_one(listener):
+                    return
+
+        return accept
+
+    def _must_wait(self) -> bool:
+        if self._is_paused or not self._sockets:
+            return True
+        opens_at = self._opens_at(self._loop.now)
+        if opens_at <= self._loop.now:
+            return False
+        self.pause(opens_at)
+        return True
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept one connection, if there is one; False when nothing more is to be had for now."""
+        try:
+            connection, address = listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._judge_error(error)
+        connection.setblocking(False)
+        host = address[0] if isinstance(address, tuple) else ""
+        self._accepted(connection, describe_peer(connection), host)
+        return True
+
+    def _judge_error(self, error: OSError) -> bool:
+        """Go on with the next connection if only this one is lost, wait a little in all other cases."""
+        if error.errno in _GONE:
+            return True
+        now = self._loop.now
+        if now - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = now
+            hint = ", raise the limit of open files" if error.errno in _EXHAUSTED else ""
+            self._logger.error("cannot accept connections: %s%s", error.strerror, hint)
+        self.pause(now + _PAUSE_S)
+        return False

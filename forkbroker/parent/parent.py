@@ -1,0 +1,401 @@
+"""The parent's program: one loop over the listeners, the children's channels, deadlines and signals.
+
+It moves envelopes between channels and the router, and decides nothing about them: what may be sent is in
+`forkbroker.wire.kinds`, where it goes in `forkbroker.routing`, who waits for whom in `flow`. It knows no STOMP, and
+nothing here blocks: every descriptor is non-blocking, and a child that is slow, stopped, dead or mad costs the others
+nothing (`flow`, `supervisor`).
+
+A turn of the loop: read each channel once that has something, route it, queue what follows from it; at the turn's end
+let the router have its time, and flush each channel once that something was queued for. So what ten children say
+to one in a turn is one system call.
+
+A child that breaks the contract (what it says doesn't decode, is not its to say, or contradicts what the router knows)
+is killed. It may be a bug of the child, or a client that has taken it over: either way it must not harm the others.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import select
+import signal
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from forkbroker.errors import EnvelopeError, Exit
+from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.flow import Flow, FlowPolicy
+from forkbroker.parent.listener import Listeners
+from forkbroker.parent.refusals import Refusals
+from forkbroker.parent.roster import Child, to_text
+from forkbroker.parent.shutdown import Phase, Shutdown
+from forkbroker.parent.status import Status
+from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
+from forkbroker.posix.addresses import is_loopback
+from forkbroker.posix.loop import Deadline, Loop
+from forkbroker.posix.signals import Signals
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.envelope import Buffer, Envelope
+from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, State
+
+
+class Routes(Protocol):
+    """What the parent needs of a router: the rules' three verbs, and who is there."""
+
+    def add_peer(self, peer: Peer) -> None:
+        """A child runs."""
+
+    def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
+        """A child says something that it is permitted to say. Raises AssertionError or EnvelopeError if it lies."""
+
+    def peer_ended(self, peer: Peer, now: float) -> None:
+        """A child is gone, and nothing more will come from it."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+
+    def deadline(self) -> float | None:
+        """When something will be due, if anything."""
+
+    def find_silent(self, since: float) -> Collection[Peer]:
+        """Who has owed an answer since then, and keeps something from others by not giving it."""
+
+    def take(self) -> Sequence[tuple[Peer, Sequence[Buffer]]]:
+        """What is to be sent, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentPolicy:
+    """The limits of the parent; its defaults are those of the command's options."""
+
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    flow: FlowPolicy = field(default_factory=FlowPolicy)
+    max_envelope: int = 268_435_456
+    """Octets that one envelope of a child may have: the largest transaction that the other limits permit."""
+    shutdown_timeout_s: float = 10.0
+    """From SIGTERM to SIGKILL. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
+
+
+def _ignore_text(_text: str) -> None:
+    """Nobody wants to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the command wants to be told of, for the service manager and the logs."""
+
+    ready: Callable[[], None] = _ignore
+    """Connections are accepted."""
+    stopping: Callable[[], None] = _ignore
+    """The end has begun."""
+    status: Callable[[str], None] = _ignore_text
+    """A line about the state, once a second at most, when it has changed."""
+    beat: Callable[[], None] = _ignore
+    """The loop turns: called about once a second."""
+    reopen_logs: Callable[[], None] = _ignore
+    """SIGUSR1 or SIGHUP came."""
+    close_listener: Callable[[socket.socket], None] = socket.socket.close
+    """Nobody is accepted any more: close a listener, and remove its path if it has one and made it."""
+    log_descriptors: Callable[[], Sequence[int]] = tuple
+    """The descriptors that a child needs for its own last words."""
+
+
+#: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
+#: others go through `Parent._heed`.
+_HEEDED = frozenset({Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED})
+_ROUTED = {
+    state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - _HEEDED
+    for state in State
+}
+
+
+def _is_local(host: str) -> bool:
+    """Whether a client is on this machine: a Unix socket has no host."""
+    return not host or is_loopback(host)
+
+
+class Parent:
+    """All that the parent process knows."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        listeners: Sequence[socket.socket],
+        router: Routes,
+        programs: Mapping[str, ClientProgram],
+        policy: ParentPolicy,
+        refusal: Callable[[str], bytes],
+        logger: logging.Logger,
+        hooks: Hooks | None = None,
+    ) -> None:
+        """Take over `loop` and `listeners` (sockets that listen). Nothing happens before `run`.
+
+        `programs["client"]` is forked for each client. `refusal` makes of a reason the octets that a client is sent
+        who can't have a process.
+
+        A long function, as it is the list of the parent's parts and of who is told what.
+        """
+        self._loop = loop
+        self._router = router
+        self._logger = logger
+        self._hooks = hooks or Hooks()
+        self._interval_s = policy.flow.check_interval_s
+        self._silence_s = policy.flow.check_interval_s * policy.flow.stuck_checks
+        self._silent: set[Child] = set()
+        self._reachable: dict[Peer, Child] = {}
+        self._touched: set[Child] = set()
+        self._deadline: Deadline | None = None
+        self._admission = Admission(policy.admission, _is_local, loop.now)
+        self._supervisor = Supervisor(
+            loop,
+            programs["client"],
+            self._admission,
+            Events(self._started, self._drain, self._gone),
+            logger,
+            max_envelope=policy.max_envelope,
+            high=policy.flow.high,
+            log_descriptors=self._hooks.log_descriptors,
+        )
+        self._listeners = Listeners(
+            loop,
+            listeners,
+            opens_at=self._admission.opens_at,
+            accepted=self._accepted,
+            close=self._hooks.close_listener,
+            logger=logger,
+        )
+        self._refusals = Refusals(loop, refusal, logger)
+        self._flow = Flow(loop, policy.flow, self._send)
+        self._shutdown = Shutdown(
+            loop,
+            self._supervisor,
+            timeout_s=policy.shutdown_timeout_s,
+            begin=self._stop_accepting,
+            send=self._send,
+            logger=logger,
+        )
+        self._status = Status(self._listeners.names, self._hooks.status)
+        self._heeded: dict[Kind, Callable[[Child, Envelope], None]] = {
+            Kind.CONNECTED: self._heed_connected,
+            Kind.LEAVING: self._heed_leaving,
+            Kind.QUIESCED: lambda child, _: self._shutdown.quiesced(child),
+            Kind.CONGESTED: lambda child, _: self._flow.congested(child),
+            Kind.RELIEVED: lambda child, _: self._flow.relieved(child),
+        }
+
+    def run(self) -> int:
+        """Serve until a signal ends it; the exit status.
+
+        Whatever goes wrong in here ends the broker, not just this turn: a router in an unknown state could lose or
+        double messages. The children see the end of their channels, and end too.
+        """
+        signals = Signals(self._loop, self._callbacks())
+        # What has been imported stays for good. Frozen, it is not visited by the collector of any child, and the
+        # pages on which it lies stay shared.
+        gc.collect()
+        gc.freeze()
+        try:
+            self._loop.at_turn_end(self._end_turn)
+            self._listeners.open()
+            self._housekeep()
+            self._hooks.ready()
+            self._loop.run()
+        except Exception:
+            self._logger.exception("the parent ends by an exception that nobody expected")
+            return Exit.SOFTWARE
+        finally:
+            self._listeners.close()
+            self._refusals.close()
+            for child in list(self._reachable.values()):
+                child.channel.close()
+            signals.close()
+        self._logger.info("ended")
+        return Exit.OK
+
+    def _callbacks(self) -> dict[signal.Signals, Callable[[], None]]:
+        return {
+            signal.SIGCHLD: self._supervisor.reap,
+            signal.SIGTERM: self._shutdown.ask,
+            signal.SIGINT: self._shutdown.ask,
+            signal.SIGQUIT: self._shutdown.at_once,
+            signal.SIGUSR1: self._hooks.reopen_logs,
+            signal.SIGHUP: self._hooks.reopen_logs,
+        }
+
+    # -- connections and children
+
+    def _accepted(self, connection: socket.socket, address: str, host: str) -> None:
+        reason = self._admission.refusal(host)
+        if reason:
+            self._refusals.refuse(connection, address, reason)
+            return
+        try:
+            self._supervisor.start(connection, address, host)
+        except OSError as error:
+            self._logger.error("cannot fork a child for %s: %s", address, error.strerror)
+            self._admission.fork_failed(self._loop.now)
+            self._refusals.refuse(connection, address, f"the broker has no room for a process: {error.strerror}")
+
+    def _started(self, child: Child) -> None:
+        self._reachable[child.peer] = child
+        self._router.add_peer(child.peer)
+        self._loop.watch(child.fd, lambda: self._read(child), lambda: self._flush(child))
+
+    def _drain(self, child: Child) -> None:
+        """The child's process has ended: apply what it still said.
+
+        Normally that ends with the channel's EOF. If a process of the child's own still holds the other end, there
+        is none; then what it says is of no interest.
+        """
+        poll = select.poll()
+        poll.register(child.fd, select.POLLIN)
+        while not child.is_closed and poll.poll(0):
+            self._read(child)
+        if not child.is_closed:
+            self._close(child)
+
+    def _close(self, child: Child) -> None:
+        self._flow.gone(child)
+        self._reachable.pop(child.peer, None)
+        self._touched.discard(child)
+        if child.state is State.LEAVING:
+            # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.
+            self._router.peer_ended(child.peer, self._loop.now)
+            self._dispatch(None)
+        self._supervisor.close_channel(child)
+
+    def _gone(self, child: Child) -> None:
+        if child.state is not State.LEAVING:
+            self._router.peer_ended(child.peer, self._loop.now)
+            self._dispatch(None)
+        self._shutdown.gone(child)
+
+    # -- envelopes
+
+    def _read(self, child: Child) -> None:
+        """Apply what one read of the child's channel brings."""
+        try:
+            envelopes = child.channel.receive()
+            if envelopes:
+                self._apply(child, envelopes)
+        except (EnvelopeError, AssertionError) as error:
+            self._logger.error("%s: broke the contract between processes, killed: %s", child.name, error)
+            self._supervisor.kill(child)
+            self._close(child)
+        else:
+            if child.channel.closed:
+                self._close(child)
+
+    def _apply(self, child: Child, envelopes: list[Envelope]) -> None:
+        """Route what a child says. The hot path: nothing here but look-ups in tables."""
+        peer, receive, now = child.peer, self._router.receive, self._loop.now
+        routed = _ROUTED[child.state]
+        try:
+            for envelope in envelopes:
+                if envelope.kind in routed:
+                    receive(peer, envelope, now)
+                else:
+                    # What follows from earlier envelopes is queued first: no CLOSE overtakes the last message.
+                    self._dispatch(child)
+                    self._heed(child, envelope)
+                    routed = _ROUTED[child.state]
+        finally:
+            self._dispatch(child)
+
+    def _dispatch(self, cause: Child | None) -> None:
+        """Queue what the router wants to be sent, as far as its receivers are still there. The hot path, too."""
+        reachable, touch = self._reachable.get, self._touched.add
+        for peer, buffers in self._router.take():
+            child = reachable(peer)
+            if child is not None:
+                channel = child.channel
+                channel.send(buffers)
+                touch(child)
+                if channel.pending > child.high:
+                    self._flow.exceeded(cause, child, buffers)
+
+    def _send(self, child: Child, buffers: Sequence[Buffer]) -> None:
+        child.channel.send(buffers)
+        self._touched.add(child)
+
+    def _heed(self, child: Child, envelope: Envelope) -> None:
+        """An envelope that is for the parent itself, or not permitted at all."""
+        kind = envelope.kind
+        permission = FROM_CHILD.get(kind)
+        if permission is None or child.state not in permission.states:
+            raise EnvelopeError(f"{kind.name} is not permitted to a child that is {child.state.value}")
+        self._heeded[kind](child, envelope)
+        if permission.follows is not None:
+            child.state = permission.follows
+
+    def _heed_connected(self, child: Child, envelope: Envelope) -> None:
+        child.login = to_text(envelope.destination)
+        self._admission.connected()
+        self._logger.info("%s: connected", child.name)
+
+    def _heed_leaving(self, child: Child, envelope: Envelope) -> None:
+        child.reason = to_text(envelope.block)
+        child.received, child.delivered = envelope.number, envelope.serial
+        child.wants_attention = bool(envelope.flags & Flag.WARNING)
+
+    # -- time
+
+    def _end_turn(self) -> None:
+        """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
+        self._router.tick(self._loop.now)
+        self._dispatch(None)
+        touched, self._touched = self._touched, set()
+        for child in touched:
+            self._flush(child)
+        self._arm_deadline()
+
+    def _flush(self, child: Child) -> None:
+        is_done = child.channel.flush()
+        if is_done is child.writing:
+            child.writing = not is_done
+            self._loop.want_writable(child.fd, child.writing)
+        self._flow.flushed(child)
+
+    def _arm_deadline(self) -> None:
+        """See to it that there is a turn when the router wants one."""
+        when, armed = self._router.deadline(), self._deadline
+        if armed is not None and armed.when == when and armed.callback is not None:
+            return
+        if armed is not None:
+            armed.cancel()
+        self._deadline = None if when is None else self._loop.call_at(when, _ignore)
+
+    def _housekeep(self) -> None:
+        """About once a second: what need not be more exact."""
+        for child in self._flow.check(self._supervisor.children):
+            self._logger.warning("%s: %s, killed", child.name, self._flow.describe_stuck(child))
+            self._supervisor.kill(child)
+        self._end_silent()
+        phase = self._shutdown.phase
+        note = "" if phase is Phase.RUNNING else "shutting down"
+        self._status.refresh(self._admission.clients, note)
+        self._hooks.beat()
+        self._loop.call_at(self._loop.now + self._interval_s, self._housekeep)
+
+    def _end_silent(self) -> None:
+        """Kill who doesn't answer offers.
+
+        Only whom two checks in a row find silent: after a stop of the parent itself, or a hold, the answers may be
+        there already and want to be read.
+        """
+        found = map(self._reachable.get, self._router.find_silent(self._loop.now - self._silence_s))
+        silent = {child for child in found if child and not child.killed and not self._flow.is_held(child)}
+        for child in silent & self._silent:
+            self._logger.warning("%s: has not answered an offer for %.0f s, killed", child.name, self._silence_s)
+            self._supervisor.kill(child)
+        self._silent = silent
+
+    def _stop_accepting(self) -> None:
+        self._listeners.close()
+        self._hooks.stopping()

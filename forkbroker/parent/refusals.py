@@ -1,0 +1,97 @@
+"""Saying no so that it arrives.
+
+A connection that gets no process is still told why. Closing right after the last word would lose it: what the client
+has sent and nobody has read makes the kernel answer with a reset, which discards what the client has not read yet. So
+the parent sends the words, shuts its side down, and drains what comes until the client closes, for a second at most;
+and for no more than 64 clients at a time, the oldest going first: refusing must not cost what accepting would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+
+from forkbroker.posix.loop import Loop
+
+LINGER_S = 1.0
+LINGERING_MAX = 64
+
+_DRAIN_OCTETS = 65_536
+_COMPLAIN_EVERY_S = 10.0
+
+
+class Refusals:
+    """The connections that are being refused."""
+
+    def __init__(self, loop: Loop, words: Callable[[str], bytes], logger: logging.Logger) -> None:
+        """`words` makes of a reason what the client is sent: the parent itself knows no STOMP."""
+        self._loop = loop
+        self._words = words
+        self._logger = logger
+        self._lingering: dict[int, socket.socket] = {}
+        self._complaint_ends = float("-inf")
+        self._unlogged = 0
+        self.refused = 0
+        """Connections refused since the start."""
+
+    def refuse(self, connection: socket.socket, address: str, reason: str) -> None:
+        """Tell the client why, and close `connection` soon."""
+        self.refused += 1
+        self._log(address, reason)
+        if len(self._lingering) >= LINGERING_MAX:
+            self._close(next(iter(self._lingering)))
+        try:
+            connection.setblocking(False)
+            connection.send(self._words(reason))
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            connection.close()
+            return
+        self._linger(connection)
+
+    def _linger(self, connection: socket.socket) -> None:
+        fd = connection.fileno()
+        self._lingering[fd] = connection
+
+        def expire() -> None:
+            if self._lingering.get(fd) is connection:
+                self._close(fd)
+
+        self._loop.watch(fd, lambda: self._drain(fd), None)
+        self._loop.call_at(self._loop.now + LINGER_S, expire)
+
+    def _drain(self, fd: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                if self._lingering[fd].recv(_DRAIN_OCTETS):
+                    return
+            except ConnectionError:
+                pass
+            self._close(fd)
+
+    def _close(self, fd: int) -> None:
+        self._loop.forget(fd)
+        self._lingering.pop(fd).close()
+
+    def close(self) -> None:
+        """Close all at once."""
+        for fd in list(self._lingering):
+            self._close(fd)
+
+    def _log(self, address: str, reason: str) -> None:
+        """One line at once, then at most one in ten seconds, which tells how many there were."""
+        if self._loop.now < self._complaint_ends:
+            self._unlogged += 1
+            return
+        self._logger.warning("client %s: refused, %s", address, reason)
+        self._complaint_ends = self._loop.now + _COMPLAIN_EVERY_S
+        self._loop.call_at(self._complaint_ends, self._summarise)
+
+    def _summarise(self) -> None:
+        if self._unlogged:
+            self._logger.warning("%s more clients refused within %.0f s", f"{self._unlogged:,}", _COMPLAIN_EVERY_S)
+            self._unlogged = 0
+            self._complaint_ends = self._loop.now + _COMPLAIN_EVERY_S
+            self._loop.call_at(self._complaint_ends, self._summarise)

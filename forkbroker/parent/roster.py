@@ -1,0 +1,100 @@
+"""What the parent knows of each child, and the lines that it logs about it.
+
+A child's word is a hint, this table the truth. A peer's number is never used again while the parent lives, so it
+serves as the generation too: a report that names an earlier peer can't be taken for a later one, although the kernel
+gives process numbers out again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from forkbroker.posix import exits
+from forkbroker.posix.children import Ended
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel
+from forkbroker.wire.kinds import State
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One child, from its fork until both its process and its channel have ended."""
+
+    peer: Peer
+    pid: int
+    channel: Channel
+    fd: int
+    """The channel's descriptor: still known when the channel is closed."""
+    address: str
+    """The client's address, for log lines: `127.0.0.1:40112`."""
+    host: str
+    """The address that is counted against `max-clients-per-address`; empty for a Unix socket."""
+    started: float
+    high: int
+    """Octets pending in the channel above which whoever causes more is held back; negative when the child said
+    that its client does not read."""
+    state: State = State.STARTING
+    login: str = ""
+    congested: bool = False
+    """The child said so: its client doesn't read, and the publishers are to be held."""
+    writing: bool = False
+    """The selector watches for room in the channel."""
+    killed: bool = False
+    """Killed by the parent, who has logged why: its end is no news."""
+    is_closed: bool = False
+    """The channel has ended, and all it said was applied."""
+    ended: Ended | None = None
+    """How the process ended, once it was reaped."""
+    reason: str = ""
+    received: int = 0
+    delivered: int = 0
+    wants_attention: bool = False
+    """LEAVING came with `Flag.WARNING`."""
+    checks_without_progress: int = 0
+    flushed: int = 0
+    """What the channel had flushed at the last check."""
+
+    @property
+    def name(self) -> str:
+        """What every log line about this client starts with: `client 7 127.0.0.1:40112 alice`."""
+        return f"client {self.peer} {self.address} {self.login}".rstrip()
+
+
+def has_crashed(child: Child) -> bool:
+    """Whether this child, which has ended, did so otherwise than by telling why and exiting with status 0."""
+    return child.ended is None or child.ended.status != 0 or child.state is not State.LEAVING
+
+
+def describe_end(child: Child, now: float) -> str:
+    """The one line about the end of a child."""
+    spent = f"{now - child.started:.0f} s"
+    if has_crashed(child):
+        return f"{child.name}: {_describe_crash(child.ended)}, {spent}, {_describe_use(child.ended)}"
+    counts = f"{child.received:,} in, {child.delivered:,} out"
+    return f"{child.name}: gone, {child.reason}, {spent}, {counts}, {_describe_use(child.ended)}"
+
+
+def _describe_crash(ended: Ended | None) -> str:
+    if ended is None:
+        return "lost"
+    if ended.status == 0:
+        return "ended without a word"
+    return f"ended {'by' if os.WIFSIGNALED(ended.status) else 'with'} {exits.describe(ended.status)}"
+
+
+def _describe_use(ended: Ended | None) -> str:
+    if ended is None:
+        return "use unknown"
+    return f"cpu {ended.cpu_s:.1f} s, peak {ended.peak_kib // 1024} MiB"
+
+
+def count_clients(number: int) -> str:
+    """`1 client`, `2 clients`."""
+    return f"{number:,} client{'' if number == 1 else 's'}"
+
+
+def to_text(octets: bytes) -> str:
+    """What a child says about its client, made fit for one line of a log: nothing in it moves a cursor."""
+    text = octets.decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

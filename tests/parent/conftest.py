@@ -1,0 +1,36 @@
+"""The fixture that starts a parent and sees that nothing of it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import puppet
+import pytest
+from driven import Broker, Starter, clear, fork_parent
+
+from forkbroker.parent.parent import ParentPolicy
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    """Start a parent; at the end it and all its children must be gone."""
+    brokers: list[Broker] = []
+
+    def start_one(
+        policy: ParentPolicy | None = None,
+        *,
+        program: object = puppet.main,
+        router: object = puppet.Switchboard,
+        unix: Path | None = None,
+        descriptor_limit: int = 0,
+    ) -> Broker:
+        where = tmp_path / f"log{len(brokers)}"
+        broker = fork_parent(where, policy or ParentPolicy(), program, router, unix, descriptor_limit)
+        brokers.append(broker)
+        broker.await_log("ready")
+        return broker
+
+    yield start_one
+    for broker in brokers:
+        clear(broker)

@@ -1,0 +1,226 @@
+"""A client's child that does what its client tells it, a line at a time, and a router that any test can see through.
+
+The client's socket is the test's hand: `connect alice` makes the child say CONNECTED, `crash` makes it crash; what
+comes down the channel is reported as a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_fence
+from forkbroker.wire.kinds import Flag, Kind
+
+MAX_ENVELOPE = 64 << 20
+
+
+class Switchboard:
+    """A router of the fewest rules: SEND goes to the peer that its destination names, or to all others."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._peers: list[Peer] = []
+        self._out: list[tuple[Peer, Sequence[Buffer]]] = []
+        self._asked: dict[Peer, float] = {}
+        self.due: float | None = None
+
+    def add_peer(self, peer: Peer) -> None:
+        self._peers.append(peer)
+
+    def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
+        if envelope.kind is Kind.SEND:
+            self._send(peer, envelope)
+        elif envelope.kind is Kind.SUBSCRIBE:
+            raise AssertionError(f"peer {peer} is not to subscribe")
+        elif envelope.kind is Kind.READY:
+            self.due = now + 0.05
+        elif envelope.kind is Kind.UNSUBSCRIBE:
+            self._asked[peer] = now
+        elif envelope.kind is Kind.PASSED:
+            self._asked.pop(peer, None)
+        elif envelope.kind is not Kind.FENCE:
+            self._logger.info("router: %s of %d", envelope.kind.name, peer)
+        if envelope.flags & Flag.FENCE or envelope.kind is Kind.FENCE:
+            self._out.append((peer, pack(Kind.FENCED, number=envelope.number)))
+
+    def _send(self, peer: Peer, envelope: Envelope) -> None:
+        if envelope.destination == b"all":
+            self._out.extend((other, [envelope.raw]) for other in self._peers if other != peer)
+        else:
+            self._out.append((Peer(int(envelope.destination)), [envelope.raw]))
+
+    def peer_ended(self, peer: Peer, now: float) -> None:
+        self._peers.remove(peer)
+        self._asked.pop(peer, None)
+        self._logger.info("router: %d ended", peer)
+
+    def tick(self, now: float) -> None:
+        if self.due is not None and self.due <= now:
+            self.due = None
+            self._logger.info("router: tick")
+
+    def deadline(self) -> float | None:
+        return self.due
+
+    def find_silent(self, since: float) -> set[Peer]:
+        return {peer for peer, asked in self._asked.items() if asked <= since}
+
+    def take(self) -> list[tuple[Peer, Sequence[Buffer]]]:
+        taken, self._out = self._out, []
+        return taken
+
+
+class Puppet:
+    """The loop of one client's child."""
+
+    def __init__(self, end: socket.socket, client: socket.socket, peer: int) -> None:
+        self.end = end
+        self.client = client
+        self.peer = peer
+        self.channel = Channel(end, max_envelope=MAX_ENVELOPE)
+        self.received = 0
+        self.flood: list[Buffer] = []
+        self.is_quiet = False
+        self.answers_quiesce = True
+        self.ignores_close = False
+        self.status: int | None = None
+        self._line = b""
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.client.setblocking(True)
+        self.tell(f"peer {self.peer} pid {os.getpid()}")
+        while self.status is None:
+            wanted = [self.end] if self.flood or self.channel.pending else []
+            readable, writable, _ = select.select([self.end, self.client], wanted, [])
+            if self.end in readable:
+                self.hear()
+            if self.client in readable:
+                self.obey_all()
+            if self.flood and writable and self.channel.pending < 1 << 20:
+                self.channel.send(self.flood)
+            if self.status is None:
+                self.channel.flush()
+        return self.status
+
+    def tell(self, text: str) -> None:
+        self.client.sendall(text.encode() + b"\n")
+
+    def hear(self) -> None:
+        for envelope in self.channel.receive():
+            self.received += len(envelope.raw)
+            if envelope.kind is Kind.QUIESCE and self.answers_quiesce:
+                self.channel.send(pack(Kind.QUIESCED))
+            if envelope.kind is Kind.CLOSE and not self.ignores_close:
+                self.leave(envelope.block.decode())
+            if not self.is_quiet:
+                self.tell(f"got {envelope.kind.name} {envelope.token} {len(envelope.raw)}")
+        if self.channel.closed:
+            self.status = 0
+
+    def obey_all(self) -> None:
+        data = self.client.recv(65536)
+        if not data:
+            self.leave("client disconnected")
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            verb, *words = line.decode().split(" ")
+            getattr(self, "do_" + verb.replace("-", "_"))(*words)
+
+    def leave(self, reason: str, flags: int = 0) -> None:
+        self.channel.send(pack(Kind.LEAVING, flags=flags, block=reason.encode(), number=40112, serial=118))
+        while not self.channel.flush():
+            select.select([], [self.end], [])
+        self.status = 0
+
+    def do_connect(self, login: str) -> None:
+        self.channel.send(pack(Kind.CONNECTED, destination=login.encode()))
+
+    def do_kind(self, name: str, count: str = "1") -> None:
+        for _ in range(int(count)):
+            self.channel.send(pack(Kind[name]))
+
+    def do_send(self, destination: str, size: str) -> None:
+        self.channel.send(pack(Kind.SEND, destination=destination.encode(), payload=[bytes(int(size))]))
+
+    def do_publish(self, destination: str, body: str) -> None:
+        flags, payload = pack_pieces([body.encode()])
+        self.channel.send(
+            pack(Kind.SEND, flags=flags, count=1, destination=destination.encode(), block=b"\n", payload=payload)
+        )
+
+    def do_subscribe(self, destination: str, credit: str = "10") -> None:
+        envelope = pack(Kind.SUBSCRIBE, flags=Flag.AUTO, token=1, count=int(credit), destination=destination.encode())
+        self.channel.send(with_fence(envelope, 1))
+
+    def do_flood(self, destination: str, size: str) -> None:
+        self.flood = pack(Kind.SEND, destination=destination.encode(), payload=[bytes(int(size))])
+
+    def do_calm(self) -> None:
+        self.flood = []
+
+    def do_quiet(self) -> None:
+        self.is_quiet = True
+
+    def do_count(self) -> None:
+        self.tell(f"received {self.received}")
+
+    def do_garbage(self) -> None:
+        self.end.send(b"\xff" * 64)
+
+    def do_huge(self) -> None:
+        self.end.send((1 << 29).to_bytes(4, "big") + bytes(60))
+
+    def do_warn(self) -> None:
+        self.leave("memory is short", Flag.WARNING)
+
+    def do_leave_and_die(self) -> None:
+        self.leave("client disconnected")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def do_claim_and_die(self) -> None:
+        self.end.send(b"".join(pack(Kind.CLAIMED)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def do_crash(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def do_exit(self, status: str) -> None:
+        self.status = int(status)
+
+    def do_hang_up(self) -> None:
+        self.channel.close()
+        self.tell("hung up")
+        signal.pause()
+
+    def do_stop(self) -> None:
+        self.tell("stopping")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.tell("continued")
+
+    def do_refuse_quiesce(self) -> None:
+        self.answers_quiesce = False
+
+    def do_refuse_close(self) -> None:
+        self.ignores_close = True
+
+    def do_descriptors(self) -> None:
+        self.tell(f"descriptors {len(list(Path('/dev/fd').iterdir()))}")
+
+
+def main(end: socket.socket, client: socket.socket, peer: int, address: str) -> int:
+    """The program for `programs["client"]`."""
+    try:
+        return Puppet(end, client, peer).run()
+    except (ConnectionError, EnvelopeError):
+        return 1

@@ -1,0 +1,197 @@
+"""Who is not served, how he is told, and what the parent does when the system has no more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from driven import Starter, wait_until
+
+from forkbroker.parent.admission import AdmissionPolicy
+from forkbroker.parent.listener import Listeners
+from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.refusals import LINGERING_MAX, Refusals
+from forkbroker.posix.loop import Loop
+
+
+def limited(**limits: float) -> ParentPolicy:
+    return ParentPolicy(admission=AdmissionPolicy(**limits))  # type: ignore[arg-type]
+
+
+def test_too_many_clients_are_told_so(start: Starter) -> None:
+    """The ERROR arrives whole although the client has sent something that nobody read, and then the end."""
+    broker = start(limited(max_clients=2))
+    broker.connect(), broker.connect()
+    third = broker.dial()
+    third.socket.sendall(b"CONNECT\naccept-version:1.2\n\n\0" + bytes(30_000))
+
+    assert third.rest() == b"ERROR too many clients, 2 are connected and max-clients is 2\n"
+    broker.await_log(r"^WARNING client 127\.0\.0\.1:\d+: refused, too many clients, 2 are connected")
+
+
+def test_a_place_that_gets_free_is_taken(start: Starter) -> None:
+    """After a client's end another one is served."""
+    broker = start(limited(max_clients=1))
+    first = broker.connect()
+    first.close()
+    broker.await_log("router: 1 ended")
+
+    assert broker.connect().peer == 2
+
+
+def test_refusals_are_logged_once_and_then_counted(start: Starter) -> None:
+    """A flood of refused clients makes one line, not a flood of lines."""
+    broker = start(limited(max_clients=0))
+    for _ in range(30):
+        assert broker.dial().rest().startswith(b"ERROR too many clients")
+
+    assert broker.log.count("refused") == 1
+
+
+def test_a_refused_client_that_stays_is_closed(start: Starter) -> None:
+    """After a second the parent doesn't wait any longer."""
+    broker = start(limited(max_clients=0))
+    before = broker.measure()["descriptors"]
+    client = broker.dial()
+    assert client.rest().startswith(b"ERROR")
+    assert broker.measure()["descriptors"] == before + 1
+
+    wait_until(lambda: broker.measure()["descriptors"] == before, "the parent's closing")
+
+
+def test_faster_than_the_fork_rate_waits_in_the_backlog(start: Starter) -> None:
+    """Everybody is served in the end, but not at once."""
+    broker = start(limited(fork_rate=20.0, fork_burst=2))
+    began = time.monotonic()
+    clients = [broker.dial() for _ in range(8)]
+    for client in clients:
+        client.greeted()
+
+    assert time.monotonic() - began > 0.25
+    assert "refused" not in broker.log
+
+
+def test_crashes_before_login_slow_forking_down(start: Starter) -> None:
+    """A child that can't work is not forked again and again as fast as the machine can."""
+
+    def fail(end: socket.socket, client: socket.socket, peer: int, address: str) -> int:
+        return 1
+
+    broker = start(program=fail)
+    began = time.monotonic()
+    for number in range(1, 7):
+        assert broker.dial().rest() == b""
+        broker.await_log(f"router: {number} ended")
+
+    assert time.monotonic() - began > 0.5
+
+
+def test_no_descriptors_for_a_child_refuse_the_client(start: Starter) -> None:
+    """EMFILE after accept: the client is told, the parent lives, and serves others once it can."""
+    broker = start(descriptor_limit=40)
+    lines = []
+    while not lines or lines[-1].startswith("peer"):
+        lines.append(broker.dial().line())
+
+    assert lines[-1] == "ERROR the broker has no room for a process: Too many open files"
+    broker.await_log(r"^ERROR cannot fork a child for \S+: Too many open files")
+    for client in broker.clients:
+        client.close()
+    wait_until(lambda: broker.log.count(" ended\n") == len(lines) - 1, "the ends of the children")
+    assert broker.connect().peer >= len(lines)
+
+
+def logger_of(lines: list[str]) -> logging.Logger:
+    """A logger that collects its lines."""
+    logger = logging.Logger("test")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    return logger
+
+
+def test_only_so_many_refused_clients_are_kept() -> None:
+    """The oldest goes when there are more than 64: refusing doesn't cost what accepting would."""
+    loop, lines = Loop(), list[str]()
+    refusals = Refusals(loop, str.encode, logger_of(lines))
+    pairs = [socket.socketpair() for _ in range(LINGERING_MAX + 5)]
+    for ours, _ in pairs:
+        refusals.refuse(ours, "192.0.2.1:7", "no room")
+
+    assert [ours.fileno() for ours, _ in pairs[:5]] == [-1] * 5
+    assert pairs[5][0].fileno() != -1
+    assert refusals.refused == LINGERING_MAX + 5
+    assert lines == ["client 192.0.2.1:7: refused, no room"]
+    assert {theirs.recv(100) for _, theirs in pairs} == {b"no room"}
+    refusals.close()
+    for _, theirs in pairs:
+        theirs.close()
+    loop.close()
+
+
+def test_a_summary_follows_ten_seconds_later() -> None:
+    """What was not logged is at least counted."""
+    loop, lines = Loop(), list[str]()
+    refusals = Refusals(loop, str.encode, logger_of(lines))
+    loop.now -= 10.1
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        refusals.refuse(ours, "unix", "no room")
+    loop.turn()
+
+    assert lines == ["client unix: refused, no room", "2 more clients refused within 10 s"]
+    refusals.close()
+    loop.close()
+
+
+def test_accepting_pauses_when_the_system_has_no_descriptors() -> None:
+    """One line, no spinning, and accepting goes on by itself."""
+    loop, lines, accepted = Loop(), list[str](), list[socket.socket]()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listeners = Listeners(
+        loop,
+        [listener],
+        opens_at=lambda now: now,
+        accepted=lambda connection, address, host: accepted.append(connection),
+        close=socket.socket.close,
+        logger=logger_of(lines),
+    )
+    listeners.open()
+    client = socket.create_connection(listener.getsockname())
+    with no_descriptors():
+        loop.turn()
+    assert not accepted
+    assert lines == ["cannot accept connections: Too many open files, raise the limit of open files"]
+    began = time.monotonic()
+    while not accepted:
+        loop.turn()
+
+    assert time.monotonic() - began < 1.0
+    assert len(lines) == 1
+    listeners.close()
+    accepted[0].close()
+    client.close()
+    loop.close()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """All descriptors that this process may have are taken."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    hoard = []
+    try:
+        with suppress(OSError):
+            while True:
+                hoard.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in hoard:
+            os.close(fd)

@@ -1,0 +1,92 @@
+"""The lines that are logged about a child."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from forkbroker.parent.roster import Child, describe_end, has_crashed, to_text
+from forkbroker.posix.children import Ended
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.kinds import State
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """A child that has told why it leaves."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=1000)
+    yield Child(
+        peer=Peer(7),
+        pid=4711,
+        channel=channel,
+        fd=ours.fileno(),
+        address="127.0.0.1:40112",
+        host="127.0.0.1",
+        started=1000.0,
+        high=1000,
+        state=State.LEAVING,
+        login="alice",
+        reason="client disconnected",
+        received=40112,
+        delivered=118,
+    )
+    channel.close()
+    theirs.close()
+
+
+def ended(status: int) -> Ended:
+    return Ended(4711, status, 1.2, 14 * 1024)
+
+
+def test_a_normal_end_has_the_client_the_reason_and_the_figures(child: Child) -> None:
+    """The line tells all that an administrator wants to know of a client that is gone."""
+    child.ended = ended(0)
+
+    assert describe_end(child, 1312.0) == (
+        "client 7 127.0.0.1:40112 alice: gone, client disconnected, 312 s, 40,112 in, 118 out, cpu 1.2 s, peak 14 MiB"
+    )
+    assert not has_crashed(child)
+
+
+def test_a_crash_has_the_signal(child: Child) -> None:
+    """A child that a signal ended is named with it, whatever it said before."""
+    child.ended = ended(signal.SIGSEGV)
+
+    assert describe_end(child, 1012.0) == (
+        "client 7 127.0.0.1:40112 alice: ended by signal SIGSEGV, 12 s, cpu 1.2 s, peak 14 MiB"
+    )
+    assert has_crashed(child)
+
+
+def test_an_exit_status_other_than_0_is_a_crash(child: Child) -> None:
+    """The child met something that it didn't expect."""
+    child.ended = ended(70 << 8)
+
+    assert "alice: ended with exit status 70, 12 s" in describe_end(child, 1012.0)
+    assert has_crashed(child)
+
+
+def test_an_end_without_a_word_is_a_crash(child: Child) -> None:
+    """Exit status 0 alone is no reason for leaving."""
+    child.state = State.CONNECTED
+    child.ended = ended(0)
+
+    assert "alice: ended without a word, 12 s" in describe_end(child, 1012.0)
+    assert has_crashed(child)
+
+
+def test_a_client_that_has_not_logged_in_has_no_name(child: Child) -> None:
+    """Number and address are enough, and no space is left dangling."""
+    child.login = ""
+
+    assert child.name == "client 7 127.0.0.1:40112"
+
+
+def test_text_of_a_client_stays_on_its_line() -> None:
+    """A login can't forge a second log line, move the cursor or be anything but text."""
+    assert to_text(b"al\x1b[2Jice\nroot: connected") == "al?[2Jice?root: connected"
+    assert to_text("zoë".encode() + b"\xff") == "zoë\N{REPLACEMENT CHARACTER}"
