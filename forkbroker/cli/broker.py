@@ -1,0 +1,206 @@
+"""The command stomp-broker: from a command line to a parent that accepts clients.
+
+The order of the start, and why:
+ 1. the command line, so that a mistake costs nothing;
+ 2. what the service manager says, while this is still the process that it says it to;
+ 3. users, as they are looked up and not yet used;
+ 4. the log, the listeners, the semaphores: with the rights that the command was started with, before the caller's
+    directory is left, and while complaints still reach the terminal;
+ 5. detaching, which changes the process's number: everything above is inherited;
+ 6. the pidfile: its lock and its number are this process's, its directory often root's;
+ 7. giving up rights: after the last thing that needs them, before the first octet of a stranger. Every module is
+    imported by now, as the interpreter's directory may be unreadable afterwards;
+ 8. the parent, which says that it is ready once it accepts.
+What is opened is closed in the opposite order, on whatever way the start or the broker ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+import forkbroker
+from forkbroker.cli.arguments import PROGRAM, read_arguments
+from forkbroker.cli.wiring import run_broker
+from forkbroker.config.options import BEYOND, Settings
+from forkbroker.errors import ConfigurationError, Exit, StartError
+from forkbroker.parent.parent import Hooks
+from forkbroker.posix.addresses import close_and_unlink, describe_listener, open_listener, reaches_beyond
+from forkbroker.posix.daemonize import Readiness, detach, fill_standard_streams
+from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog
+from forkbroker.posix.pidfile import Pidfile
+from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
+from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.posix.service import Service, take_listeners
+
+logger = logging.getLogger("forkbroker")
+
+BACKLOG = 1024
+"""Connections that wait while children are forked; the kernel lowers it to its own limit (Linux: somaxconn)."""
+
+SLOTS = 256
+"""Offers that can be open at one time. Each costs 10 µs at start and a page of shared memory."""
+
+FILES_BESIDE_CLIENTS = 64
+"""Descriptors that the parent has besides one for each client: listeners, log, pidfile, connections being refused."""
+
+Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Hooks], int]
+
+
+class Foreground:
+    """Who waits for the broker to be ready when it does not detach: a person, or a program that reads its output."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def ready(self) -> None:
+        """Say where the broker listens, a line for each address: with port 0 this is how to learn the port.
+
+        Past the interpreter's buffer, which would complain again at the end when nobody reads.
+        """
+        with suppress(OSError):
+            os.write(1, "".join(f"listening on {name}\n" for name in self._names).encode())
+
+    def failed(self, message: str, status: int) -> None:
+        """Complain; the status is the process's own."""
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """One line on standard error, under the program's name."""
+    with suppress(OSError):
+        sys.stderr.write(f"{PROGRAM}: {message}\n")
+        sys.stderr.flush()
+
+
+def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
+    """Run the command to its end; the exit status. `run` is what serves the clients."""
+    fill_standard_streams()
+    try:
+        settings = read_arguments(arguments)
+    except ConfigurationError as error:
+        complain(str(error))
+        return Exit.USAGE
+    with ExitStack() as opened:
+        try:
+            return _start(settings, opened, run)
+        except StartError as error:
+            complain(str(error))
+            return error.status
+
+
+def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
+    """Steps 2 to 5 of the start; what goes wrong here is the caller's to tell."""
+    service = Service()
+    passed = take_listeners()
+    identity = resolve(settings.user, settings.group)
+    log = _open_log(settings, identity, opened)
+    files = raise_file_limit()
+    listeners = _check_passed(passed, settings) if passed else _open_listeners(settings, opened)
+    semaphores = SemaphorePool(SLOTS)
+    opened.callback(semaphores.close)
+    names = [describe_listener(listener) for listener in listeners]
+    readiness = detach() if settings.daemonize else Foreground(names)
+    hooks = Hooks(
+        ready=lambda: _be_ready(readiness, service, names),
+        stopping=service.stopping,
+        status=service.status,
+        beat=service.alive,
+        reopen_logs=log.reopen,
+        close_listener=socket.socket.close if passed else close_and_unlink,
+        log_descriptors=lambda: log.descriptors,
+    )
+    try:
+        _settle(settings, identity, opened)
+        _warn(settings, files)
+        return run(settings, listeners, semaphores, hooks)
+    except StartError as error:
+        readiness.failed(str(error), error.status)
+        if settings.daemonize:
+            logger.error("cannot start: %s", error)
+        return error.status
+
+
+def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:
+    """Steps 6 and 7."""
+    if settings.pidfile is not None:
+        pidfile = Pidfile(settings.pidfile)
+        opened.callback(pidfile.remove)
+    if identity is not None:
+        drop(identity)
+
+
+def _be_ready(readiness: Readiness | Foreground, service: Service, names: Sequence[str]) -> None:
+    """Tell everybody who waits for it that connections are accepted."""
+    logger.info("%s %s: process %d listens on %s", PROGRAM, forkbroker.__version__, os.getpid(), ", ".join(names))
+    readiness.ready()
+    service.ready()
+
+
+def _open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> Log:
+    """The log that was asked for; syslog for a daemon that asks for none, if this system has it."""
+    log: Log
+    complaint = None
+    if settings.log_file is not None:
+        log = FileLog(settings.log_file)
+    elif settings.syslog:
+        log = SyslogLog()
+    elif settings.daemonize:
+        log, complaint = _open_default_log()
+    else:
+        log = StderrLog()
+    opened.callback(log.close)
+    if identity is not None:
+        log.give_to(identity.uid, identity.gid)
+    log.start(settings.log_level)
+    if complaint:
+        logger.warning("nothing will be logged once the broker has detached: %s", complaint)
+    return log
+
+
+def _open_default_log() -> tuple[Log, str | None]:
+    """Syslog, or the terminal and why: a system without syslog shall have its broker, and be told."""
+    try:
+        return SyslogLog(), None
+    except StartError as error:
+        return StderrLog(), str(error)
+
+
+def _open_listeners(settings: Settings, opened: ExitStack) -> list[socket.socket]:
+    listeners: list[socket.socket] = []
+    for address in settings.listen:
+        for listener in open_listener(address, BACKLOG):
+            opened.callback(_close, listener)
+            listeners.append(listener)
+    return listeners
+
+
+def _close(listener: socket.socket) -> None:
+    """Close a listener that was never served; the parent closes its own as soon as it begins to stop."""
+    if listener.fileno() >= 0:
+        close_and_unlink(listener)
+
+
+def _check_passed(passed: list[socket.socket], settings: Settings) -> list[socket.socket]:
+    """Listeners of the service manager, which stand in the place of all --listen."""
+    for listener in passed:
+        if reaches_beyond(listener) and not settings.allow_anonymous:
+            problem, remedy = BEYOND
+            raise StartError(f"socket unit, {describe_listener(listener)}: {problem}; {remedy}", Exit.CONFIG)
+    return passed
+
+
+def _warn(settings: Settings, files: int) -> None:
+    """What an administrator should look at, and what stops nobody."""
+    if os.geteuid() == 0:
+        logger.warning("runs as root; start it as another user, or give --user")
+    if files < settings.max_clients + FILES_BESIDE_CLIENTS:
+        logger.warning(
+            "the limit of %d open files is too low for %d clients; raise it, or lower --max-clients",
+            files,
+            settings.max_clients,
+        )

@@ -1,0 +1,288 @@
+"""The table of options, and the settings that come of it.
+
+A row is everything there is to say about an option: command line, help, manual page and `Settings` follow from it,
+and a test holds them together. Defaults stand in the form in which a user would write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from forkbroker.config.values import choice, heart_beat, name, number, path, seconds, size
+from forkbroker.errors import ConfigurationError
+from forkbroker.posix.addresses import ListenAddress, parse_address
+
+_ENVELOPE = 1024**3
+"""Frames and transactions travel between processes in one envelope, whose length is bounded."""
+
+_SHORTEST_BEAT_MS = 100
+
+BEYOND = (
+    "other hosts can reach it, and anybody may log in",
+    "listen on localhost, or give --allow-anonymous when everyone who can reach it may use it",
+)
+"""Problem and remedy of a listener beyond loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the table."""
+
+    name: str
+    """As on the command line, without the dashes; with underscores it is the field of `Settings`."""
+    parse: Callable[[str], object] | None
+    """Text to value; raises ConfigurationError. None for a flag, which takes no value."""
+    default: str | None
+    """As a user would write it; None when the option is off until it is given."""
+    metavar: str
+    help: str
+    group: str
+    repeatable: bool = False
+
+    @property
+    def field(self) -> str:
+        """The field of `Settings`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is given without a value."""
+        return self.parse is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The value of every option. Sizes in octets, times in seconds; None is off."""
+
+    listen: tuple[ListenAddress, ...]
+    daemonize: bool
+    pidfile: Path | None
+    user: str | None
+    group: str | None
+    shutdown_timeout: float
+    log_file: Path | None
+    syslog: bool
+    log_level: str
+    max_clients: int
+    max_clients_per_address: int
+    fork_rate: int
+    allow_anonymous: bool
+    connect_timeout: float
+    frame_timeout: float
+    heart_beat: tuple[int, int]
+    child_memory: int
+    child_cpu: int
+    child_files: int
+    broadcast: Literal["interested", "all"]
+    bare_destinations: Literal["topic", "queue", "error"]
+    strict: bool
+    content_length: Literal["always", "as-sent"]
+    max_client_buffer: int
+    slow_subscribers: Literal["disconnect", "drop-oldest", "hold"]
+    prefetch: int
+    offer_candidates: int
+    max_deliveries: int
+    max_queue_bytes: int
+    max_queues: int
+    queue_full: Literal["hold", "refuse"]
+    max_command: int
+    max_header_line: int
+    max_headers: int
+    max_body: int
+    max_login_frame: int
+    max_subscriptions: int
+    max_transactions: int
+    max_transaction_frames: int
+    max_transaction_size: int
+
+
+_START = "Start and end"
+_LOG = "Log"
+_CLIENTS = "Clients"
+_TOPICS = "Destinations and topics"
+_QUEUES = "Queues"
+_LIMITS = "Limits on what a client sends (each ends in an ERROR that names it)"
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "listen",
+        parse_address,
+        "localhost:61613",
+        "ADDRESS",
+        "where to accept clients: 127.0.0.1:61613, [::1]:61613, localhost:0 (any port), unix:/PATH; may be repeated",
+        _START,
+        repeatable=True,
+    ),
+    Option("daemonize", None, None, "", "detach; return when the broker accepts clients", _START),
+    Option("pidfile", path, None, "FILE", "write the process number to FILE, and let no second broker use it", _START),
+    Option("user", name, None, "NAME", "become this user once everything is open", _START),
+    Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
+    Option(
+        "shutdown-timeout", seconds(0), "10 s", "TIME", "how long clients may take what is under way at the end", _START
+    ),
+    Option("log-file", path, None, "FILE", "append the log to FILE; reopened when it is renamed, and at SIGUSR1", _LOG),
+    Option("syslog", None, None, "", "log to syslog; the default after --daemonize without --log-file", _LOG),
+    Option(
+        "log-level",
+        choice("error", "warning", "info", "debug"),
+        "info",
+        "LEVEL",
+        "least important event to log: error, warning, info or debug",
+        _LOG,
+    ),
+    Option("max-clients", number(1), "2000", "N", "clients at one time; each has a process", _CLIENTS),
+    Option(
+        "max-clients-per-address",
+        number(0),
+        "100",
+        "N",
+        "clients from one address at one time; 0: no limit; loopback and Unix sockets have none",
+        _CLIENTS,
+    ),
+    Option("fork-rate", number(1), "500", "N", "new clients a second; others wait in the listen backlog", _CLIENTS),
+    Option(
+        "allow-anonymous",
+        None,
+        None,
+        "",
+        "listen beyond loopback, although everybody may then use the broker",
+        _CLIENTS,
+    ),
+    Option("connect-timeout", seconds(0.1), "10 s", "TIME", "from connecting to the CONNECT frame", _CLIENTS),
+    Option("frame-timeout", seconds(0.1), "60 s", "TIME", "how long a half-sent frame may stand still", _CLIENTS),
+    Option(
+        "heart-beat",
+        heart_beat,
+        "10000,10000",
+        "SEND,WANT",
+        "beats offered to clients and wanted from them, in milliseconds; 0: none",
+        _CLIENTS,
+    ),
+    Option("child-memory", size(0), "0", "SIZE", "address space of a client's process; 0: no limit", _CLIENTS),
+    Option("child-cpu", number(0), "0", "SECONDS", "processor time of a client's process; 0: no limit", _CLIENTS),
+    Option("child-files", number(0), "0", "N", "open descriptors of a client's process; 0: no limit", _CLIENTS),
+    Option(
+        "broadcast",
+        choice("interested", "all"),
+        "interested",
+        "WHOM",
+        "which clients' processes a topic's messages go to: interested ones, or all; clients see no difference",
+        _TOPICS,
+    ),
+    Option(
+        "bare-destinations",
+        choice("topic", "queue", "error"),
+        "topic",
+        "KIND",
+        "what a destination without /topic/ or /queue/ is: topic, queue or error",
+        _TOPICS,
+    ),
+    Option("strict", None, None, "", "refuse what the protocol forbids and other brokers let pass", _TOPICS),
+    Option(
+        "content-length",
+        choice("always", "as-sent"),
+        "always",
+        "WHEN",
+        "whether messages have the header always, or as-sent: only when their sender gave it",
+        _TOPICS,
+    ),
+    Option(
+        "max-client-buffer",
+        size(65_536),
+        "8 MiB",
+        "SIZE",
+        "topic messages kept for a client that does not read",
+        _TOPICS,
+    ),
+    Option(
+        "slow-subscribers",
+        choice("disconnect", "drop-oldest", "hold"),
+        "disconnect",
+        "POLICY",
+        "above max-client-buffer: disconnect the client, drop-oldest messages, or hold the senders",
+        _TOPICS,
+    ),
+    Option("prefetch", number(1), "100", "N", "unacknowledged messages of a subscription that does not say", _QUEUES),
+    Option(
+        "offer-candidates", number(1, 1000), "3", "N", "clients to which a message is offered at the same time", _QUEUES
+    ),
+    Option(
+        "max-deliveries",
+        number(0),
+        "16",
+        "N",
+        "deliveries of a message before it goes to the dead-letter queue; 0: no limit",
+        _QUEUES,
+    ),
+    Option("max-queue-bytes", size(1024), "256 MiB", "SIZE", "messages that a queue holds", _QUEUES),
+    Option("max-queues", number(1), "10000", "N", "queues at one time", _QUEUES),
+    Option(
+        "queue-full",
+        choice("hold", "refuse"),
+        "hold",
+        "POLICY",
+        "at a queue's limit: hold its senders, or refuse with an ERROR",
+        _QUEUES,
+    ),
+    Option("max-command", size(16, 65_536), "32", "SIZE", "a command line", _LIMITS),
+    Option("max-header-line", size(128, 2**24), "10 KiB", "SIZE", "a header line", _LIMITS),
+    Option("max-headers", number(8, 65_536), "1000", "N", "headers of a frame", _LIMITS),
+    Option("max-body", size(0, _ENVELOPE), "100 MiB", "SIZE", "a body", _LIMITS),
+    Option("max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "the first frame", _LIMITS),
+    Option("max-subscriptions", number(1), "1000", "N", "subscriptions of a client", _LIMITS),
+    Option("max-transactions", number(1), "16", "N", "open transactions of a client", _LIMITS),
+    Option("max-transaction-frames", number(1), "1000", "N", "frames of a transaction", _LIMITS),
+    Option("max-transaction-size", size(1024, _ENVELOPE), "100 MiB", "SIZE", "messages of a transaction", _LIMITS),
+)
+"""Every option but --help and --version, in the order of the help."""
+
+
+def make_settings(given: Mapping[str, str | bool | list[str] | None]) -> Settings:
+    """Settings from what was given, by field name: texts, True for flags, lists for repeatable options.
+
+    What is missing, or None, gets its default.
+
+    Raises:
+        ConfigurationError: a value that cannot be used, or values that exclude each other. It names the option.
+    """
+    # Any: the table decides at run time which type a field gets; a test compares the two.
+    values: dict[str, Any] = {option.field: _read(option, given.get(option.field)) for option in OPTIONS}
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _read(option: Option, given: str | bool | list[str] | None) -> object:
+    if option.parse is None:
+        return bool(given)
+    if option.repeatable:
+        texts = given if isinstance(given, list) and given else [option.default or ""]
+        return tuple(_parse(option, option.parse, text) for text in texts)
+    text = given if isinstance(given, str) else option.default
+    return None if text is None else _parse(option, option.parse, text)
+
+
+def _parse(option: Option, parse: Callable[[str], object], text: str) -> object:
+    """The value of `text`; an error is retold with the option's name."""
+    try:
+        return parse(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--{option.name} {text}", error.problem, error.remedy) from None
+
+
+def _check_together(settings: Settings) -> None:
+    """What a row alone cannot say."""
+    if settings.syslog and settings.log_file is not None:
+        raise ConfigurationError("--syslog", "--log-file is given as well", "give one of them")
+    for address in settings.listen:
+        if not address.is_local and not settings.allow_anonymous:
+            raise ConfigurationError(f"--listen {address.describe()}", *BEYOND)
+    if settings.heart_beat[1] and settings.heart_beat[1] < _SHORTEST_BEAT_MS:
+        raise ConfigurationError(
+            f"--heart-beat {settings.heart_beat[0]},{settings.heart_beat[1]}",
+            "clients cannot beat so often",
+            f"want {_SHORTEST_BEAT_MS} or more, or 0",
+        )

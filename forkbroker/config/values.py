@@ -1,0 +1,102 @@
+"""How values of options are written: numbers, sizes, times, choices, paths.
+
+Each function reads one text and gives the value, or raises a `ConfigurationError` that tells what would be right.
+Those with an argument give such a function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from forkbroker.errors import ConfigurationError
+
+_SIZE = re.compile(r"([0-9]+)\s*(|KiB|MiB|GiB)")
+_OCTETS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|ms|s|min)")
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0}
+
+_HEART_BEAT = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
+
+
+def number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Whole numbers from `least` on."""
+    span = f"from {least} to {most}" if most is not None else f"of {least} or more"
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal():
+            raise ConfigurationError(text, "not a whole number", f"give one {span}")
+        return _within(text, int(text), least, most, f"give a number {span}")
+
+    return parse
+
+
+def size(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Octets, plain or in KiB, MiB, GiB."""
+
+    def parse(text: str) -> int:
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(text, "not a size", "give octets, or a number with KiB, MiB or GiB")
+        remedy = f"give {least} octets or more" + (f", {most} at most" if most is not None else "")
+        return _within(text, int(match[1]) * _OCTETS[match[2]], least, most, remedy)
+
+    return parse
+
+
+def _within(text: str, value: int, least: int, most: int | None, remedy: str) -> int:
+    if value < least:
+        raise ConfigurationError(text, "too small", remedy)
+    if most is not None and value > most:
+        raise ConfigurationError(text, "too large", remedy)
+    return value
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """A time in seconds; written plain, or with ms, s or min."""
+
+    def parse(text: str) -> float:
+        match = _TIME.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(text, "not a time", "give seconds, or a number with ms, s or min")
+        value = float(match[1]) * _SECONDS[match[2]]
+        if value < least:
+            raise ConfigurationError(text, "too short", f"give {least:g} s or more")
+        return value
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of `words`."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ConfigurationError(text, "not a choice", f"choose {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return parse
+
+
+def heart_beat(text: str) -> tuple[int, int]:
+    """Milliseconds between beats as in the header: what the broker can send, what it wants; 0 for none."""
+    match = _HEART_BEAT.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(text, "not two times", "give SEND,WANT in milliseconds, as in 10000,10000")
+    return int(match[1]), int(match[2])
+
+
+def path(text: str) -> Path:
+    """A file's path, made absolute: a daemon changes its directory."""
+    if not text or "\0" in text:
+        raise ConfigurationError(text, "not a path", "give a file's name")
+    return Path(text).absolute()
+
+
+def name(text: str) -> str:
+    """A user's or group's name or number; whether there is one, the system says at start."""
+    if not text:
+        raise ConfigurationError(text, "empty", "give a name or a number")
+    return text

@@ -1,0 +1,61 @@
+"""The command line, as the table makes it."""
+
+from __future__ import annotations
+
+import pytest
+
+import forkbroker
+from forkbroker.cli.arguments import make_parser, read_arguments
+from forkbroker.config.options import OPTIONS, make_settings
+from forkbroker.errors import ConfigurationError
+from forkbroker.posix.addresses import ListenAddress
+
+
+def test_an_empty_command_line_gives_the_defaults() -> None:
+    """The same ones as the table."""
+    assert read_arguments([]) == make_settings({})
+
+
+def test_options_are_read_and_listen_may_be_repeated() -> None:
+    """Values in the next word or behind an equals sign."""
+    settings = read_arguments(
+        ["--listen", "127.0.0.1:0", "--listen=unix:/run/b", "--strict", "--max-body=1 KiB", "--heart-beat", "0,0"]
+    )
+
+    assert settings.listen == (ListenAddress("127.0.0.1", 0), ListenAddress(path="/run/b"))
+    assert (settings.strict, settings.max_body, settings.heart_beat) == (True, 1024, (0, 0))
+
+
+def test_the_help_names_every_option_with_its_default() -> None:
+    """Whatever the width of the terminal."""
+    text = " ".join(make_parser().format_help().split())
+
+    for option in OPTIONS:
+        assert f"--{option.name}" in text
+        if option.default is not None:
+            assert f"(default: {option.default})" in text
+
+
+def test_the_version_is_told(capsys) -> None:
+    """And nothing is started."""
+    with pytest.raises(SystemExit) as caught:
+        read_arguments(["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"stomp-broker {forkbroker.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--lissen", "x"], ["--max-bod", "1"], ["--listen"], ["extra"]])
+def test_what_is_no_option_ends_with_status_2(arguments, capsys) -> None:
+    """Abbreviations neither: they would change their meaning with the next release."""
+    with pytest.raises(SystemExit) as caught:
+        read_arguments(arguments)
+
+    assert caught.value.code == 2
+    assert "usage: stomp-broker" in capsys.readouterr().err
+
+
+def test_a_value_that_cannot_be_used_is_a_configuration_error() -> None:
+    """With the option's name."""
+    with pytest.raises(ConfigurationError, match=r"^--prefetch none: not a whole number"):
+        read_arguments(["--prefetch", "none"])

@@ -1,0 +1,125 @@
+"""The table of options and the settings that come of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import pytest
+
+from forkbroker.config.options import OPTIONS, Settings, make_settings
+from forkbroker.errors import ConfigurationError
+from forkbroker.posix.addresses import ListenAddress
+
+
+def test_table_and_settings_have_the_same_fields() -> None:
+    """An option without a field would have no effect, a field without an option no value."""
+    assert [field.name for field in dataclasses.fields(Settings)] == [option.field for option in OPTIONS]
+
+
+def test_every_default_has_the_type_of_its_field() -> None:
+    """Read with the option's own parser."""
+    settings = make_settings({})
+    hints = typing.get_type_hints(Settings)
+
+    for option in OPTIONS:
+        value = getattr(settings, option.field)
+        hint = hints[option.field]
+        if typing.get_origin(hint) is typing.Literal:
+            assert value in typing.get_args(hint), option.name
+        elif typing.get_origin(hint) is tuple:
+            assert isinstance(value, tuple), option.name
+        else:
+            assert isinstance(value, hint), option.name
+
+
+def test_every_choice_of_a_field_is_one_of_its_option() -> None:
+    """And the other way round: the help names them, the parser takes them."""
+    hints = typing.get_type_hints(Settings)
+
+    for option in OPTIONS:
+        if typing.get_origin(hints[option.field]) is typing.Literal:
+            words = typing.get_args(hints[option.field])
+            assert [option.parse(word) for word in words] == list(words)
+            with pytest.raises(ConfigurationError, match=f"choose .*{words[-1]}$"):
+                option.parse("other")
+
+
+def test_every_row_is_complete() -> None:
+    """Flags have no value and no default, others a name for theirs; the help is one sentence without its end."""
+    for option in OPTIONS:
+        assert option.help
+        assert option.group
+        assert not option.help.endswith(".")
+        assert bool(option.metavar) != option.is_flag
+        assert not (option.is_flag and option.default)
+
+
+def test_the_default_is_loopback_and_nothing_is_on() -> None:
+    """Both families, the port that STOMP has."""
+    settings = make_settings({})
+
+    assert settings.listen == (ListenAddress("localhost", 61_613),)
+    assert (settings.daemonize, settings.syslog, settings.allow_anonymous, settings.strict) == (False,) * 4
+    assert (settings.pidfile, settings.log_file, settings.user, settings.group) == (None,) * 4
+    assert settings.max_clients == 2000
+    assert settings.broadcast == "interested"
+
+
+def test_what_is_given_replaces_the_default() -> None:
+    """Texts, flags, lists; None is as if it were missing."""
+    settings = make_settings(
+        {
+            "listen": ["127.0.0.1:1", "unix:/run/broker"],
+            "daemonize": True,
+            "max_body": "1 MiB",
+            "heart_beat": "0,0",
+            "frame_timeout": "500 ms",
+            "prefetch": None,
+        }
+    )
+
+    assert settings.listen == (ListenAddress("127.0.0.1", 1), ListenAddress(path="/run/broker"))
+    assert settings.daemonize
+    assert settings.max_body == 1_048_576
+    assert settings.heart_beat == (0, 0)
+    assert settings.frame_timeout == 0.5
+    assert settings.prefetch == 100
+
+
+def test_an_error_names_the_option_and_the_value() -> None:
+    """As it stood on the command line."""
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings({"max_body": "10 MB"})
+
+    assert str(caught.value) == "--max-body 10 MB: not a size; give octets, or a number with KiB, MiB or GiB"
+
+
+def test_one_bad_address_among_several_is_named() -> None:
+    """Its own problem, not a general one."""
+    with pytest.raises(ConfigurationError, match=r"^--listen :61613: no host; write localhost:61613"):
+        make_settings({"listen": ["localhost:61613", ":61613"]})
+
+
+def test_listening_beyond_loopback_needs_a_word() -> None:
+    """The message says both ways out; with the word it is done."""
+    given = {"listen": ["localhost:61613", "0.0.0.0:61613"]}
+
+    with pytest.raises(ConfigurationError, match=r"--listen 0\.0\.0\.0:61613: other hosts .* --allow-anonymous"):
+        make_settings(given)
+
+    assert make_settings({**given, "allow_anonymous": True}).allow_anonymous
+
+
+def test_one_log_at_a_time() -> None:
+    """File or syslog."""
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        make_settings({"syslog": True, "log_file": "/var/log/broker"})
+
+
+def test_beats_that_no_client_could_keep_are_refused() -> None:
+    """0 is none, which is another thing."""
+    with pytest.raises(ConfigurationError, match="want 100 or more, or 0"):
+        make_settings({"heart_beat": "10,10"})
+
+    assert make_settings({"heart_beat": "10,0"}).heart_beat == (10, 0)

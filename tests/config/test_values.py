@@ -1,0 +1,76 @@
+"""How values are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forkbroker.config import values
+from forkbroker.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (values.number(0), "0", 0),
+        (values.number(1, 9), "9", 9),
+        (values.size(0), "0", 0),
+        (values.size(0), "512", 512),
+        (values.size(0), "10KiB", 10_240),
+        (values.size(0), "100 MiB", 104_857_600),
+        (values.size(0, 2**30), "1GiB", 2**30),
+        (values.seconds(0), "0", 0.0),
+        (values.seconds(0), "10", 10.0),
+        (values.seconds(0), "2.5 s", 2.5),
+        (values.seconds(0), "250ms", 0.25),
+        (values.seconds(0), "2 min", 120.0),
+        (values.choice("a", "b"), "b", "b"),
+        (values.heart_beat, "0,10000", (0, 10_000)),
+        (values.name, "stomp", "stomp"),
+        (values.path, "/var/log/broker", Path("/var/log/broker")),
+    ],
+)
+def test_what_is_right_is_read(parse, text, value) -> None:
+    """Each form once."""
+    assert value == pytest.approx(parse(text)) if isinstance(value, float) else value == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "message"),
+    [
+        (values.number(0), "", ": not a whole number; give one of 0 or more"),
+        (values.number(0), "-1", "-1: not a whole number; give one of 0 or more"),
+        (values.number(0), "1.5", "1.5: not a whole number; give one of 0 or more"),
+        (values.number(0), "٣", "٣: not a whole number; give one of 0 or more"),
+        (values.number(1, 9), "0", "0: too small; give a number from 1 to 9"),
+        (values.number(1, 9), "10", "10: too large; give a number from 1 to 9"),
+        (values.number(1), "x", "x: not a whole number; give one of 1 or more"),
+        (values.size(0), "10 MB", "10 MB: not a size; give octets, or a number with KiB, MiB or GiB"),
+        (values.size(0), "1.5 MiB", "1.5 MiB: not a size; give octets, or a number with KiB, MiB or GiB"),
+        (values.size(16), "8", "8: too small; give 16 octets or more"),
+        (values.size(16, 32), "1 KiB", "1 KiB: too large; give 16 octets or more, 32 at most"),
+        (values.seconds(0), "soon", "soon: not a time; give seconds, or a number with ms, s or min"),
+        (values.seconds(0), "-1", "-1: not a time; give seconds, or a number with ms, s or min"),
+        (values.seconds(0.1), "10 ms", "10 ms: too short; give 0.1 s or more"),
+        (values.choice("a", "b", "c"), "d", "d: not a choice; choose a, b or c"),
+        (values.heart_beat, "10000", "10000: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
+        (values.heart_beat, "1,2,3", "1,2,3: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
+        (values.name, "", ": empty; give a name or a number"),
+        (values.path, "", ": not a path; give a file's name"),
+        (values.path, "a\0b", "a\0b: not a path; give a file's name"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_would_be_right(parse, text, message) -> None:
+    """The whole message."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+
+    assert message == str(caught.value)
+
+
+def test_a_path_becomes_absolute(tmp_path, monkeypatch) -> None:
+    """Before the daemon leaves the directory."""
+    monkeypatch.chdir(tmp_path)
+
+    assert values.path("broker.pid") == tmp_path / "broker.pid"
