@@ -1,0 +1,249 @@
+"""How each kind of row is measured.
+
+A load is first run with few messages, then with as many as take about `seconds`, `runs` times; the median counts. Every
+scenario has a broker of its own, and every run destinations of its own, so that nothing of one is left for the next.
+"""
+
+import contextlib
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import memory
+import scenarios
+from processes import Broker, MeasurementError, Result, run_broker, run_idle, run_load, run_relay
+from scenarios import Load, RelayShape, Scenario, Unit
+
+MOST_PER_PRODUCER = 20_000_000
+KEYS = {Unit.MESSAGES: "rate", Unit.MEGABYTES: "mb_per_s", Unit.MICROSECONDS: "p50_us"}
+
+
+@dataclass
+class Row:
+    """One line of the table. `figure` and `relay` are in the row's unit; `error` says why there is no figure."""
+
+    name: str
+    title: str
+    size: int | None
+    unit: Unit
+    figure: float | None = None
+    relay: float | None = None
+    target: float | None = None
+    note: str = ""
+    error: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """This figure in terms of the relay's."""
+        return self.figure / self.relay if self.figure is not None and self.relay else None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        if self.error:
+            return False
+        if self.target is None or self.figure is None:
+            return None
+        return self.figure <= self.target if self.unit.less_is_better else self.figure >= self.target
+
+
+@dataclass
+class Bench:
+    """Settings of this call, and what has been measured already."""
+
+    seconds: float = 1.5
+    runs: int = 3
+    deadline_s: float = 30.0
+    idle_clients: int = scenarios.IDLE_COUNT
+    given: Broker | None = None
+    broker_options: list[str] = field(default_factory=list)
+    _relays: dict[tuple[Load, RelayShape], float] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def tag(self) -> str:
+        """A part of destinations that no other run has."""
+        return f"{os.getpid()}.{next(self._numbers)}"
+
+    @contextlib.contextmanager
+    def broker(self, *options: str) -> Iterator[Broker]:
+        """The broker that was given, or one of our own."""
+        if self.given is not None:
+            yield self.given
+            return
+        with run_broker([*self.broker_options, *options]) as broker:
+            yield broker
+
+    def run_count(self, scenario: Scenario, probe: Callable[[int], Result]) -> int:
+        """Messages of each producer for a run of the wanted length, from a short first run."""
+        if scenario.fixed:
+            return scenario.probe
+        rate = scenario.probe / max(probe(scenario.probe)["seconds"], 1e-6)
+        return min(max(int(rate * self.seconds), scenario.probe), MOST_PER_PRODUCER)
+
+    def repeat(self, scenario: Scenario, run: Callable[[int], Result]) -> Result:
+        """The run whose figure is the median one."""
+        count = self.run_count(scenario, run)
+        results = [run(count) for _ in range(self.runs)]
+        return sorted(results, key=lambda result: float(result[KEYS[scenario.unit]]))[len(results) // 2]
+
+    def run_on(self, broker: Broker, load: Load, count: int) -> Result:
+        """One run against a broker."""
+        address = ["--host", broker.host, "--port", str(broker.port)]
+        return run_load([*load.arguments(count, self.tag()), *address], self.deadline_s)
+
+    def run_on_relay(self, load: Load, shape: RelayShape, count: int) -> Result:
+        """One run through a relay."""
+        with run_relay(shape.lines, shape.fan, shape.both_ways) as (near, far):
+            ports = ["--raw", "--port", str(near), "--consumer-port", str(far)]
+            return run_load([*load.relay_arguments(count, self.tag()), *ports], self.deadline_s)
+
+    def measure_on(self, broker: Broker, scenario: Scenario) -> Result:
+        """The median run of a scenario against this broker."""
+        return self.repeat(scenario, lambda count: self.run_on(broker, scenario.load, count))
+
+    def measure_relay(self, scenario: Scenario) -> float:
+        """The relay's figure for a scenario; measured once for all that have the same load."""
+        load = scenario.relay.load(scenario.load)
+        key = (load, scenario.relay)
+        if key not in self._relays:
+            result = self.repeat(scenario, lambda count: self.run_on_relay(load, scenario.relay, count))
+            self._relays[key] = float(result[KEYS[scenario.unit]])
+        return self._relays[key]
+
+
+def row_of(scenario: Scenario) -> Row:
+    """The row before anything is measured."""
+    return Row(scenario.name, scenario.title, scenario.load.size, scenario.unit, target=scenario.target)
+
+
+def note_of(scenario: Scenario, result: Result) -> str:
+    """What else a run has shown."""
+    if scenario.unit is Unit.MICROSECONDS:
+        return f"p99 {result['p99_us']:,.0f} µs"
+    if scenario.load.queue and scenario.load.consumers > 1:
+        return f"share of a worker {result['least']:,} to {result['most']:,}"
+    return ""
+
+
+def measure_plain(bench: Bench, scenario: Scenario) -> list[Row]:
+    """A load on a broker, and the same octets through a relay."""
+    row = row_of(scenario)
+    row.relay = bench.measure_relay(scenario)
+    if scenario.target_of_relay is not None:
+        row.target = scenario.target_of_relay * row.relay
+        row.note = f"target: {scenario.target_of_relay:.0%} of the relay"
+    try:
+        with bench.broker() as broker:
+            result = bench.measure_on(broker, scenario)
+        row.figure = float(result[KEYS[scenario.unit]])
+        row.note = note_of(scenario, result) or row.note
+    except MeasurementError as error:
+        row.error = str(error)
+    return [row]
+
+
+def measure_backlog(bench: Bench) -> list[Row]:
+    """Messages into a queue without a consumer, up to the RECEIPT that ends them; then out of it."""
+    scenario = scenarios.BACKLOG
+    into = replace(row_of(scenario), name="backlog-in", target=scenarios.BACKLOG_IN)
+    into.title = f"{scenario.probe:,} messages into a queue without a consumer"
+    out = replace(into, name="backlog-out", title="and out again, auto", target=scenarios.BACKLOG_OUT)
+    plain = replace(scenario, probe=20_000, fixed=False)
+    into.relay = out.relay = bench.measure_relay(plain)
+    filled: list[float] = []
+    drained: list[float] = []
+    try:
+        with bench.broker() as broker:
+            for _ in range(bench.runs):
+                tag = bench.tag()
+                address = ["--host", broker.host, "--port", str(broker.port)]
+                for mode, figures in (("fill", filled), ("drain", drained)):
+                    load = replace(scenario.load, mode=mode)
+                    arguments = [*load.arguments(scenario.probe, tag), *address]
+                    figures.append(float(run_load(arguments, bench.deadline_s)["rate"]))
+    except MeasurementError as error:
+        (out if len(filled) > len(drained) else into).error = str(error)
+    into.figure = statistics.median(filled) if filled else None
+    out.figure = statistics.median(drained) if drained else None
+    return [into, out]
+
+
+def measure_bystanders(bench: Bench) -> list[Row]:
+    """Traffic between two clients alone, and beside many who have subscribed to something else."""
+    scenario = scenarios.BYSTANDERS
+    bare = replace(row_of(scenario), name="bystanders-none", title="topic 1→1, no bystanders")
+    bare.relay = bench.measure_relay(scenario)
+    rows = [bare]
+    for policy in ("interested",) if bench.given else ("interested", "all"):
+        row = replace(
+            bare, name=f"bystanders-{policy}", title=f"beside {scenarios.BYSTANDER_COUNT} bystanders, {policy}"
+        )
+        options = ["--broadcast", policy]
+        try:
+            measure_beside(bench, row, bare, [] if bench.given else options)
+        except MeasurementError as error:
+            row.error = str(error)
+        rows.append(row)
+    if bare.figure is not None:
+        rows[1].target = scenarios.BYSTANDER_SHARE * bare.figure
+        rows[1].note = f"target: {scenarios.BYSTANDER_SHARE:.0%} of the bare run"
+    return rows
+
+
+def measure_beside(bench: Bench, row: Row, bare: Row, options: list[str]) -> None:
+    """Fill in the row with bystanders and, once, the bare one before it on the same broker."""
+    scenario = scenarios.BYSTANDERS
+    with bench.broker(*options) as broker:
+        if bare.figure is None:
+            bare.figure = float(bench.measure_on(broker, scenario)["rate"])
+        with run_idle(broker, scenarios.BYSTANDER_COUNT, True, bench.tag(), bench.deadline_s):
+            row.figure = float(bench.measure_on(broker, scenario)["rate"])
+
+
+def measure_idle(bench: Bench) -> list[Row]:
+    """How fast clients come in, and what each costs while it does nothing."""
+    number = bench.idle_clients
+    rate = Row("idle-connections", f"{number:,} clients connect, 4 at a time", None, Unit.CONNECTIONS)
+    rate.target = scenarios.IDLE_RATE
+    size = Row("idle-memory", f"memory of each of {number:,} idle clients, PSS", None, Unit.MEBIBYTES)
+    size.target = scenarios.IDLE_PSS_MIB
+    try:
+        with bench.broker() as broker, run_idle(broker, number, False, bench.tag(), bench.deadline_s) as result:
+            rate.figure = float(result["rate"])
+            found = memory.measure(broker.pid)
+    except MeasurementError as error:
+        rate.error = str(error)
+        return [rate, size]
+    if found is None:
+        size.note = "not measured"
+        return [rate, size]
+    size.figure = found.pss_mib
+    size.note = f"private {found.private_mib:.2f}, largest PSS {found.largest_pss_mib:.2f}, {found.processes} processes"
+    return [rate, size]
+
+
+def measure_workers(bench: Bench) -> list[Row]:
+    """One queue with few workers, then with many that wait."""
+    rows = []
+    for number in (*scenarios.FEW_WORKERS, scenarios.MANY_WORKERS):
+        rows += measure_plain(bench, scenarios.workers(number))
+    few = [row.figure for row in rows[:-1] if row.figure is not None]
+    if few:
+        rows[-1].target = scenarios.WORKERS_SHARE * max(few)
+        rows[-1].note = f"target: {scenarios.WORKERS_SHARE:.0%} of the best of 1 to 4 workers"
+    return rows
+
+
+def machine() -> str:
+    """The machine in one line."""
+    name = os.uname()
+    model = name.machine
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{os.cpu_count()} x {model}, {name.sysname} {name.release}"

@@ -1,0 +1,178 @@
+"""The processes of a measurement: the load generator, the broker, the relay, and idle clients.
+
+Each is a context or a call with a deadline, and ends with it. The load generator is compiled when its source is newer.
+"""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE / "build"
+LOADGEN = BUILD / "loadgen"
+BROKER = HERE.parent / "bin" / "stomp-broker"
+COMPILER_FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra"]
+START_S = 20.0
+STOP_S = 15.0
+GRACE_S = 10.0
+
+Result = dict[str, Any]
+Process = subprocess.Popen[bytes]
+
+
+class MeasurementError(Exception):
+    """A run failed; the text says what is missing or wrong."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker to measure. `pid` is None where it was not started here."""
+
+    host: str
+    port: int
+    pid: int | None
+
+
+def compile_loadgen() -> None:
+    """Bring build/loadgen up to date.
+
+    Raises:
+        MeasurementError: the compiler is missing or refuses.
+    """
+    sources = sorted(HERE.glob("*.c"))
+    newest = max(path.stat().st_mtime for path in [*sources, *HERE.glob("*.h")])
+    if LOADGEN.exists() and LOADGEN.stat().st_mtime > newest:
+        return
+    BUILD.mkdir(exist_ok=True)
+    command = [os.environ.get("CC", "cc"), *COMPILER_FLAGS, "-o", str(LOADGEN), *map(str, sources)]
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MeasurementError(f"the load generator does not compile: {error}") from error
+
+
+def run_load(arguments: Sequence[str], deadline_s: float) -> Result:
+    """Run the load generator once and return its figures.
+
+    Raises:
+        MeasurementError: something is lost, repeated, out of order or late.
+    """
+    command = [str(LOADGEN), *arguments, "--deadline", str(deadline_s)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s + GRACE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise MeasurementError("the load generator itself has not ended") from error
+    return checked(done.stdout or done.stderr)
+
+
+def checked(line: str) -> Result:
+    """The figures in a line of the load generator's output, if all is well."""
+    try:
+        result: Result = json.loads(line)
+    except ValueError as error:
+        raise MeasurementError(line.strip() or "no output") from error
+    if not result["ok"]:
+        raise MeasurementError(str(result.get("error") or line.strip()).rstrip("; "))
+    return result
+
+
+def start(command: Sequence[str], **streams: Any) -> Process:
+    """A process with its standard output on a pipe, unbuffered: select sees all that has not been read."""
+    return subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, **streams)
+
+
+def await_line(process: Process, word: str, deadline_s: float) -> str:
+    """The first line of standard output that begins with the word.
+
+    Raises:
+        MeasurementError: it has not come in time, or the output has ended.
+    """
+    assert process.stdout is not None
+    end = time.monotonic() + deadline_s
+    while (left := end - time.monotonic()) > 0 and select.select([process.stdout], [], [], left)[0]:
+        line = process.stdout.readline().decode()
+        if line.startswith(word):
+            return line
+        if not line:
+            break
+    raise MeasurementError(f'no line "{word}..." from a process that was started')
+
+
+def end(process: Process) -> None:
+    """SIGTERM, and SIGKILL to what does not end in time."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        print("benchmark: a process had to be killed", file=sys.stderr)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def last_words(log: IO[str]) -> str:
+    """The end of what a broker wrote to standard error."""
+    log.flush()
+    log.seek(0)
+    return " | ".join(log.read()[-2000:].strip().splitlines()[-3:])
+
+
+@contextlib.contextmanager
+def run_broker(options: Sequence[str]) -> Iterator[Broker]:
+    """A broker of this checkout on a free port of the loopback, alive as long as the context."""
+    command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0", *options]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = start(command, stderr=log)
+        try:
+            line = await_line(process, "listening on ", START_S)
+            yield Broker("127.0.0.1", int(line.rsplit(":", 1)[1]), process.pid)
+        except MeasurementError as error:
+            raise MeasurementError(f"{error} [the broker's log ends: {last_words(log)}]") from error
+        finally:
+            end(process)
+
+
+@contextlib.contextmanager
+def run_relay(lines: int, fan: int, both_ways: bool) -> Iterator[tuple[int, int]]:
+    """A relay; yields its ports for producers and consumers."""
+    command = [sys.executable, str(HERE / "relay.py"), "--lines", str(lines), "--fan", str(fan)]
+    command += ["--both-ways"] if both_ways else []
+    process = start(command)
+    try:
+        near, far = await_line(process, "listening on ", START_S).split()[2:]
+        yield int(near), int(far)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2.0)
+    finally:
+        end(process)
+
+
+@contextlib.contextmanager
+def run_idle(broker: Broker, number: int, subscribe: bool, tag: str, deadline_s: float) -> Iterator[Result]:
+    """Idle clients that stay connected as long as the context; yields how fast they came in.
+
+    Raises:
+        MeasurementError: not all came in, or some were closed or sent something meanwhile.
+    """
+    command = [str(LOADGEN), "idle", "--host", broker.host, "--port", str(broker.port), "--count", str(number)]
+    command += ["--tag", tag, "--deadline", str(deadline_s), *(["--subscribe"] if subscribe else [])]
+    process = start(command, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    try:
+        yield checked(await_line(process, "{", deadline_s + GRACE_S))
+        process.stdin.close()
+        checked(await_line(process, "{", GRACE_S))
+    finally:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        end(process)

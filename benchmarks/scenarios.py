@@ -1,0 +1,176 @@
+"""What is measured, and what is to be reached: data only.
+
+Targets are absolute figures of issue and design for a machine of two cores, except those that are a part of another
+figure of the same run (the relay, the bare run, few workers); for these `procedures` computes the number.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Unit(Enum):
+    """What a figure counts; for time and memory less is better."""
+
+    MESSAGES = "messages/s"
+    MEGABYTES = "MB/s"
+    MICROSECONDS = "µs (p50)"
+    CONNECTIONS = "connections/s"
+    MEBIBYTES = "MiB"
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether a target is an upper bound."""
+        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator does; the names are those of its options."""
+
+    mode: str = "flow"
+    producers: int = 1
+    consumers: int = 1
+    destinations: int = 1
+    size: int = 100
+    queue: bool = False
+    ack: str = "auto"
+    prefetch: int = 0
+    receipts: bool = False
+    rate: float = 0.0
+
+    def arguments(self, count: int, tag: str) -> list[str]:
+        """Options for a broker; `count` is for each producer."""
+        found = [*self.relay_arguments(count, tag), "--ack", self.ack]
+        found += ["--prefetch", str(self.prefetch)] if self.prefetch else []
+        found += ["--queue"] if self.queue else []
+        found += ["--receipts"] if self.receipts else []
+        return found
+
+    def relay_arguments(self, count: int, tag: str) -> list[str]:
+        """Those of the options that a relay, too, can serve."""
+        found = [self.mode, "--count", str(count), "--tag", tag, "--size", str(self.size)]
+        found += ["--producers", str(self.producers), "--consumers", str(self.consumers)]
+        found += ["--destinations", str(self.destinations)]
+        found += ["--rate", str(self.rate), "--timed"] if self.rate else []
+        return found
+
+
+@dataclass(frozen=True)
+class RelayShape:
+    """The relay beside a scenario: lines side by side, each to so many consumers."""
+
+    lines: int = 1
+    fan: int = 1
+    both_ways: bool = False
+
+    def load(self, load: Load) -> Load:
+        """The same octets through this relay: no queue, no acknowledgement, each producer with a line of its own."""
+        return Load(
+            mode=load.mode,
+            producers=self.lines,
+            consumers=self.lines * self.fan,
+            destinations=self.lines,
+            size=load.size,
+            rate=load.rate,
+        )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row: a load, the number of messages of each producer in the first short run, and what to reach."""
+
+    name: str
+    title: str
+    load: Load
+    probe: int
+    unit: Unit = Unit.MESSAGES
+    relay: RelayShape = RelayShape()
+    target: float | None = None
+    target_of_relay: float | None = None
+    fixed: bool = False
+    """Whether the first count is the count: no calibration."""
+
+
+def topic(fan: int, size: int, probe: int, target: float | None) -> Scenario:
+    """One producer to `fan` consumers; the rate counts deliveries."""
+    load = Load(consumers=fan, size=size)
+    name = f"topic-1-{fan}-{size}"
+    return Scenario(name, f"topic 1→{fan}", load, probe, relay=RelayShape(fan=fan), target=target)
+
+
+def parallel(size: int, probe: int, target: float | None) -> Scenario:
+    """Eight producers, each to a topic of its own with one consumer."""
+    load = Load(producers=8, consumers=8, destinations=8, size=size)
+    return Scenario(
+        f"topic-8-8-{size}", "topic 8→8, a topic for each pair", load, probe, relay=RelayShape(lines=8), target=target
+    )
+
+
+def individual(prefetch: int, probe: int, target: float) -> Scenario:
+    """Four producers and four workers on one queue, every message acknowledged."""
+    load = Load(producers=4, consumers=4, queue=True, ack="client-individual", prefetch=prefetch)
+    title = f"queue 4→4 client-individual, prefetch {prefetch}"
+    return Scenario(f"queue-4-4-prefetch-{prefetch}", title, load, probe, relay=RelayShape(lines=4), target=target)
+
+
+KIB = 1024
+MIB = 1024 * 1024
+
+PLAIN = [
+    topic(1, 100, 50_000, 800_000),
+    topic(1, KIB, 20_000, 380_000),
+    topic(10, 100, 10_000, 2_240_000),
+    topic(10, KIB, 4_000, None),
+    topic(100, 100, 2_000, 2_080_000),
+    topic(100, KIB, 500, None),
+    parallel(100, 10_000, 920_000),
+    parallel(KIB, 4_000, None),
+    Scenario("queue-1-1", "queue 1→1 auto", Load(queue=True), 50_000, target=800_000),
+    Scenario("queue-1-1-1024", "queue 1→1 auto", Load(queue=True, size=KIB), 20_000),
+    individual(100, 5_000, 100_000),
+    individual(1, 1_000, 20_000),
+    Scenario("receipts", "topic 1→1, a receipt on every SEND", Load(receipts=True), 20_000, target=150_000),
+    Scenario(
+        "ping-pong",
+        "ping-pong, there and back",
+        Load(mode="pingpong"),
+        5_000,
+        Unit.MICROSECONDS,
+        RelayShape(both_ways=True),
+        target=164,
+        fixed=True,
+    ),
+    Scenario(
+        "paced",
+        "topic 1→1 at 1,000 messages/s",
+        Load(rate=1000.0),
+        2_000,
+        Unit.MICROSECONDS,
+        target=315,
+        fixed=True,
+    ),
+    Scenario("large", "topic 1→1", Load(size=MIB), 50, Unit.MEGABYTES, target_of_relay=0.5),
+]
+
+BACKLOG = Scenario("backlog", "queue without a consumer", Load(queue=True, size=KIB), 200_000, fixed=True)
+BACKLOG_IN = 259_000
+BACKLOG_OUT = 411_000
+
+BYSTANDERS = Scenario("bystanders", "topic 1→1", Load(), 50_000)
+BYSTANDER_COUNT = 200
+BYSTANDER_SHARE = 0.95
+
+IDLE_COUNT = 1000
+IDLE_RATE = 300
+IDLE_PSS_MIB = 1.1
+
+WORKERS_SHARE = 0.5
+FEW_WORKERS = (1, 2, 3, 4)
+MANY_WORKERS = 100
+
+
+def workers(number: int) -> Scenario:
+    """One producer and so many waiting workers on one queue, prefetch 1."""
+    load = Load(consumers=number, queue=True, ack="client-individual", prefetch=1)
+    title = f"queue 1→{number} client-individual, prefetch 1"
+    return Scenario(f"workers-{number}", title, load, 4_000)
