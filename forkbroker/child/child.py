@@ -15,6 +15,7 @@ import os
 import selectors
 import signal
 import socket
+from contextlib import suppress
 
 from forkbroker.child.lingering import linger
 from forkbroker.errors import Exit
@@ -23,9 +24,9 @@ from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.titles import set_title
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import Session
+from forkbroker.session.session import Session, State
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.channel import READ_SIZE, Channel
+from forkbroker.wire.channel import Channel, read
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -88,10 +89,15 @@ class ClientChild:
         at_point = None if crash is None else self._reach
         self._session: Session = Session(policy, limits, os.urandom(8).hex(), slots.try_acquire, now, at_point)
         self._deadline: Deadline | None = None
+        self._armed_for = math.inf
+        self._client_fd = client.fileno()
+        self._channel_fd = end.fileno()
+        self._reads = True
+        self._writes = False
         self._flush_until: float | None = None
         self._tell_by = math.inf
         self._client_is_lost = False
-        self._title = ("", -1)
+        self._titled_count = -1
         self._titled_at = now - _TITLE_EVERY_S
 
     def _reach(self, point: str) -> None:
@@ -107,8 +113,8 @@ class ClientChild:
         for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(ignored, signal.SIG_IGN)  # sent to the group they are meant for the parent, which decides
         loop = self._loop
-        loop.watch(self._client.fileno(), self._read_client, self._do_nothing)
-        loop.watch(self._channel.fileno(), self._read_channel, self._do_nothing)
+        loop.watch(self._client_fd, self._read_client, self._do_nothing)
+        loop.watch(self._channel_fd, self._read_channel, self._do_nothing)
         loop.at_turn_end(self._end_turn)
         loop.run()
         return Exit.OK
@@ -126,7 +132,7 @@ class ClientChild:
                     session.body_received(octets, now)
                     return
             else:
-                data = self._client.recv(READ_SIZE)
+                data = read(self._client)
                 if data:
                     session.receive(data, now)
                     return
@@ -145,9 +151,10 @@ class ClientChild:
             self._loop.stop()
 
     def _end_turn(self) -> None:
-        now = self._loop.now
-        session = self._session
-        session.tick(now)
+        """Write what this turn has yielded. Runs with every message of a worker: as little as may be."""
+        now, session = self._loop.now, self._session
+        if now >= session.wake_at:
+            session.tick(now)
         if session.outbox.pending:
             self._write_client(now)
         if session.is_urgent() or now >= self._tell_by or session.is_finished or self._channel.pending:
@@ -157,17 +164,20 @@ class ClientChild:
             self._tell_by = now + _TELL_AFTER_S
         if session.is_finished:
             self._leave(now)
-        else:
-            self._watch_client()
+            return
+        self._watch_client()
+        if session.subscription_count != self._titled_count:
             self._show_title(now)
-        self._schedule(min(session.deadline() or math.inf, self._tell_by))
+        wake_at = min(session.wake_at, self._tell_by)
+        if wake_at < self._armed_for:
+            self._arm(wake_at)
 
     def _write_parent(self) -> None:
         channel = self._channel
         told = self._session.take_envelopes()
         for buffers in told:
             channel.send(buffers)
-        self._loop.want_writable(channel.fileno(), bool(channel.pending) and not channel.flush())
+        self._loop.want_writable(self._channel_fd, bool(channel.pending) and not channel.flush())
         if crash is not None:
             for point in filter(None, (_CRASH_AFTER.get(buffers[0][5]) for buffers in told)):
                 self._reach(point)
@@ -187,22 +197,31 @@ class ClientChild:
             self._lose_client(error)
 
     def _lose_client(self, error: OSError) -> None:
+        """The client is gone. What it had sent before counts all the same (R03): nothing reads it but this."""
         self._client_is_lost = True
+        with suppress(OSError):
+            while self._session.wants_input and (data := read(self._client)):
+                self._session.receive(data, self._loop.now)
         self._session.connection_lost(f"connection lost, {error.strerror}")
 
     def _watch_client(self) -> None:
-        session, loop, fd = self._session, self._loop, self._client.fileno()
-        is_room = self._channel.pending < _UP_LIMIT and session.outbox.pending < _DOWN_LIMIT
-        loop.want_readable(fd, is_room and session.wants_input)
-        loop.want_writable(fd, session.outbox.pending > 0)
+        session, pending = self._session, self._session.outbox.pending
+        reads = session.wants_input and self._channel.pending < _UP_LIMIT and pending < _DOWN_LIMIT
+        if reads is not self._reads:
+            session.input_paused(self._loop.now)
+            self._reads = reads
+            self._loop.want_readable(self._client_fd, reads)
+        if (pending > 0) is not self._writes:
+            self._writes = pending > 0
+            self._loop.want_writable(self._client_fd, self._writes)
 
     def _leave(self, now: float) -> None:
         """The session is over: write what is left of it, tell the parent, go."""
         if self._flush_until is None:
             self._flush_until = now + _FLUSH_S
-            self._loop.want_readable(self._client.fileno(), False)
+            self._loop.want_readable(self._client_fd, False)
         if self._session.outbox.pending and not self._client_is_lost and now < self._flush_until:
-            self._loop.want_writable(self._client.fileno(), True)
+            self._loop.want_writable(self._client_fd, True)
             self._loop.call_at(self._flush_until, self._do_nothing)
             return
         # The channel is closed before the client is waited for: what is unsettled goes to others now.
@@ -214,23 +233,25 @@ class ClientChild:
         else:
             linger(self._client)
 
-    def _schedule(self, when: float) -> None:
-        """One deadline is enough: a later one is looked at when the earlier has passed."""
-        current = self._deadline
-        if when == math.inf or (current is not None and current.callback is not None and current.when <= when):
-            return
-        if current is not None:
-            current.cancel()
-        self._deadline = self._loop.call_at(when, self._do_nothing)
+    def _arm(self, when: float) -> None:
+        """See to it that there is a turn at that time. One deadline is enough: a later one is armed when it is over."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._armed_for = when
+        self._deadline = self._loop.call_at(when, self._disarm)
+
+    def _disarm(self) -> None:
+        self._armed_for = math.inf
 
     def _show_title(self, now: float) -> None:
         """`ps` is the dashboard: who this process serves."""
-        title = (self._session.login, self._session.subscription_count)
-        if title == self._title:
-            return
         if now < self._titled_at + _TITLE_EVERY_S:
-            self._schedule(self._titled_at + _TITLE_EVERY_S)
+            if self._titled_at + _TITLE_EVERY_S < self._armed_for:
+                self._arm(self._titled_at + _TITLE_EVERY_S)
             return
-        self._title, self._titled_at = title, now
-        login = f" {title[0]}" if title[0] else ""
-        set_title(f"stomp-broker: client {self._address}{login} {title[1]} subscriptions")
+        session = self._session
+        self._titled_at = now
+        if session.state is not State.AWAITING_CONNECT:
+            self._titled_count = session.subscription_count
+        login = f" {session.login}" if session.login else ""
+        set_title(f"stomp-broker: client {self._address}{login} {session.subscription_count} subscriptions")

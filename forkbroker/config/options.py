@@ -192,7 +192,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "max-client-buffer",
         size(65_536),
-        "8 MiB",
+        "16 MiB",
         "SIZE",
         "topic messages kept for a client that does not read",
         _TOPICS,

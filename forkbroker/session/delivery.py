@@ -18,6 +18,8 @@ from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind, Outcome
 
+CATCH_UP_S = 1.0
+"""How long a slow subscriber may hold its publishers before it is disconnected."""
 OFFER_ROOM = 1_048_576
 """Octets in the outbox above which offers are passed on to other consumers."""
 
@@ -54,13 +56,16 @@ class Delivery:
         self._passed: set[Subscription] = set()
         self._passed_since_ready: set[Subscription] | None = None
         self._is_congested = False
+        self._has_held = False
         self._waiting_octets = 0
+        self.deadline: float | None = None
+        """When `tick` is due."""
         self.delivered = 0
         """Messages put into the outbox."""
         self.dropped = 0
         """Messages of topics that the client lost by reading too slowly."""
 
-    def topic(self, envelope: Envelope) -> None:
+    def topic(self, envelope: Envelope, now: float) -> None:
         """Messages of a topic, for every active subscription that matches.
 
         Raises:
@@ -79,8 +84,8 @@ class Delivery:
                 messages = Messages(envelope, self._version)
             self._outbox.put_topic(messages.frames(subscription, 0, envelope.count), envelope.count)
             self.delivered += envelope.count
-        if self._outbox.pending + self._waiting_octets > self._policy.max_client_buffer:
-            self._limit_topics()
+        if self._waiting() > self._policy.max_client_buffer // 2:
+            self._limit_topics(now)
 
     def deliver_waiting(self, subscription: Subscription) -> None:
         """Deliver what of a topic waits for credit, as far as there is credit."""
@@ -110,9 +115,7 @@ class Delivery:
         if subscription is None or not is_open:
             self._upward.answer(Kind.PASSED, envelope.token, envelope.number)
         elif not self._has_room(subscription):
-            self._passed.add(subscription)
-            if self._passed_since_ready is not None:
-                self._passed_since_ready.add(subscription)
+            self._pass_from_now(subscription)
             self._upward.answer(Kind.PASSED, envelope.token, envelope.number)
         elif self._try_claim(envelope.slot):
             if crash is not None:
@@ -133,9 +136,9 @@ class Delivery:
             self._passed_since_ready = set()
             self._upward.request(pack(Kind.READY))
             self._after(self._upward.fence(), self._stop_passing)
-        if self._is_congested and self._outbox.pending + self._waiting_octets < self._policy.max_client_buffer // 2:
-            self._is_congested = False
-            self._upward.request(pack(Kind.RELIEVED))
+        if (self._is_congested or self._has_held) and self._waiting() < self._policy.max_client_buffer // 8:
+            self._relieve()
+            self._has_held = False
 
     def _may_ask(self) -> bool:
         return self._outbox.pending < OFFER_ROOM // 2 and any(s.has_window() for s in self._passed)
@@ -148,8 +151,15 @@ class Delivery:
     def forget(self, subscription: Subscription) -> None:
         """The subscription has ended: nothing more waits for it."""
         self._passed.discard(subscription)
+        if self._passed_since_ready is not None:
+            self._passed_since_ready.discard(subscription)
         while subscription.waiting:
             self._drop_waiting_head(subscription)
+
+    def _pass_from_now(self, subscription: Subscription) -> None:
+        self._passed.add(subscription)
+        if self._passed_since_ready is not None:
+            self._passed_since_ready.add(subscription)
 
     def _has_room(self, subscription: Subscription) -> bool:
         """Having passed once, pass all until the parent has heard READY: what it had on its way before comes again
@@ -164,6 +174,7 @@ class Delivery:
             count = _fitting(messages, subscription)
         self._deliver(messages, subscription, 0, count, envelope.serial)
         if count < envelope.count:
+            self._pass_from_now(subscription)  # what is on its way would overtake the rest
             rest = range(envelope.serial + count, envelope.serial + envelope.count)
             self._upward.settle(subscription.token, rest, Outcome.UNTOUCHED)
 
@@ -187,16 +198,42 @@ class Delivery:
         subscription.waiting_first = 0
         subscription.waiting_messages = None
 
-    def _limit_topics(self) -> None:
-        """`slow-subscribers`: the client reads slower than its topics are written."""
+    def _waiting(self) -> int:
+        return self._outbox.pending + self._waiting_octets
+
+    def _limit_topics(self, now: float) -> None:
+        """`slow-subscribers`: the client reads slower than its topics are written, more than half of the limit waits.
+
+        Who is to be disconnected may hold its publishers for a moment first: a burst is no reason, and a client that
+        reads as fast as it can keeps up then. Who has not caught up by the end of that moment gets no other one.
+        """
         limit = self._policy.max_client_buffer
-        if self._policy.slow_subscribers == "disconnect":
-            waiting = self._outbox.pending + self._waiting_octets
-            raise SlowSubscriberError(f"slow subscriber, {waiting:,} octets wait and max-client-buffer is {limit:,}")
-        if self._policy.slow_subscribers == "hold":
-            if not self._is_congested:
-                self._is_congested = True
-                self._upward.request(pack(Kind.CONGESTED))
+        if self._policy.slow_subscribers == "drop-oldest":
+            self._drop_topics(limit)
+            return
+        if not self._is_congested and not self._has_held:
+            self._is_congested = True
+            self._upward.request(pack(Kind.CONGESTED))
+            if self._policy.slow_subscribers == "disconnect":
+                self.deadline = now + CATCH_UP_S
+        if self._policy.slow_subscribers == "disconnect" and self._waiting() > limit:
+            text = f"slow subscriber, {self._waiting():,} octets wait and max-client-buffer is {limit:,}"
+            raise SlowSubscriberError(text)
+
+    def tick(self, now: float) -> None:
+        """The moment to catch up is over."""
+        if self.deadline is not None and now >= self.deadline:
+            self._relieve()
+            self._has_held = True
+
+    def _relieve(self) -> None:
+        self.deadline = None
+        if self._is_congested:
+            self._is_congested = False
+            self._upward.request(pack(Kind.RELIEVED))
+
+    def _drop_topics(self, limit: int) -> None:
+        if self._waiting() <= limit:
             return
         self.dropped += self._outbox.drop_oldest_topics(limit)
         for subscription in self._subscriptions:

@@ -5,6 +5,8 @@ The beat comes from the process that owns the client's socket, so a busy parent 
 
 from __future__ import annotations
 
+import math
+
 _SEND_AT = 0.8
 """Beat after this part of the interval: the client's own margin is unknown, and loops wake late."""
 _MARGIN = 2.0
@@ -34,6 +36,10 @@ class HeartBeat:
     def is_missing(self, now: float) -> bool:
         """The client has been silent for too long."""
         return self._gone_after > 0 and now >= self._received + self._gone_after
+
+    def next_beat(self) -> float:
+        """When a beat is due if nothing is sent before; infinity if never."""
+        return self._sent + self._send_after if self._send_after else math.inf
 
     def deadline(self, *, is_idle: bool) -> float | None:
         """When to look again; unless `is_idle`, octets wait to be sent, and no beat is due before they went."""

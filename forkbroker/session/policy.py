@@ -35,7 +35,7 @@ class SessionPolicy:
     """Unsettled messages of a subscription with `client` or `client-individual`, when the client doesn't say."""
     prefetch_auto: int = 8_192
     """The same with `auto`, where a message is settled once it is written to the client."""
-    max_client_buffer: int = 8_388_608
+    max_client_buffer: int = 16_777_216
     """Octets of topic messages that wait for a client that doesn't read."""
     slow_subscribers: Literal["disconnect", "drop-oldest", "hold"] = "disconnect"
 

@@ -16,9 +16,10 @@ its queue subscriptions end at once, as it can't acknowledge, and may be gone (C
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import Enum
-from itertools import count
+from itertools import count, repeat
 from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
@@ -53,6 +54,8 @@ from forkbroker.wire.kinds import Flag, Kind
 HALF_CLOSED_S = 1.0
 CLOSING_S = 5.0
 """How long the parent may take to pass the last fence before the session ends without it."""
+_TICK_S = 0.01
+"""Between two ticks at least: a beat that is due while octets wait to be written is not asked for in every turn."""
 
 _Simple = Callable[[Mapping[str, str], "str | None"], None]
 
@@ -100,6 +103,8 @@ class Session:
         self._frame_deadline: float | None = None
         self._frame_octets = 0
         self._connect_deadline: float | None = now + policy.connect_timeout_s
+        self.wake_at = now
+        """When `tick` is due, or earlier: kept at hand, as it is asked for in every turn of a loop."""
         self._end_deadline: float | None = None
         self._holds: set[int] = set()
         self._is_quiet = False
@@ -143,7 +148,7 @@ class Session:
         self.state = State.CLOSING
         self._consuming.end_queue_subscriptions()
         linger = HALF_CLOSED_S if len(self._subscriptions) else CLOSING_S
-        self._end_deadline = now + linger
+        self._end_deadline = self.wake_at = now + linger
         if not len(self._subscriptions):
             self._replies.after(self._upward.fence(), self._close)
 
@@ -206,6 +211,9 @@ class Session:
         try:
             if head.command == "SEND":
                 assert self._publishing is not None
+                if len(run.bodies) > 1 and "transaction" in head.headers:
+                    self._receive_singly(run, now)
+                    return
                 self._publishing.receive(run)
                 self.received += len(run.bodies)
                 return
@@ -216,12 +224,18 @@ class Session:
             for receipt in run.receipts or [None] * len(run.bodies):
                 handle(head.headers, receipt)
                 if head.command == "DISCONNECT":
-                    self._end_deadline = now + CLOSING_S
+                    self._end_deadline = self.wake_at = now + CLOSING_S
                     return
         except FrameError as error:
             self._fail(error.message, error.detail, receipt, now)
         except ForkbrokerError as error:
             self._fail(f"bad {head.command}", str(error), receipt, now)
+
+    def _receive_singly(self, run: FrameRun, now: float) -> None:
+        """A transaction may be full in the middle of a run: what came before has joined, and its receipts are due."""
+        for body, receipt in zip(run.bodies, run.receipts or repeat(None), strict=False):
+            if self.state is State.CONNECTED:
+                self._receive_run(FrameRun(run.head, [body], None if receipt is None else [receipt]), now)
 
     def _unexpected(self, command: str) -> FrameError:
         if command in CONNECT_COMMANDS:
@@ -253,6 +267,7 @@ class Session:
         client_beat = parse_heart_beat(headers.get("heart-beat")) if version.heart_beats else (0, 0)
         send_every, expect_every = effective_heart_beat(client_beat, self._policy.heart_beat_ms)
         self._heart_beat = HeartBeat(send_every, expect_every, now)
+        self.wake_at = now
         self._connect_deadline = None
         self.login = headers.get("login", "")
         self._replies.version = version
@@ -335,7 +350,9 @@ class Session:
         if kind is Kind.SEND:
             if delivery is not None and self.state is not State.CLOSED:
                 try:
-                    delivery.topic(envelope)
+                    delivery.topic(envelope, now)
+                    if delivery.deadline is not None:
+                        self.wake_at = min(self.wake_at, delivery.deadline)
                 except SlowSubscriberError as error:
                     self._end_slow(error)
         elif kind is Kind.OFFER:
@@ -371,11 +388,18 @@ class Session:
     # Time
 
     def tick(self, now: float) -> None:
-        """Time has passed: beats, and limits of time."""
+        """Time has passed: beats, and limits of time. Sets `wake_at`."""
+        self._tick(now)
+        deadline = self.deadline()
+        self.wake_at = math.inf if deadline is None else max(deadline, now + _TICK_S)
+
+    def _tick(self, now: float) -> None:
         if self._end_deadline is not None and now >= self._end_deadline:
             self._close()
         if self.state in (State.CLOSING, State.CLOSED):
             return
+        if self._delivery is not None:
+            self._delivery.tick(now)
         if not self.wants_input:
             self.input_paused(now)
         if self._connect_deadline is not None and now >= self._connect_deadline:
@@ -392,7 +416,8 @@ class Session:
         if self.state in (State.CLOSING, State.CLOSED):
             return self._end_deadline if self.state is State.CLOSING else None
         beat = self._heart_beat.deadline(is_idle=not self.outbox.pending)
-        times = (self._connect_deadline, self._frame_deadline, beat)
+        slow = self._delivery.deadline if self._delivery is not None else None
+        times = (self._connect_deadline, self._frame_deadline, beat, slow)
         return min((time for time in times if time is not None), default=None)
 
     def _watch_half_frame(self, now: float) -> None:
@@ -400,6 +425,7 @@ class Session:
             self._frame_deadline = None
         elif self._frame_deadline is None:
             self._frame_deadline = now + self._policy.frame_timeout_s
+            self.wake_at = min(self.wake_at, self._frame_deadline)
             self._frame_octets = 0
 
     def _check_half_frame(self, now: float) -> None:
@@ -435,6 +461,8 @@ class Session:
         """The kernel has taken so many octets of the outbox: `is_urgent` settles the `ack:auto` ones."""
         self.outbox.written(octets)
         self._heart_beat.sent(now)
+        if not self.outbox.pending:
+            self.wake_at = min(self.wake_at, self._heart_beat.next_beat())
 
     # The end
 
@@ -445,7 +473,7 @@ class Session:
         self.reason = self.reason or (message if message == detail else f"{message} ({detail})")
         self.state = State.CLOSING
         self._frame_deadline = self._connect_deadline = None
-        self._end_deadline = now + CLOSING_S
+        self._end_deadline = self.wake_at = now + CLOSING_S
 
         def say_and_close() -> None:
             self._replies.error(message, detail, receipt, extra or [])

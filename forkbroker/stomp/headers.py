@@ -127,9 +127,10 @@ def _parse_lines_thoroughly(lines: list[str], version: Version) -> dict[str, str
 def _malformed(lines: list[str], line: str) -> ProtocolError:
     fault = "has an empty name" if line.lstrip(PADDING).startswith(":") else "has no colon"
     number = lines.index(line, 1) + 1
+    # A mistyped passcode must not come back in an ERROR, or get into the log.
+    shown = "" if lines[0] in CONNECT_COMMANDS else f", {line[:40]!a},"
     return ProtocolError(
-        f"header line {fault}",
-        f"line {number} of the frame, {line[:40]!a}, {fault}; a header line is name, colon, value",
+        f"header line {fault}", f"line {number} of the frame{shown} {fault}; a header line is name, colon, value"
     )
 
 

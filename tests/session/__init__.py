@@ -1,0 +1,1 @@
+"""Tests of forkbroker.session: no process, no socket, no sleep."""

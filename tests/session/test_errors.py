@@ -1,0 +1,17 @@
+"""What a client wrote, shown in the text of an ERROR."""
+
+from __future__ import annotations
+
+from forkbroker.session.errors import FrameError, shown
+
+
+def test_shown_text_is_one_short_line() -> None:
+    """Quoted, controls escaped, cut."""
+    assert shown("a\nb\x1b") == r"'a\nb\x1b'"
+    assert len(shown("x" * 10_000)) == 83
+
+
+def test_a_frame_error_has_a_detail_in_any_case() -> None:
+    """Its message, if there is nothing to add."""
+    assert FrameError("bad").detail == "bad"
+    assert FrameError("bad", "very").detail == "very"

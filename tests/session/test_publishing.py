@@ -1,0 +1,135 @@
+"""SEND: plans, temporary destinations, and replies in both styles."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.destinations import Sort
+from forkbroker.session.errors import FrameError
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.publishing import OwnDestinations
+from forkbroker.wire.kinds import Flag, Kind
+
+from .play import Client, frame
+
+
+def connected(policy: SessionPolicy | None = None) -> Client:
+    client = Client(policy=policy, session_id="me")
+    client.connect()
+    return client
+
+
+@pytest.mark.row("S01")
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_destination_is_required(version: str) -> None:
+    """The error says so."""
+    client = Client(version)
+    client.connect()
+    client.do("SEND", b"x")
+
+    assert client.error()["message"] == "missing header destination"
+
+
+@pytest.mark.row("S02")
+@pytest.mark.parametrize(("bare", "name"), [("topic", b"/topic/a"), ("queue", b"/queue/a"), ("error", None)])
+def test_what_a_bare_name_means_is_a_setting(bare: str, name: bytes | None) -> None:
+    """A topic, a queue, or nothing."""
+    client = connected(SessionPolicy(bare_destinations=bare))  # type: ignore[arg-type]
+    client.do("SEND", b"x", destination="a")
+
+    if name is None:
+        assert client.error()["message"] == "bad SEND"
+    else:
+        assert client.told()[0].destination == name
+
+
+def test_a_plan_is_made_once_for_each_header_block() -> None:
+    """Frames with the same block travel in one envelope, the block once."""
+    client = connected()
+    client.receive(*[frame("SEND", {"destination": "/topic/a", "h": "v" * 100}, b"x")] * 100)
+    client.receive(*[frame("SEND", {"destination": "/topic/a", "h": "v" * 100}, b"x")] * 100)
+    (envelope,) = client.told()
+
+    assert envelope.count == 200
+    assert bytes(envelope.raw).count(b"v" * 100) == 1
+
+
+def test_a_temporary_queue_is_ours_by_name() -> None:
+    """`/temp-queue/x` is shared as `/reply-queue/<session>.x`, under which we may subscribe to it as well."""
+    client = connected()
+    client.do("SUBSCRIBE", destination="/temp-queue/x", id="1")
+    client.do("SUBSCRIBE", destination="/reply-queue/me.x", id="2")
+    client.do("SUBSCRIBE", destination="/temp-topic/x", id="3")
+    client.do("SEND", destination="/temp-queue/x")
+    envelopes = client.told()
+
+    assert [e.destination for e in envelopes] == [b"/reply-queue/me.x"] * 2 + [
+        b"/reply-topic/me.x",
+        b"/reply-queue/me.x",
+    ]
+    assert [bool(e.flags & Flag.TEMPORARY) for e in envelopes] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/reply-queue/you.x", "/reply-topic/you.x", "/remote-temp-queue/you.x", "/reply-queue/me", "/reply-queue/mex.y"],
+)
+def test_another_clients_temporary_destination_can_only_be_sent_to(text: str) -> None:
+    """Whatever its name looks like."""
+    own = OwnDestinations("me", "topic")
+
+    assert own.for_send(text).sort in (Sort.REPLY_QUEUE, Sort.REPLY_TOPIC)
+    with pytest.raises(FrameError, match="destination of another client"):
+        own.for_subscribe(text)
+
+
+def test_reply_to_alone_makes_the_subscription() -> None:
+    """RabbitMQ's style: the answers come under the temporary queue's name."""
+    client = connected()
+    client.receive(*[frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x")] * 2)
+    subscribe, *sends = client.told()
+
+    assert (subscribe.kind, subscribe.destination) == (Kind.SUBSCRIBE, b"/reply-queue/me.r")
+    assert subscribe.flags & Flag.TEMPORARY
+    assert sum(e.count for e in sends) == 2
+    assert all(b"reply-to:/reply-queue/me.r\n" in bytes(e.raw) for e in sends)
+
+
+def test_reply_to_a_subscribed_queue_makes_no_other_subscription() -> None:
+    """ActiveMQ's style."""
+    client = connected()
+    client.subscribe("/temp-queue/r")
+    client.receive(frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x"))
+    (send,) = client.told()
+
+    assert b"reply-to:/reply-queue/me.r\n" in bytes(send.raw)
+
+
+def test_reply_to_makes_the_subscription_again_when_it_was_ended() -> None:
+    """The plan of the header block must not remember that it was there."""
+    client = connected()
+    send = frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x")
+    client.receive(send, frame("UNSUBSCRIBE", {"id": "/temp-queue/r"}), send)
+
+    assert [e.kind for e in client.told()] == [Kind.SUBSCRIBE, Kind.SEND, Kind.UNSUBSCRIBE, Kind.SUBSCRIBE, Kind.SEND]
+
+
+def test_reply_to_can_not_take_the_id_of_another_subscription() -> None:
+    """Two things under one name would be one too many."""
+    client = connected()
+    client.subscribe("/queue/a", subscription_id="/temp-queue/r")
+    client.receive(frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x"))
+
+    assert client.error()["message"] == "subscription exists"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("/temp-topic/r", "/reply-topic/me.r"), ("/queue/answers", "/queue/answers")]
+)
+def test_other_reply_to_headers_make_no_subscription(text: str, shown: str) -> None:
+    """A temporary topic is only renamed, all else is the client's business."""
+    client = connected()
+    client.receive(frame("SEND", {"destination": "/queue/work", "reply-to": text}, b"x"))
+    (send,) = client.told()
+
+    assert f"reply-to:{shown}\n".encode() in bytes(send.raw)

@@ -1,0 +1,93 @@
+"""RECEIPT and ERROR in the order of asking."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.session.outbox import Outbox
+from forkbroker.session.replies import Replies
+from forkbroker.stomp.versions import V10, V12, Version
+
+from .play import read_frames
+
+
+def replies(version: Version | None = V12) -> tuple[Replies, Outbox]:
+    outbox = Outbox()
+    made = Replies(outbox)
+    made.version = version
+    return made, outbox
+
+
+def read(outbox: Outbox) -> list[str]:
+    data = b"".join(bytes(buffer) for buffer in outbox.gather())
+    outbox.written(len(data))
+    return [got.headers.get("receipt-id", got.command) for got in read_frames(data, "1.2")]
+
+
+@pytest.mark.row("R02")
+def test_what_needs_no_fence_waits_for_what_does() -> None:
+    """Receipts of one client come in the order in which they were asked for."""
+    made, outbox = replies()
+    made.receipts(0, ["now"])
+    made.receipts(2, ["two", None, "also"])
+    made.receipts(0, ["behind"])
+    made.receipts(3, ["three"])
+    at_once = read(outbox)
+    made.passed(1)
+    after_one = read(outbox)
+    made.passed(2)
+    after_two = read(outbox)
+    made.passed(3)
+
+    assert (at_once, after_one, after_two, read(outbox)) == (["now"], [], ["two", "also", "behind"], ["three"])
+    assert not made.is_waiting
+
+
+def test_an_action_comes_behind_the_receipts_before_it() -> None:
+    """And before those behind it."""
+    made, outbox = replies()
+    seen: list[list[str]] = []
+    made.receipts(1, ["a"])
+    made.after(1, lambda: seen.append(read(outbox)))
+    made.receipts(1, ["b"])
+    made.passed(1)
+
+    assert seen == [["a"]]
+    assert read(outbox) == ["b"]
+
+
+@pytest.mark.row("R04")
+def test_what_waits_can_be_dropped_and_named() -> None:
+    """An ERROR in the place of a fence names the first receipt that was asked for with it."""
+    made, outbox = replies()
+    made.receipts(1, [None, "a", "b"])
+    named = made.first_receipt(1), made.first_receipt(2)
+    made.drop_waiting()
+    made.passed(1)
+
+    assert named == ("a", None)
+    assert read(outbox) == []
+
+
+@pytest.mark.row("E01", "F18", "F23")
+@pytest.mark.parametrize(
+    ("version", "line"), [(None, b"message:a b\n"), (V10, b"message:a:b\n"), (V12, b"message:a\\cb\n")]
+)
+def test_an_error_is_written_for_its_version(version: Version | None, line: bytes) -> None:
+    """Its body is told with type and length."""
+    made, outbox = replies(version)
+    made.error("a:b", "what, where", None, [("version", "1.0")])
+    data = b"".join(bytes(buffer) for buffer in outbox.gather())
+
+    assert data.startswith(b"ERROR\n" + line)
+    assert data.endswith(b"content-type:text/plain\ncontent-length:12\n\nwhat, where\n\0\n")
+
+
+@pytest.mark.row("F05")
+def test_every_frame_ends_in_a_line_feed() -> None:
+    """LF behind each NUL, for those who read along."""
+    made, outbox = replies()
+    made.receipts(0, ["1"])
+    made.error("m", "d", "2")
+
+    assert b"".join(bytes(b) for b in outbox.gather()).count(b"\0\n") == 2

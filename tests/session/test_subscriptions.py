@@ -1,0 +1,80 @@
+"""Subscriptions by id, by token, and by what a message's destination matches."""
+
+from __future__ import annotations
+
+from forkbroker.destinations import parse_subscription
+from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+
+
+def subscription(
+    all_of_them: Subscriptions, subscription_id: str, text: str, mode: AckMode = AckMode.AUTO
+) -> Subscription:
+    made = Subscription(
+        subscription_id, all_of_them.next_token(), parse_subscription(text, "topic"), mode, b"MESSAGE\n", credit=3
+    )
+    all_of_them.add(made)
+    return made
+
+
+def test_a_topic_finds_names_and_patterns_in_the_order_they_were_made() -> None:
+    """Also after the answer was remembered."""
+    subscriptions = Subscriptions()
+    first = subscription(subscriptions, "1", "/topic/a.*")
+    second = subscription(subscriptions, "2", "/topic/a.b")
+    subscription(subscriptions, "3", "/topic/b.>")
+    before = subscriptions.for_topic(b"/topic/a.b")
+    fourth = subscription(subscriptions, "4", "/topic/#")
+    subscriptions.remove(first)
+
+    assert before == (first, second)
+    assert subscriptions.for_topic(b"/topic/a.b") == (second, fourth)
+    assert subscriptions.for_topic(b"/topic/a.b") == (second, fourth)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A wildcard subscription may see any number of destinations."""
+    subscriptions = Subscriptions()
+    wild = subscription(subscriptions, "1", "/topic/>")
+
+    assert all(subscriptions.for_topic(b"/topic/%d" % n) == (wild,) for n in range(2500))
+    assert len(subscriptions._topics) <= 1000
+
+
+def test_tokens_are_never_used_again() -> None:
+    """Not even when all are gone; the first is the session's to choose."""
+    subscriptions = Subscriptions(first_token=50)
+    first = subscription(subscriptions, "1", "/queue/a")
+    subscriptions.remove(first)
+    second = subscription(subscriptions, "1", "/queue/a")
+
+    assert (first.token, second.token) == (50, 51)
+    assert subscriptions.by_token(50) is None
+    assert subscriptions.by_token(51) is subscriptions.find("1") is second
+    assert list(subscriptions) == [second]
+
+
+def test_what_a_subscription_is() -> None:
+    """Queue or topic, temporary or not, acknowledged or not."""
+    subscriptions = Subscriptions()
+    queue = subscription(subscriptions, "1", "/queue/a", AckMode.CLIENT)
+    topic = subscription(subscriptions, "2", "/topic/a")
+    reply = subscription(subscriptions, "3", "/reply-queue/s.a")
+
+    assert [s.is_queue for s in (queue, topic, reply)] == [True, False, True]
+    assert [s.is_temporary for s in (queue, topic, reply)] == [False, False, True]
+    assert [s.settles for s in (queue, topic, reply)] == [True, False, False]
+
+
+def test_room_is_what_is_neither_unsettled_nor_in_a_transaction() -> None:
+    """And a window counts octets."""
+    topic = subscription(Subscriptions(), "1", "/topic/a", AckMode.CLIENT)
+    topic.unsettled[1] = 0
+    topic.in_transactions = 1
+    unbounded = topic.has_window()
+    topic.window = 10
+    topic.sizes[1] = 9
+    open_window = topic.has_window()
+    topic.sizes[2] = 1
+
+    assert topic.room() == 1
+    assert (unbounded, open_window, topic.has_window()) == (True, True, False)
