@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 import selectors
-import signal
 import socket
 from contextlib import suppress
 
@@ -110,8 +109,6 @@ class ClientChild:
         if self._client.family != socket.AF_UNIX:
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(ignored, signal.SIG_IGN)  # sent to the group they are meant for the parent, which decides
         loop = self._loop
         loop.watch(self._client_fd, self._read_client, self._do_nothing)
         loop.watch(self._channel_fd, self._read_channel, self._do_nothing)
@@ -254,4 +251,4 @@ class ClientChild:
         if session.state is not State.AWAITING_CONNECT:
             self._titled_count = session.subscription_count
         login = f" {session.login}" if session.login else ""
-        set_title(f"stomp-broker: client {self._address}{login} {session.subscription_count} subscriptions")
+        set_title(f"client {self._address}{login} {session.subscription_count} subscriptions")

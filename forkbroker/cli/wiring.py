@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from forkbroker.child import child
+from forkbroker.child.rehearsal import rehearse
 from forkbroker.config.options import Settings
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy
@@ -104,6 +105,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
         )
         return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=envelope)
 
+    rehearse(policy, limits, semaphores, envelope)
     loop = Loop(selectors.DefaultSelector())
     parent = Parent(
         loop,

@@ -34,11 +34,15 @@ from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.status import Status
 from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
 from forkbroker.posix.addresses import is_loopback
+from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, State
+
+_KIND_AT = 5
+"""Where an envelope has its kind."""
 
 
 class Routes(Protocol):
@@ -151,6 +155,7 @@ class Parent:
         self._reachable: dict[Peer, Child] = {}
         self._touched: set[Child] = set()
         self._deadline: Deadline | None = None
+        self._crash_at = ""
         self._admission = Admission(policy.admission, _is_local, loop.now)
         self._supervisor = Supervisor(
             loop,
@@ -307,11 +312,15 @@ class Parent:
                     routed = _ROUTED[child.state]
         finally:
             self._dispatch(child)
+            if crash is not None and any(envelope.kind is Kind.SETTLE for envelope in envelopes):
+                self._crash_at = "parent.settled"
 
     def _dispatch(self, cause: Child | None) -> None:
         """Queue what the router wants to be sent, as far as its receivers are still there. The hot path, too."""
         reachable, touch = self._reachable.get, self._touched.add
         for peer, buffers in self._router.take():
+            if crash is not None and buffers[0][_KIND_AT] == Kind.OFFER:
+                self._crash_at = "parent.offered"
             child = reachable(peer)
             if child is not None:
                 channel = child.channel
@@ -353,6 +362,9 @@ class Parent:
         touched, self._touched = self._touched, set()
         for child in touched:
             self._flush(child)
+        if crash is not None and self._crash_at:
+            crash(self._crash_at, "")
+            self._crash_at = ""
         self._arm_deadline()
 
     def _flush(self, child: Child) -> None:

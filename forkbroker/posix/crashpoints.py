@@ -32,7 +32,7 @@ POINTS = {
     "child.settled": "the parent can read the settlement",
     "child.lost-told": "the parent can read that another one was quicker",
     "parent.offered": "the semaphore is posted and the offers are sent",
-    "parent.settled": "a settlement was applied",
+    "parent.settled": "a settlement was applied, and what follows from it is sent",
 }
 """Every point, and what has happened when it is reached."""
 

@@ -55,23 +55,21 @@ def _note(_number: int, _frame: FrameType | None) -> None:
 
 ALL_SIGNALS = frozenset(signal.valid_signals())
 
-_RESETTABLE = tuple(ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
-_DEAF_TO = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def reset_signals() -> None:
-    """Undo the parent's arrangements in a child: no wake-up descriptor, default handlers, nothing blocked.
+    """Undo the parent's arrangements in a child: no wake-up descriptor, none of its handlers, nothing blocked.
 
-    What a terminal sends to the whole foreground group (Ctrl-C), and what administrators send by a program's name, is
-    meant for the parent, which tells its children what follows from it: they ignore it. SIGPIPE is ignored as the
-    interpreter has it: a peer that has gone is an error of a write, not a death. SIGTERM ends a child.
+    What a terminal sends to the whole foreground group (Ctrl-C), a service manager to all processes of a service, or
+    an administrator by a program's name, is meant for the parent, which tells its children what follows from it: they
+    ignore it, and end by the parent's word or by SIGKILL. SIGPIPE is ignored as the interpreter has it: a peer that
+    has gone is an error of a write, not a death.
 
     The order matters: a signal that comes as soon as nothing is blocked must find no trace of the parent.
     """
     signal.set_wakeup_fd(-1)
-    for number in _RESETTABLE:
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in _DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

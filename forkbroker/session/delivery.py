@@ -20,6 +20,8 @@ from forkbroker.wire.kinds import Kind, Outcome
 
 CATCH_UP_S = 1.0
 """How long a slow subscriber may hold its publishers before it is disconnected."""
+_AT_LEAST = 4
+"""Batches that may wait whatever their size: a message above max-client-buffer must get through to who reads it."""
 OFFER_ROOM = 1_048_576
 """Octets in the outbox above which offers are passed on to other consumers."""
 
@@ -85,7 +87,7 @@ class Delivery:
             self._outbox.put_topic(messages.frames(subscription, 0, envelope.count), envelope.count)
             self.delivered += envelope.count
         if self._waiting() > self._policy.max_client_buffer // 2:
-            self._limit_topics(now)
+            self._limit_topics(max(self._policy.max_client_buffer, _AT_LEAST * len(envelope.raw)), now)
 
     def deliver_waiting(self, subscription: Subscription) -> None:
         """Deliver what of a topic waits for credit, as far as there is credit."""
@@ -201,13 +203,12 @@ class Delivery:
     def _waiting(self) -> int:
         return self._outbox.pending + self._waiting_octets
 
-    def _limit_topics(self, now: float) -> None:
+    def _limit_topics(self, limit: int, now: float) -> None:
         """`slow-subscribers`: the client reads slower than its topics are written, more than half of the limit waits.
 
         Who is to be disconnected may hold its publishers for a moment first: a burst is no reason, and a client that
         reads as fast as it can keeps up then. Who has not caught up by the end of that moment gets no other one.
         """
-        limit = self._policy.max_client_buffer
         if self._policy.slow_subscribers == "drop-oldest":
             self._drop_topics(limit)
             return
@@ -217,8 +218,10 @@ class Delivery:
             if self._policy.slow_subscribers == "disconnect":
                 self.deadline = now + CATCH_UP_S
         if self._policy.slow_subscribers == "disconnect" and self._waiting() > limit:
-            text = f"slow subscriber, {self._waiting():,} octets wait and max-client-buffer is {limit:,}"
-            raise SlowSubscriberError(text)
+            allowed = self._policy.max_client_buffer
+            raise SlowSubscriberError(
+                f"slow subscriber, {self._waiting():,} octets wait and max-client-buffer is {allowed:,}"
+            )
 
     def tick(self, now: float) -> None:
         """The moment to catch up is over."""

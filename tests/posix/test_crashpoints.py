@@ -49,7 +49,7 @@ def test_a_mistake_in_the_variable_ends_the_program_at_its_start(run_script) -> 
         ("child.claimed:3", [("child.claimed", "alice")] * 3, KILLED),
         ("child.claimed@al:ice:2", [("child.claimed", "al:ice")] * 2, KILLED),
         ("child.claimed@alice:2", [("child.claimed", "alice"), ("child.claimed", "bob")], ALIVE),
-        ("child.delivered, parent.offered", [("parent.offered", "")], KILLED),
+        ("child.delivered, child.settled", [("child.settled", "")], KILLED),
         ("child.claimed@a,child.claimed@b", [("child.claimed", "b")], KILLED),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_process_dies_at_the_point_the_client_and_the_turn_that_were_named(in_
 )
 def test_what_is_not_of_the_form_is_refused(text) -> None:
     """The message lists the points that there are."""
-    with pytest.raises(ConfigurationError, match=r"parent\.settled"):
+    with pytest.raises(ConfigurationError, match=r"child\.lost-told"):
         Crash(text)
 
 

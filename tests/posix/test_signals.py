@@ -71,20 +71,20 @@ def test_closing_puts_the_old_handlers_back(loop) -> None:
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_a_child_starts_with_default_handlers_and_nothing_blocked(loop, in_child) -> None:
-    """The parent has a handler, a wake-up descriptor, an ignored signal and a blocked one; the child none."""
-    signals = Signals(loop, {signal.SIGTERM: lambda: None})
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+def test_a_child_starts_without_the_parents_handlers_and_nothing_blocked(loop, in_child) -> None:
+    """The parent has handlers, a wake-up descriptor and a blocked signal; the child none."""
+    signals = Signals(loop, {signal.SIGTERM: lambda: None, signal.SIGCHLD: lambda: None})
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
 
     def look() -> int:
-        fresh = signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        fresh = (
+            signal.getsignal(signal.SIGTERM) == signal.SIG_IGN and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        )
         open_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
         return 7 if fresh and open_mask and signal.set_wakeup_fd(-1) == -1 else 1
 
     status = in_child(look)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    signal.signal(signal.SIGALRM, before)
     signals.close()
 
     assert os.waitstatus_to_exitcode(status) == 7

@@ -34,7 +34,7 @@ def test_memory_grows_with_what_has_arrived() -> None:
         sizes.append(len(place))
         body.placed(len(place))
 
-    assert sizes == [MIB, MIB, 2 * MIB, 4 * MIB]
+    assert sizes == [2 * MIB, 2 * MIB, 4 * MIB, 8 * MIB]
 
 
 def test_place_may_be_filled_in_parts_and_by_add() -> None:
