@@ -350,7 +350,7 @@ class Parent:
 
     def _heed_leaving(self, child: Child, envelope: Envelope) -> None:
         child.reason = to_text(envelope.block)
-        child.received, child.delivered = envelope.number, envelope.serial
+        child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
 
     # -- time

@@ -49,6 +49,7 @@ class Child:
     reason: str = ""
     received: int = 0
     delivered: int = 0
+    dropped: int = 0
     wants_attention: bool = False
     """LEAVING came with `Flag.WARNING`."""
     checks_without_progress: int = 0
@@ -72,6 +73,8 @@ def describe_end(child: Child, now: float) -> str:
     if has_crashed(child):
         return f"{child.name}: {_describe_crash(child.ended)}, {spent}, {_describe_use(child.ended)}"
     counts = f"{child.received:,} in, {child.delivered:,} out"
+    if child.dropped:
+        counts += f", {child.dropped:,} dropped"
     return f"{child.name}: gone, {child.reason}, {spent}, {counts}, {_describe_use(child.ended)}"
 
 

@@ -238,7 +238,9 @@ class Delivery:
     def _drop_topics(self, limit: int) -> None:
         if self._waiting() <= limit:
             return
-        self.dropped += self._outbox.drop_oldest_topics(limit)
+        unwritten = self._outbox.drop_oldest_topics(limit)
+        self.dropped += unwritten
+        self.delivered -= unwritten
         for subscription in self._subscriptions:
             while subscription.waiting and self._outbox.pending + self._waiting_octets > limit:
                 self.dropped += subscription.waiting[0].count - subscription.waiting_first

@@ -495,9 +495,11 @@ class Session:
 
     def take_leaving(self) -> list[bytes | bytearray | memoryview]:
         """The last envelope: why the session ended, and its figures."""
+        dropped = self._delivery.dropped if self._delivery else 0
         return pack(
             Kind.LEAVING,
-            flags=Flag.WARNING if self.is_warning else 0,
+            flags=Flag.WARNING if self.is_warning or dropped else 0,
+            count=dropped,
             number=self.received,
             serial=self.delivered,
             block=self.reason.encode(errors="replace"),

@@ -23,7 +23,7 @@ FENCE        nothing but its number
 CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold whoever publishes to it
 RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
-LEAVING      block: the reason, for the log; number and serial: messages received and delivered
+LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped
 OFFER        destination, block, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 FENCED       number: every fence up to this one has been passed

@@ -1,0 +1,53 @@
+"""Brokers for tests, and a look at what the tests leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.leftovers import Leftovers
+
+from forkbroker.testing.broker import RunningBroker
+
+_WITH_PROCESSES = {"broker", "faults", "services"}
+"""Directories whose tests start brokers: nothing of them may stay."""
+
+MakeBroker = Callable[..., RunningBroker]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test with processes that leaves a descriptor or a semaphore; `make_broker` looks for processes."""
+    directories = request.path.relative_to(Path(__file__).parent).parts
+    if not _WITH_PROCESSES.intersection(directories):
+        yield
+        return
+    leftovers = Leftovers()
+    yield
+    leftovers.check()
+
+
+@pytest.fixture
+def make_broker() -> Iterator[MakeBroker]:
+    """Start brokers with options of the test's choice; they end with the test, and must leave no process."""
+    with ExitStack() as stack:
+        brokers: list[RunningBroker] = []
+
+        def make(*options: str, env: Mapping[str, str] | None = None) -> RunningBroker:
+            broker = stack.enter_context(RunningBroker(*options, env=env))
+            brokers.append(broker)
+            return broker
+
+        yield make
+        for broker in brokers:
+            broker.stop()
+            assert broker.survivors == []
+            assert not [line for line in broker.log if "Traceback" in line]
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker) -> RunningBroker:
+    """A broker with default options."""
+    return make_broker()

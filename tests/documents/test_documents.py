@@ -1,0 +1,103 @@
+"""What the documents say, compared with what the code has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import forkbroker
+from forkbroker.config.options import OPTIONS
+
+ROOT = Path(__file__).parents[2]
+MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_manual_has_every_option_and_no_other() -> None:
+    """The table is the truth."""
+    in_manual = set(re.findall(r"^\.It Fl -([a-z-]+)", MANUAL, re.MULTILINE)) - {"version"}
+
+    assert in_manual == {option.name for option in OPTIONS}
+
+
+def test_the_manual_has_the_defaults_of_the_table() -> None:
+    """Word for word."""
+    parts = re.split(r"^\.It ", MANUAL, flags=re.MULTILINE)
+    told = {part.split()[1].lstrip("-"): part for part in parts if part.startswith("Fl -")}
+
+    assert [
+        option.name for option in OPTIONS if option.default and f"default is {option.default}." not in told[option.name]
+    ] == []
+
+
+def test_help_has_every_option() -> None:
+    """--help is made from the same table."""
+    text = subprocess.run([sys.executable, "-m", "forkbroker", "--help"], capture_output=True, text=True, cwd=ROOT)
+
+    assert text.returncode == 0
+    assert [option.name for option in OPTIONS if f"--{option.name}" not in text.stdout] == []
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="install mandoc")
+def test_the_manual_is_clean() -> None:
+    """As the BSDs would have it."""
+    page = ROOT / "man" / "stomp-broker.8"
+
+    assert subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True).stdout == b""
+
+
+def test_every_row_of_the_protocol_has_a_test_and_every_mark_a_row() -> None:
+    """docs/protocol.md promises; a test that is marked with the row shows it."""
+    promised = set(re.findall(r"^\| ([A-Z]\d\d) \|", (ROOT / "docs" / "protocol.md").read_text(), re.MULTILINE))
+    shown = {row for path in (ROOT / "tests").rglob("test_*.py") for row in marks(path)}
+
+    assert len(promised) > 100
+    assert shown == promised
+
+
+def marks(path: Path) -> set[str]:
+    """The rows that stand in `pytest.mark.row(...)` of a file."""
+    return {
+        argument.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "row"
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    """So whoever types them gets what they say."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^ +(?:sudo )?make ([a-z]+)", README, re.MULTILINE))
+
+    assert {"run", "test", "install"} <= named
+    assert named <= targets
+
+
+def test_the_files_that_the_documents_name_exist() -> None:
+    """Links, and the modules on the way of a frame."""
+    linked = re.findall(r"\]\(([\w/.-]+)\)", README)
+    modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing)/\w+\.py)`", architecture())
+
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+    assert len(modules) > 10
+    assert [path for path in modules if not (ROOT / "forkbroker" / path).exists()] == []
+
+
+def architecture() -> str:
+    """The text of docs/architecture.md."""
+    return (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_the_changelog_has_this_version() -> None:
+    """The newest one first."""
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert versions[0] == forkbroker.__version__

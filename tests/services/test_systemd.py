@@ -1,0 +1,115 @@
+"""The units, and what the broker says to systemd: checked with systemd's own tools where they are installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.deadline import wait_until
+from support.rawclient import connect
+
+UNITS = Path(__file__).parents[2] / "etc" / "systemd"
+ROOT = Path(__file__).parents[2]
+
+with_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="install systemd")
+with_activate = pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="install systemd")
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units as `make install` writes them, for a program that exists."""
+    for unit in UNITS.iterdir():
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/bin/stomp-broker", "/bin/true"))
+    return tmp_path
+
+
+@with_systemd
+def test_the_units_are_valid(units: Path) -> None:
+    """Without a complaint about a key or a value."""
+    files = [str(path) for path in units.iterdir()]
+    ended = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@with_systemd
+def test_the_service_is_confined(units: Path) -> None:
+    """systemd's own measure of exposure, from 0 to 10, stays below 2."""
+    ended = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(units / "stomp-broker.service")],
+        capture_output=True,
+        text=True,
+    )
+    level = re.search(r"exposure level for stomp-broker.service: ([\d.]+)", ended.stdout)
+
+    assert level is not None
+    assert float(level[1]) < 2.0
+
+
+def test_the_service_may_have_all_its_clients() -> None:
+    """Tasks and descriptors above the default of --max-clients."""
+    text = (UNITS / "stomp-broker.service").read_text()
+
+    assert all(int(number) > 2000 for number in re.findall(r"^(?:TasksMax|LimitNOFILE)=(\d+)", text, re.MULTILINE))
+
+
+def test_the_manager_hears_of_readiness_state_life_and_end(make_broker, tmp_path: Path) -> None:
+    """READY=1 when clients can connect, STATUS= as they do, WATCHDOG=1 while the loop turns, STOPPING=1 at the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        said = ""
+
+        def heard(text: str) -> bool:
+            nonlocal said
+            while select.select([receiver], [], [], 0)[0]:
+                said += receiver.recv(4096).decode() + "\n"
+            return text in said
+
+        broker = make_broker(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "4000000"})
+        wait_until(lambda: heard("READY=1"), "READY")
+        with connect(broker.port):
+            wait_until(lambda: heard("1 client"), "the state")
+        wait_until(lambda: heard("WATCHDOG=1"), "a sign of life")
+        broker.stop()
+
+        assert heard("STOPPING=1")
+
+
+@with_activate
+def test_sockets_that_systemd_passes_are_served() -> None:
+    """The broker starts with the first connection, and serves it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "-E", "PYTHONPATH", sys.executable]
+    activator = subprocess.Popen(
+        [*command, "-m", "forkbroker"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: can_connect(port), "the activator's socket")
+        with connect(port) as client:
+            client.send("SEND", destination="/topic/a", receipt="r")
+
+            assert client.expect("RECEIPT").get("receipt-id") == "r"
+    finally:
+        os.killpg(activator.pid, signal.SIGTERM)
+        activator.communicate(timeout=20)
+
+
+def can_connect(port: int) -> bool:
+    """Somebody listens there."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0

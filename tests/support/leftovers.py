@@ -1,0 +1,57 @@
+"""What a test must not leave behind: descriptors, semaphores, processes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+from pathlib import Path
+
+from support.deadline import wait_until
+
+_SHARED_MEMORY = Path("/dev/shm")
+_GRACE_S = 3.0
+"""How long a thread of a client library may take to close its socket, and somebody else's broker to start."""
+
+
+def descriptors() -> set[str]:
+    """The open descriptors of this process, by what they are open for."""
+    found = set()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 (an open directory must not be counted)
+        try:
+            found.add(f"{name}: {os.readlink(f'/proc/self/fd/{name}')}")  # noqa: PTH115
+        except OSError:
+            continue
+    return found
+
+
+def semaphores() -> set[str]:
+    """The names of POSIX semaphores, where the system shows them."""
+    return {path.name for path in _SHARED_MEMORY.glob("sem.*")}
+
+
+def processes(group: int) -> list[str]:
+    """The processes of a group that have not ended, as `ps` shows them."""
+    shown = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pgid=,pid=,stat=,command="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 3) for line in shown.splitlines()]
+    return [" ".join(row[1:]) for row in rows if int(row[0]) == group and not row[2].startswith("Z")]
+
+
+class Leftovers:
+    """What was there before the test."""
+
+    def __init__(self) -> None:
+        self._descriptors = descriptors()
+        self._semaphores = semaphores()
+
+    def find(self) -> set[str]:
+        """What is there now and was not before."""
+        return (descriptors() - self._descriptors) | (semaphores() - self._semaphores)
+
+    def check(self) -> None:
+        """Fail when something stays."""
+        if self.find():
+            gc.collect()
+            wait_until(lambda: not self.find(), f"an end of what the test left behind: {self.find()}", _GRACE_S)
