@@ -39,7 +39,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $(INSTALLED)
 
 install:
-	$(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
+	@# Debian's pip wants to be told that a prefix of one's own is meant.
+	PIP_BREAK_SYSTEM_PACKAGES=1 $(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service \

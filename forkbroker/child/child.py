@@ -1,8 +1,9 @@
 """One client's process: moves octets between the client's socket, the session's rules and the channel to the parent.
 
-A turn of its loop reads what is there, lets the session work, writes to the client, and then tells the parent, what
-the writing has settled (`ack:auto`) included. So a client may see a message before the parent knows who has claimed
-it. Killed in between, nothing is lost or doubled unmarked: the semaphore tells the parent that the claim was made.
+A turn of its loop reads what is there, lets the session work, tells the parent what it must know, writes to the client,
+and tells the parent what the writing has settled (`ack:auto`). A claim alone is nothing that the parent must know, so
+a client may see a message before the parent knows who has claimed it. Killed in between, nothing is lost or doubled
+unmarked: the semaphore tells the parent that the claim was made.
 
 It reads the channel whatever the client does, as the parent must be able to rely on that; it reads the client only
 while there is room for what that may cause. When the parent is gone this process has no purpose, and ends at once.
@@ -152,11 +153,12 @@ class ClientChild:
         now, session = self._loop.now, self._session
         if now >= session.wake_at:
             session.tick(now)
+        if session.is_urgent():
+            self._write_parent()
         if session.outbox.pending:
             self._write_client(now)
         if session.is_urgent() or now >= self._tell_by or session.is_finished or self._channel.pending:
             self._write_parent()
-            self._tell_by = math.inf
         elif self._tell_by == math.inf and session.has_claimed:
             self._tell_by = now + _TELL_AFTER_S
         if session.is_finished:
@@ -170,6 +172,7 @@ class ClientChild:
             self._arm(wake_at)
 
     def _write_parent(self) -> None:
+        self._tell_by = math.inf
         channel = self._channel
         told = self._session.take_envelopes()
         for buffers in told:

@@ -1,0 +1,75 @@
+"""A process for each client, and what `ps` and the log say of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.deadline import wait_until
+
+
+def titles(broker) -> list[str]:
+    return sorted(title for _, title in broker.children())
+
+
+def test_each_client_has_a_process_and_it_ends_with_its_client(broker, join) -> None:
+    """Three of them, three processes; one leaves, two."""
+    clients = [join(broker) for _ in range(3)]
+    assert len({pid for pid, _ in broker.wait_for_children(3)} - {broker.pid}) == 3
+
+    clients[1].close()
+    broker.wait_for_children(2)
+    clients[0].sync()
+    clients[2].sync()
+
+
+def test_titles_say_who_is_served_and_how_many(broker, join) -> None:
+    """Address, login and number of subscriptions; the parent's address and number of clients. They are kept true."""
+    alice, nobody = join(broker, login="alice"), join(broker)
+    alice.subscribe("/queue/a", 1)
+    alice.subscribe("/topic/a", 2)
+    wanted = sorted(
+        [
+            f"stomp-broker: client {alice.address} alice 2 subscriptions",
+            f"stomp-broker: client {nobody.address} 0 subscriptions",
+        ]
+    )
+
+    wait_until(lambda: titles(broker) == wanted, f"titles {wanted}")
+    parent = f"stomp-broker: parent 127.0.0.1:{broker.port}"
+    wait_until(lambda: broker.title == f"{parent} (2 clients)", "the parent's title")
+    alice.request("UNSUBSCRIBE", id="1")
+    wait_until(lambda: re.search(" alice 1 subscriptions?$", "\n".join(titles(broker)), re.MULTILINE), "one less")
+    nobody.close()
+    wait_until(lambda: broker.title.startswith(f"{parent} (1 client"), "the parent's title")
+
+
+def test_the_log_has_a_line_for_each_clients_beginning_and_end(broker, join) -> None:
+    """The end with its reason and figures: messages in and out, processor time, memory."""
+    client = join(broker, login="alice")
+    client.subscribe("/topic/a", 1)
+    client.publish("/topic/a", "hello")
+    client.expect_messages("hello")
+    address = client.address
+    client.request("DISCONNECT")
+    client.close()
+
+    broker.wait_for_log(rf"info  client \d+ {address} alice: connected$")
+    gone = broker.wait_for_log(rf"info  client \d+ {address} alice: gone, (.+)$")[1]
+    assert re.fullmatch(r"client disconnected, \d+ s, 1 in, 1 out, cpu [\d.]+ s, peak \d+ MiB", gone)
+
+
+@pytest.mark.parametrize("passcode", ["secret", "geheim:\\n"])
+def test_no_passcode_and_no_body_is_logged(make_broker, join, passcode) -> None:
+    """Not even at the level debug, and not when they stand in a frame that fails."""
+    broker = make_broker("--log-level", "debug")
+    client = join(broker, login="alice", passcode=passcode)
+    client.send_raw(b"SEND\ndestination:/queue/a\nreceipt:1\n\nconfidential\0SEND\ncontent-length:x\n\nconfidential\0")
+    client.expect("RECEIPT")
+    client.expect("ERROR")
+    client.close()
+    broker.wait_for_children(0)
+
+    log = "\n".join(broker.log)
+    assert passcode not in log
+    assert "confidential" not in log
