@@ -72,6 +72,8 @@ def _run(main: Callable[[], int], kept: list[int]) -> NoReturn:
         reset_signals()
         gc.freeze()
         status = main()
+    except MemoryError:
+        log.error("process %d: out of memory; is --child-memory too low for what its client sends?", os.getpid())
     except BaseException:
         log.exception("process %d: ends by an exception that nobody expected", os.getpid())
     finally:
