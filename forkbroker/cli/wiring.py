@@ -34,6 +34,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
             max_clients=settings.max_clients,
             max_clients_per_address=settings.max_clients_per_address,
             fork_rate=settings.fork_rate,
+            fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
         ),
         max_envelope=max_envelope(settings),
         shutdown_timeout_s=settings.shutdown_timeout,

@@ -189,7 +189,7 @@ class Parent:
         self._heeded: dict[Kind, Callable[[Child, Envelope], None]] = {
             Kind.CONNECTED: self._heed_connected,
             Kind.LEAVING: self._heed_leaving,
-            Kind.QUIESCED: lambda child, _: self._shutdown.quiesced(child),
+            Kind.QUIESCED: self._heed_quiesced,
             Kind.CONGESTED: lambda child, _: self._flow.congested(child),
             Kind.RELIEVED: lambda child, _: self._flow.relieved(child),
         }
@@ -347,6 +347,12 @@ class Parent:
         child.login = to_text(envelope.destination)
         self._admission.connected()
         self._logger.info("%s: connected", child.name)
+
+    def _heed_quiesced(self, child: Child, _: Envelope) -> None:
+        """The last one lets CLOSE go out: what the children sent up before must be offered by then."""
+        self._router.tick(self._loop.now)
+        self._dispatch(None)
+        self._shutdown.quiesced(child)
 
     def _heed_leaving(self, child: Child, envelope: Envelope) -> None:
         child.reason = to_text(envelope.block)

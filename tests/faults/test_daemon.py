@@ -218,6 +218,9 @@ class _Traffic:
                 self.sent += 1
         self.promised += [frame["receipt-id"] for frame in self.producer.take() if frame.command == "RECEIPT"]
         self.got += [frame.body.decode() for frame in self.consumer.take() if frame.command == "MESSAGE"]
+        for client in (self.producer, self.consumer):
+            if client.has_ended:
+                client.close()
 
 
 @pytest.mark.parametrize("destination", ["/queue/work", "/topic/news"])
@@ -247,6 +250,27 @@ def test_at_sigterm_what_got_a_receipt_is_delivered_before_the_end(start, connec
         assert pair.got == [str(number) for number in range(len(pair.got))]
 
 
+@pytest.mark.parametrize("destination", ["/queue/work", "/topic/news"])
+def test_what_a_child_reads_in_its_last_moment_is_delivered_too(start, connect, destination) -> None:
+    """It goes up together with the word that nothing more will come; either there is no RECEIPT, or the message."""
+    broker = start()
+    producer, consumer = connect(broker, "producer"), connect(broker, "consumer")
+    consumer.subscribe(destination)
+    late = child_of(broker, producer)
+    os.kill(late, signal.SIGSTOP)
+    producer.send("SEND", body=b"last words", destination=destination, receipt="promise")
+    broker.kill(signal.SIGTERM)
+    broker.wait_for_log("shutting down, 2 clients")
+    os.kill(late, signal.SIGCONT)
+    promised = [frame for frame in producer.take_to_end() if frame.command == "RECEIPT"]
+    got = [frame.body for frame in consumer.take_to_end() if frame.command == "MESSAGE"]
+    producer.close()
+    consumer.close()
+
+    assert [b"last words"] * len(promised) == got
+    assert broker.wait() == 0
+
+
 def test_at_sigterm_clients_are_told_that_the_broker_is_shutting_down(start, connect) -> None:
     """An ERROR, and the end."""
     broker = start()
@@ -254,6 +278,7 @@ def test_at_sigterm_clients_are_told_that_the_broker_is_shutting_down(start, con
     broker.kill(signal.SIGTERM)
 
     client.expect_error("the broker is shutting down")
+    client.close()
     assert broker.wait() == 0
 
 
