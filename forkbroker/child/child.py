@@ -254,4 +254,5 @@ class ClientChild:
         if session.state is not State.AWAITING_CONNECT:
             self._titled_count = session.subscription_count
         login = f" {session.login}" if session.login else ""
-        set_title(f"client {self._address}{login} {session.subscription_count} subscriptions")
+        count = session.subscription_count
+        set_title(f"client {self._address}{login} {count} subscription{'' if count == 1 else 's'}")
