@@ -20,8 +20,9 @@ Layout, big-endian (the same for every kind; `forkbroker.wire.kinds` tells what 
     32  u64  serial                 40  u16  destination length 42  u16  deliveries
     44  u32  block length           48  destination, block, payload
 
-The payload of SEND and OFFER is the lengths of the pieces (u32 each; one u32 with flag `UNIFORM`), then the pieces.
-An OFFER of a dead letter (flag `DEAD`) has the origin's length (u16) and name between block and lengths.
+Flag `SECTION`: behind the block come a length (u32) and `Wishes` or `Details` (`forkbroker.wire.details`). The payload
+of SEND, OFFER, WRITE, SPILL and PAGE is the lengths of the pieces (u32 each; one u32 with flag `UNIFORM`), then the
+pieces.
 
 To change this format: raise `VERSION`, say so in CHANGELOG.md, and remember that children of an older parent may
 still be alive and speak the older one.
@@ -34,11 +35,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes, unpack_details, unpack_wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 Buffer = bytes | bytearray | memoryview
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
 SETTLEMENT = struct.Struct(">QIB")
 """One entry of SETTLE: serial of the first message, how many, outcome (`Outcome`)."""
@@ -48,9 +50,9 @@ MAX_BATCH = 1024
 
 _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 _UNIFORM = int(Flag.UNIFORM)
-_DEAD = int(Flag.DEAD)
-_FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED
-_U16 = struct.Struct(">H")
+_SECTION = int(Flag.SECTION)
+_PERSISTENT = int(Flag.PERSISTENT)
+_FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
 _U32 = struct.Struct(">I")
 _JOIN_BELOW = 32768
 
@@ -117,24 +119,33 @@ class Envelope:
 
     @property
     def payload(self) -> memoryview:
-        """All behind the block."""
-        return memoryview(self.raw)[48 + len(self.destination) + self.block_length :]
+        """All behind the block, and the section if there is one."""
+        return memoryview(self.raw)[self._payload_start :]
 
     @property
-    def origin(self) -> bytes:
-        """The queue in which a dead letter failed; empty for other messages.
+    def wishes(self) -> Wishes:
+        """What the sender of a SEND asked for.
 
         Raises:
-            EnvelopeError: it is not there.
+            EnvelopeError: they can't be decoded.
         """
-        if not self.flags & _DEAD:
+        return unpack_wishes(self._section)
+
+    @property
+    def details(self) -> Details:
+        """What is known of the messages of an OFFER, WRITE, SPILL, PAGE or MOVE.
+
+        Raises:
+            EnvelopeError: they can't be decoded.
+        """
+        return unpack_details(self._section, persistent=bool(self.flags & _PERSISTENT))
+
+    @property
+    def _section(self) -> bytes:
+        if not self.flags & _SECTION:
             return b""
-        start = 48 + len(self.destination) + self.block_length
-        try:
-            (length,) = _U16.unpack_from(self.raw, start)
-        except struct.error as error:
-            raise EnvelopeError(f"{self.kind.name}: no origin: {error}") from None
-        return bytes(self.raw[start + 2 : start + 2 + length])
+        end = self._payload_start
+        return bytes(self.raw[48 + len(self.destination) + self.block_length + 4 : end])
 
     def pieces(self) -> list[Buffer]:
         """The messages' pieces: bodies, or header lines and bodies with flag `MIXED`.
@@ -165,7 +176,7 @@ class Envelope:
             # empty pieces cost nothing here, and much memory in whoever lists them
             raise EnvelopeError(f"{self.kind.name}: {self.count} pieces, 1 to {MAX_BATCH} permitted")
         if self.flags & _UNIFORM:
-            start = self._pieces_start + 4
+            start = self._payload_start + 4
             length = (len(self.raw) - start) // self.count
             if start + length * self.count != len(self.raw) or length < 0:
                 raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} octets")
@@ -176,16 +187,22 @@ class Envelope:
 
     def lengths(self, first: int, count: int) -> bytes:
         """The packed lengths (u32 each) of these pieces, of an envelope that isn't uniform."""
-        start = self._pieces_start
+        start = self._payload_start
         return bytes(self.raw[start + 4 * first : start + 4 * (first + count)])
 
     @property
-    def _pieces_start(self) -> int:
+    def _payload_start(self) -> int:
         start: int = 48 + len(self.destination) + self.block_length
-        return start + 2 + len(self.origin) if self.flags & _DEAD else start
+        if not self.flags & _SECTION:
+            return start
+        try:
+            (length,) = _U32.unpack_from(self.raw, start)
+        except struct.error as error:
+            raise EnvelopeError(f"{self.kind.name}: no section: {error}") from None
+        return start + 4 + int(length)
 
     def _read_offsets(self) -> list[int]:
-        start, count = self._pieces_start, self.count
+        start, count = self._payload_start, self.count
         try:
             lengths = struct.unpack_from(f">{count}I", self.raw, start)
         except struct.error as error:
@@ -206,6 +223,18 @@ class Envelope:
                 yield serial, count, Outcome(outcome)
         except (struct.error, ValueError) as error:
             raise EnvelopeError(f"SETTLE: {error}") from None
+
+    def new_serial(self) -> int:
+        """The payload of a MOVE: the serial that its first message has from now on.
+
+        Raises:
+            EnvelopeError: it is not there.
+        """
+        try:
+            (serial,) = _NUMBER.unpack(self.payload)
+        except struct.error as error:
+            raise EnvelopeError(f"{self.kind.name}: no serial: {error}") from None
+        return int(serial)
 
     def nested(self) -> list[Envelope]:
         """The envelopes within a TRANSACTION.
@@ -249,6 +278,7 @@ def pack(
     deliveries: int = 0,
     destination: bytes = b"",
     block: bytes = b"",
+    section: bytes = b"",
     payload: Sequence[Buffer] = (),
 ) -> list[Buffer]:
     """Serialise one envelope for a gather write: a list of buffers, one where it is small.
@@ -258,6 +288,9 @@ def pack(
     Raises:
         EnvelopeError: a field exceeds its size.
     """
+    if section:
+        flags |= _SECTION
+        payload = (_U32.pack(len(section)), section, *payload)
     size = 48 + len(destination) + len(block) + sum(map(len, payload))
     try:
         header = HEADER.pack(
@@ -296,36 +329,31 @@ def pack_pieces(pieces: Sequence[Buffer]) -> tuple[int, list[Buffer]]:
     return flags, [head, b"".join(pieces)]
 
 
-def pack_offer(
+def pack_run(
+    kind: Kind,
     message: Envelope,
     *,
     first: int,
     count: int,
-    token: int,
-    slot: int,
     number: int,
     serial: int,
     deliveries: int,
     destination: bytes,
-    origin: bytes = b"",
+    details: Details = PLAIN,
+    token: int = 0,
+    slot: int = 0,
 ) -> list[Buffer]:
-    """An OFFER of `count` messages of the SEND `message`, from its `first` one on.
+    """An OFFER, WRITE, SPILL or PAGE of `count` messages of the envelope `message`, from its `first` one on.
 
-    `destination` is the queue's name; where the message came from another one (`origin`) it is a dead letter.
+    `destination` is the queue's name.
     """
     start, end = message.bounds(first, count)
     flags = message.flags & _FORM
-    payload: list[Buffer] = []
-    if origin:
-        flags |= Flag.DEAD
-        payload.append(_U16.pack(len(origin)) + origin)
-    if flags & _UNIFORM:
-        payload.append(_U32.pack((end - start) // count))
-    else:
-        payload.append(message.lengths(first, count))
-    payload.append(memoryview(message.raw)[start:end])
+    if details.persistent:
+        flags |= _PERSISTENT
+    lengths = _U32.pack((end - start) // count) if flags & _UNIFORM else message.lengths(first, count)
     return pack(
-        Kind.OFFER,
+        kind,
         flags=flags,
         token=token,
         slot=slot,
@@ -336,8 +364,21 @@ def pack_offer(
         deliveries=deliveries,
         destination=destination,
         block=message.block,
-        payload=payload,
+        section=b"" if details is PLAIN or details is DURABLY else details.pack(),
+        payload=[lengths, memoryview(message.raw)[start:end]],
     )
+
+
+def with_index(envelope: Envelope, index: int) -> Envelope:
+    """The same messages under other numbers."""
+    raw = bytearray(envelope.raw)
+    _U32.pack_into(raw, 16, index)
+    return Envelope(raw)
+
+
+def pack_serial(serial: int) -> bytes:
+    """The payload of a MOVE."""
+    return _NUMBER.pack(serial)
 
 
 def pack_settle(token: int, entries: Iterable[tuple[int, int, Outcome]]) -> list[Buffer]:

@@ -10,9 +10,11 @@ The fields are those of the envelope's header (`forkbroker.wire.envelope`). What
 kind         fields
 ===========  =======================================================================================
 CONNECTED    destination: login of the client
-SEND         destination, block, pieces; index: number of the first message within its batch
-SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages
-UNSUBSCRIBE  destination, token
+SEND         destination, block, wishes, pieces; index: number of the first message within its batch
+SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
+             block: with flag `DURABLE` the name of the subscription that outlives its client
+UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscription to delete (token 0: none of
+             this child's subscriptions ends with it)
 READY        the client's socket has room again: after PASSED, offers are welcome again
 CLAIMED      number: the offer's; token
 LOST         as CLAIMED: another candidate was faster
@@ -24,7 +26,7 @@ CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold who
 RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
 LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped
-OFFER        destination, block, pieces; token; slot: the semaphore; number: the offer's;
+OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 FENCED       number: every fence up to this one has been passed
 REFUSED      number: the fence of what was refused, or 0; block: the reason, for the client
@@ -33,6 +35,37 @@ HOLD         stop reading from the client; token: who holds it (0: a queue that 
 RESUME       the opposite of HOLD, with the same token
 QUIESCE      stop reading from the client, send up what was read, answer QUIESCED
 CLOSE        block: the reason; write what came before, say goodbye, end
+===========  =======================================================================================
+
+Between the parent and the store (`forkbroker.store`). What changes the store has a number, one higher each time, and is
+told again to a store that was started anew, until it is COMMITTED; so each of them may come twice.
+
+===========  =======================================================================================
+WRITE        destination: the queue; block, details, pieces of persistent messages; number; serial: of the first
+             message; deliveries. With `details.due` they wait in the schedule, not in the queue.
+SPILL        as WRITE, of other messages: until the broker ends
+DELETE       number; serial, count: of messages that were written
+UPDATE       number; serial, count; deliveries; index: `details.crashes`
+MOVE         number; serial, count: of messages that were written; destination: their queue from now on; details;
+             deliveries; payload: the serial (u64) that the first one has from now on
+PURGE        number; destination: all messages of this queue, written and spilled
+DEFINE       number; destination: the queue of a durable subscription; block: its topic or pattern; serial: when it
+             was last used, in milliseconds since the epoch
+FORGET       number; destination: a durable subscription, and all its messages
+FETCH        destination; index: the priority; serial: all up to this are in memory, or gone; count: octets wanted
+TRANSACTION  number; payload: whole envelopes of these kinds, written together; count: how many
+CLOSE        all was told; commit, and end
+OPENED       serial: the first free one; flag `RECOVERED`: the last end was not in good order
+BACKLOG      before OPENED; destination: a queue; index: the priority; count: messages; number: octets of their
+             bodies; serial: of the last one
+DURABLE      before OPENED; as DEFINE
+DUPLICATE    before OPENED; destination, block: a `dedup_id` to be remembered, number: until then (ms since the epoch)
+PAGE         before OPENED: messages of the schedule. As the answer to FETCH: messages of one queue and priority, in
+             order. As WRITE.
+PAGED        the end of the answer; destination; index: the priority; count: messages; flag `FINAL`: there are no more
+COMMITTED    number: of the last change that will survive
+DISK         token: 1 when less than the watermark is free, 0 when there is room again; block: the reason
+FAILED       the store ends; block: the reason, for the administrator; token: an exit status
 ===========  =======================================================================================
 
 Flag `FENCE` may stand on every kind that a child sends: the parent answers FENCED with the same number when
@@ -70,6 +103,24 @@ class Kind(IntEnum):
     RESUME = 36
     QUIESCE = 37
     CLOSE = 38
+    WRITE = 64
+    SPILL = 65
+    DELETE = 66
+    UPDATE = 67
+    MOVE = 68
+    PURGE = 69
+    DEFINE = 70
+    FORGET = 71
+    FETCH = 72
+    OPENED = 96
+    BACKLOG = 97
+    DURABLE = 98
+    DUPLICATE = 99
+    PAGE = 100
+    PAGED = 101
+    COMMITTED = 102
+    DISK = 103
+    FAILED = 104
 
 
 class Flag(IntEnum):
@@ -89,10 +140,18 @@ class Flag(IntEnum):
     """SUBSCRIBE: one active consumer, with fail-over."""
     TEMPORARY = 64
     """SUBSCRIBE: the queue is this child's, and ends with it."""
-    DEAD = 128
-    """OFFER: a dead letter; `origin` is the queue where it failed."""
+    SECTION = 128
+    """Wishes or details stand behind the block."""
     WARNING = 256
     """LEAVING: the administrator should look at the reason."""
+    PERSISTENT = 512
+    """The messages are to survive."""
+    DURABLE = 1024
+    """SUBSCRIBE, UNSUBSCRIBE: a subscription to a topic that outlives its client; `block` is its name."""
+    RECOVERED = 2048
+    """The broker ended in disorder since these were written: they may have been delivered."""
+    FINAL = 4096
+    """PAGED: nothing is left to fetch."""
 
 
 class State(Enum):
@@ -147,6 +206,39 @@ FROM_PARENT: frozenset[Kind] = frozenset(
         Kind.RESUME,
         Kind.QUIESCE,
         Kind.CLOSE,
+    }
+)
+
+
+#: What the parent sends to the store.
+TO_STORE: frozenset[Kind] = frozenset(
+    {
+        Kind.WRITE,
+        Kind.SPILL,
+        Kind.DELETE,
+        Kind.UPDATE,
+        Kind.MOVE,
+        Kind.PURGE,
+        Kind.DEFINE,
+        Kind.FORGET,
+        Kind.FETCH,
+        Kind.TRANSACTION,
+        Kind.CLOSE,
+    }
+)
+
+#: What the store sends.
+FROM_STORE: frozenset[Kind] = frozenset(
+    {
+        Kind.OPENED,
+        Kind.BACKLOG,
+        Kind.DURABLE,
+        Kind.DUPLICATE,
+        Kind.PAGE,
+        Kind.PAGED,
+        Kind.COMMITTED,
+        Kind.DISK,
+        Kind.FAILED,
     }
 )
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.wire.details import DURABLY, PLAIN, Details, Reason, Wishes
 from forkbroker.wire.envelope import (
     HEADER,
     MAX_BATCH,
@@ -16,13 +17,15 @@ from forkbroker.wire.envelope import (
     Buffer,
     Envelope,
     pack,
-    pack_offer,
     pack_pieces,
+    pack_run,
+    pack_serial,
     pack_settle,
     read_length,
     with_fence,
+    with_index,
 )
-from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, Flag, Kind, Outcome
+from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, FROM_STORE, TO_STORE, Flag, Kind, Outcome
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 BODIES = st.one_of(
@@ -35,7 +38,17 @@ def join(buffers: list[Buffer]) -> bytes:
     return b"".join(buffers)
 
 
-def make_send(bodies: list[bytes], *, flags: int = 0, block: bytes = b"session-1\na:b\n\n", index: int = 0) -> Envelope:
+DETAILS = Details(reason=Reason.REJECTED, expires=99, origin=b"/queue/o")
+
+
+def make_send(
+    bodies: list[bytes],
+    *,
+    flags: int = 0,
+    block: bytes = b"session-1\na:b\n\n",
+    index: int = 0,
+    wishes: Wishes | None = None,
+) -> Envelope:
     needed, payload = pack_pieces(bodies)
     raw = join(
         pack(
@@ -45,14 +58,16 @@ def make_send(bodies: list[bytes], *, flags: int = 0, block: bytes = b"session-1
             index=index,
             destination=b"/queue/a",
             block=block,
+            section=wishes.pack() if wishes is not None else b"",
             payload=payload,
         )
     )
     return Envelope(raw)
 
 
-def make_offer(message: Envelope, first: int, count: int, origin: bytes = b"") -> Envelope:
-    offer = pack_offer(
+def make_offer(message: Envelope, first: int, count: int, details: Details = PLAIN) -> Envelope:
+    offer = pack_run(
+        Kind.OFFER,
         message,
         first=first,
         count=count,
@@ -62,7 +77,7 @@ def make_offer(message: Envelope, first: int, count: int, origin: bytes = b"") -
         serial=6,
         deliveries=7,
         destination=b"/queue/b",
-        origin=origin,
+        details=details,
     )
     return Envelope(join(offer))
 
@@ -76,7 +91,7 @@ def bytes_of(pieces: list[Buffer]) -> list[bytes]:
 
 @given(
     kind=st.sampled_from(Kind),
-    flags=st.integers(0, 511).map(lambda flags: flags & ~Flag.DEAD),
+    flags=U16.map(lambda flags: flags & ~Flag.SECTION),
     token=U32,
     slot=U32,
     index=U32,
@@ -96,7 +111,8 @@ def test_what_was_packed_is_there_again(**fields: object) -> None:
     found = {name: getattr(envelope, name) for name in fields}
     assert found == fields
     assert bytes(envelope.payload) == b"".join(payload)  # type: ignore[arg-type]
-    assert envelope.origin == b""
+    assert envelope.wishes == Wishes()
+    assert envelope.details == (DURABLY if envelope.flags & Flag.PERSISTENT else PLAIN)
     assert read_length(envelope.raw, 0) == len(envelope.raw)
 
 
@@ -121,21 +137,63 @@ def test_bounds_are_where_the_pieces_are(bodies: list[bytes], data: st.DataObjec
     assert bytes(envelope.raw[start:end]) == b"".join(bodies[first : first + count])
 
 
-@given(BODIES, st.data(), st.sampled_from([b"", b"/queue/origin"]), st.sampled_from([0, Flag.ESCAPED, Flag.MIXED]))
-def test_any_part_of_a_batch_can_be_offered(bodies: list[bytes], data: st.DataObject, origin: bytes, flag: int) -> None:
-    """With its place in the batch, the block and the flags that belong to it."""
-    message = make_send(bodies, flags=flag | Flag.FENCE, index=100)
+@given(
+    BODIES,
+    st.data(),
+    st.sampled_from([PLAIN, DURABLY, DETAILS]),
+    st.sampled_from([0, Flag.ESCAPED, Flag.MIXED, Flag.RECOVERED]),
+    st.sampled_from([None, Wishes(ttl=5, dedup_id=b"me")]),
+)
+def test_any_part_of_a_batch_can_be_offered(
+    bodies: list[bytes], data: st.DataObject, details: Details, flag: int, wishes: Wishes | None
+) -> None:
+    """With its place in the batch, the block and the flags that belong to it, and its details instead of wishes."""
+    message = make_send(bodies, flags=flag | Flag.FENCE, index=100, wishes=wishes)
     first = data.draw(st.integers(0, len(bodies) - 1))
     count = data.draw(st.integers(1, len(bodies) - first))
 
-    offer = make_offer(message, first, count, origin)
+    offer = make_offer(message, first, count, details)
 
     assert bytes_of(offer.pieces()) == bodies[first : first + count]
     assert (offer.kind, offer.block, offer.index, offer.count) == (Kind.OFFER, message.block, 100 + first, count)
     assert (offer.token, offer.slot, offer.number, offer.serial, offer.deliveries) == (3, 4, 5, 6, 7)
-    assert (offer.destination, offer.origin) == (b"/queue/b", origin)
-    kept = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED
-    assert offer.flags == (message.flags & kept) | (Flag.DEAD if origin else 0)
+    assert (offer.destination, offer.details) == (b"/queue/b", details)
+    kept = message.flags & (Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED)
+    assert offer.flags == kept | _details_flags(details)
+
+
+def _details_flags(details: Details) -> int:
+    """Those that most messages have take no section."""
+    return (Flag.PERSISTENT if details.persistent else 0) | (Flag.SECTION if details is DETAILS else 0)
+
+
+@given(BODIES, st.binary(max_size=60))
+def test_a_section_stands_between_block_and_pieces(bodies: list[bytes], section: bytes) -> None:
+    """Whatever it is, all else is found as without it."""
+    flags, payload = pack_pieces(bodies)
+    fields = {"flags": flags, "count": len(bodies), "destination": b"/queue/a", "block": b"b\n\n"}
+    raw = join(pack(Kind.SEND, section=section, payload=payload, **fields))  # type: ignore[arg-type]
+    envelope = Envelope(raw)
+
+    assert bool(envelope.flags & Flag.SECTION) == bool(section)
+    assert (envelope.block, bytes_of(envelope.pieces())) == (b"b\n\n", bodies)
+    assert bytes(envelope.payload) == join(payload)
+
+
+def test_other_numbers_and_nothing_else() -> None:
+    """A message that comes again needs a message-id of its own."""
+    message = make_send([b"a", b"b"], index=7)
+    again = with_index(message, 9)
+
+    assert (message.index, again.index) == (7, 9)
+    assert bytes_of(again.pieces()) == [b"a", b"b"]
+    assert again.block == message.block
+
+
+@given(U64)
+def test_the_serial_of_what_was_moved(serial: int) -> None:
+    """The payload of MOVE."""
+    assert Envelope(join(pack(Kind.MOVE, payload=[pack_serial(serial)]))).new_serial() == serial
 
 
 @given(st.lists(st.tuples(U64, U32, st.sampled_from(Outcome)), max_size=20), U32)
@@ -186,8 +244,8 @@ def test_a_large_body_is_a_view() -> None:
     envelope = make_send([bytes(100_000)])
 
     (piece,) = envelope.pieces()
-    buffers = pack_offer(
-        envelope, first=0, count=1, token=1, slot=1, number=1, serial=1, deliveries=0, destination=b"/queue/a"
+    buffers = pack_run(
+        Kind.WRITE, envelope, first=0, count=1, number=1, serial=1, deliveries=0, destination=b"/queue/a"
     )
 
     assert isinstance(piece, memoryview)
@@ -253,9 +311,10 @@ def test_what_is_no_envelope_is_not_decoded(raw: bytes) -> None:
         (Flag.UNIFORM, 2, b"\0\0\0\1xyz"),
         (Flag.UNIFORM, MAX_BATCH + 1, b"\0\0\0\0"),
         (Flag.UNIFORM, 2**32 - 1, b"\0\0\0\0"),
-        (Flag.DEAD, 1, b""),
-        (Flag.DEAD, 1, b"\0\5ab"),
-        (Flag.DEAD | Flag.UNIFORM, 1, b"\0\5ab"),
+        (Flag.SECTION, 1, b""),
+        (Flag.SECTION, 1, b"\0\0\0\5ab"),
+        (Flag.SECTION | Flag.UNIFORM, 1, b"\0\0\0\5ab"),
+        (Flag.SECTION | Flag.UNIFORM, 1, b"\xff\xff\xff\xffab"),
     ],
 )
 def test_pieces_that_do_not_add_up_are_refused(flags: int, count: int, payload: bytes) -> None:
@@ -288,10 +347,14 @@ def test_noise_raises_the_one_error(noise: bytes) -> None:
     read_everything(noise)
 
 
-@given(BODIES, st.sampled_from([b"", b"/queue/o"]), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))))
-def test_damage_raises_the_one_error(bodies: list[bytes], origin: bytes, damage: list[tuple[int, int]]) -> None:
+@given(
+    BODIES,
+    st.sampled_from([PLAIN, DURABLY, DETAILS]),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))),
+)
+def test_damage_raises_the_one_error(bodies: list[bytes], details: Details, damage: list[tuple[int, int]]) -> None:
     """Or gives something decodable: never another error."""
-    raw = bytearray(make_offer(make_send(bodies), 0, len(bodies), origin).raw)
+    raw = bytearray(make_offer(make_send(bodies), 0, len(bodies), details).raw)
     for position, value in damage:
         raw[position % len(raw)] = value
 
@@ -301,12 +364,18 @@ def test_damage_raises_the_one_error(bodies: list[bytes], origin: bytes, damage:
 
 def read_everything(raw: bytes) -> None:
     """Whatever a receiver may ask."""
-    for read in (Envelope.pieces, Envelope.nested, lambda envelope: list(envelope.settlements())):
+    for read in (
+        Envelope.pieces,
+        Envelope.nested,
+        Envelope.new_serial,
+        lambda envelope: list(envelope.settlements()),
+        lambda envelope: envelope.wishes,
+        lambda envelope: envelope.details,
+    ):
         try:
             envelope = Envelope(raw)
-            assert len(envelope.destination) + len(envelope.block) + len(envelope.payload) == len(raw) - HEADER.size
+            assert len(envelope.destination) + len(envelope.block) + len(envelope.payload) <= len(raw) - HEADER.size
             read(envelope)
-            assert envelope.origin is not None
         except EnvelopeError:
             continue
 
@@ -315,6 +384,7 @@ def read_everything(raw: bytes) -> None:
 
 
 def test_every_kind_has_a_sender() -> None:
-    """A child or the parent; SEND goes both ways."""
-    assert set(FROM_CHILD) | FROM_PARENT == set(Kind)
+    """A child, the parent or the store; SEND goes both ways."""
+    assert set(FROM_CHILD) | FROM_PARENT | TO_STORE | FROM_STORE == set(Kind)
     assert set(FROM_CHILD) & FROM_PARENT == {Kind.SEND}
+    assert not (TO_STORE | FROM_PARENT) & FROM_STORE
