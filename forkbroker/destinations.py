@@ -5,6 +5,7 @@ A name is a prefix that says what kind of thing it is, and the part behind it:
     /topic/a.b         everybody who is interested          /queue/a       exactly one consumer
     /temp-topic/a      private to the client's connection   /temp-queue/a  private to the client's connection
     /reply-topic/a     another client's temporary topic     /reply-queue/a another client's temporary queue
+    /dsub/a            a durable subscription to a topic, read like a queue: for subscriptions only
 
 `/remote-temp-topic/` and `/remote-temp-queue/` are other names of the last two (ActiveMQ's); they are normalised
 away. What a bare name (`a.b`) means is a setting.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from forkbroker.errors import ForkbrokerError
@@ -48,6 +49,7 @@ class Sort(Enum):
     TEMP_QUEUE = "/temp-queue/"
     REPLY_TOPIC = "/reply-topic/"
     REPLY_QUEUE = "/reply-queue/"
+    DURABLE = "/dsub/"
 
 
 _SORTS = {sort.value: sort for sort in Sort} | {
@@ -57,7 +59,7 @@ _SORTS = {sort.value: sort for sort in Sort} | {
 _BARE = {"topic": Sort.TOPIC, "queue": Sort.QUEUE}
 _KNOWN = ", ".join(sorted(_SORTS))
 _TOPIC_PREFIX = Sort.TOPIC.value.encode()
-_QUEUE_PREFIXES = (Sort.QUEUE.value.encode(), Sort.REPLY_QUEUE.value.encode())
+_QUEUE_PREFIXES = tuple(sort.value.encode() for sort in (Sort.QUEUE, Sort.REPLY_QUEUE, Sort.DURABLE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,20 @@ def parse_destination(text: str, bare: str) -> Destination:
             f"destination {_quoted(text)} has wildcard levels, which only a subscription to a topic may have: "
             "send to one name"
         )
+    if destination.sort is Sort.DURABLE:
+        raise DestinationError(
+            f"destination {_quoted(text)} is a durable subscription, which gets what is sent to its topic: send to that"
+        )
     return destination
+
+
+def durable_name(name: str) -> bytes:
+    """The canonical name of a durable subscription that its owner calls `name`; any character but NUL may be in it.
+
+    Raises:
+        DestinationError: no name, or too long.
+    """
+    return _make(Sort.DURABLE.value + name, Sort.DURABLE, name).name
 
 
 def parse_subscription(text: str, bare: str) -> Destination:
@@ -96,6 +111,9 @@ def parse_subscription(text: str, bare: str) -> Destination:
     """
     destination = _parse(text, bare)
     if destination.is_pattern:
+        if destination.sort is Sort.DURABLE:
+            # whoever made it has chosen the name
+            return replace(destination, is_pattern=False)
         if destination.sort is not Sort.TOPIC:
             raise DestinationError(
                 f"destination {_quoted(text)} has wildcard levels, which only a name in /topic/ may have: "
@@ -130,7 +148,10 @@ def compile_pattern(pattern: bytes) -> Callable[[bytes], bool]:
 
 
 def _parse(text: str, bare: str) -> Destination:
-    sort, local = _split(text, bare)
+    return _make(text, *_split(text, bare))
+
+
+def _make(text: str, sort: Sort, local: str) -> Destination:
     if not local:
         raise DestinationError(f"destination {_quoted(text)} is empty: a name must follow, as in {sort.value}example")
     if "\0" in local:

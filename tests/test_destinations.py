@@ -11,6 +11,7 @@ from forkbroker.destinations import (
     DestinationError,
     Sort,
     compile_pattern,
+    durable_name,
     is_pattern,
     is_queue,
     parse_destination,
@@ -179,3 +180,33 @@ def test_matching_agrees_with_a_plain_comparison(pattern: list[str], name: list[
         heads = all(head in ("*", level) for head, level in zip(pattern, name, strict=False))
 
         assert matches(b"/topic/" + ".".join(name).encode()) == (enough and heads)
+
+
+# Durable subscriptions
+
+
+def test_a_durable_subscription_is_read_like_a_queue() -> None:
+    """Under the name that its owner gave it, whatever that looks like."""
+    for local in ("me.news", "a.*", "#", "x/y"):
+        found = parse_subscription("/dsub/" + local, "error")
+
+        assert (found.sort, found.name, found.is_pattern) == (Sort.DURABLE, b"/dsub/" + local.encode(), False)
+        assert is_queue(found.name)
+        assert not is_pattern(found.name)
+        assert durable_name(local) == found.name
+
+
+@pytest.mark.parametrize("local", ["me.news", "a.b"])
+def test_nobody_sends_to_a_durable_subscription(local: str) -> None:
+    """The text says where to instead."""
+    with pytest.raises(DestinationError, match="what is sent to its topic: send to that"):
+        parse_destination("/dsub/" + local, "error")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("", "is empty"), ("a\0b", "NUL"), ("x" * MAX_NAME, "exceeds"), ("\ud800", "not UTF-8")]
+)
+def test_the_name_of_a_durable_subscription_is_as_limited_as_others(name: str, fault: str) -> None:
+    """It travels where they do."""
+    with pytest.raises(DestinationError, match=fault):
+        durable_name(name)

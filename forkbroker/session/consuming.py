@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forkbroker.destinations import Sort, durable_name
 from forkbroker.session.delivery import Delivery
-from forkbroker.session.dialects import Window, read_window, wants_exclusive, wants_requeue
+from forkbroker.session.dialects import (
+    Window,
+    read_durable,
+    read_durable_deletion,
+    read_window,
+    wants_exclusive,
+    wants_requeue,
+)
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import message_opening
 from forkbroker.session.policy import SessionPolicy
@@ -34,7 +42,9 @@ class Consuming:
         upward: Upward,
         replies: Replies,
         delivery: Delivery,
+        client_id: str,
     ) -> None:
+        """`client_id` is what CONNECT said: names of durable subscriptions are within it."""
         self._policy = policy
         self._version = version
         self._own = own
@@ -44,6 +54,7 @@ class Consuming:
         self._upward = upward
         self._replies = replies
         self._delivery = delivery
+        self._client_id = client_id
 
     def subscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """SUBSCRIBE (STOMP 1.2, SUBSCRIBE).
@@ -64,6 +75,9 @@ class Consuming:
         default = self._policy.prefetch_auto if mode is AckMode.AUTO else self._policy.prefetch
         window = read_window(headers, default)
         subscription = self._make(subscription_id, text, mode, window)
+        if subscription.destination.sort is Sort.TOPIC:
+            durable = read_durable(headers, self._client_id)
+            subscription.durable = b"" if durable is None else durable_name(durable.name)
         self._add(subscription, wants_exclusive(headers), receipt)
 
     def subscribe_to_replies(self, text: str) -> None:
@@ -76,12 +90,14 @@ class Consuming:
         self._add(subscription, exclusive=False, receipt=None)
 
     def unsubscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
-        """UNSUBSCRIBE: what is unsettled at it goes back at once.
+        """UNSUBSCRIBE: what is unsettled at it goes back at once; a durable subscription is deleted if it says so.
 
         Raises:
             FrameError: no such subscription.
+            DestinationError: not a name of a durable subscription.
         """
-        self._end(self._find_named(headers))
+        if not self._delete(headers):
+            self._end(self._find_named(headers))
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
 
@@ -193,6 +209,7 @@ class Consuming:
         flags = 0 if subscription.settles else int(Flag.AUTO)
         flags |= Flag.EXCLUSIVE if exclusive else 0
         flags |= Flag.TEMPORARY if subscription.is_temporary else 0
+        flags |= Flag.DURABLE if subscription.durable else 0
         self._upward.request(
             pack(
                 Kind.SUBSCRIBE,
@@ -200,6 +217,7 @@ class Consuming:
                 token=subscription.token,
                 count=subscription.credit,
                 destination=subscription.destination.name,
+                block=subscription.durable,
             )
         )
         fence = self._upward.fence()
@@ -207,11 +225,45 @@ class Consuming:
             self._replies.receipts(fence, [receipt])
         self._replies.after(fence, subscription.activate)
 
-    def _end(self, subscription: Subscription) -> None:
+    def _delete(self, headers: Mapping[str, str]) -> bool:
+        """Delete the durable subscription that an UNSUBSCRIBE means, whether or not this client reads from it.
+
+        False: it means none. RabbitMQ deletes in one step, ActiveMQ's clients first end reading, then delete.
+        """
+        deletion = read_durable_deletion(headers, self._client_id)
+        if deletion is None:
+            return False
+        name = durable_name(deletion.name)
+        if "id" in headers:
+            subscription = self._subscriptions.find(headers["id"])
+        else:
+            subscription = next((s for s in self._subscriptions if s.durable == name), None)
+        if subscription is None:
+            self._upward.request(pack(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, destination=name, block=name))
+        elif not deletion.is_explicit:
+            self._end(subscription, is_deleted=bool(subscription.durable))
+        elif subscription.durable == name:
+            self._end(subscription, is_deleted=True)
+        else:
+            raise FrameError(
+                "wrong subscription",
+                f"subscription {shown(subscription.id)} is not the durable subscription {shown(deletion.name)}",
+            )
+        return True
+
+    def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
+        """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""
         self._subscriptions.remove(subscription)
         self._delivery.forget(subscription)
+        topic, durable = subscription.destination.name, subscription.durable
         self._upward.request(
-            pack(Kind.UNSUBSCRIBE, token=subscription.token, destination=subscription.destination.name)
+            pack(
+                Kind.UNSUBSCRIBE,
+                flags=Flag.DURABLE if is_deleted else 0,
+                token=subscription.token,
+                destination=topic if is_deleted or not durable else durable,
+                block=durable if is_deleted else b"",
+            )
         )
 
     def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome) -> None:

@@ -143,7 +143,7 @@ class Delivery:
             self._has_held = False
 
     def _may_ask(self) -> bool:
-        return self._outbox.pending < OFFER_ROOM // 2 and any(s.has_window() for s in self._passed)
+        return self._outbox.pending < OFFER_ROOM // 2 and any(s.is_active and s.has_window() for s in self._passed)
 
     def _stop_passing(self) -> None:
         """The parent has heard READY. What was passed since then it was told later, and needs another one."""
@@ -165,8 +165,14 @@ class Delivery:
 
     def _has_room(self, subscription: Subscription) -> bool:
         """Having passed once, pass all until the parent has heard READY: what it had on its way before comes again
-        with what was passed, and would overtake it now."""
-        return subscription not in self._passed and self._outbox.pending < OFFER_ROOM and subscription.has_window()
+        with what was passed, and would overtake it now. The RECEIPT of SUBSCRIBE comes first: it may have to wait for
+        a commit, which offers don't."""
+        return (
+            subscription.is_active
+            and subscription not in self._passed
+            and self._outbox.pending < OFFER_ROOM
+            and subscription.has_window()
+        )
 
     def _deliver_claimed(self, envelope: Envelope, subscription: Subscription) -> None:
         """Deliver the run; a window of octets may be too small for all of it: others may have the rest."""

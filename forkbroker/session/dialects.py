@@ -19,8 +19,10 @@ NOT_FORWARDED = frozenset(
     {
         "ack",
         "content-length",
+        "dead-letter-reason",
         "delivery-count",
         "destination",
+        "expires",
         "JMSXDeliveryCount",
         "JMSXUserID",
         "message-id",
@@ -87,6 +89,71 @@ def read_number(headers: Mapping[str, str], name: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 16):
         raise HeaderError(f"{name} is {value[:40]!r}, a whole number of at least 0 would be right")
     return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class DurableName:
+    """What a durable subscription to a topic is called, and how the client said so."""
+
+    name: str
+    """The same for all clients of the broker."""
+    is_explicit: bool
+    """The name stands in a header of its own; else it is the subscription's id."""
+
+
+# ActiveMQ, its old misspelling, Artemis: which of them wins is the order here.
+_DURABLE_NAMES = (
+    "activemq.subscriptionName",
+    "activemq.subcriptionName",
+    "durable-subscription-name",
+    "durable-subscriber-name",
+)
+
+
+def read_durable(headers: Mapping[str, str], client_id: str) -> DurableName | None:
+    """Whether SUBSCRIBE wants a subscription that outlives its client; None: it does not.
+
+    ActiveMQ and Artemis name it in a header, within the `client-id` of CONNECT if there was one. For RabbitMQ
+    (`durable:true` and `auto-delete:false`; before that `persistent:true`) and Apollo (`persistent:true`) its `id` is
+    its name. A name that is written out counts first.
+
+    Raises:
+        HeaderError: the id is to be the name, and is missing.
+    """
+    name = _read_explicit_name(headers, client_id)
+    if name is not None:
+        return DurableName(name, is_explicit=True)
+    if _is_true(headers, "persistent") or (_is_true(headers, "durable") and headers.get("auto-delete") == "false"):
+        if "id" not in headers:
+            raise HeaderError("the id of a durable subscription is its name, and is missing")
+        return DurableName(headers["id"], is_explicit=False)
+    return None
+
+
+def read_durable_deletion(headers: Mapping[str, str], client_id: str) -> DurableName | None:
+    """Whether UNSUBSCRIBE is to delete a durable subscription, not only to end reading from it; see `read_durable`."""
+    name = _read_explicit_name(headers, client_id)
+    if name is not None:
+        return DurableName(name, is_explicit=True)
+    if "id" in headers and (_is_true(headers, "persistent") or _is_true(headers, "durable")):
+        return DurableName(headers["id"], is_explicit=False)
+    return None
+
+
+def _read_explicit_name(headers: Mapping[str, str], client_id: str) -> str | None:
+    for header in _DURABLE_NAMES:
+        if header in headers:
+            return f"{client_id}.{headers[header]}" if client_id else headers[header]
+    return None
+
+
+def _is_true(headers: Mapping[str, str], name: str) -> bool:
+    return headers.get(name, "").lower() == "true"
+
+
+def wants_persistence(headers: Mapping[str, str]) -> bool:
+    """A SEND's messages are to survive (all brokers)."""
+    return _is_true(headers, "persistent")
 
 
 def wants_exclusive(headers: Mapping[str, str]) -> bool:

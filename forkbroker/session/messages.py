@@ -10,8 +10,9 @@ from __future__ import annotations
 from forkbroker.session.subscriptions import Subscription
 from forkbroker.stomp.encoder import encode_block, translate_block
 from forkbroker.stomp.versions import V12, Version
+from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import MAX_BATCH, Buffer, Envelope
-from forkbroker.wire.kinds import Flag
+from forkbroker.wire.kinds import Flag, Kind
 
 _NUMBERS = [b"%d" % number for number in range(MAX_BATCH)]
 _END = b"\0\n"
@@ -19,6 +20,8 @@ _LARGE = 16_384
 """Octets of a piece from which joining costs more than it saves."""
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)
+_SECTION = int(Flag.SECTION)
+_RECOVERED = int(Flag.RECOVERED)
 
 
 class Messages:
@@ -33,15 +36,27 @@ class Messages:
             block = translate_block(block, version)
             if envelope.flags & _MIXED:
                 self.pieces = [_translate(bytes(piece), version) for piece in self.pieces]
-        if origin := envelope.origin:
-            block = self._readdress(envelope, block, origin, version)
+        expires = 0
+        if envelope.flags & _SECTION:
+            if envelope.kind is Kind.SEND:
+                expires = envelope.wishes.expires
+            else:
+                details = envelope.details
+                expires = details.expires
+                if details.origin:
+                    block = self._readdress(envelope, block, details, version)
         # The first line is the rest of the message-id, where an id of the delivery may be put behind it.
         self._ident, _, self._lines = block.partition(b"\n")
-        self._deliveries = envelope.deliveries
+        self._marks = _marks(envelope, expires)
 
-    def _readdress(self, envelope: Envelope, block: bytes, origin: bytes, version: Version) -> bytes:
-        """A dead letter's destination is the dead letter queue; where it came from is said beside it."""
-        names = (("destination", envelope.destination), ("original-destination", origin))
+    def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version) -> bytes:
+        """A dead letter's destination is the dead letter queue; where it came from, and why, is said beside it."""
+        reason = details.reason.name.lower().encode()
+        names = (
+            ("destination", envelope.destination),
+            ("original-destination", details.origin),
+            ("dead-letter-reason", reason),
+        )
         lines = encode_block([(name, value.decode(errors="surrogateescape")) for name, value in names])
         lines = translate_block(lines, version) if b"\\" in lines else lines
         ident, _, rest = block.partition(b"\n")
@@ -52,7 +67,7 @@ class Messages:
 
     def frames(self, subscription: Subscription, first: int, count: int) -> list[Buffer]:
         """MESSAGE frames that need no acknowledgement, from the envelope's `first` message on."""
-        opening = self._opening(subscription) + b"message-id:"
+        opening = subscription.opening + self._marks + b"message-id:"
         return self._join(first, count, (opening, self._numbers(first, count), self._ident + b"\n" + self._lines))
 
     def acknowledged_frames(
@@ -63,7 +78,7 @@ class Messages:
         The name to acknowledge is `<token>-<delivery>`: in 1.2 the `ack` header, before it the end of `message-id`,
         which the ACK of those versions names.
         """
-        opening, numbers = self._opening(subscription), self._numbers(first, count)
+        opening, numbers = subscription.opening + self._marks, self._numbers(first, count)
         deliveries = [b"%d" % number for number in range(delivery, delivery + count)]
         if version.message_carries_ack:
             opening += b"ack:%d-" % subscription.token
@@ -72,11 +87,6 @@ class Messages:
         opening += b"message-id:"
         ident = b"%b-%d-" % (self._ident, subscription.token)
         return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
-
-    def _opening(self, subscription: Subscription) -> bytes:
-        if self._deliveries:
-            return b"%bredelivered:true\ndelivery-count:%d\n" % (subscription.opening, self._deliveries + 1)
-        return subscription.opening
 
     def _numbers(self, first: int, count: int) -> list[bytes]:
         start = self._index + first
@@ -95,6 +105,19 @@ class Messages:
         if len(pieces[0]) >= _LARGE:
             return parts
         return [b"".join(parts)]
+
+
+def _marks(envelope: Envelope, expires: int) -> bytes:
+    """Header lines that are the broker's to set; none on most messages.
+
+    After a crash of the broker nobody knows how often a message was delivered, or whether.
+    """
+    marks = b""
+    if envelope.deliveries:
+        marks = b"redelivered:true\ndelivery-count:%d\n" % (envelope.deliveries + 1)
+    elif envelope.flags & _RECOVERED:
+        marks = b"redelivered:true\n"
+    return b"%bexpires:%d\n" % (marks, expires) if expires else marks
 
 
 def _translate(piece: bytes, version: Version) -> bytes:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from forkbroker.destinations import Destination, Sort, parse_destination, parse_subscription
-from forkbroker.session.dialects import NOT_FORWARDED
+from forkbroker.destinations import Destination, Sort, is_queue, parse_destination, parse_subscription
+from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.replies import Replies
 from forkbroker.session.transactions import Transactions
 from forkbroker.session.upward import SendPlan, Upward
+from forkbroker.session.wishes import is_delayed, read_wishes
 from forkbroker.stomp.encoder import encode_block
 from forkbroker.stomp.frame import FrameRun, Head
+from forkbroker.wire.details import NO_WISHES, Wishes
+from forkbroker.wire.kinds import Flag
 
+_PERSISTENT = int(Flag.PERSISTENT)
 _REPLY_SORTS = {Sort.TEMP_QUEUE: "/reply-queue/", Sort.TEMP_TOPIC: "/reply-topic/"}
 
 
@@ -92,7 +96,7 @@ class Publishing:
         """SENDs with one header block (STOMP 1.2, SEND).
 
         Raises:
-            FrameError, DestinationError: it can't be processed.
+            FrameError, DestinationError, HeaderError: it can't be processed.
         """
         head = run.head
         plan = head.memo
@@ -117,6 +121,7 @@ class Publishing:
         if text is None:
             raise FrameError("missing header destination", "a SEND needs a destination header")
         destination = self._own.for_send(text)
+        wishes = _read_wishes(head, destination, text)
         headers = [("destination", text)]
         headers += [(name, value) for name, value in head.headers.items() if name not in NOT_FORWARDED]
         is_reply_to_own = self._rewrite_reply_to(headers)
@@ -129,6 +134,9 @@ class Publishing:
             head.headers.get("transaction"),
             adds_length=head.content_length is None and self._policy.content_length_always,
             is_escaped=b"\\" in lines,
+            flags=_PERSISTENT if wants_persistence(head.headers) else 0,
+            section=b"" if wishes is NO_WISHES or wishes == NO_WISHES else wishes.pack(),
+            is_single=bool(wishes.dedup_id),
         )
         if not is_reply_to_own:  # else the subscription to the replies may have ended before the next frame
             head.memo = plan
@@ -142,3 +150,13 @@ class Publishing:
                     self._subscribe_to_replies(value)
                 return True
         return False
+
+
+def _read_wishes(head: Head, destination: Destination, text: str) -> Wishes:
+    wishes = read_wishes(head.headers)
+    if wishes is not NO_WISHES and is_delayed(wishes) and not is_queue(destination.name):
+        raise FrameError(
+            "only messages to queues can wait",
+            f"{shown(text)} is no queue: what a SEND to it asks for, a delay or a schedule, is for queues alone",
+        )
+    return wishes

@@ -271,7 +271,7 @@ class Session:
         self._connect_deadline = None
         self.login = headers.get("login", "")
         self._replies.version = version
-        self._assemble()
+        self._assemble(headers.get("client-id", ""))
         connected = connected_headers(
             version, session=self._id, server=self._policy.server, heart_beat=self._policy.heart_beat_ms
         )
@@ -279,7 +279,7 @@ class Session:
         self._upward.request(pack(Kind.CONNECTED, destination=self.login.encode(errors="replace")[:255]))
         self.state = State.CONNECTED
 
-    def _assemble(self) -> None:
+    def _assemble(self, client_id: str) -> None:
         """Make the parts that need to know the version."""
         version = self._replies.version
         assert version is not None
@@ -307,6 +307,7 @@ class Session:
             self._upward,
             self._replies,
             delivery,
+            client_id,
         )
         self._publishing = Publishing(
             self._policy, own, transactions, self._upward, self._replies, consuming.subscribe_to_replies

@@ -43,6 +43,8 @@ class Subscription:
     """How many messages may be unsettled. The parent keeps count for queues, this side for topics."""
     window: int = 0
     """How many octets may be unsettled; 0: any."""
+    durable: bytes = b""
+    """Where messages of the topic wait for it when it outlives the client: a canonical name in `/dsub/`."""
     is_active: bool = False
     """The parent has registered it, and so its RECEIPT is out: messages may follow."""
     unsettled: dict[int, int] = field(default_factory=dict)
@@ -71,8 +73,9 @@ class Subscription:
 
     @property
     def is_queue(self) -> bool:
-        """On a queue, where messages are claimed; else on a topic, where each subscription has its copy."""
-        return is_queue(self.destination.name)
+        """On a queue, or on a topic's messages that wait like one: they are claimed. Else each subscription of a topic
+        has its copy."""
+        return bool(self.durable) or is_queue(self.destination.name)
 
     @property
     def settles(self) -> bool:
@@ -139,6 +142,8 @@ class Subscriptions:
             if len(self._topics) >= _CACHE:
                 self._topics.clear()
             found = self._topics[name] = tuple(
-                s for s in self._by_id.values() if (s.matches(name) if s.matches else s.destination.name == name)
+                s
+                for s in self._by_id.values()
+                if not s.durable and (s.matches(name) if s.matches else s.destination.name == name)
             )
         return found

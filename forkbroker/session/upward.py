@@ -32,13 +32,21 @@ class SendPlan:
     """`content-length` is to be added."""
     is_escaped: bool
     """The lines have a backslash."""
+    flags: int = 0
+    """Of the envelope: `PERSISTENT` or nothing."""
+    section: bytes = b""
+    """What else its sender asks for, packed; mostly nothing."""
+    is_single: bool = False
+    """Each message is one envelope: the section concerns one message only."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """SENDs to one destination that are being collected."""
+    """SENDs to one destination that are being collected, and ask for the same."""
 
     destination: bytes
+    flags: int
+    section: bytes
     entries: list[tuple[SendPlan, list[Buffer]]] = field(default_factory=list)
     count: int = 0
     fence: int = 0
@@ -48,6 +56,8 @@ class _Batch:
         if self.destination != plan.destination or self.count + len(bodies) > MAX_BATCH:
             return False
         last_plan, last_bodies = self.entries[-1]
+        if plan is not last_plan and (self.flags != plan.flags or self.section != plan.section):
+            return False
         if len(bodies[0]) > _LARGE or len(last_bodies[0]) > _LARGE:
             return False
         return plan is last_plan or (len(bodies) < _OWN_ENVELOPE and len(last_bodies) < _OWN_ENVELOPE)
@@ -75,10 +85,18 @@ class Upward:
         """Messages for one destination; at most `MAX_BATCH`."""
         self.is_urgent = True
         self._close_settlements()
+        if plan.is_single:
+            for body in bodies:
+                self._close_batch()
+                self._collect(plan, [body])
+        else:
+            self._collect(plan, bodies)
+
+    def _collect(self, plan: SendPlan, bodies: list[Buffer]) -> None:
         batch = self._batch
         if batch is None or not batch.takes(plan, bodies):
             self._close_batch()
-            batch = self._batch = _Batch(plan.destination)
+            batch = self._batch = _Batch(plan.destination, plan.flags, plan.section)
         batch.entries.append((plan, bodies))
         batch.count += len(bodies)
         self.size += sum(map(len, bodies)) + len(plan.lines) * len(bodies)
@@ -165,10 +183,11 @@ class Upward:
         piece_flags, payload = pack_pieces(pieces)
         envelope = pack(
             Kind.SEND,
-            flags=flags | piece_flags,
+            flags=flags | piece_flags | batch.flags,
             count=len(pieces),
             destination=batch.destination,
             block=block,
+            section=batch.section,
             payload=payload,
         )
         self._append(with_fence(envelope, batch.fence) if batch.fence else envelope)

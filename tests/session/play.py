@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count as counting
 
-from forkbroker.routing.peers import Peer
+from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.policies import Policy
 from forkbroker.routing.router import Router
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_offer
+from forkbroker.wire.details import PLAIN, Details
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_run
 from forkbroker.wire.kinds import Kind
 
+WALL_S = 1_800_000_000.0
+"""Seconds since the epoch when a broker's clock stands at 0."""
 _ESCAPES = {"1.0": {}, "1.1": {"n": "\n", "c": ":", "\\": "\\"}, "1.2": {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}}
 
 
@@ -188,11 +191,13 @@ class Client:
         count: int | None = None,
         serial: int = 1,
         deliveries: int = 0,
-        origin: bytes = b"",
+        queue: bytes = b"",
+        details: Details = PLAIN,
     ) -> None:
-        """The parent offers messages of a SEND."""
+        """The parent offers messages of a SEND, by default in the queue to which it was sent."""
         self._offer += 1
-        buffers = pack_offer(
+        buffers = pack_run(
+            Kind.OFFER,
             message,
             first=first,
             count=message.count if count is None else count,
@@ -201,8 +206,8 @@ class Client:
             number=self._offer,
             serial=serial,
             deliveries=deliveries,
-            destination=b"/queue/DLQ" if origin else message.destination,
-            origin=origin,
+            destination=queue or message.destination,
+            details=details,
         )
         self.session.receive_envelope(joined(buffers), self.now)
 
@@ -262,13 +267,18 @@ class Semaphores:
 
 
 class Broker:
-    """A router and its sessions, joined by lists: a whole broker in one process."""
+    """A router, its sessions, and a store that commits what it is told, joined by lists: a broker in one process."""
 
     def __init__(self, routing: Policy | None = None, policy: SessionPolicy | None = None) -> None:
         self.now = 1000.0
         self._policy = policy
         self._slots = Semaphores()
-        self.router = Router(routing or Policy(), self._slots)
+        self.router = Router(routing or Policy(), self._slots, lambda: WALL_S + self.now)
+        self.router.receive_stored(joined(pack(Kind.OPENED, serial=1)), self.now)
+        self.is_committing = True
+        """The store does its work; else what waits for it waits."""
+        self._told = 0
+        self._committed = 0
         self.clients: dict[Peer, Client] = {}
         self._numbers = counting(1)
         self.flow: list[Kind] = []
@@ -301,8 +311,14 @@ class Broker:
                 has_happened = True
         self.router.tick(self.now)
         for peer, buffers in self.router.take():
-            if peer in self.clients:
+            if peer == STORE:
+                self._told = max(self._told, joined(buffers).number)
+            elif peer in self.clients:
                 self.clients[peer].session.receive_envelope(joined(buffers), self.now)
+            has_happened = True
+        if self.is_committing and self._committed < self._told:
+            self._committed = self._told
+            self.router.receive_stored(joined(pack(Kind.COMMITTED, number=self._told)), self.now)
             has_happened = True
         for client in self.clients.values():
             if client.is_reading and client.session.outbox.pending:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.policies import Policy, QueuePolicy
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 
@@ -143,7 +143,7 @@ def test_nack_goes_back_to_its_place(version: str) -> None:
 @pytest.mark.parametrize("version", ["1.1", "1.2"])
 def test_rejected_and_too_often_failed_messages_are_dead_letters(version: str) -> None:
     """They tell where they come from."""
-    broker = Broker(Policy(max_deliveries=3))
+    broker = Broker(Policy(queue=QueuePolicy(max_deliveries=3)))
     client, undertaker = broker.client(version), broker.client(version)
     client.receive(frame("SUBSCRIBE", {"destination": "/queue/a", "id": "1", "ack": "client", "prefetch-count": 1}))
     undertaker.do("SUBSCRIBE", destination="/queue/DLQ", id="1")
@@ -353,6 +353,215 @@ def test_a_slow_subscriber_that_catches_up_stays() -> None:
     assert bodies(consumer) == [b"x" * 6000]
 
 
+# Jobs
+
+
+@pytest.mark.row("J01", "R02")
+def test_the_receipt_of_a_persistent_message_waits_for_the_commit() -> None:
+    """Consumers don't; and the receipts of one client keep their order."""
+    broker = Broker()
+    producer, other, consumer = broker.client(), broker.client(), broker.client()
+    consumer.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client")
+    broker.run()
+    broker.is_committing = False
+    producer.do("SEND", b"x", destination="/queue/a", persistent="true", receipt="x")
+    producer.do("SEND", b"y", destination="/queue/a", receipt="y")
+    other.do("SEND", b"z", destination="/queue/a", receipt="z")
+    broker.run()
+    before = receipts(producer)
+    broker.is_committing = True
+    broker.run()
+
+    assert (before, receipts(other)) == ([], ["z"])
+    assert receipts(producer) == ["x", "y"]
+    assert sorted(bodies(consumer)) == [b"x", b"y", b"z"]
+
+
+@pytest.mark.row("J02")
+def test_messages_of_higher_priority_come_first() -> None:
+    """Among those that wait."""
+    broker = Broker()
+    producer, consumer = broker.client(), broker.client()
+    for priority in (1, 9, 4, 9):
+        producer.do("SEND", b"%d" % priority, destination="/queue/a", priority=priority)
+    producer.do("SEND", b"4", destination="/queue/a")
+    broker.run()
+    consumer.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual", prefetch_count=1)
+    broker.run()
+    for _ in range(4):
+        acknowledge(consumer, messages(consumer)[-1])
+        broker.run()
+
+    assert bodies(consumer) == [b"9", b"9", b"4", b"4", b"1"]
+
+
+@pytest.mark.row("J05")
+def test_a_delayed_message_comes_when_its_time_has_come() -> None:
+    """Not before, and behind what came meanwhile."""
+    broker = Broker()
+    client = broker.client()
+    client.do("SUBSCRIBE", destination="/queue/a", id="1")
+    client.do("SEND", b"late", destination="/queue/a", x_delay=5000)
+    client.do("SEND", b"soon", destination="/queue/a")
+    broker.run()
+    broker.now += 4.9
+    broker.run()
+    early = bodies(client)
+    broker.now += 0.2
+    broker.run()
+
+    assert early == [b"soon"]
+    assert bodies(client) == [b"soon", b"late"]
+
+
+@pytest.mark.row("J06")
+def test_a_repeated_message_comes_again_and_again() -> None:
+    """Each time as another message."""
+    broker = Broker()
+    client = broker.client()
+    client.do("SUBSCRIBE", destination="/queue/a", id="1")
+    client.receive(
+        frame(
+            "SEND",
+            {"destination": "/queue/a", "AMQ_SCHEDULED_PERIOD": 1000, "AMQ_SCHEDULED_REPEAT": 2},
+            b"x",
+        )
+    )
+    counts = []
+    for _ in range(5):
+        broker.run()
+        counts.append(len(bodies(client)))
+        broker.now += 1.001
+
+    assert counts == [0, 1, 2, 3, 3]
+    assert len({got["message-id"] for got in messages(client)}) == 3
+
+
+@pytest.mark.row("J08")
+def test_what_is_sent_twice_with_one_id_comes_once() -> None:
+    """The second one has its receipt like the first."""
+    broker = Broker()
+    client = broker.client()
+    for n in "12":
+        client.receive(frame("SEND", {"destination": "/queue/a", "dedup-id": "x", "receipt": n}, b"x"))
+    client.do("SEND", b"y", destination="/queue/a", uniqkey="y")
+    broker.run()
+    client.do("SUBSCRIBE", destination="/queue/a", id="1")
+    broker.run()
+
+    assert bodies(client) == [b"x", b"y"]
+    assert receipts(client) == ["1", "2"]
+
+
+@pytest.mark.row("J03", "J04")
+def test_expired_messages_are_gone() -> None:
+    """The others tell when they will be."""
+    broker = Broker()
+    client = broker.client()
+    client.do("SEND", b"x", destination="/queue/a", ttl=1000)
+    client.do("SEND", b"y", destination="/queue/a", ttl=9000)
+    broker.run()
+    broker.now += 2
+    broker.run()
+    client.do("SUBSCRIBE", destination="/queue/a", id="1")
+    broker.run()
+
+    assert bodies(client) == [b"y"]
+    assert messages(client)[0]["expires"] == "1800001009000"
+
+
+# Durable subscriptions
+
+
+@pytest.mark.row("D02", "D03", "D06")
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_a_subscriber_who_was_away_misses_nothing(version: str) -> None:
+    """And two of one name share what comes."""
+    broker = Broker()
+    publisher, reader = broker.client(), broker.client(version, **{"client-id": "me"})
+    names = {"destination": "/topic/a.*", "id": "1", "activemq.subscriptionName": "news"}
+    reader.receive(frame("SUBSCRIBE", names))
+    broker.run()
+    publisher.do("SEND", b"0", destination="/topic/a.b")
+    broker.run()
+    reader.do("UNSUBSCRIBE", id="1")
+    broker.run()
+    publisher.do("SEND", b"1", destination="/topic/a.b", ttl=9000)
+    publisher.do("SEND", b"2", destination="/topic/c")
+    broker.end(reader)
+    publisher.do("SEND", b"3", destination="/topic/a.c")
+    broker.run()
+    later = [broker.client(version, **{"client-id": "me"}) for _ in range(2)]
+    later[0].receive(frame("SUBSCRIBE", names))
+    broker.run()
+    later[1].receive(frame("SUBSCRIBE", names))
+    broker.run()
+    for n in range(20):
+        publisher.do("SEND", b"m%d" % n, destination="/topic/a.b")
+        broker.run()
+
+    assert bodies(reader) == [b"0"]
+    assert bodies(later[0])[:2] == [b"1", b"3"]
+    assert [got["destination"] for got in messages(later[0])[:2]] == ["/topic/a.b", "/topic/a.c"]
+    shared = [body for client in later for body in bodies(client) if body.startswith(b"m")]
+    assert sorted(shared) == sorted(b"m%d" % n for n in range(20))
+
+
+@pytest.mark.row("D04", "D05")
+@pytest.mark.parametrize("is_in_two_steps", [False, True])
+def test_a_deleted_subscription_gathers_nothing(is_in_two_steps: bool) -> None:
+    """Nor does it give what it had."""
+    broker = Broker()
+    client = broker.client()
+    subscribe = frame("SUBSCRIBE", {"destination": "/topic/a", "id": "1", "durable": "true", "auto-delete": "false"})
+    client.receive(subscribe)
+    if is_in_two_steps:
+        client.do("UNSUBSCRIBE", id="1")
+        client.do("SEND", b"x", destination="/topic/a")
+    client.do("UNSUBSCRIBE", id="1", durable="true", receipt="r")
+    client.do("SEND", b"y", destination="/topic/a")
+    client.receive(subscribe)
+    client.do("SEND", b"z", destination="/topic/a")
+    broker.run()
+
+    assert receipts(client) == ["r"]
+    assert bodies(client) == [b"z"]
+
+
+@pytest.mark.row("D01", "E04")
+def test_a_name_can_not_be_of_two_topics() -> None:
+    """The second SUBSCRIBE is refused, and says why."""
+    broker = Broker()
+    client = broker.client()
+    client.do("SUBSCRIBE", destination="/topic/a", id="1", persistent="true")
+    broker.run()
+    client.do("UNSUBSCRIBE", id="1")
+    client.do("SUBSCRIBE", destination="/topic/b", id="1", persistent="true", receipt="r")
+    broker.run()
+    error = client.inbox[-1]
+
+    assert (error.command, error["receipt-id"]) == ("ERROR", "r")
+    assert b"/topic/a" in error.body
+
+
+@pytest.mark.row("D07")
+def test_reading_by_name_needs_a_subscription() -> None:
+    """It is made by its topic."""
+    broker = Broker()
+    client, reader = broker.client(), broker.client()
+    client.do("SUBSCRIBE", destination="/topic/a", id="one", persistent="true", ack="client")
+    broker.run()
+    broker.end(client)
+    reader.do("SUBSCRIBE", destination="/dsub/one", id="1")
+    reader.do("SEND", b"x", destination="/topic/a")
+    broker.run()
+    reader.do("SUBSCRIBE", destination="/dsub/two", id="2")
+    broker.run()
+
+    assert bodies(reader) == [b"x"]
+    assert b"there is no durable subscription /dsub/two" in reader.inbox[-1].body
+
+
 # Chance
 
 
@@ -360,7 +569,7 @@ def test_a_slow_subscriber_that_catches_up_stays() -> None:
 def test_every_message_is_settled_once_whatever_happens(seed: int) -> None:
     """Consumers of all versions come, acknowledge, reject, commit, abort and end; what came twice is marked."""
     chance = random.Random(seed)
-    broker = Broker(Policy(max_deliveries=0))
+    broker = Broker(Policy(queue=QueuePolicy(max_deliveries=0)))
     producer = broker.client()
     consumers: list[Client] = []
     done: dict[bytes, int] = {}

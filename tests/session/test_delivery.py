@@ -183,6 +183,39 @@ def test_what_nobody_waits_for_is_not_asked_for() -> None:
     assert kinds(client) == [Kind.UNSUBSCRIBE]
 
 
+@pytest.mark.row("U06")
+def test_offers_are_passed_on_until_the_receipt_of_subscribe_is_out() -> None:
+    """It may wait for a commit, which offers don't; then they are asked for again."""
+    client = Client()
+    client.connect()
+    client.do("SUBSCRIBE", destination="/queue/a", id="1", receipt="r")
+    (subscribe,) = client.told()
+    client.offer(sent("/queue/a", b"x"), subscribe.token)
+    before = (kinds(client), client.read(), kinds(client))
+    client.pass_fence(subscribe.number)
+    after = kinds(client)
+    client.pass_fence()
+    client.offer(sent("/queue/a", b"x"), subscribe.token)
+
+    assert before == ([Kind.PASSED], [], [])
+    assert after == [Kind.READY]
+    assert kinds(client)[:1] == [Kind.CLAIMED]
+    assert [got.command for got in client.read()] == ["RECEIPT", "MESSAGE"]
+
+
+def test_another_subscription_has_room_meanwhile() -> None:
+    """Only the one whose receipt is not out passes; no READY is sent for it in vain."""
+    client, token = subscribed("/queue/a", "client")
+    client.do("SUBSCRIBE", destination="/queue/b", id="2")
+    (subscribe,) = client.told()
+    client.offer(sent("/queue/b", b"y"), subscribe.token)
+    client.offer(sent("/queue/a", b"x"), token)
+
+    assert kinds(client) == [Kind.PASSED, Kind.CLAIMED]
+    assert [got.body for got in client.read()] == [b"x"]
+    assert kinds(client) == []
+
+
 # Topics
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from forkbroker.session.messages import Messages, message_opening
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.versions import V10, V11, V12
-from forkbroker.wire.envelope import Envelope
-from forkbroker.wire.kinds import Flag
+from forkbroker.wire.details import Details, Reason
+from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.kinds import Flag, Kind
 
-from .play import Client, Got, frame, read_frames, sent
+from .play import Client, Got, frame, joined, read_frames, sent
 
 VERSIONS = ["1.0", "1.1", "1.2"]
 
@@ -85,6 +86,7 @@ def test_batches_of_different_headers_are_translated_too(receiver: str) -> None:
         "delivery-count",
         "JMSXUserID",
         "original-destination",
+        "dead-letter-reason",
     ],
 )
 def test_what_is_the_servers_is_not_forwarded(name: str) -> None:
@@ -233,6 +235,78 @@ def test_redelivery_is_told_from_the_second_time_on() -> None:
     assert (third["redelivered"], third["delivery-count"]) == ("true", "3")
 
 
+@pytest.mark.row("A07", "J10")
+@pytest.mark.parametrize("deliveries", [0, 2])
+def test_what_was_in_the_store_when_the_broker_crashed_may_be_a_second_time(deliveries: int) -> None:
+    """How often it was delivered is said only as far as it is known."""
+    client = Client()
+    client.connect()
+    token = client.subscribe("/queue/a", "client")
+    message = joined(pack_recovered(sent("/queue/a", b"x")))
+    client.offer(message, token, deliveries=deliveries)
+    (got,) = client.read()
+
+    assert got["redelivered"] == "true"
+    assert got.headers.get("delivery-count") == ("3" if deliveries else None)
+
+
+def pack_recovered(message: Envelope) -> list[Buffer]:
+    """As the store gives it back."""
+    return pack(
+        Kind.PAGE,
+        flags=message.flags | Flag.RECOVERED,
+        count=message.count,
+        destination=message.destination,
+        block=message.block,
+        payload=[message.payload],
+    )
+
+
+@pytest.mark.row("J04")
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("ack", ["auto", "client"])
+def test_a_message_tells_when_it_expires(version: str, ack: str) -> None:
+    """In milliseconds since the epoch, whichever header its sender used; never the sender's own `expires`."""
+    client = Client(version)
+    client.connect()
+    token = client.subscribe("/queue/a", ack)
+    client.offer(sent("/queue/a", b"x", headers={"ttl": 5}), token, details=Details(expires=1_800_000_000_000))
+    client.offer(sent("/queue/a", b"x", headers={"expires": 7}), token, details=Details(priority=7))
+    expiring, other = client.read()
+
+    assert expiring["expires"] == "1800000000000"
+    assert expiring["ttl"] == "5"
+    assert "expires" not in other.headers
+
+
+@pytest.mark.row("J04")
+def test_messages_of_topics_tell_it_as_well() -> None:
+    """What their sender said; a span would have to be counted from their arrival at the broker."""
+    told, untold = through(
+        "1.2",
+        "1.2",
+        frame("SEND", {"destination": "/topic/a", "expires": 1_800_000_000_000}, b"x"),
+        frame("SEND", {"destination": "/topic/a", "ttl": 5, "expires": 0}, b"x"),
+    )
+
+    assert told["expires"] == "1800000000000"
+    assert "expires" not in untold.headers
+
+
+@pytest.mark.row("S03", "J10")
+def test_what_a_sender_asked_for_reaches_the_message_as_it_was_written() -> None:
+    """Headers of its own, but for those that the broker sets."""
+    asked = {"persistent": "true", "priority": "7", "AMQ_SCHEDULED_DELAY": "5", "dedup-id": "x", "ttl": "500"}
+    client = Client()
+    client.connect()
+    token = client.subscribe("/queue/a")
+    client.offer(sent("/queue/a", b"x", headers=dict(asked)), token)
+    (got,) = client.read()
+
+    assert {name: got.headers.get(name) for name in asked} == asked
+
+
+@pytest.mark.row("J09")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("is_mixed", [False, True])
 def test_a_dead_letter_tells_where_it_comes_from(version: str, is_mixed: bool) -> None:
@@ -245,12 +319,14 @@ def test_a_dead_letter_tells_where_it_comes_from(version: str, is_mixed: bool) -
     client = Client(version)
     client.connect()
     token = client.subscribe("/queue/DLQ", "client")
-    client.offer(message, token, first=1, count=1, origin=b"/queue/a\\b", deliveries=3)
+    details = Details(reason=Reason.DELIVERIES, origin=b"/queue/a\\b")
+    client.offer(message, token, first=1, count=1, queue=b"/queue/DLQ", details=details, deliveries=3)
     (got,) = client.read()
 
     assert bool(message.flags & Flag.MIXED) == is_mixed
     assert got["destination"] == "/queue/DLQ"
     assert got["original-destination"] == "/queue/a\\b"
+    assert got["dead-letter-reason"] == "deliveries"
     assert got["n"] == ("1" if is_mixed else "0")
     assert got["e"] == "1:2"
     assert got.body == b"1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from forkbroker.session.upward import SendPlan, Upward
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -71,6 +72,40 @@ def test_long_runs_large_bodies_and_other_destinations_travel_alone() -> None:
         (b"/queue/b", 1),
         (b"/queue/c", 1000),
         (b"/queue/c", 25),
+    ]
+
+
+def test_only_plans_that_ask_for_the_same_share_an_envelope() -> None:
+    """Flags and section are the envelope's."""
+    up = upward()
+    lines = b"destination:/queue/a\n"
+    wished = Wishes(ttl=5).pack()
+    for flags, section in ((0, b""), (0, b""), (0, wished), (Flag.PERSISTENT, wished), (Flag.PERSISTENT, wished)):
+        up.send(SendPlan(b"/queue/a", lines, None, False, is_escaped=False, flags=flags, section=section), [b"1"])
+
+    assert [(e.count, e.flags & Flag.PERSISTENT, e.wishes.ttl) for e in take(up)] == [
+        (2, 0, 0),
+        (1, 0, 5),
+        (2, Flag.PERSISTENT, 5),
+    ]
+
+
+def test_single_messages_are_one_envelope_each() -> None:
+    """Between others, and with a fence behind the last of them."""
+    up = upward()
+    single = SendPlan(
+        b"/queue/a", b"", None, False, is_escaped=False, section=Wishes(dedup_id=b"x").pack(), is_single=True
+    )
+    up.send(plan(), [b"1"])
+    up.send(single, [b"2", b"3"])
+    number = up.fence()
+    up.send(plan(), [b"4"])
+
+    assert [(e.count, e.pieces()[0], e.number) for e in take(up)] == [
+        (1, b"1", 0),
+        (1, b"2", 0),
+        (1, b"3", number),
+        (1, b"4", 0),
     ]
 
 
