@@ -31,6 +31,8 @@ class Consumer:
         "free",
         "has_passed",
         "is_gone",
+        "is_guarded",
+        "is_watched",
         "key",
         "open_offers",
         "overdue",
@@ -58,7 +60,16 @@ class Consumer:
         """Offers that it has not answered for too long: not asked before it answers."""
         self.is_gone = False
         """Unsubscribed, or its child ended: open offers may still name it."""
+        self.is_guarded = False
+        """It was offered, or holds, a message that a crash has made suspect: alone, or others would be suspect too."""
+        self.is_watched = False
+        """Somebody looks when the next lease ends."""
         self.unsettled = Unsettled()
+
+    @property
+    def is_idle(self) -> bool:
+        """It holds nothing, and nothing is on its way to it."""
+        return not (self.unsettled or self.open_offers)
 
 
 class Consumers:
@@ -96,12 +107,15 @@ class Consumers:
 
     def refresh(self, consumer: Consumer) -> None:
         """Note whether this one, which is no consumer any more or whose state has changed, is willing now."""
+        if consumer.is_guarded and consumer.is_idle:
+            consumer.is_guarded = False
         if (
             consumer.free > 0
             and consumer.open_offers < MAX_OPEN_OFFERS
             and not consumer.has_passed
             and not consumer.overdue
             and not consumer.is_gone
+            and not consumer.is_guarded
             and (not self._exclusive or consumer is next(iter(self._exclusive)))
         ):
             self.willing[consumer] = None
@@ -116,6 +130,14 @@ class Consumers:
         """The first `most` of the row, or as many as there are; they leave it. `charge` puts them back."""
         pop = self.willing.popitem
         return [pop(last=False)[0] for _ in range(min(most, len(self.willing)))]
+
+    def take_idle(self) -> list[Consumer]:
+        """The first of the row that holds nothing, if there is one; it leaves the row."""
+        for consumer in self.willing:
+            if consumer.is_idle:
+                del self.willing[consumer]
+                return [consumer]
+        return []
 
     def charge(self, taken: list[Consumer], count: int) -> None:
         """These were offered `count` messages: whose credit allows more goes to the end of the row."""

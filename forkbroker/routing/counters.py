@@ -14,7 +14,7 @@ class Counters:
     messages_forwarded: int = 0
     """Copies of messages to topics that went to children."""
     messages_dropped: int = 0
-    """Sent to a temporary queue that was gone, or gone with one."""
+    """Sent to a temporary queue that was gone, or gone with one; the oldest ones of a queue at its limit."""
     messages_refused: int = 0
     """Not accepted: a queue at its limit, or too many queues."""
     messages_claimed: int = 0
@@ -25,6 +25,17 @@ class Counters:
     messages_requeued: int = 0
     """Back to their place after a delivery: released, or their subscription or child ended."""
     messages_dead_lettered: int = 0
+    messages_expired: int = 0
+    messages_delayed: int = 0
+    """Scheduled by their senders for later."""
+    messages_deduplicated: int = 0
+    """Sent again with a `dedup-id` that was remembered, and so not accepted again."""
+    messages_written: int = 0
+    """Told to the store because they are persistent."""
+    messages_spilled: int = 0
+    """Told to the store because memory is bounded."""
+    leases_ended: int = 0
+    """Messages taken back from consumers that held them for too long."""
     settlements_late: int = 0
     """Settlements of messages that were no longer the child's."""
     offers_made: int = 0
@@ -50,3 +61,5 @@ class QueueView:
     octets: int
     """Of memory that all these messages use."""
     consumers: int
+    paged: int = 0
+    """Of the ready ones: not in memory."""

@@ -6,6 +6,9 @@ noted queues, once a turn of the parent's loop, so that messages which arrived t
 An offer gets one candidate while messages abound, as every other copy of it would be wasted, and several when
 messages are scarcer than consumers that wait, so that none waits for a slow child. A run is no longer than its part
 when all that is ready is shared out among the willing.
+
+Where the policy of a queue sets a lease, a consumer that holds messages for longer loses them: they go back as after
+any other delivery in vain, and an ACK that comes after all is late.
 """
 
 from __future__ import annotations
@@ -16,14 +19,20 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.routing.claims import Claims, Event, Fate, Offer, Slots
 from forkbroker.routing.consumers import Consumer
 from forkbroker.routing.counters import Counters
-from forkbroker.routing.holds import Outbox
-from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.durables import Durables
+from forkbroker.routing.paging import Paging
+from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Policy
 from forkbroker.routing.queue import Queue
-from forkbroker.routing.queues import Queues
+from forkbroker.routing.queues import Queues, is_durable
+from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run
-from forkbroker.wire.envelope import Envelope, pack_offer
-from forkbroker.wire.kinds import Flag, Outcome
+from forkbroker.routing.schedule import Schedule
+from forkbroker.wire.envelope import Envelope, pack_run
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+_GUARD_MS = 1000
+"""For so long a consumer that has a suspect message gets no other one."""
 
 
 class _Child:
@@ -40,12 +49,27 @@ class _Child:
 class Deliveries:
     """The consumers of all queues, and what they were offered and hold."""
 
-    def __init__(self, policy: Policy, slots: Slots, queues: Queues, counters: Counters, out: Outbox) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        slots: Slots,
+        queues: Queues,
+        returns: Returns,
+        paging: Paging,
+        durables: Durables,
+        counters: Counters,
+        schedule: Schedule,
+        out: Outbox,
+    ) -> None:
         """Offers go to `out`."""
         self._width = policy.offer_candidates
         self._counters = counters
         self._out = out
         self._queues = queues
+        self._returns = returns
+        self._paging = paging
+        self._durables = durables
+        self._schedule = schedule
         self._claims = Claims(slots, policy.answer_timeout_s)
         self._children: dict[Peer, _Child] = {}
 
@@ -53,24 +77,28 @@ class Deliveries:
         """A new peer."""
         self._children[peer] = _Child()
 
-    def peer_ended(self, peer: Peer) -> None:
-        """All that the peer has sent was received, and nothing more comes: take back what it held."""
+    def peer_ended(self, peer: Peer, crash: str) -> None:
+        """All that the peer has sent was received, and nothing more comes: take back what it held.
+
+        `crash`: how its process ended, if it crashed.
+        """
         for offer, key in self._claims.open_for(peer):
             self._apply(offer, self._claims.answer(offer, key, Event.ENDED))
         for consumer in self._children.pop(peer).consumers.values():
-            self._end(consumer)
+            self._end(consumer, crash)
 
     def subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
         """A new consumer, or the reason why not.
 
         Raises:
             EnvelopeError: the token is in use, or this is not what temporary queues are called.
+            DestinationError: what a durable subscription subscribes to is no pattern.
         """
         token, flags = Token(envelope.token), envelope.flags
         consumers = self._children[peer].consumers
         if token in consumers:
             raise EnvelopeError(f"SUBSCRIBE: token {token} is in use")
-        queue = self._queues.open(envelope.destination, peer, is_temporary=bool(flags & Flag.TEMPORARY))
+        queue = self._open(peer, envelope)
         if isinstance(queue, str):
             return queue
         consumers[token] = consumer = Consumer(
@@ -85,11 +113,28 @@ class Deliveries:
         self._queues.changed[queue] = None
         return None
 
+    def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:
+        """The queue that a SUBSCRIBE means."""
+        name = envelope.destination
+        if envelope.flags & Flag.DURABLE:
+            name = envelope.block
+            if not is_durable(name):
+                raise EnvelopeError(f"SUBSCRIBE: {name!r} is not the name of a durable subscription")
+            refusal = self._durables.open(name, envelope.destination)
+            if refusal is not None:
+                return refusal
+        return self._queues.open(name, peer, is_temporary=bool(envelope.flags & Flag.TEMPORARY))
+
     def unsubscribe(self, peer: Peer, token: Token) -> None:
         """End of a consumer, if it is one: a SUBSCRIBE may have been refused, and its child not know it yet."""
         consumer = self._children[peer].consumers.pop(token, None)
         if consumer is not None:
             self._end(consumer)
+
+    def has_lost(self, peer: Peer, token: Token, entries: Iterable[tuple[int, int, Outcome]]) -> bool:
+        """Whether the peer doesn't hold any more, of what these settlements name, what it was given."""
+        consumer = self._children[peer].consumers.get(token)
+        return consumer is None or any(not consumer.unsettled.has(serial, count) for serial, count, _ in entries)
 
     def become_ready(self, peer: Peer) -> None:
         """The peer has room again."""
@@ -170,6 +215,8 @@ class Deliveries:
     def _make_offers(self, queue: Queue, now: float) -> bool:
         """All offers of a queue that are possible; tell whether the slots sufficed."""
         consumers = queue.consumers
+        if queue.messages > queue.ready and consumers.willing:
+            self._paging.refill(queue)
         ready, willing = queue.ready, len(consumers.willing)
         if not (ready and willing):
             return True
@@ -178,17 +225,44 @@ class Deliveries:
         while queue.ready and consumers.willing:
             if not self._claims.free_slots:
                 return False
+            if queue.is_suspect:
+                self._offer_suspect(queue, now)
+                continue
             candidates = consumers.take(width)
             run = queue.take(min(share, *[candidate.free for candidate in candidates]))
             consumers.charge(candidates, run.count)
             self._send_offer(self._claims.open_offer(queue, run, candidates, now))
         return True
 
+    def _offer_suspect(self, queue: Queue, now: float) -> None:
+        """Offer a message that a crash has made suspect, alone, to one that holds nothing else if there is such a one.
+
+        The next crash then shows whether it was this message: what else its consumer held is not blamed. For a moment
+        only, as there are consumers that acknowledge nothing before they have several.
+        """
+        consumers = queue.consumers
+        candidates = consumers.take_idle()
+        if candidates:
+            consumer = candidates[0]
+            consumer.is_guarded = True
+            self._schedule.after(_GUARD_MS, lambda: self._end_guard(consumer))
+        else:
+            candidates = consumers.take(1)
+        consumers.charge(candidates, 1)
+        consumers.refresh(candidates[0])
+        self._send_offer(self._claims.open_offer(queue, queue.take(1), candidates, now))
+
+    def _end_guard(self, consumer: Consumer) -> None:
+        consumer.is_guarded = False
+        if not consumer.is_gone:
+            self._refresh(consumer)
+
     def _send_offer(self, offer: Offer) -> None:
         run = offer.run
         self._counters.offers_made += 1
         for peer, token in offer.candidates:
-            buffers = pack_offer(
+            buffers = pack_run(
+                Kind.OFFER,
                 run.envelope,
                 first=run.first,
                 count=run.count,
@@ -198,12 +272,18 @@ class Deliveries:
                 serial=run.serial,
                 deliveries=run.deliveries,
                 destination=offer.queue.name,
-                origin=run.origin,
+                details=run.details,
             )
             self._out.append((peer, buffers))
 
     def _hand_over(self, run: Run, consumer: Consumer) -> None:
         consumer.unsettled.add(run)
+        lease_ms = consumer.queue.policy.lease
+        if lease_ms:
+            run.held_until = self._schedule.now + lease_ms / 1000
+            if not consumer.is_watched:
+                consumer.is_watched = True
+                self._schedule.after(lease_ms, lambda: self._end_leases(consumer))
         self._counters.messages_claimed += run.count
         if run.deliveries:
             self._counters.messages_redelivered += run.count
@@ -224,27 +304,43 @@ class Deliveries:
         if fate is Fate.UNTOUCHED:
             self._queues.put_back(offer.queue, offer.run)
         elif fate is Fate.DELIVERED:
-            self._queues.requeue(offer.queue, offer.run)
+            self._returns.requeue(offer.queue, offer.run)
             self._queues.tidy(offer.queue)
 
     def _settle_run(self, queue: Queue, run: Run, outcome: Outcome) -> None:
         if outcome is Outcome.ACKNOWLEDGED:
-            queue.forget(run)
+            self._queues.settle(queue, run)
             self._counters.messages_acknowledged += run.count
         elif outcome is Outcome.RELEASED:
-            self._queues.requeue(queue, run)
+            self._returns.requeue(queue, run)
         elif outcome is Outcome.REJECTED:
-            self._queues.bury(queue, run)
+            self._returns.reject(queue, run)
         else:
             self._queues.put_back(queue, run)
 
-    def _end(self, consumer: Consumer) -> None:
+    def _end_leases(self, consumer: Consumer) -> None:
+        """Take back what the consumer has held for too long, and look again when the next lease ends."""
+        consumer.is_watched = False
+        now = self._schedule.now
+        for run in consumer.unsettled.take_overdue(now):
+            consumer.free += run.count
+            self._counters.leases_ended += run.count
+            self._returns.requeue(consumer.queue, run)
+        held_until = consumer.unsettled.next_overdue()
+        if held_until and not consumer.is_gone:
+            consumer.is_watched = True
+            self._schedule.after((held_until - now) * 1000, lambda: self._end_leases(consumer))
+        if not consumer.is_gone:
+            self._refresh(consumer)
+
+    def _end(self, consumer: Consumer, crash: str = "") -> None:
         queue = consumer.queue
         consumer.is_gone = True
         queue.consumers.remove(consumer)
         self._queues.end_consumption(queue)
+        self._durables.end_consumption(queue)
         for run in consumer.unsettled.take_all():
-            self._queues.requeue(queue, run)
+            self._returns.requeue(queue, run, crash)
         self._queues.tidy(queue)
 
     def _refresh(self, consumer: Consumer) -> None:

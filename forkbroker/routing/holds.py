@@ -1,18 +1,23 @@
 """Producers that are held back, and the queues because of which they are.
 
-A producer is told HOLD once, and RESUME when no queue holds it any more. A held client sends nothing, no
+A producer is told HOLD once, and RESUME when nothing holds it any more. A held client sends nothing, no
 acknowledgement either: who settles messages of the full queue itself must not be held.
 """
 
 from __future__ import annotations
 
-from forkbroker.routing.peers import Peer
-from forkbroker.routing.queue import Queue
-from forkbroker.wire.envelope import Buffer, pack
+from typing import Protocol
+
+from forkbroker.routing.peers import Outbox, Peer
+from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
 
-Outbox = list[tuple[Peer, list[Buffer]]]
-"""Envelopes for peers, in the order in which each peer shall get its own."""
+
+class Holder(Protocol):
+    """What producers can fill: a queue, or the store's backlog."""
+
+    held: set[Peer]
+    """Producers that wait for room."""
 
 
 class Holds:
@@ -21,9 +26,9 @@ class Holds:
     def __init__(self, out: Outbox) -> None:
         """HOLD and RESUME go to `out`."""
         self._out = out
-        self._queues: dict[Peer, set[Queue]] = {}
+        self._queues: dict[Peer, set[Holder]] = {}
 
-    def hold(self, peer: Peer, queue: Queue) -> bool:
+    def hold(self, peer: Peer, queue: Holder) -> bool:
         """The queue is full, and the peer filled it; tell whether nothing held the peer before."""
         queue.held.add(peer)
         if peer in self._queues:
@@ -33,7 +38,7 @@ class Holds:
         self._out.append((peer, pack(Kind.HOLD)))
         return True
 
-    def release(self, queue: Queue) -> None:
+    def release(self, queue: Holder) -> None:
         """The queue has room again, or is gone."""
         for peer in sorted(queue.held):
             self._queues[peer].discard(queue)

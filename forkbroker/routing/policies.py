@@ -2,7 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from forkbroker.destinations import compile_pattern
+
+_CACHED = 10_000
+"""Queues whose policy is remembered."""
+
+
+class Full(Enum):
+    """What a queue at its limit does."""
+
+    HOLD = "hold"
+    """Its producers wait."""
+    REFUSE = "refuse"
+    """Its producers get an ERROR."""
+    DROP_OLDEST = "drop-oldest"
+    DEAD_LETTER = "dead-letter"
+    """The oldest messages go to the dead letters."""
+
+
+class Expired(Enum):
+    """What becomes of a message whose time is over."""
+
+    DROP = "drop"
+    DEAD_LETTER = "dead-letter"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """What holds for one queue, or one durable subscription. Times in milliseconds; 0: no limit, or never."""
+
+    max_length: int = 0
+    """Messages."""
+    max_bytes: int = 0
+    """Octets of bodies, headers and overhead, in memory and in the store."""
+    full: Full = Full.HOLD
+    persistent: bool = False
+    """All messages are to survive, whatever their senders say."""
+    ttl: int = 0
+    """When messages expire whose senders do not say."""
+    expired: Expired = Expired.DROP
+    max_deliveries: int = 16
+    """Deliveries of one message before it is a dead letter. RabbitMQ's quorum queues: 20, ActiveMQ: 6."""
+    dead_letter: bytes = b"/queue/DLQ"
+    """Where messages go that no consumer could work on."""
+    redelivery_delay: int = 0
+    """How long a message waits that comes back for the second time. The first time it does not wait."""
+    redelivery_backoff: float = 2.0
+    """By how much that grows each further time."""
+    redelivery_delay_max: int = 300_000
+    poison_after: int = 3
+    """Crashes of clients' processes that held a message before it is a dead letter."""
+    lease: int = 0
+    """How long a consumer may hold a message before it is another one's."""
+    dedup_window: int = 300_000
+    """How long the `dedup-id` of a message is remembered. Amazon SQS: five minutes."""
+    idle_expiry: int = 0
+    """When a durable subscription ends that nobody uses."""
+
+    def redelivery_wait(self, deliveries: int) -> int:
+        """How long (milliseconds) a message waits after so many deliveries."""
+        if deliveries < 2 or not self.redelivery_delay:
+            return 0
+        # the exponent is bounded, as a float is
+        grown = self.redelivery_delay * self.redelivery_backoff ** min(deliveries - 2, 64)
+        return int(min(grown, self.redelivery_delay_max))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is different for the queues that match a pattern."""
+
+    pattern: bytes
+    """A canonical name, `*`, `#` and `>` as in subscriptions to topics."""
+    changes: Mapping[str, object]
+    """Fields of `QueuePolicy`."""
+
+
+class QueuePolicies:
+    """Which policy holds for which queue: all rules that match count, and later ones win."""
+
+    def __init__(self, rest: QueuePolicy, rules: Sequence[Rule] = ()) -> None:
+        """`rest` holds for what no rule speaks of.
+
+        Raises:
+            DestinationError: a pattern is none.
+            TypeError: a rule changes what `QueuePolicy` doesn't have.
+        """
+        self._rest = rest
+        self._rules: list[tuple[Callable[[bytes], bool], Mapping[str, object]]] = [
+            (compile_pattern(rule.pattern), rule.changes) for rule in rules
+        ]
+        self._cache: dict[bytes, QueuePolicy] = {}
+        for _, changes in self._rules:
+            replace(rest, **changes)  # type: ignore[arg-type]  # checked by the table of keys
+
+    def find(self, name: bytes) -> QueuePolicy:
+        """The policy of the queue with this name."""
+        if not self._rules:
+            return self._rest
+        policy = self._cache.get(name)
+        if policy is None:
+            policy = self._rest
+            for matches, changes in self._rules:
+                if matches(name):
+                    policy = replace(policy, **changes)  # type: ignore[arg-type]
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[name] = policy
+        return policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +124,18 @@ class Policy:
     """Topics go to every child, not only to those that told their interest."""
     offer_candidates: int = 3
     """Children that one message is offered to at most: a few beat one (no waiting for a slow one) and all (copies)."""
-    max_deliveries: int = 16
-    """Deliveries of one message before it is a dead letter; 0: no limit. RabbitMQ's quorum queues: 20, ActiveMQ: 6."""
-    max_queue_bytes: int = 268_435_456
-    """Octets of memory that a queue's messages use before its producers are held back or refused."""
     max_queues: int = 10_000
-    """Queues at one time."""
-    refuse_when_full: bool = False
-    """A queue at its limit refuses its producers instead of holding them back."""
-    dead_letter_queue: bytes = b"/queue/DLQ"
-    """Where messages go that no consumer could work on."""
+    """Queues at one time, durable subscriptions included."""
+    max_durables: int = 1_000
+    """Durable subscriptions at one time."""
+    queue_memory: int = 67_108_864
+    """Octets of memory that the messages of all queues use together; the rest of a deep queue is in the store."""
+    max_delayed_bytes: int = 67_108_864
+    """Octets of memory that messages use which wait for their time."""
+    queue: QueuePolicy = QueuePolicy()
+    """What holds for queues of which no rule speaks."""
+    durable: QueuePolicy = QueuePolicy(full=Full.DROP_OLDEST)
+    """The same for durable subscriptions. Who is away must not hold back the publishers of a topic."""
+    rules: tuple[Rule, ...] = ()
     answer_timeout_s: float = 1.0
     """A candidate that has not answered an offer for so long is passed over until it answers."""

@@ -1,18 +1,14 @@
-"""One queue: its messages in order, and what they amount to.
-
-Messages arrive in the order of their serials. Taken ones that come back are older than all that were never taken:
-they stand before these, sorted by serial, so each goes back to its old place.
-"""
+"""One queue: its messages by priority and in order, and what they amount to."""
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
-
 from forkbroker.routing.consumers import Consumers
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.lanes import Lane
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.runs import Run
+from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import MAX_BATCH
 
 MAX_OFFER_OCTETS = 262_144
@@ -23,71 +19,191 @@ class Queue:
     """Messages that wait, and the consumers that wait for them."""
 
     __slots__ = (
-        "_fresh",
-        "_returned",
+        "_born",
         "consumers",
         "held",
+        "is_durable",
         "is_gone",
+        "lanes",
+        "memory",
         "messages",
         "name",
+        "next_expiry",
         "octets",
         "owner",
+        "policy",
         "ready",
+        "window",
     )
 
-    def __init__(self, name: bytes, owner: Peer | None) -> None:
-        """Start empty. `owner` is the peer with which a temporary queue ends."""
+    def __init__(
+        self,
+        name: bytes,
+        policy: QueuePolicy,
+        window: Window,
+        owner: Peer | None = None,
+        *,
+        is_durable: bool = False,
+        born: int = 0,
+    ) -> None:
+        """Start empty. `owner` is the peer with which a temporary queue ends; all queues share the `window`.
+
+        No message has a serial up to `born`: what the store still says of an older queue of this name is not meant.
+        """
         self.name = name
+        self.policy = policy
+        self.window = window
         self.owner = owner
+        self._born = born
+        self.is_durable = is_durable
+        """Of a durable subscription: not forgotten when it is empty and nobody consumes."""
         self.consumers = Consumers()
+        self.lanes: list[Lane] = []
+        """Highest priority first."""
         self.ready = 0
-        """Messages that can be taken."""
+        """Messages in memory that can be taken."""
         self.messages = 0
-        """All that are not settled: ready, offered, and delivered."""
+        """All that are not settled: ready, offered, delivered, delayed, and paged."""
         self.octets = 0
-        """Of memory that all these use."""
+        """Of all these: bodies, headers and overhead, wherever they are."""
+        self.memory = 0
+        """Of these octets: in memory."""
         self.held: set[Peer] = set()
         """Producers that are held back because of this queue."""
+        self.next_expiry = 0
+        """When to look for what has expired (milliseconds since the epoch); 0: not at all."""
         self.is_gone = False
         """Forgotten, or ended with its owner: what comes back is dropped."""
-        self._fresh: deque[Run] = deque()
-        # the oldest one last: nearly always it is the next to be taken
-        self._returned: list[Run] = []
+
+    @property
+    def is_temporary(self) -> bool:
+        """It ends with its owner: nothing of it survives."""
+        return self.owner is not None
+
+    def lane(self, priority: int) -> Lane:
+        """The lane of this priority, made if need be."""
+        lanes = self.lanes
+        if lanes and lanes[0].priority == priority:
+            return lanes[0]
+        for lane in lanes:
+            if lane.priority == priority:
+                return lane
+        lane = Lane(priority, self._born)
+        lanes.append(lane)
+        lanes.sort(key=_by_priority)
+        return lane
+
+    def keeps(self, run: Run) -> bool:
+        """Whether these new messages stay in memory; else the store has to have them."""
+        lane = self.lane(run.details.priority)
+        return not lane.paged and (not lane.ready or self.memory + run.memory <= self.window.free)
 
     def append(self, run: Run) -> None:
-        """New messages, with serials above all before."""
-        self._fresh.append(run)
+        """New messages, with serials above all before, that stay in memory."""
+        self.lane(run.details.priority).append(run)
         self.ready += run.count
         self.messages += run.count
         self.octets += run.memory
+        self._use(run.memory)
+
+    def page_out(self, run: Run) -> None:
+        """New messages that only the store keeps."""
+        self.lane(run.details.priority).page_out(run)
+        self.messages += run.count
+        self.octets += run.memory
+
+    def page_in(self, run: Run) -> None:
+        """Paged messages that follow what is in memory."""
+        self.octets += self.lane(run.details.priority).page_in(run)
+        self.ready += run.count
+        self._use(run.memory)
 
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""
-        insort(self._returned, run, key=_descending)
+        self.lane(run.details.priority).put_back(run)
         self.ready += run.count
 
     def take(self, most: int) -> Run:
-        """The oldest messages: at most `most`, at least one, from one envelope. There must be some."""
-        run = self._returned[-1] if self._returned else self._fresh[0]
+        """The oldest messages of the highest priority: at most `most`, at least one, from one envelope.
+
+        There must be some.
+        """
+        lane = self._first_lane()
+        run = lane.head()
         count = min(most, run.count, MAX_BATCH)
         if run.octets > MAX_OFFER_OCTETS:
             count = run.fitting(count, MAX_OFFER_OCTETS)
         self.ready -= count
-        if count < run.count:
-            return run.split(count)
-        if self._returned:
-            return self._returned.pop()
-        return self._fresh.popleft()
+        return lane.take(count)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether what would be taken next was held by a process that crashed. There must be something."""
+        return self._first_lane().head().details.crashes > 0
+
+    def take_oldest(self) -> Run | None:
+        """The oldest message of the lowest priority that is in memory, if there is one."""
+        for lane in reversed(self.lanes):
+            if lane.ready:
+                self.ready -= 1
+                return lane.take(1)
+        return None
+
+    def take_expired(self, now_ms: int) -> list[Run]:
+        """Take out of memory what has expired by now, and find out when to look again."""
+        expired = [run for lane in self.lanes for run in lane.take_expired(now_ms)]
+        self.ready -= sum(run.count for run in expired)
+        self.next_expiry = min(filter(None, (lane.next_expiry() for lane in self.lanes)), default=0)
+        return expired
+
+    def drop_ready(self) -> None:
+        """The queue is gone: what waits in memory goes with it."""
+        self._use(-sum(lane.memory for lane in self.lanes))
+        self.lanes.clear()
+        self.ready = 0
 
     def forget(self, run: Run) -> None:
         """Messages that were taken and will not come back."""
         self.messages -= run.count
         self.octets -= run.memory
+        self._use(-run.memory)
+
+    def restore(self, priority: int, count: int, octets: int) -> None:
+        """The store has these, from before the broker's start."""
+        lane = self.lane(priority)
+        lane.paged += count
+        lane.paged_octets += octets
+        self.messages += count
+        self.octets += octets
+
+    def lose(self, lane: Lane, count: int) -> None:
+        """The store has fewer messages than was thought: somebody has mended the queue by hand."""
+        octets = lane.paged_octets * count // lane.paged
+        lane.paged -= count
+        lane.paged_octets -= octets
+        self.messages -= count
+        self.octets -= octets
+
+    @property
+    def paged(self) -> int:
+        """Messages that only the store has."""
+        return sum(lane.paged for lane in self.lanes)
 
     def view(self) -> QueueView:
         """What it looks like now."""
-        return QueueView(self.name, self.ready, self.messages - self.ready, self.octets, len(self.consumers))
+        paged = self.paged
+        unsettled = self.messages - self.ready - paged
+        return QueueView(self.name, self.ready + paged, unsettled, self.octets, len(self.consumers), paged)
+
+    def _first_lane(self) -> Lane:
+        """That of the highest priority in which something is ready."""
+        lane = self.lanes[0]
+        return lane if lane.ready else next(lane for lane in self.lanes if lane.ready)
+
+    def _use(self, octets: int) -> None:
+        self.memory += octets
+        self.window.used += octets
 
 
-def _descending(run: Run) -> int:
-    return -run.serial
+def _by_priority(lane: Lane) -> int:
+    return -lane.priority

@@ -1,45 +1,66 @@
-"""All queues by name: their making, their limits, and where messages go that come back.
+"""All queues by name: their making, their limits, their end, and how messages come to stand in them.
 
 Queues are made by who first names them, and forgotten when nothing is in them and nobody consumes. A `/reply-queue/`
-exists only while its owner consumes from it: what is sent to another one is dropped, and so is what it held.
-
-A queue at its limit holds back who fills it, or refuses what it sends, by setting. A message whose deliveries failed
-too often, or that a consumer rejected, goes to the dead letters. It stays in its queue when it can't: when the
-dead letters are at their limit, or it is one of them already. Nothing is lost, and the limit of its own queue stands.
+exists only while its owner consumes from it: what is sent to another one is dropped, and so is what it held. The
+queue of a durable subscription (`/dsub/`) exists as long as the subscription.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from forkbroker.destinations import Sort
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.counters import Counters, QueueView
-from forkbroker.routing.holds import Holds, Outbox
-from forkbroker.routing.peers import Peer
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.holds import Holds
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.peers import Outbox, Peer
+from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy
 from forkbroker.routing.queue import Queue
-from forkbroker.routing.runs import Run, make_run
-from forkbroker.wire.envelope import Envelope
+from forkbroker.routing.runs import Run
+from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.window import Window
 
 RESUME_PERCENT = 80
 """A full queue lets its producers go on below this part of its limit: not at every message that leaves."""
 
+_SWEEP_EVERY_MS = 100
+"""Between two looks for what has expired in one queue."""
 _REPLY = Sort.REPLY_QUEUE.value.encode()
+_DURABLE = Sort.DURABLE.value.encode()
 
 
 class Queues:
     """The queues of one router."""
 
-    def __init__(self, policy: Policy, counters: Counters, out: Outbox) -> None:
+    def __init__(self, policy: Policy, counters: Counters, journal: Journal, schedule: Schedule, out: Outbox) -> None:
         """HOLD and RESUME go to `out`."""
         self._policy = policy
+        self._policies = QueuePolicies(policy.queue, policy.rules)
+        self._durable_policies = QueuePolicies(policy.durable, policy.rules)
         self._counters = counters
-        self._holds = Holds(out)
+        self._journal = journal
+        self._schedule = schedule
         self._queues: dict[bytes, Queue] = {}
         self._serial = 1
+        self.window = Window(policy.queue_memory)
+        self.holds = Holds(out)
         self.changed: dict[Queue, None] = {}
         """Those for which an offer may have become possible; a dict for its order."""
+        self.expiring: dict[Queue, None] = {}
+        """Those in which messages have expired."""
+
+    # -- names
+
+    def find(self, name: bytes) -> Queue | None:
+        """The queue of this name, if it exists."""
+        return self._queues.get(name)
+
+    def policy_for(self, name: bytes) -> QueuePolicy:
+        """What holds for the queue of this name, whether it exists or not."""
+        return (self._durable_policies if is_durable(name) else self._policies).find(name)
+
+    def all(self) -> list[Queue]:
+        """Every queue."""
+        return list(self._queues.values())
 
     def views(self) -> list[QueueView]:
         """All queues as they are now."""
@@ -49,33 +70,19 @@ class Queues:
         """Whether a SEND to this name makes a queue."""
         return name not in self._queues and not name.startswith(_REPLY)
 
-    def find_refusal(self, peer: Peer, name: bytes, planned: Collection[bytes] = ()) -> str | None:
-        """Why the peer may not send to this queue now, while those `planned` are about to be made."""
-        queue = self._queues.get(name)
-        if queue is None:
-            is_made = self.would_make(name) and name not in planned
-            return self._find_refusal_to_make(name, len(planned)) if is_made else None
-        limit = self._policy.max_queue_bytes
-        if queue.octets < limit or self._is_holding(peer, queue):
+    def find_refusal_to_make(self, name: bytes, planned: int = 0) -> str | None:
+        """Why there can't be a queue of this name, while so many others are about to be made."""
+        limit = self._policy.max_queues
+        if len(self._queues) + planned < limit:
             return None
-        return f"queue {_shown(name)} holds {queue.octets:,} octets, its limit (max-queue-bytes) is {limit:,}"
+        return f"queue {shown(name)} does not exist, and there are {limit:,} already, the limit (max-queues)"
 
-    def send(self, peer: Peer, envelope: Envelope) -> None:
-        """Accept the messages of a SEND that was not refused.
-
-        Raises:
-            EnvelopeError: its lengths don't add up.
-        """
-        run = make_run(envelope, self._serial)
-        queue = self._queues.get(envelope.destination)
-        if queue is None:
-            if not self.would_make(envelope.destination):
-                self._counters.messages_dropped += run.count
-                return
-            queue = self._make(envelope.destination, None)
-        self._append(queue, run)
-        if queue.octets >= self._policy.max_queue_bytes and self._is_holding(peer, queue):
-            self._counters.producers_held += self._holds.hold(peer, queue)
+    def make(self, name: bytes, owner: Peer | None = None) -> Queue:
+        """A queue that doesn't exist yet."""
+        policy, born = self.policy_for(name), self._serial - 1
+        queue = Queue(name, policy, self.window, owner, is_durable=is_durable(name), born=born)
+        self._queues[name] = queue
+        return queue
 
     def open(self, name: bytes, peer: Peer, *, is_temporary: bool) -> Queue | str:
         """The queue that the peer wants to consume from, made if need be; or the reason why it may not.
@@ -88,91 +95,149 @@ class Queues:
             raise EnvelopeError(f"SUBSCRIBE: {name!r} is not the name of a temporary queue")
         queue = self._queues.get(name)
         if is_reply and not (is_temporary and (queue is None or queue.owner == peer)):
-            return f"{_shown(name)} is a temporary queue: only its owner may consume"
+            return f"{shown(name)} is a temporary queue: only its owner may consume"
         if queue is not None:
             return queue
-        refusal = self._find_refusal_to_make(name, 0)
-        return self._make(name, peer if is_temporary else None) if refusal is None else refusal
+        if is_durable(name):
+            return f"there is no durable subscription {shown(name)}"
+        refusal = self.find_refusal_to_make(name)
+        return self.make(name, peer if is_temporary else None) if refusal is None else refusal
+
+    # -- messages
+
+    def take_serials(self, count: int) -> int:
+        """Serials for so many messages: the first one."""
+        serial = self._serial
+        self._serial += count
+        return serial
+
+    def resume_serials(self, serial: int) -> None:
+        """The store has all below this one."""
+        self._serial = max(self._serial, serial)
+
+    def append(self, queue: Queue, run: Run, *, is_written: bool = False) -> None:
+        """New messages at the queue's end. `is_written`: the store has been told what it is to know of them."""
+        keeps = queue.keeps(run)
+        if run.details.persistent:
+            if not is_written:
+                self._journal.write(queue.name, run)
+                self._counters.messages_written += run.count
+        elif not keeps:
+            self._journal.write(queue.name, run)
+            self._counters.messages_spilled += run.count
+        if keeps:
+            queue.append(run)
+            self.changed[queue] = None
+            if run.details.expires:
+                self.watch_expiry(queue, run.details.expires)
+        else:
+            queue.page_out(run)
+
+    def put_back(self, queue: Queue, run: Run) -> None:
+        """To its old place, as it is."""
+        if queue.is_gone:
+            self._counters.messages_dropped += run.count
+            queue.forget(run)
+            return
+        queue.put_back(run)
+        self.changed[queue] = None
+        if run.details.expires:
+            self.watch_expiry(queue, run.details.expires)
+
+    def settle(self, queue: Queue, run: Run) -> None:
+        """Taken messages that are done, or dropped."""
+        queue.forget(run)
+        if run.details.persistent and not queue.is_gone:
+            self._journal.delete(run)
+
+    def watch_expiry(self, queue: Queue, expires_ms: int) -> None:
+        """Messages in the queue's memory expire then."""
+        if not queue.next_expiry or expires_ms < queue.next_expiry:
+            queue.next_expiry = expires_ms
+            self._schedule.at(expires_ms, lambda: self._note_expiry(queue))
+
+    def take_expired(self, queue: Queue) -> list[Run]:
+        """Take out of the queue what has expired."""
+        now_ms = self._schedule.wall_ms()
+        expired = queue.take_expired(now_ms)
+        next_expiry, queue.next_expiry = queue.next_expiry, 0
+        if next_expiry:
+            self.watch_expiry(queue, max(next_expiry, now_ms + _SWEEP_EVERY_MS))
+        return expired
+
+    def _note_expiry(self, queue: Queue) -> None:
+        if not queue.is_gone:
+            self.expiring[queue] = None
+
+    # -- limits
+
+    def find_excess(self, queue: Queue) -> str | None:
+        """Which of its limits the queue has reached."""
+        policy = queue.policy
+        if policy.max_bytes and queue.octets >= policy.max_bytes:
+            return f"holds {queue.octets:,} octets, its limit (max-queue-bytes) is {policy.max_bytes:,}"
+        if policy.max_length and queue.messages >= policy.max_length:
+            return f"holds {queue.messages:,} messages, its limit (max-queue-length) is {policy.max_length:,}"
+        if self._journal.refusal and queue.memory >= self.window.free:
+            return f"can't be given more: {self._journal.refusal}"
+        return None
+
+    def is_holding(self, peer: Peer, queue: Queue) -> bool:
+        """Whether the queue at its limit holds this producer back, and takes what it has sent already.
+
+        One that acknowledges messages of this queue could not do so any more, and would wait for ever: it is refused.
+        """
+        return queue.policy.full is Full.HOLD and not queue.consumers.settle_by(peer)
+
+    def hold(self, peer: Peer, queue: Queue) -> None:
+        """Hold the peer that sent to this queue, if the queue is at its limit, or too much waits for the store."""
+        if self.find_excess(queue) is not None and self.is_holding(peer, queue):
+            self._counters.producers_held += self.holds.hold(peer, queue)
+        if self._journal.is_full:
+            self._counters.producers_held += self.holds.hold(peer, self._journal)
+
+    def tidy(self, queue: Queue) -> None:
+        """After messages or consumers left: let producers go on; forget a queue that is nobody's."""
+        if queue.held and self._has_room(queue):
+            self.holds.release(queue)
+        if not (queue.messages or queue.consumers or queue.is_gone or queue.is_durable):
+            self.forget(queue)
+
+    def _has_room(self, queue: Queue) -> bool:
+        policy = queue.policy
+        return (
+            (not policy.max_bytes or queue.octets * 100 < policy.max_bytes * RESUME_PERCENT)
+            and (not policy.max_length or queue.messages * 100 < policy.max_length * RESUME_PERCENT)
+            and (not self._journal.refusal or queue.memory < self.window.free)
+        )
 
     def end_consumption(self, queue: Queue) -> None:
         """A consumer has left: a temporary queue ends with its owner's last one."""
         # an exclusive consumer may have made way for others
         self.changed[queue] = None
         if queue.owner is not None and not queue.consumers:
-            self._counters.messages_dropped += queue.ready
-            self._forget(queue)
+            self._counters.messages_dropped += queue.ready + queue.paged
+            self.forget(queue)
 
-    def put_back(self, queue: Queue, run: Run) -> None:
-        """To its old place, as it is."""
-        if queue.is_gone:
-            self._counters.messages_dropped += run.count
-            return
-        queue.put_back(run)
-        self.changed[queue] = None
-
-    def requeue(self, queue: Queue, run: Run) -> None:
-        """Back after a delivery; to the dead letters if it was the last one permitted."""
-        if 0 < self._policy.max_deliveries <= run.deliveries + 1:
-            self.bury(queue, run)
-            return
-        run.deliveries += 1
-        self._counters.messages_requeued += run.count
-        self.put_back(queue, run)
-
-    def bury(self, queue: Queue, run: Run) -> None:
-        """To the dead letters after a delivery; back to its place where that can't be."""
-        run.deliveries += 1
-        grave_name = self._policy.dead_letter_queue
-        grave = self._queues.get(grave_name)
-        is_full = grave is not None and grave.octets >= self._policy.max_queue_bytes
-        if is_full or queue.is_gone or queue.name == grave_name:
-            self._counters.messages_requeued += run.count
-            self.put_back(queue, run)
-            return
-        queue.forget(run)
-        run.origin = queue.name
-        run.serial = self._serial
-        self._counters.messages_dead_lettered += run.count
-        self._append(grave or self._make(grave_name, None), run)
-
-    def tidy(self, queue: Queue) -> None:
-        """After messages or consumers left: let producers go on; forget a queue that is nobody's."""
-        if queue.held and queue.octets * 100 < self._policy.max_queue_bytes * RESUME_PERCENT:
-            self._holds.release(queue)
-        if not (queue.messages or queue.consumers or queue.is_gone):
-            self._forget(queue)
+    def forget(self, queue: Queue) -> None:
+        """The queue is gone, and what is in it."""
+        queue.is_gone = True
+        del self._queues[queue.name]
+        if queue.paged:
+            self._journal.purge(queue.name)
+        queue.drop_ready()
+        self.holds.release(queue)
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer need not be told that it may go on."""
-        self._holds.peer_ended(peer)
-
-    def _is_holding(self, peer: Peer, queue: Queue) -> bool:
-        """Whether the queue at its limit holds this producer back, and takes what it has sent already.
-
-        One that acknowledges messages of this queue could not do so any more, and would wait for ever: it is refused.
-        """
-        return not (self._policy.refuse_when_full or queue.consumers.settle_by(peer))
-
-    def _find_refusal_to_make(self, name: bytes, planned: int) -> str | None:
-        limit = self._policy.max_queues
-        if len(self._queues) + planned < limit:
-            return None
-        return f"queue {_shown(name)} does not exist, and there are {limit:,} already, the limit (max-queues)"
-
-    def _make(self, name: bytes, owner: Peer | None) -> Queue:
-        queue = self._queues[name] = Queue(name, owner)
-        return queue
-
-    def _append(self, queue: Queue, run: Run) -> None:
-        self._serial += run.count
-        queue.append(run)
-        self.changed[queue] = None
-
-    def _forget(self, queue: Queue) -> None:
-        queue.is_gone = True
-        del self._queues[queue.name]
-        self._holds.release(queue)
+        self.holds.peer_ended(peer)
 
 
-def _shown(name: bytes) -> str:
+def is_durable(name: bytes) -> bool:
+    """Whether this is what the queues of durable subscriptions are called."""
+    return name.startswith(_DURABLE)
+
+
+def shown(name: bytes) -> str:
+    """A name as an error message has it."""
     return name.decode("utf-8", "backslashreplace")

@@ -4,8 +4,11 @@ Three verbs: `receive` what a peer has sent, `tick` when time has passed and onc
 be sent. Topics are forwarded at once and untouched, to whoever may be interested (`forkbroker.routing.interest`);
 messages to queues wait (`forkbroker.routing.queues`) and are offered (`forkbroker.routing.deliveries`).
 
-What is to be sent to one peer leaves in the order in which it came about, so FENCED says that all before its fence
-has been applied, and stands before everything that came of it later.
+The store is a peer like others (`STORE`): it is told what is to survive, and what memory has no room for, and gives
+it back (`forkbroker.routing.journal`, `forkbroker.routing.paging`).
+
+What is to be sent to one peer leaves in the order in which it came about, but for FENCED and REFUSED: FENCED says that
+all before its fence has been applied and, as far as it is persistent, written.
 
 Nonsense from a child raises, and ends that child; it does no harm to others.
 """
@@ -19,28 +22,76 @@ from forkbroker.destinations import DestinationError, is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.claims import Event, Slots
 from forkbroker.routing.counters import Counters, QueueView
+from forkbroker.routing.delays import Delays
 from forkbroker.routing.deliveries import Deliveries
-from forkbroker.routing.holds import Outbox
+from forkbroker.routing.duplicates import Duplicates
+from forkbroker.routing.durables import Durables
+from forkbroker.routing.intake import Intake
 from forkbroker.routing.interest import Everybody, Interest, Interested
-from forkbroker.routing.peers import Peer, Token
-from forkbroker.routing.policies import Policy
-from forkbroker.routing.queues import Queues
+from forkbroker.routing.journal import MAX_OCTETS, Journal
+from forkbroker.routing.paging import Paging
+from forkbroker.routing.peers import Outbox, Peer, Token
+from forkbroker.routing.policies import Full, Policy
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.queues import RESUME_PERCENT, Queues, shown
+from forkbroker.routing.returns import Returns
+from forkbroker.routing.runs import make_run
+from forkbroker.routing.schedule import Schedule
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
 _FENCE = int(Flag.FENCE)
+_PERSISTENT = int(Flag.PERSISTENT)
 
 
 class Router:
     """Topics and queues of one broker."""
 
-    def __init__(self, policy: Policy, slots: Slots) -> None:
-        """`slots` are the router's alone to post."""
+    def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float]) -> None:
+        """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
+
+        Nothing is told to the store, and what is persistent waits for it, until it is OPENED.
+        """
         self.counters = Counters()
         self._out: Outbox = []
         self._interest: Interested = Everybody() if policy.broadcast_all else Interest()
-        self._queues = Queues(policy, self.counters, self._out)
-        self._deliveries = Deliveries(policy, slots, self._queues, self.counters, self._out)
+        self._schedule = Schedule(wall)
+        self._journal = Journal(self._out)
+        self._duplicates = Duplicates()
+        self._queues = Queues(policy, self.counters, self._journal, self._schedule, self._out)
+        self._returns = Returns(self._queues, self.counters, self._journal, self._schedule)
+        self._paging = Paging(self._queues, self._journal)
+        self._durables = Durables(
+            self._queues, self._journal, self._schedule, self._returns.notes, limit=policy.max_durables
+        )
+        self._delays = Delays(
+            self._queues,
+            self._returns,
+            self.counters,
+            self._journal,
+            self._schedule,
+            limit=policy.max_delayed_bytes,
+        )
+        self._intake = Intake(
+            self._queues,
+            self._returns,
+            self._delays,
+            self._duplicates,
+            self.counters,
+            self._journal,
+            self._schedule,
+        )
+        self._deliveries = Deliveries(
+            policy,
+            slots,
+            self._queues,
+            self._returns,
+            self._paging,
+            self._durables,
+            self.counters,
+            self._schedule,
+            self._out,
+        )
         # each gives None, or the reason of a refusal
         self._methods: dict[Kind, Callable[[Peer, Envelope], str | None]] = {
             Kind.SEND: self._send,
@@ -54,17 +105,34 @@ class Router:
             Kind.TRANSACTION: self._transaction,
             Kind.FENCE: self._fence,
         }
+        self._stored: dict[Kind, Callable[[Envelope], None]] = {
+            Kind.COMMITTED: self._committed,
+            Kind.PAGE: self._page,
+            Kind.PAGED: self._paging.paged,
+            Kind.DISK: self._heed_disk,
+            Kind.BACKLOG: self._paging.restore,
+            Kind.DURABLE: self._restore_durable,
+            Kind.DUPLICATE: self._restore_duplicate,
+            Kind.OPENED: self._opened,
+        }
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer; its number was never used before."""
         self._interest.add_peer(peer)
         self._deliveries.add_peer(peer)
 
-    def peer_ended(self, peer: Peer, now: float) -> None:
-        """The peer's process is gone, and all that it has sent was received."""
+    def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
+        """The peer's process is gone, and all that it has sent was received; `crash`: how it ended, if it crashed."""
+        self._schedule.now = now
         self._interest.peer_ended(peer)
-        self._deliveries.peer_ended(peer)
+        self._deliveries.peer_ended(peer, crash)
         self._queues.peer_ended(peer)
+        self._journal.peer_ended(peer)
+
+    def store_ended(self, reason: str) -> None:
+        """The store's process is gone; `reason` when it could not do its work. Another one will be OPENED."""
+        self._journal.closed(reason)
+        self._paging.closed()
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """Apply what a peer has sent.
@@ -73,24 +141,43 @@ class Router:
             EnvelopeError: it can't be decoded, is not the router's business, or makes no sense.
             AssertionError: it claims what can't be.
         """
+        self._schedule.now = now
         method = self._methods.get(envelope.kind)
         if method is None:
             raise EnvelopeError(f"{envelope.kind.name} is not the router's business")
+        journal = self._journal
+        before = journal.last
         reason = method(peer, envelope)
+        if journal.last != before:
+            journal.wait_for(peer, journal.last)
         is_fence = envelope.flags & _FENCE or envelope.kind is Kind.FENCE
         if reason is not None:
             number = envelope.number if is_fence else 0
-            self._out.append((peer, pack(Kind.REFUSED, number=number, block=reason.encode())))
+            journal.answer(peer, pack(Kind.REFUSED, number=number, block=reason.encode()))
         elif is_fence:
-            self._out.append((peer, pack(Kind.FENCED, number=envelope.number)))
+            journal.answer(peer, pack(Kind.FENCED, number=envelope.number))
+
+    def receive_stored(self, envelope: Envelope, now: float) -> None:
+        """Apply what the store says.
+
+        Raises:
+            EnvelopeError: it can't be decoded, or is not the router's business.
+            AssertionError: it can't be true.
+        """
+        self._schedule.now = now
+        self._stored[envelope.kind](envelope)
 
     def tick(self, now: float) -> None:
-        """Make the offers that have become possible, and deal with what is overdue."""
+        """Make the offers that have become possible, and deal with what is due or overdue."""
+        self._schedule.now = now
+        self._schedule.run_due()
+        self._returns.tick()
         self._deliveries.tick(now)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
-        return self._deliveries.deadline()
+        overdue, due = self._deliveries.deadline(), self._schedule.deadline()
+        return overdue if due is None else due if overdue is None else min(due, overdue)
 
     def find_silent(self, since: float) -> set[Peer]:
         """Peers that have owed an answer since then (seconds): what they keep from others, their end would free."""
@@ -102,21 +189,58 @@ class Router:
         self._out.clear()
         return out
 
+    @property
+    def is_committed(self) -> bool:
+        """All that was told to the store will survive."""
+        return self._journal.is_committed
+
+    def take_notes(self) -> list[str]:
+        """What an administrator should know, each once."""
+        return self._returns.take_notes()
+
     def views(self) -> list[QueueView]:
         """All queues as they are now."""
         return self._queues.views()
 
     def _send(self, peer: Peer, envelope: Envelope) -> str | None:
-        destination = envelope.destination
-        if not is_queue(destination):
-            self._forward(envelope)
-            return None
-        reason = self._queues.find_refusal(peer, destination)
+        if not is_queue(envelope.destination):
+            return self._publish(peer, envelope)
+        reason = self._intake.find_refusal(peer, envelope)
         if reason is not None:
             self.counters.messages_refused += envelope.count
             return reason
-        self._queues.send(peer, envelope)
+        self._intake.send(peer, envelope)
         self.counters.messages_received += envelope.count
+        return None
+
+    def _publish(self, peer: Peer, envelope: Envelope) -> str | None:
+        """To a topic: to who listens now, and into the queues of durable subscriptions."""
+        queues = self._durables.queues_for(envelope.destination)
+        if queues:
+            reason = self._find_refusal_of_durables(envelope, queues)
+            if reason is not None:
+                self.counters.messages_refused += envelope.count
+                return reason
+            self._journal.begin()
+            self._keep(peer, envelope, queues)
+            self._journal.end()
+        self._forward(envelope)
+        return None
+
+    def _keep(self, peer: Peer, envelope: Envelope, queues: tuple[Queue, ...]) -> None:
+        """What is sent to a topic, for durable subscriptions."""
+        for queue in queues:
+            self._intake.put(peer, queue, envelope)
+            if queue.policy.full is Full.HOLD:
+                self._queues.hold(peer, queue)
+
+    def _find_refusal_of_durables(self, envelope: Envelope, queues: tuple[Queue, ...]) -> str | None:
+        if self._journal.refusal and (envelope.flags & _PERSISTENT or any(queue.policy.persistent for queue in queues)):
+            return f"persistent messages can't be stored now: {self._journal.refusal}"
+        for queue in queues:
+            excess = self._queues.find_excess(queue) if queue.policy.full is Full.REFUSE else None
+            if excess is not None:
+                return f"durable subscription {shown(queue.name)} {excess}"
         return None
 
     def _forward(self, envelope: Envelope) -> None:
@@ -127,22 +251,27 @@ class Router:
         self._out.extend(zip(peers, repeat([envelope.raw])))
 
     def _subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
-        if is_queue(envelope.destination):
-            return self._deliveries.subscribe(peer, envelope)
         try:
+            if envelope.flags & Flag.DURABLE or is_queue(envelope.destination):
+                return self._deliveries.subscribe(peer, envelope)
             self._interest.add(peer, envelope.destination)
         except DestinationError as error:
             raise EnvelopeError(f"SUBSCRIBE: {error}") from None
         return None
 
-    def _unsubscribe(self, peer: Peer, envelope: Envelope) -> None:
+    def _unsubscribe(self, peer: Peer, envelope: Envelope) -> str | None:
+        if envelope.flags & Flag.DURABLE:
+            if envelope.token:
+                self._deliveries.unsubscribe(peer, Token(envelope.token))
+            return self._durables.delete(envelope.block)
         if is_queue(envelope.destination):
             self._deliveries.unsubscribe(peer, Token(envelope.token))
-            return
+            return None
         try:
             self._interest.remove(peer, envelope.destination)
         except KeyError:
             raise EnvelopeError(f"UNSUBSCRIBE: no interest in {envelope.destination!r}") from None
+        return None
 
     def _ready(self, peer: Peer, envelope: Envelope) -> None:
         self._deliveries.become_ready(peer)
@@ -172,29 +301,77 @@ class Router:
         if reason is not None:
             self.counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)
             return reason
+        self._journal.begin()
         for part in parts:
             if part.kind is Kind.SETTLE:
                 self._settle(peer, part)
             elif is_queue(part.destination):
-                self._queues.send(peer, part)
+                self._intake.send(peer, part)
                 self.counters.messages_received += part.count
             else:
+                self._keep(peer, part, self._durables.queues_for(part.destination))
                 self._forward(part)
+        self._journal.end()
         return None
 
     def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> str | None:
         made: set[bytes] = set()
         for part in parts:
             if part.kind is Kind.SETTLE:
-                list(part.settlements())
+                if self._deliveries.has_lost(peer, Token(part.token), list(part.settlements())):
+                    return "the transaction settles messages that are no longer its client's: a lease has ended"
             elif part.kind is not Kind.SEND:
                 raise EnvelopeError(f"TRANSACTION with {part.kind.name}")
             else:
                 part.bounds(0, part.count)
-                if is_queue(part.destination):
-                    reason = self._queues.find_refusal(peer, part.destination, made)
-                    if reason is not None:
-                        return reason
-                    if self._queues.would_make(part.destination):
-                        made.add(part.destination)
+                reason = self._find_refusal_of_part(peer, part, made)
+                if reason is not None:
+                    return reason
         return None
+
+    def _find_refusal_of_part(self, peer: Peer, part: Envelope, made: set[bytes]) -> str | None:
+        """Why this SEND can't be; what of queues it makes is noted in `made`."""
+        if not is_queue(part.destination):
+            return self._find_refusal_of_durables(part, self._durables.queues_for(part.destination))
+        reason = self._intake.find_refusal(peer, part, made)
+        if reason is None and self._queues.would_make(part.destination):
+            made.add(part.destination)
+        return reason
+
+    # -- the store
+
+    def _opened(self, envelope: Envelope) -> None:
+        self._queues.resume_serials(envelope.serial)
+        self._journal.opened()
+        self._go_on()
+
+    def _committed(self, envelope: Envelope) -> None:
+        journal = self._journal
+        journal.commit(envelope.number)
+        if journal.held and journal.octets * 100 < MAX_OCTETS * RESUME_PERCENT:
+            self._queues.holds.release(journal)
+
+    def _page(self, envelope: Envelope) -> None:
+        details = envelope.details
+        if details.due:
+            self._delays.restore(envelope.destination, make_run(envelope, envelope.serial, details))
+        else:
+            self._paging.page(envelope)
+
+    def _heed_disk(self, envelope: Envelope) -> None:
+        self._journal.shortage = envelope.block.decode(errors="replace") if envelope.token else ""
+        if not envelope.token:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The store can take and give again."""
+        for queue in self._queues.all():
+            self._queues.changed[queue] = None
+            self._queues.tidy(queue)
+
+    def _restore_durable(self, envelope: Envelope) -> None:
+        self._durables.restore(envelope.destination, envelope.block, envelope.serial)
+
+    def _restore_duplicate(self, envelope: Envelope) -> None:
+        now_ms = self._schedule.wall_ms()
+        self._duplicates.remember(envelope.destination, envelope.block, envelope.number, 0, now_ms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from forkbroker.wire.details import PLAIN, Details
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
 
@@ -20,7 +21,7 @@ _UNIFORM = int(Flag.UNIFORM)
 class Run:
     """`count` messages of an envelope, from its `first` one on, all of the same fate so far."""
 
-    __slots__ = ("count", "deliveries", "envelope", "first", "octets", "origin", "overhead", "serial")
+    __slots__ = ("count", "deliveries", "details", "envelope", "first", "held_until", "octets", "overhead", "serial")
 
     def __init__(
         self,
@@ -32,9 +33,9 @@ class Run:
         octets: int,
         overhead: int,
         deliveries: int = 0,
-        origin: bytes = b"",
+        details: Details = PLAIN,
     ) -> None:
-        """`serial` is the first message's, `octets` the sum of the bodies; `origin`: where a dead letter failed.
+        """`serial` is the first message's, `octets` the sum of the bodies.
 
         `overhead` is the memory (octets) that each message uses beside its body.
         """
@@ -45,7 +46,9 @@ class Run:
         self.octets = octets
         self.overhead = overhead
         self.deliveries = deliveries
-        self.origin = origin
+        self.details = details
+        self.held_until = 0.0
+        """When the lease of who holds them ends (seconds)."""
 
     def split(self, count: int) -> Run:
         """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""
@@ -58,8 +61,9 @@ class Run:
             octets=octets,
             overhead=self.overhead,
             deliveries=self.deliveries,
-            origin=self.origin,
+            details=self.details,
         )
+        front.held_until = self.held_until
         self.first += count
         self.count -= count
         self.serial += count
@@ -85,8 +89,8 @@ class Run:
         return max(1, bisect_right(range(1, count + 1), octets, key=self.octets_of))
 
 
-def make_run(envelope: Envelope, serial: int) -> Run:
-    """A run of all messages of a SEND.
+def make_run(envelope: Envelope, serial: int, details: Details = PLAIN) -> Run:
+    """A run of all messages of an envelope.
 
     Raises:
         EnvelopeError: its lengths don't add up.
@@ -95,4 +99,13 @@ def make_run(envelope: Envelope, serial: int) -> Run:
     start, end = envelope.bounds(0, count)
     octets = end - start
     overhead = (len(envelope.raw) - octets + ENVELOPE_OVERHEAD) // count
-    return Run(envelope, first=0, count=count, serial=serial, octets=octets, overhead=overhead)
+    return Run(
+        envelope,
+        first=0,
+        count=count,
+        serial=serial,
+        octets=octets,
+        overhead=overhead,
+        deliveries=envelope.deliveries,
+        details=details,
+    )

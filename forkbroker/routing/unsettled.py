@@ -23,6 +23,10 @@ class Unsettled:
         """Start with nothing."""
         self._runs: list[Run] = []
 
+    def __len__(self) -> int:
+        """How many runs."""
+        return len(self._runs)
+
     def add(self, run: Run) -> None:
         """A run was claimed."""
         runs = self._runs
@@ -40,6 +44,26 @@ class Unsettled:
         if head.serial == serial and head.count >= count:
             return [runs.pop(0) if head.count == count else head.split(count)]
         return self._settle_range(serial, serial + count)
+
+    def has(self, serial: int, count: int) -> bool:
+        """Whether all of these messages are held."""
+        for run in self._runs:
+            if run.serial <= serial < run.serial + run.count:
+                held = run.serial + run.count - serial
+                if held >= count:
+                    return True
+                serial, count = serial + held, count - held
+        return False
+
+    def take_overdue(self, now: float) -> list[Run]:
+        """Let go of what should have been settled by now (seconds)."""
+        overdue = [run for run in self._runs if run.held_until <= now]
+        self._runs = [run for run in self._runs if run.held_until > now]
+        return overdue
+
+    def next_overdue(self) -> float:
+        """When something should be settled next (seconds); 0: nothing is held."""
+        return min((run.held_until for run in self._runs), default=0.0)
 
     def take_all(self) -> list[Run]:
         """Let go of everything, in order."""

@@ -1,0 +1,161 @@
+"""Durable subscriptions to topics: queues that outlive who reads them, and get what their topic gets.
+
+A durable subscription is known by the name of its queue. Whoever subscribes under this name consumes from it,
+several at a time share it, and while nobody does its messages wait. It ends when it is deleted, or when nobody has
+used it for as long as its policy says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forkbroker.destinations import compile_pattern, is_pattern
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.queues import Queues, shown
+from forkbroker.routing.schedule import Schedule
+
+CACHED = 10_000
+"""Destinations whose durable subscriptions are remembered."""
+
+_TOUCH_MS = 3_600_000
+"""Between two notes in the store that a subscription which is in use is in use."""
+
+
+@dataclass(slots=True, eq=False)
+class Durable:
+    """One durable subscription."""
+
+    queue: Queue
+    topic: bytes
+    """The topic, or a pattern."""
+    matches: Callable[[bytes], bool]
+    used_ms: int
+    """When somebody last read from it, or began or ended to; milliseconds since the epoch."""
+
+
+class Durables:
+    """All of them."""
+
+    def __init__(self, queues: Queues, journal: Journal, schedule: Schedule, notes: list[str], *, limit: int) -> None:
+        """`notes` gets what an administrator should know; `limit`: how many there may be."""
+        self._queues = queues
+        self._journal = journal
+        self._schedule = schedule
+        self._limit = limit
+        self._durables: dict[bytes, Durable] = {}
+        self._cache: dict[bytes, tuple[Queue, ...]] = {}
+        self.notes = notes
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._durables)
+
+    def all(self) -> list[Durable]:
+        """Every one."""
+        return list(self._durables.values())
+
+    def open(self, name: bytes, topic: bytes) -> str | None:
+        """Make the subscription if there is none of this name; or the reason why it can't be.
+
+        Raises:
+            DestinationError: no pattern.
+        """
+        durable = self._durables.get(name)
+        if durable is None:
+            return self._make(name, topic)
+        if durable.topic != topic:
+            return (
+                f"durable subscription {shown(name)} is to {shown(durable.topic)}, not to {shown(topic)}; "
+                "delete it by UNSUBSCRIBE, or choose another name"
+            )
+        self._touch(durable)
+        return None
+
+    def restore(self, name: bytes, topic: bytes, used_ms: int) -> None:
+        """The store knows of this one, from before the broker's start."""
+        queue = self._queues.find(name) or self._queues.make(name)
+        self._add(Durable(queue, topic, _matcher(topic), used_ms))
+
+    def delete(self, name: bytes) -> str | None:
+        """Its end; or the reason why not."""
+        durable = self._durables.get(name)
+        if durable is None:
+            return None
+        if len(durable.queue.consumers):
+            return f"durable subscription {shown(name)} is in use by another client"
+        self._end(durable, "deleted")
+        return None
+
+    def end_consumption(self, queue: Queue) -> None:
+        """A consumer has left: from now on the time counts, if it was the last one."""
+        durable = self._durables.get(queue.name)
+        if durable is not None:
+            self._touch(durable)
+
+    def queues_for(self, destination: bytes) -> tuple[Queue, ...]:
+        """The queues that get what is sent to this topic."""
+        if not self._durables:
+            return ()
+        queues = self._cache.get(destination)
+        if queues is None:
+            if len(self._cache) >= CACHED:
+                self._cache.clear()
+            queues = tuple(durable.queue for durable in self._durables.values() if durable.matches(destination))
+            self._cache[destination] = queues
+        return queues
+
+    def _make(self, name: bytes, topic: bytes) -> str | None:
+        if len(self._durables) >= self._limit:
+            return f"there are {self._limit:,} durable subscriptions already, the limit (max-durables)"
+        refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
+        if refusal:
+            return f"durable subscription {shown(name)} can't be made: {refusal}"
+        matches = _matcher(topic)
+        queue = self._queues.make(name)
+        durable = Durable(queue, topic, matches, self._schedule.wall_ms())
+        self._journal.define(name, topic, durable.used_ms)
+        self._add(durable)
+        self.notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
+        return None
+
+    def _add(self, durable: Durable) -> None:
+        self._durables[durable.queue.name] = durable
+        self._cache.clear()
+        self._watch(durable)
+
+    def _touch(self, durable: Durable) -> None:
+        """It is in use now. The store need not know it to the second."""
+        now_ms = self._schedule.wall_ms()
+        if now_ms - durable.used_ms >= min(_TOUCH_MS, max(1000, durable.queue.policy.idle_expiry // 10)):
+            self._journal.define(durable.queue.name, durable.topic, now_ms)
+        durable.used_ms = now_ms
+
+    def _watch(self, durable: Durable) -> None:
+        idle_ms = durable.queue.policy.idle_expiry
+        if idle_ms:
+            self._schedule.at(durable.used_ms + idle_ms, lambda: self._expire(durable))
+
+    def _expire(self, durable: Durable) -> None:
+        if self._durables.get(durable.queue.name) is not durable:
+            return
+        if len(durable.queue.consumers):
+            self._touch(durable)
+        if durable.used_ms + durable.queue.policy.idle_expiry > self._schedule.wall_ms():
+            self._watch(durable)
+            return
+        self._end(durable, f"expired, nobody has used it for {durable.queue.policy.idle_expiry / 1000:,.0f} s")
+
+    def _end(self, durable: Durable, how: str) -> None:
+        queue = durable.queue
+        self.notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
+        del self._durables[queue.name]
+        self._cache.clear()
+        self._journal.forget(queue.name)
+        self._queues.forget(queue)
+
+
+def _matcher(topic: bytes) -> Callable[[bytes], bool]:
+    """Raises DestinationError."""
+    return compile_pattern(topic) if is_pattern(topic) else topic.__eq__

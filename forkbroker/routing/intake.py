@@ -1,0 +1,143 @@
+"""A SEND to a queue: may it come in, is it a second time the same, and does it come in now or later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.counters import Counters
+from forkbroker.routing.delays import Delays
+from forkbroker.routing.duplicates import Duplicates
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.policies import Full, QueuePolicy
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.queues import Queues, shown
+from forkbroker.routing.recurrence import first_due
+from forkbroker.routing.returns import Returns
+from forkbroker.routing.runs import make_run
+from forkbroker.routing.schedule import Schedule
+from forkbroker.schedules import ScheduleError
+from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag
+
+_PERSISTENT = int(Flag.PERSISTENT)
+_SECTION = int(Flag.SECTION)
+
+
+class Intake:
+    """The way into queues."""
+
+    def __init__(
+        self,
+        queues: Queues,
+        returns: Returns,
+        delays: Delays,
+        duplicates: Duplicates,
+        counters: Counters,
+        journal: Journal,
+        schedule: Schedule,
+    ) -> None:
+        self._queues = queues
+        self._returns = returns
+        self._delays = delays
+        self._duplicates = duplicates
+        self._counters = counters
+        self._journal = journal
+        self._schedule = schedule
+
+    def find_refusal(self, peer: Peer, envelope: Envelope, planned: Collection[bytes] = ()) -> str | None:
+        """Why the peer may not send this now, while the queues that are `planned` are about to be made."""
+        queues, name = self._queues, envelope.destination
+        queue = queues.find(name)
+        policy = queue.policy if queue is not None else queues.policy_for(name)
+        if (envelope.flags & _PERSISTENT or policy.persistent) and self._journal.refusal:
+            return f"persistent messages can't be stored now: {self._journal.refusal}"
+        if envelope.flags & _SECTION and self._delays.is_full and _is_delayed(envelope.wishes):
+            return self._delays.describe_limit()
+        if queue is None:
+            is_made = queues.would_make(name) and name not in planned
+            return queues.find_refusal_to_make(name, len(planned)) if is_made else None
+        if policy.full in (Full.DROP_OLDEST, Full.DEAD_LETTER):
+            return None
+        excess = queues.find_excess(queue)
+        return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"
+
+    def send(self, peer: Peer, envelope: Envelope) -> None:
+        """Accept the messages of a SEND that was not refused.
+
+        Raises:
+            EnvelopeError: it can't be decoded.
+        """
+        queues, name = self._queues, envelope.destination
+        queue = queues.find(name)
+        if queue is None:
+            if not queues.would_make(name):
+                self._counters.messages_dropped += envelope.count
+                return
+            queue = queues.make(name)
+        self.put(peer, queue, envelope)
+        queues.hold(peer, queue)
+
+    def put(self, peer: Peer, queue: Queue, envelope: Envelope) -> None:
+        """Let these messages stand in this queue; not if they do already."""
+        details = self._read_details(queue, envelope)
+        if details.dedup_id and not self._is_new(peer, queue.name, details):
+            self._counters.messages_deduplicated += envelope.count
+            self._queues.tidy(queue)
+            return
+        queues = self._queues
+        run = make_run(envelope, queues.take_serials(envelope.count), details)
+        if details.due:
+            self._delays.add(queue.name, run)
+            queues.tidy(queue)
+        else:
+            queues.append(queue, run)
+            if queue.policy.full is not Full.HOLD:
+                self._returns.make_room(queue)
+        if details.dedup_id:
+            now_ms = self._schedule.wall_ms()
+            number = self._journal.number if details.persistent else 0
+            self._duplicates.remember(queue.name, details.dedup_id, details.dedup_until, number, now_ms)
+
+    def _read_details(self, queue: Queue, envelope: Envelope) -> Details:
+        policy, flags = queue.policy, envelope.flags
+        persistent = bool(flags & _PERSISTENT or policy.persistent) and not queue.is_temporary
+        if not (flags & _SECTION or policy.ttl):
+            return DURABLY if persistent else PLAIN
+        try:
+            return _judge(envelope.wishes, policy, self._schedule.wall_ms(), persistent=persistent)
+        except ScheduleError as error:
+            raise EnvelopeError(f"SEND: {error}") from None
+
+    def _is_new(self, peer: Peer, name: bytes, details: Details) -> bool:
+        """Whether this is not sent again. If it is, its receipt is true when the first one's is."""
+        number = self._duplicates.find(name, details.dedup_id, self._schedule.wall_ms())
+        if number is None:
+            return True
+        self._journal.wait_for(peer, number)
+        return False
+
+
+def _judge(wishes: Wishes, policy: QueuePolicy, now_ms: int, *, persistent: bool) -> Details:
+    """What the queue makes of what the sender wishes."""
+    times = [wishes.expires, now_ms + wishes.ttl if wishes.ttl else 0]
+    if not any(times) and policy.ttl:
+        times.append(now_ms + policy.ttl)
+    due, repeat = first_due(wishes, now_ms)
+    return Details(
+        priority=wishes.priority,
+        persistent=persistent,
+        expires=min(filter(None, times), default=0),
+        due=due,
+        period=wishes.period,
+        repeat=repeat,
+        cron=wishes.cron,
+        dedup_id=wishes.dedup_id,
+        dedup_until=now_ms + policy.dedup_window if wishes.dedup_id else 0,
+    )
+
+
+def _is_delayed(wishes: Wishes) -> bool:
+    return bool(wishes.delay or wishes.deliver_at or wishes.period or wishes.cron)

@@ -1,0 +1,78 @@
+"""What of deep queues comes back from the store, and when."""
+
+from __future__ import annotations
+
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.lanes import Lane
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.queues import Queues
+from forkbroker.routing.runs import ENVELOPE_OVERHEAD, make_run
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag
+
+_FINAL = int(Flag.FINAL)
+
+
+class Paging:
+    """Between the queues' memory and the store."""
+
+    def __init__(self, queues: Queues, journal: Journal) -> None:
+        self._queues = queues
+        self._journal = journal
+
+    def refill(self, queue: Queue) -> None:
+        """Ask for what follows, where little is left in memory."""
+        for lane in queue.lanes:
+            if lane.paged and not lane.is_fetching:
+                self._fetch(queue, lane)
+
+    def restore(self, envelope: Envelope) -> None:
+        """BACKLOG: the store has messages from before the broker's start."""
+        queue = self._queues.find(envelope.destination) or self._queues.make(envelope.destination)
+        octets = envelope.number + envelope.count * ENVELOPE_OVERHEAD
+        queue.restore(envelope.index, envelope.count, octets)
+
+    def page(self, envelope: Envelope) -> None:
+        """PAGE: messages that follow what is in memory.
+
+        Raises:
+            EnvelopeError: they can't be decoded.
+        """
+        queue = self._queues.find(envelope.destination)
+        if queue is None:
+            return
+        run = make_run(envelope, envelope.serial, envelope.details)
+        lane = queue.lane(run.details.priority)
+        if run.serial <= lane.last:
+            return
+        queue.page_in(run)
+        self._queues.changed[queue] = None
+        if run.details.expires:
+            self._queues.watch_expiry(queue, run.details.expires)
+
+    def paged(self, envelope: Envelope) -> None:
+        """PAGED: that is all for now."""
+        queue = self._queues.find(envelope.destination)
+        if queue is None:
+            return
+        lane = queue.lane(envelope.index)
+        lane.is_fetching = False
+        if envelope.flags & _FINAL and lane.paged > lane.paged_since:
+            queue.lose(lane, lane.paged - lane.paged_since)
+            self._queues.tidy(queue)
+        if envelope.count and not lane.paged:
+            # to say that all have arrived: the store forgets what was taken when it is asked for more
+            lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, 0)
+        self._queues.changed[queue] = None
+
+    def closed(self) -> None:
+        """The store process has ended: nothing that it was asked for will come."""
+        for queue in self._queues.all():
+            for lane in queue.lanes:
+                lane.is_fetching = False
+
+    def _fetch(self, queue: Queue, lane: Lane) -> None:
+        wanted = self._queues.window.wants(lane)
+        if wanted and self._journal.fetch(queue.name, lane.priority, lane.last, wanted):
+            lane.is_fetching = True
+            lane.paged_since = 0

@@ -1,0 +1,134 @@
+"""What becomes of messages that no consumer has acknowledged: back to their place, at once or later, or dead letters.
+
+A message whose deliveries failed too often, that a consumer rejected, or that seems to crash the processes of
+clients, goes to the dead letters of its queue. It stays in its queue when it can't: when the dead letters are at
+their limit, or it is one of them already. Nothing is lost, and the limit of its own queue stands. Only what is to go
+anyway (it has expired, or makes room) is dropped then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from forkbroker.routing.counters import Counters
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.policies import Expired, Full
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.queues import Queues, shown
+from forkbroker.routing.runs import Run
+from forkbroker.routing.schedule import Schedule
+from forkbroker.wire.details import Reason
+
+
+class Returns:
+    """The ways that lead out of a queue, or back into it, without an acknowledgement."""
+
+    def __init__(self, queues: Queues, counters: Counters, journal: Journal, schedule: Schedule) -> None:
+        self._queues = queues
+        self._counters = counters
+        self._journal = journal
+        self._schedule = schedule
+        self.notes: list[str] = []
+        """What an administrator should know of."""
+
+    def requeue(self, queue: Queue, run: Run, crash: str = "") -> None:
+        """Back after a delivery; `crash`: how the process of the client ended that held it, if it crashed."""
+        run.deliveries += 1
+        policy = queue.policy
+        if crash:
+            run.details = replace(run.details, crashes=run.details.crashes + 1)
+            if 0 < policy.poison_after <= run.details.crashes:
+                self.notes.append(_describe_poison(queue, run, crash))
+                self.bury(queue, run, Reason.POISON)
+                return
+        if 0 < policy.max_deliveries <= run.deliveries:
+            self.bury(queue, run, Reason.DELIVERIES)
+            return
+        self._put_back_later(queue, run)
+
+    def reject(self, queue: Queue, run: Run) -> None:
+        """NACK with `requeue:false`."""
+        run.deliveries += 1
+        self.bury(queue, run, Reason.REJECTED)
+
+    def bury(self, queue: Queue, run: Run, reason: Reason) -> None:
+        """Taken messages, to the dead letters; back to their place where that can't be."""
+        grave_name = queue.policy.dead_letter
+        grave = self._queues.find(grave_name)
+        is_full = (
+            grave is not None and grave.policy.full in (Full.HOLD, Full.REFUSE) and self._queues.find_excess(grave)
+        )
+        if is_full or queue.is_gone or queue.name == grave_name:
+            if reason in (Reason.EXPIRED, Reason.LIMIT):
+                self.drop(queue, run)
+            else:
+                self._put_back_later(queue, run)
+            return
+        self._counters.messages_dead_lettered += run.count
+        queue.forget(run)
+        serial, run.serial = run.serial, self._queues.take_serials(run.count)
+        run.details = replace(run.details, origin=queue.name, reason=reason, expires=0)
+        if run.details.persistent:
+            self._journal.move(serial, grave_name, run)
+        grave = grave or self._queues.make(grave_name)
+        self._queues.append(grave, run, is_written=True)
+        self.make_room(grave)
+
+    def drop(self, queue: Queue, run: Run) -> None:
+        """Taken messages, to nowhere."""
+        self._counters.messages_dropped += run.count
+        self._queues.settle(queue, run)
+
+    def make_room(self, queue: Queue) -> None:
+        """A queue above its limit whose policy is to lose its oldest messages does so."""
+        policy = queue.policy
+        if policy.full not in (Full.DROP_OLDEST, Full.DEAD_LETTER):
+            return
+        while (policy.max_length and queue.messages > policy.max_length) or (
+            policy.max_bytes and queue.octets > policy.max_bytes
+        ):
+            run = queue.take_oldest()
+            if run is None:
+                return
+            if policy.full is Full.DEAD_LETTER:
+                self.bury(queue, run, Reason.LIMIT)
+            else:
+                self.drop(queue, run)
+
+    def tick(self) -> None:
+        """Deal with what has expired."""
+        expiring = self._queues.expiring
+        while expiring:
+            queue, _ = expiring.popitem()
+            for run in self._queues.take_expired(queue):
+                self._counters.messages_expired += run.count
+                if queue.policy.expired is Expired.DEAD_LETTER:
+                    self.bury(queue, run, Reason.EXPIRED)
+                else:
+                    self._queues.settle(queue, run)
+            self._queues.tidy(queue)
+
+    def take_notes(self) -> list[str]:
+        """What is to be logged, once."""
+        notes = self.notes.copy()
+        self.notes.clear()
+        return notes
+
+    def _put_back_later(self, queue: Queue, run: Run) -> None:
+        """To its old place, after the wait that the policy asks for."""
+        self._counters.messages_requeued += run.count
+        if run.details.persistent and not queue.is_gone:
+            self._journal.update(run)
+        wait_ms = 0 if queue.is_gone else queue.policy.redelivery_wait(run.deliveries)
+        if wait_ms:
+            self._schedule.after(wait_ms, lambda: self._queues.put_back(queue, run))
+        else:
+            self._queues.put_back(queue, run)
+
+
+def _describe_poison(queue: Queue, run: Run, crash: str) -> str:
+    what = f"{run.count} messages" if run.count > 1 else f"message {run.serial}"
+    return (
+        f"queue {shown(queue.name)}: {what} set aside in {shown(queue.policy.dead_letter)}: "
+        f"{run.details.crashes} processes of clients crashed that held it, the last one {crash}"
+    )

@@ -1,0 +1,41 @@
+"""How much of deep queues is in memory.
+
+One sum is set for all queues. A queue keeps what arrives as long as it has less in memory than is still free: a single
+deep queue gets half of the sum, ten get an eleventh each, and there is always something left for one that comes
+later. Whatever the sum, a queue that has nothing in memory keeps one batch, or it could not be consumed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkbroker.routing.lanes import Lane
+
+FETCH = 2_097_152
+"""Octets that the store is asked for at once: long enough to be read in one go, short enough to hold nobody up."""
+_LEAST = 65_536
+_LOW = 8_388_608
+
+
+class Window:
+    """The memory that all queues share."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        """`limit` in octets."""
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def free(self) -> int:
+        """Octets."""
+        return self.limit - self.used
+
+    def wants(self, lane: Lane) -> int:
+        """How many octets the store should be asked for now, to follow what of the lane is in memory; 0: none."""
+        room = max(self.free // 2, _LEAST)
+        if lane.memory >= min(room, _LOW):
+            return 0
+        return min(room, FETCH)
