@@ -6,6 +6,9 @@
 The broker runs in the foreground, in a process group of its own, and takes the group's processes with it when the
 `with` block ends, however it ends. What the broker logs is kept: `log`, `wait_for_log`.
 
+It has a store of its own that goes with it, unless the options name one. For a broker that goes on with what another
+one has left, give both the same `store_directory`.
+
 Every wait has a deadline. On a machine that is slow, or busy with something else, the environment variable
 FORKBROKER_TEST_STRETCH multiplies all of them.
 """
@@ -34,6 +37,10 @@ PATIENCE_S = 10.0
 """How long anything may take that is not told otherwise, before it is stretched."""
 
 _POLL_S = 0.005
+_STORE_TITLE = "stomp-broker: store"
+_STORE_ZOMBIE = "[stomp-broker: s"
+"""What is left of the title when the process has ended: 15 octets, in brackets."""
+_OPTION = "--store"
 _ROOT = Path(forkbroker.__file__).parents[1]
 _T = TypeVar("_T")
 
@@ -45,9 +52,17 @@ class BrokerNotRunningError(ForkbrokerError):
 class RunningBroker:
     """A broker from entering the `with` block to its end, or to `stop`."""
 
-    def __init__(self, *options: str, env: Mapping[str, str] | None = None) -> None:
-        """`options` follow `--listen 127.0.0.1:0` on the command line; `env` is added to this process's own."""
+    def __init__(
+        self, *options: str, env: Mapping[str, str] | None = None, store_directory: Path | None = None
+    ) -> None:
+        """`options` follow `--listen 127.0.0.1:0` on the command line; `env` is added to this process's own.
+
+        `store_directory` is where the store is, made if need be and left there; it has no meaning where the options
+        have `--store`. Without both the store is removed in the end.
+        """
         self._options = options
+        self._store_directory = store_directory
+        self._own_directory: tempfile.TemporaryDirectory[str] | None = None
         self._env = env or {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,8 +80,9 @@ class RunningBroker:
             BrokerNotRunningError: it ended instead, or did not listen in time.
         """
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        store = self._choose_store()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "forkbroker", "--listen", "127.0.0.1:0", *self._options],
+            [sys.executable, "-m", "forkbroker", "--listen", "127.0.0.1:0", *store, *self._options],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -99,6 +115,27 @@ class RunningBroker:
         return next((title for pid, _, title in _processes() if pid == self.pid), "")
 
     @property
+    def database(self) -> Path:
+        """The file of the store that it has by itself, or in `store_directory`."""
+        assert self._store_directory is not None, "this broker's store is named by its options"
+        return self._store_directory / "queues.db"
+
+    @property
+    def store_pid(self) -> int:
+        """The process of the store; 0: there is none just now."""
+        return next((pid for pid, title in self._all_children() if title.startswith(_STORE_TITLE)), 0)
+
+    def wait_for_store(self, *, other_than: int = 0, deadline_s: float = PATIENCE_S) -> int:
+        """Wait until there is a process of the store, and another one than this; its number.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        return self._wait(
+            lambda: pid if (pid := self.store_pid) != other_than else 0, "a process of the store", deadline_s
+        )
+
+    @property
     def is_running(self) -> bool:
         """Whether the parent has not ended."""
         return self._started.poll() is None
@@ -109,11 +146,11 @@ class RunningBroker:
         return self._read_log().splitlines()
 
     def children(self) -> list[tuple[int, str]]:
-        """Number and title of each child process, as `ps` shows them; a zombie's title ends in `<defunct>`."""
-        return [(pid, title) for pid, parent, title in _processes() if parent == self.pid]
+        """Number and title of each client's process, as `ps` shows them; a zombie's title ends in `<defunct>`."""
+        return [one for one in self._all_children() if not one[1].startswith((_STORE_TITLE, _STORE_ZOMBIE))]
 
     def wait_for_children(self, count: int, deadline_s: float = PATIENCE_S) -> list[tuple[int, str]]:
-        """Wait until there are so many children, and return them.
+        """Wait until so many clients have a process, and return these.
 
         Raises:
             TimeoutError: there are more or fewer.
@@ -166,6 +203,20 @@ class RunningBroker:
         assert self._process is not None, "a RunningBroker runs in a with block only"
         return self._process
 
+    def _choose_store(self) -> list[str]:
+        """The option that names the store, if nobody else does."""
+        if any(option == _OPTION or option.startswith(f"{_OPTION}=") for option in self._options):
+            return []
+        if self._store_directory is None:
+            self._own_directory = tempfile.TemporaryDirectory(prefix="forkbroker-")
+            # below it, so that the broker makes the one that it needs for itself, or for the user of its options
+            Path(self._own_directory.name).chmod(0o711)
+            self._store_directory = Path(self._own_directory.name) / "store"
+        return [_OPTION, f"sqlite://{self.database}"]
+
+    def _all_children(self) -> list[tuple[int, str]]:
+        return [(pid, title) for pid, parent, title in _processes() if parent == self.pid]
+
     def _await_listening(self) -> None:
         """Read what it says first: it writes all its addresses at once."""
         process = self._started
@@ -202,6 +253,8 @@ class RunningBroker:
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._log.close()
+        if self._own_directory is not None:
+            self._own_directory.cleanup()
 
 
 def _processes(number: str = "ppid") -> list[tuple[int, int, str]]:

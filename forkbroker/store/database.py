@@ -1,0 +1,105 @@
+"""SQLite databases of the store: how they are opened, and what their errors mean to an administrator."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from forkbroker.errors import Exit
+from forkbroker.store.api import StoreError
+
+_LOCKED_S = 5.0
+"""How long somebody with a tool may keep the database locked before the store gives up, to try again."""
+
+_SETTINGS = """
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = OFF;
+PRAGMA cache_size = -8192;
+PRAGMA wal_autocheckpoint = 1000;
+PRAGMA journal_size_limit = 67108864;
+"""
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: ("the disk is full", Exit.IOERR),
+    sqlite3.SQLITE_READONLY: ("the file, or its directory, can't be written", Exit.NOPERM),
+    sqlite3.SQLITE_CANTOPEN: ("the file can't be opened", Exit.CANTCREAT),
+    sqlite3.SQLITE_PERM: ("the file can't be opened", Exit.NOPERM),
+    sqlite3.SQLITE_IOERR: ("the disk can't be read or written", Exit.IOERR),
+    sqlite3.SQLITE_BUSY: (f"another process has had the database locked for {_LOCKED_S:.0f} s", Exit.UNAVAILABLE),
+}
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY = 0xFF
+"""Of an extended result code of SQLite."""
+
+
+def touch(path: Path) -> None:
+    """Make the file, if there is none, with the mode 0600; SQLite gives the same to those that it makes beside it.
+
+    Not while this process has the database open: to close any descriptor of it takes SQLite's locks away.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The database, made if there is none, in WAL mode and with the settings of the store. Text comes as bytes.
+
+    Raises:
+        sqlite3.Error: that is not possible.
+        OSError: the file can't be made.
+    """
+    touch(path)
+    connection = sqlite3.connect(path, timeout=_LOCKED_S, isolation_level=None, cached_statements=64)
+    try:
+        connection.text_factory = bytes
+        # of a new database; against 4 KiB a tenth more messages of 1 KiB in a second
+        connection.execute("PRAGMA page_size = 8192")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != b"wal":
+            raise sqlite3.OperationalError(f"no WAL mode here but {mode.decode()}: is this a network file system?")
+        connection.executescript(_SETTINGS)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def describe_damage(path: Path, detail: str) -> str:
+    """What to say of a database that is damaged."""
+    return (
+        f"{path} is damaged: {detail}; start once with --store-repair, which moves the file aside and saves what can "
+        "be read of it, or restore a backup"
+    )
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file is no sound database."""
+    return _code(error) in _DAMAGE
+
+
+def is_partial(error: sqlite3.Error) -> bool:
+    """Whether the error says that a part of the file can't be used, and leaves hope for the rest."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
+
+
+@contextmanager
+def translating(path: Path, describe: Callable[[Path, str], str] = describe_damage) -> Iterator[None]:
+    """Errors of SQLite and of the system become StoreErrors that name `path` and say what that means."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise StoreError(describe(path, str(error)), Exit.DATAERR) from error
+        reason, status = _REASONS.get(_code(error), ("SQLite refuses", Exit.IOERR))
+        raise StoreError(f"{path}: {reason} ({error})", status) from error
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}", Exit.IOERR) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY

@@ -1,0 +1,42 @@
+"""A store's process, with a test in the place of the broker's parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("forkbroker.testing.stores")
+
+from support.leftovers import Leftovers  # noqa: E402 (behind the registration)
+
+from store.driven import DrivenStore  # noqa: E402
+
+StartStore = Callable[..., DrivenStore]
+
+
+@pytest.fixture(autouse=True)
+def leftovers() -> Iterator[None]:
+    """Fail a test that leaves a descriptor or a child."""
+    before = Leftovers()
+    yield
+    before.check()
+    with pytest.raises(ChildProcessError):
+        os.wait4(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def start_store(tmp_path: Path) -> Iterator[StartStore]:
+    """Start processes of the store, on `URL` or the test's own database; all that are left are killed at the end."""
+    started: list[DrivenStore] = []
+
+    def start(url: str | None = None, **settings: object) -> DrivenStore:
+        driven = DrivenStore(url or f"sqlite://{tmp_path}/queues.db", **settings)  # type: ignore[arg-type]
+        started.append(driven)
+        return driven
+
+    yield start
+    for driven in started:
+        driven.end()

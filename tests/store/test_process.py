@@ -1,0 +1,450 @@
+"""The store's process: groups, answers, pages, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from forkbroker.errors import Exit
+from forkbroker.wire.details import DURABLY, Details
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Flag, Kind
+from store.driven import (
+    QUEUE,
+    bodies_of,
+    delete,
+    move,
+    serials_of,
+    spill,
+    transaction,
+    update,
+    write,
+)
+
+OTHER = b"/queue/b"
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    """What a person with sqlite3 sees."""
+    with closing(sqlite3.connect(path / "queues.db")) as connection:
+        return connection.execute("SELECT serial, body FROM messages ORDER BY serial").fetchall()
+
+
+def test_what_is_told_is_committed(start_store, tmp_path) -> None:
+    """COMMITTED has the number of the last change, and the rows are there for everybody."""
+    store = start_store()
+    opened = store.hear(Kind.OPENED)
+
+    store.tell(write(1, [b"a", b"b"]), write(2, [b"c"], serial=3))
+    store.hear(Kind.COMMITTED, 2)
+
+    assert opened.serial == 1
+    assert opened.flags == 0
+    assert rows(tmp_path) == [(1, b"a"), (2, b"b"), (3, b"c")]
+    assert store.close() == Exit.OK
+
+
+def test_much_that_comes_at_once_is_committed_in_few_groups(start_store) -> None:
+    """A thousand changes; what comes while a commit runs is the next group."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(*(write(number, [b"x" * 100]) for number in range(1, 1001)))
+    store.hear(Kind.COMMITTED, 1000)
+    numbers = [envelope.number for envelope in store.heard if envelope.kind is Kind.COMMITTED]
+
+    assert numbers == sorted(numbers)
+    assert len(numbers) < 100
+    assert len(serials_of(store.fetch())) == 1000
+
+
+def test_what_is_settled_within_a_group_is_not_written(start_store, tmp_path) -> None:
+    """The deleted parts of a run; all in one TRANSACTION, which is one group."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(transaction(1, write(0, [b"a", b"b", b"c", b"d"], serial=1), delete(0, 2, 2)))
+    store.hear(Kind.COMMITTED, 1)
+
+    assert rows(tmp_path) == [(1, b"a"), (4, b"d")]
+
+
+def test_what_was_moved_is_not_taken_for_what_was_deleted(start_store, tmp_path) -> None:
+    """Written, moved, updated and deleted in one group, each in its turn."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(
+        transaction(
+            1,
+            write(0, [b"a", b"b", b"c"], serial=1),
+            update(0, 1, 3, deliveries=2),
+            move(0, 1, 2, 4, queue=OTHER),
+            delete(0, 4),
+            write(0, [b"f"], serial=6),
+            delete(0, 3),
+        )
+    )
+    store.hear(Kind.COMMITTED, 1)
+
+    assert rows(tmp_path) == [(5, b"b"), (6, b"f")]
+
+
+def test_what_was_told_before_is_harmless(start_store, tmp_path) -> None:
+    """All of it again, in other groups, to a process that was started anew."""
+    changes = [
+        write(1, [b"a", b"b", b"c"]),
+        move(2, 2, 1, 10, queue=OTHER),
+        delete(3, 1),
+        write(4, [b"d"], serial=11),
+        pack(Kind.DEFINE, number=5, destination=b"/dsub/x", block=b"/topic/x", serial=7),
+        pack(Kind.FORGET, number=6, destination=b"/dsub/x"),
+        spill(7, [b"s", b"t"], serial=12),
+        delete(8, 10),
+    ]
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(*changes)
+    first.hear(Kind.COMMITTED, 8)
+    first.kill()
+    before = rows(tmp_path)
+
+    second = start_store(is_fresh=False)
+    second.hear(Kind.OPENED)
+    second.tell(*changes)
+    second.hear(Kind.COMMITTED, 8)
+
+    assert [(3, b"c"), (11, b"d")] == before == rows(tmp_path)
+    assert bodies_of(second.fetch()) == [b"c", b"d", b"s", b"t"]
+
+
+def test_written_and_spilled_messages_are_paged_in_one_order(start_store) -> None:
+    """And with FINAL when there are no more."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(
+        write(1, [b"1", b"22"]),
+        spill(2, [b"3", b"4"], serial=3),
+        write(3, [b"5"], serial=5),
+        spill(4, [b"6"], serial=6),
+    )
+
+    *pages, paged = store.fetch()
+
+    assert bodies_of(pages) == [b"1", b"22", b"3", b"4", b"5", b"6"]
+    assert serials_of(pages) == [1, 2, 3, 4, 5, 6]
+    assert [bool(page.flags & Flag.PERSISTENT) for page in pages] == [True, False, True, False]
+    assert (paged.destination, paged.index, paged.count) == (QUEUE, 4, 6)
+    assert paged.flags & Flag.FINAL
+
+
+def test_what_is_told_before_a_fetch_is_in_its_answer(start_store) -> None:
+    """Whatever group it would have been in."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(write(1, [b"a"]), pack(Kind.FETCH, destination=QUEUE, index=4, count=1000), write(2, [b"b"]))
+    store.hear(Kind.PAGED)
+    kinds = [envelope.kind for envelope in store.heard]
+    store.hear(Kind.COMMITTED, 2)
+
+    assert kinds[1:4] == [Kind.COMMITTED, Kind.PAGE, Kind.PAGED]
+    assert bodies_of(store.heard) == [b"a"]
+
+
+def test_a_batch_comes_back_as_it_was(start_store) -> None:
+    """Block, numbers, lengths and flags; a spilled one octet for octet."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    headers = b"destination:/queue/a\nwindows-path:C\\c\\\\\n"
+    store.tell(write(1, [b"a", b"bb"], headers=headers, index=5, flags=Flag.ESCAPED))
+    store.tell(write(2, [b"c", b"d"], serial=3, kind=Kind.SPILL, details=Details(expires=9), index=7))
+
+    written, spilled, _ = store.fetch()
+
+    assert written.block == b"-0123456789abcdef-7\n" + headers + b"\n"
+    assert (written.index, written.count, written.serial, written.number) == (5, 2, 1, 0)
+    assert written.flags == Flag.ESCAPED | Flag.PERSISTENT
+    assert written.details is DURABLY
+    assert (spilled.index, spilled.count, spilled.serial, spilled.number) == (7, 2, 3, 0)
+    assert spilled.details == Details(expires=9)
+
+
+def test_messages_with_headers_of_their_own_come_back_in_one_envelope(start_store) -> None:
+    """Each with its lines; one has none."""
+    pieces = [b"destination:/queue/a\nn:1\n\nbody\n\n", b"destination:/queue/a\nn:2\n\n", b"\nx"]
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, pieces, flags=Flag.MIXED))
+
+    page, _ = store.fetch()
+
+    assert page.flags & Flag.MIXED
+    assert page.block == b"-0123456789abcdef-7\n"
+    assert bodies_of([page]) == pieces
+
+
+def test_pages_are_no_larger_than_one_read(start_store) -> None:
+    """Unless a message is."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    large = bytes(3_000_000)
+    store.tell(*(write(number, [bytes(1000)] * 400, serial=1 + 400 * (number - 1)) for number in (1, 2)))
+    store.tell(write(3, [large], serial=801))
+
+    *pages, _ = store.fetch()
+
+    assert [page.count for page in pages[:-1]] == [262, 138, 262, 138]
+    assert bodies_of(pages[-1:]) == [large]
+
+
+def test_details_are_kept(start_store) -> None:
+    """Priority, expiry, deliveries; another process finds them."""
+    details = Details(priority=7, persistent=True, expires=1_900_000_000_000)
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(write(1, [b"a", b"b"], details=details, deliveries=2), update(2, 2, deliveries=3, crashes=1))
+    first.hear(Kind.COMMITTED, 2)
+    first.close()
+
+    store = start_store()
+    store.hear(Kind.OPENED)
+    one, two, _ = store.fetch(priority=7)
+
+    assert (one.details, one.deliveries) == (details, 2)
+    assert (two.details.crashes, two.deliveries) == (1, 3)
+
+
+def test_a_fresh_start_hears_what_there_is(start_store) -> None:
+    """BACKLOG, DURABLE, DUPLICATE, the PAGEs of the schedule, and OPENED last."""
+    later = Details(persistent=True, due=4_000_000_000_000, dedup_id=b"d", dedup_until=4_000_000_000_000)
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(
+        write(1, [b"a", b"bb"]),
+        write(2, [b"later"], serial=3, details=later),
+        pack(Kind.DEFINE, number=3, destination=b"/dsub/x", block=b"/topic/x", serial=7),
+        spill(4, [b"s"], serial=4),
+    )
+    first.hear(Kind.COMMITTED, 4)
+    assert first.close() == Exit.OK
+
+    store = start_store()
+    opened = store.hear(Kind.OPENED)
+    backlog, durable, duplicate, page, last = store.heard
+
+    assert last is opened
+    assert (opened.serial, opened.flags) == (4, 0)
+    assert (backlog.kind, backlog.destination, backlog.index, backlog.count, backlog.number, backlog.serial) == (
+        Kind.BACKLOG,
+        QUEUE,
+        4,
+        2,
+        3,
+        2,
+    )
+    assert (durable.kind, durable.destination, durable.block, durable.serial) == (
+        Kind.DURABLE,
+        b"/dsub/x",
+        b"/topic/x",
+        7,
+    )
+    assert (duplicate.kind, duplicate.destination, duplicate.block, duplicate.number) == (
+        Kind.DUPLICATE,
+        QUEUE,
+        b"d",
+        4_000_000_000_000,
+    )
+    assert (page.kind, page.serial, page.details.due) == (Kind.PAGE, 3, 4_000_000_000_000)
+    assert bodies_of(store.fetch()) == [b"a", b"bb"]
+
+
+def test_a_store_that_is_started_anew_says_only_that_it_is_open(start_store) -> None:
+    """The parent knows the rest."""
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(write(1, [b"a"]))
+    first.hear(Kind.COMMITTED, 1)
+    first.kill()
+
+    store = start_store(is_fresh=False)
+    store.hear(Kind.OPENED)
+
+    assert [envelope.kind for envelope in store.heard] == [Kind.OPENED]
+
+
+def test_a_deduplicated_message_that_is_settled_at_once_is_remembered(start_store) -> None:
+    """It is not written, its dedup-id is."""
+    details = Details(persistent=True, dedup_id=b"d", dedup_until=4_000_000_000_000)
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(transaction(1, write(0, [b"a"], serial=1, details=details), delete(0, 1)))
+    first.hear(Kind.COMMITTED, 1)
+    first.close()
+
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    assert [envelope.block for envelope in store.heard if envelope.kind is Kind.DUPLICATE] == [b"d"]
+
+
+def test_after_an_end_in_disorder_what_was_there_is_marked(start_store) -> None:
+    """Those messages may have been delivered; the later ones were not."""
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.tell(write(1, [b"a", b"b"]))
+    first.hear(Kind.COMMITTED, 1)
+    assert first.leave() == Exit.OK
+
+    store = start_store()
+    opened = store.hear(Kind.OPENED)
+    store.tell(write(1, [b"c"], serial=3, index=3))
+    one, two, _ = store.fetch()
+
+    assert opened.flags == Flag.RECOVERED
+    assert (bodies_of([one]), bool(one.flags & Flag.RECOVERED)) == ([b"a", b"b"], True)
+    assert (bodies_of([two]), bool(two.flags & Flag.RECOVERED)) == ([b"c"], False)
+
+
+def test_what_came_before_the_parents_death_is_committed(start_store, tmp_path) -> None:
+    """It may have been read by nobody but the kernel."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(*(write(number, [b"x"]) for number in range(1, 101)))
+    status = store.leave()
+
+    assert status == Exit.OK
+    assert len(rows(tmp_path)) == 100
+
+
+def test_signals_for_the_whole_group_are_the_parents_matter(start_store) -> None:
+    """The store goes on until it is told to end."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        os.kill(store.pid, number)
+    store.tell(write(1, [b"a"]))
+    store.hear(Kind.COMMITTED, 1)
+
+    assert store.close() == Exit.OK
+
+
+def test_much_is_told_and_asked_for_at_once(start_store) -> None:
+    """Neither side reads before it has written all: 24 MiB down and 48 MiB up, and nobody is stuck."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    ask = pack(Kind.FETCH, destination=QUEUE, index=4, count=1 << 30)
+    batch = [bytes(1000)] * 200
+
+    changes = [write(n, batch, serial=n * 1000) for n in range(1, 121)]
+    store.tell(*changes[:60], ask, *changes[60:], ask)
+    store.hear(Kind.COMMITTED, 120)
+    store.wait(lambda: [e.kind for e in store.heard].count(Kind.PAGED) == 2, "two answers")
+
+    assert len(bodies_of(store.heard)) == (60 + 120) * 200
+
+
+def test_a_backend_that_can_not_be_opened_says_why(start_store) -> None:
+    """FAILED with the reason and an exit status, which is the process's."""
+    store = start_store("sqlite:///proc/nowhere/queues.db")
+
+    failed = store.hear(Kind.FAILED)
+
+    assert b"/proc/nowhere" in failed.block
+    assert store.wait_end() == failed.token == Exit.IOERR
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(start_store) -> None:
+    """What was committed stays; the next process is told the rest again."""
+    store = start_store(file_size=4 << 20)
+    store.hear(Kind.OPENED)
+
+    for number in range(1, 101):
+        store.channel.send(write(number, [os.urandom(100_000)]))
+    store.channel.flush()
+    failed = store.hear(Kind.FAILED)
+    committed = max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
+    status = store.wait_end()
+    again = start_store(is_fresh=False)
+    again.hear(Kind.OPENED)
+
+    assert status == failed.token == Exit.IOERR
+    assert b"queues.db" in failed.block
+    assert serials_of(again.fetch()) == list(range(1, committed + 1))
+
+
+def test_a_disk_that_is_nearly_full_is_told(start_store) -> None:
+    """And again when there is room: above the watermark by a tenth."""
+    store = start_store("memory:1000000", watermark=500_000)
+    store.hear(Kind.OPENED)
+
+    store.tell(write(1, [bytes(600_000)]))
+    short = store.hear(Kind.DISK)
+    store.heard.clear()
+    store.tell(delete(2, 1))
+    room = store.hear(Kind.DISK)
+
+    assert short.token == 1
+    assert b"500,000" in short.block
+    assert room.token == 0
+
+
+def test_a_store_that_was_started_anew_tells_how_the_disk_is(start_store) -> None:
+    """The parent may have heard otherwise from the one before."""
+    first = start_store(watermark=1)
+    first.hear(Kind.OPENED)
+    first.kill()
+
+    store = start_store(is_fresh=False, watermark=1)
+
+    assert store.hear(Kind.DISK).token == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "survives"),
+    [
+        ("store.group-read", False),
+        ("store.written", False),
+        ("store.committed", True),
+        ("store.told", True),
+    ],
+)
+def test_a_group_is_there_whole_or_not_at_all(start_store, tmp_path, point, survives) -> None:
+    """Wherever the process is killed; told again, all is there once and in order."""
+    change = transaction(1, write(0, [b"a", b"b"], serial=1), write(0, [b"c"], serial=3, queue=OTHER), delete(0, 2))
+    first = start_store(crash=point)
+    first.hear(Kind.OPENED)
+    first.tell(change)
+    assert first.wait_end() == -signal.SIGKILL
+    after_death = rows(tmp_path)
+
+    second = start_store(is_fresh=False)
+    second.hear(Kind.OPENED)
+    second.tell(change)
+    second.hear(Kind.COMMITTED, 1)
+
+    assert after_death == ([(1, b"a"), (3, b"c")] if survives else [])
+    assert rows(tmp_path) == [(1, b"a"), (3, b"c")]
+
+
+def test_what_was_paged_before_a_death_is_paged_again(start_store) -> None:
+    """Spilled messages are forgotten when what follows them is asked for, and not before."""
+    first = start_store(crash="store.paged")
+    first.hear(Kind.OPENED)
+    first.tell(spill(1, [b"a", b"b"]), spill(2, [b"c"], serial=3))
+    first.tell(pack(Kind.FETCH, destination=QUEUE, index=4, count=1))
+    assert first.wait_end() == -signal.SIGKILL
+
+    second = start_store(is_fresh=False)
+    second.hear(Kind.OPENED)
+
+    assert bodies_of(second.fetch(octets=1)) == [b"a", b"b"]
+    assert bodies_of(second.fetch(after=2)) == [b"c"]
+    assert bodies_of(second.fetch()) == [b"c"]

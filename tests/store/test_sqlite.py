@@ -1,0 +1,397 @@
+"""The SQLite backend: its files, versions, what it says when something is wrong, and how it is mended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.deadline import wait_until
+
+from forkbroker.errors import ConfigurationError, Exit
+from forkbroker.posix import children
+from forkbroker.store.api import Message, StoreError
+from forkbroker.store.lock import Lock
+from forkbroker.store.schema import STEPS, VERSION
+from forkbroker.store.sqlite import SqliteStore
+from forkbroker.wire.kinds import Kind
+from store.driven import bodies_of, serials_of, write
+
+QUEUE = b"/queue/a"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is to be."""
+    return tmp_path / "state" / "queues.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    """The same as the broker's option has it."""
+    return f"sqlite://{path}"
+
+
+def fill(url: str, count: int, *, in_order: bool = True, size: int = 1000) -> None:
+    """A store with so many messages, closed."""
+    store = SqliteStore(url)
+    store.open(is_fresh=True)
+    for first in range(1, count + 1, 100):
+        serials = range(first, min(first + 100, count + 1))
+        store.write([Message(n, QUEUE, b"%d-s-1" % n, b"n:%d\n" % n, b"%06d" % n + bytes(size)) for n in serials])
+    store.close(in_order=in_order)
+
+
+def query(path: Path, text: str) -> list[tuple[object, ...]]:
+    """What a person with sqlite3 sees."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(text).fetchall()
+
+
+# -- URL and files
+
+
+@pytest.mark.parametrize("url", ["sqlite:", "sqlite:queues.db", "sqlite://queues.db", "sqlite:///", "sqlite:///a/"])
+def test_an_url_without_an_absolute_name_is_refused(url) -> None:
+    """With what would be right."""
+    with pytest.raises(ConfigurationError, match="sqlite:///var/lib"):
+        SqliteStore(url)
+
+
+def test_the_url_may_have_escapes() -> None:
+    """As URLs may."""
+    assert SqliteStore("sqlite:///var/a%20b.db").path == Path("/var/a b.db")
+
+
+def test_the_files_are_the_brokers_alone(url, path) -> None:
+    """The directory is made, and all in it, for nobody else to read."""
+    store = SqliteStore(url)
+    store.open(is_fresh=True)
+    store.write([Message(1, QUEUE, b"1-s-1", b"", b"secret")])
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+    store.close(in_order=True)
+
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert modes == {
+        f"queues.db{end}": 0o600 for end in ("", "-wal", "-shm", "-lock", "-overflow", "-overflow-journal")
+    } or modes == {f"queues.db{end}": 0o600 for end in ("", "-wal", "-shm", "-lock", "-overflow")}
+
+
+def test_after_an_end_in_order_the_database_is_one_file(url, path) -> None:
+    """Beside the lock, which stays: whoever waits for it has it open."""
+    fill(url, 10)
+
+    assert {entry.name for entry in path.parent.iterdir()} == {"queues.db", "queues.db-lock"}
+
+
+def test_others_may_read_while_the_broker_runs(start_store, url, path) -> None:
+    """In words, and with what was committed last."""
+    store = start_store(url)
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"hello"]))
+    store.hear(Kind.COMMITTED, 1)
+
+    found = query(path, "SELECT queue, priority, deliveries, message_id, headers, octets, body FROM readable")
+
+    assert found == [("/queue/a", 4, 0, "1-0123456789abcdef-7", "destination:/queue/a\n", 5, "hello")]
+
+
+def test_a_queue_can_be_mended_by_hand(url, path) -> None:
+    """What a person has written is delivered, with what was left out in its place."""
+    fill(url, 2)
+    query(path, "DELETE FROM messages WHERE serial = 1")
+    query(path, "INSERT INTO messages (queue, headers, body) VALUES ('/queue/a', 'by:hand', 'text')")
+    store = SqliteStore(url)
+    opened = store.open(is_fresh=True)
+    found, _ = store.read(QUEUE, 4, 0, 1 << 20)
+    store.close(in_order=True)
+
+    assert opened.serial == 4
+    assert [(item.serial, item.message_id, item.headers, item.body) for item in found[1:]] == [
+        (3, b"", b"by:hand", b"text")
+    ]
+
+
+def test_a_message_written_by_hand_is_paged(start_store, url, path) -> None:
+    """As one that came from a client."""
+    fill(url, 1)
+    query(path, "INSERT INTO messages (queue, headers, body) VALUES ('/queue/a', 'by:hand', 'text')")
+    store = start_store(url)
+    store.hear(Kind.OPENED)
+
+    _, page, _ = store.fetch()
+
+    assert (page.serial, page.block) == (2, b"-store-0\nby:hand\n\n")
+    assert bodies_of([page]) == [b"text"]
+
+
+# -- the lock
+
+
+def test_a_second_broker_is_told_who_the_first_one_is(start_store, url) -> None:
+    """By its process number: here this test's."""
+    first = start_store(url)
+    first.hear(Kind.OPENED)
+
+    status = _open_as_other_broker(url)
+
+    assert status == 7
+
+
+def _open_as_other_broker(url: str) -> int:
+    """In a child of a child; 7: refused with the number of the first one."""
+    first = os.getpid()
+
+    def store() -> int:
+        try:
+            SqliteStore(url).open(is_fresh=True)
+        except StoreError as error:
+            return 7 if f"process {first} " in str(error) and error.status is Exit.UNAVAILABLE else 1
+        return 0
+
+    def broker() -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(children.fork(store, ()), 0)[1])
+
+    return os.waitstatus_to_exitcode(os.waitpid(children.fork(broker, ()), 0)[1])
+
+
+def test_the_lock_of_a_dead_broker_is_waited_for(tmp_path) -> None:
+    """Its store is still there and ends soon; then the lock is ours."""
+    path = tmp_path / "lock"
+    dead = children.fork(lambda: 0, ())
+    os.waitpid(dead, 0)
+    locked, released = os.pipe()
+
+    def old_store() -> int:
+        Lock(path, owner=dead)
+        os.write(released, b"x")
+        signal.sigtimedwait((), 0.3)
+        return 0
+
+    pid = children.fork(old_store, [released])
+    os.read(locked, 1)
+    lock = Lock(path, owner=os.getpid())
+    holder = path.read_text()
+    lock.release()
+    os.waitpid(pid, 0)
+    os.close(locked)
+    os.close(released)
+
+    assert holder == f"{os.getpid()}\n"
+
+
+# -- versions
+
+
+def test_an_older_database_is_upgraded_in_place(url, path) -> None:
+    """Version 1 had messages only."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(STEPS[0] + "PRAGMA user_version = 1;")
+        connection.execute(
+            "INSERT INTO messages (queue, message_id, headers, body) VALUES ('/queue/a', '1-s-1', '', 'x')"
+        )
+        connection.commit()
+
+    store = SqliteStore(url)
+    store.open(is_fresh=True)
+    found, _ = store.read(QUEUE, 4, 0, 1)
+    durables = list(store.durables())
+    store.close(in_order=True)
+
+    assert [item.serial for item in found] == [1]
+    assert durables == []
+    assert query(path, "PRAGMA user_version") == [(VERSION,)]
+
+
+def test_a_later_database_is_refused(url, path) -> None:
+    """And left as it is."""
+    fill(url, 1)
+    query(path, "PRAGMA user_version = 99")
+    store = SqliteStore(url)
+
+    with pytest.raises(StoreError, match="version 99") as caught:
+        store.open(is_fresh=True)
+    _abandon(store)
+
+    assert caught.value.status is Exit.CONFIG
+    assert query(path, "SELECT count(*) FROM messages") == [(1,)]
+
+
+def _abandon(store: SqliteStore) -> None:
+    """What the end of a process does."""
+    store._connection.close()
+    assert store._lock is not None
+    store._lock.release()
+
+
+# -- damage
+
+
+def damage(path: Path, page: int, octets: bytes = b"\xa5" * 8192) -> None:
+    """Overwrite a page of the database."""
+    with path.open("r+b") as file:
+        file.seek(page * 8192)
+        file.write(octets)
+
+
+def page_of(path: Path, text: str) -> int:
+    """A page that the first message with this in its body is on."""
+    return path.read_bytes().index(text.encode()) // 8192
+
+
+def test_damage_is_reported_with_what_to_do(start_store, url, path) -> None:
+    """After an end in disorder the whole database is looked at; it is left as it is."""
+    fill(url, 1000, in_order=False)
+    damage(path, page_of(path, "000500"))
+    before = path.read_bytes()
+
+    store = start_store(url)
+    failed = store.hear(Kind.FAILED)
+
+    assert str(path).encode() in failed.block
+    assert b"--store-repair" in failed.block
+    assert store.wait_end() == failed.token == Exit.DATAERR
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [8192, 5000, 100_000])
+def test_a_database_that_is_too_short_is_not_used(start_store, url, path, length) -> None:
+    """However orderly it was closed."""
+    fill(url, 1000)
+    os.truncate(path, length)
+
+    store = start_store(url)
+
+    assert store.hear(Kind.FAILED).token == Exit.DATAERR
+    assert store.wait_end() == Exit.DATAERR
+
+
+def test_a_file_that_is_no_database_is_not_used(start_store, url, path) -> None:
+    """Nor replaced."""
+    path.parent.mkdir()
+    path.write_bytes(b"notes of mine\n" * 1000)
+
+    store = start_store(url)
+
+    assert store.hear(Kind.FAILED).token == Exit.DATAERR
+    assert store.wait_end() == Exit.DATAERR
+    assert path.read_bytes() == b"notes of mine\n" * 1000
+
+
+def test_repair_saves_all_that_can_be_read(start_store, url, path) -> None:
+    """What is lost was on the damaged pages; the damaged file is aside."""
+    fill(url, 2000, in_order=False)
+    for text in ("000100", "000500", "001999"):
+        damage(path, page_of(path, text))
+    damaged = path.read_bytes()
+
+    store = start_store(url, repair=True)
+    opened = store.hear(Kind.OPENED)
+    serials = serials_of(store.fetch())
+    (aside,) = path.parent.glob("queues.db.corrupt-*")
+
+    assert opened.flags
+    assert 1950 <= len(serials) < 2000
+    assert serials == sorted(serials)
+    assert {1, 50, 150, 450, 550, 1900}.issubset(serials)
+    assert aside.read_bytes() == damaged
+    assert store.close() == Exit.OK
+
+
+def test_repair_saves_what_the_schema_still_leads_to(start_store, url, path) -> None:
+    """A root page of the index is gone: every message can be read."""
+    fill(url, 1000)
+    (root,) = query(path, "SELECT rootpage FROM sqlite_master WHERE name = 'messages_in_queues'")[0]
+    damage(path, int(str(root)) - 1)
+
+    store = start_store(url, repair=True)
+    store.hear(Kind.OPENED)
+
+    assert serials_of(store.fetch()) == list(range(1, 1001))
+
+
+def test_repair_of_a_file_that_can_not_be_read_at_all_moves_it_aside(start_store, url, path) -> None:
+    """The store is empty; nothing was thrown away."""
+    path.parent.mkdir()
+    path.write_bytes(b"\xa5" * 50_000)
+
+    store = start_store(url, repair=True)
+    store.hear(Kind.OPENED)
+    (aside,) = path.parent.glob("queues.db.corrupt-*")
+
+    assert store.fetch()[-1].count == 0
+    assert aside.read_bytes() == b"\xa5" * 50_000
+
+
+def test_repair_saves_what_is_left_of_a_truncated_database(start_store, url, path) -> None:
+    """Here the first half, more or less."""
+    fill(url, 1000)
+    os.truncate(path, path.stat().st_size // 2 // 8192 * 8192)
+
+    store = start_store(url, repair=True)
+    store.hear(Kind.OPENED)
+
+    assert len(serials_of(store.fetch())) > 300
+
+
+def test_repair_leaves_a_sound_database_alone(start_store, url, path) -> None:
+    """Nothing is moved."""
+    fill(url, 100)
+
+    store = start_store(url, repair=True)
+    store.hear(Kind.OPENED)
+
+    assert len(serials_of(store.fetch())) == 100
+    assert not list(path.parent.glob("*corrupt*"))
+
+
+# -- other trouble
+
+
+def test_a_database_that_somebody_has_locked_is_told(start_store, url, path) -> None:
+    """After a while, and the next process goes on when the lock is gone."""
+    store = start_store(url)
+    store.hear(Kind.OPENED)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        store.tell(write(1, [b"a"]))
+        failed = store.hear(Kind.FAILED)
+        connection.execute("ROLLBACK")
+
+    assert b"locked" in failed.block
+    assert failed.token == Exit.UNAVAILABLE
+    assert store.wait_end() == Exit.UNAVAILABLE
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
+def test_a_file_system_without_room_is_told(start_store, tmp_path) -> None:
+    """What was committed is there when there is room again."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("mount is not permitted here")
+    try:
+        store = start_store(f"sqlite://{mounted}/queues.db")
+        store.hear(Kind.OPENED)
+        for number in range(1, 81):
+            store.channel.send(write(number, [os.urandom(100_000)]))
+        failed = store.hear(Kind.FAILED)
+        committed = max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
+        assert store.wait_end() == Exit.IOERR
+        subprocess.run(["mount", "-o", "remount,size=64m", mounted], check=True)
+        again = start_store(f"sqlite://{mounted}/queues.db", is_fresh=False)
+        again.hear(Kind.OPENED)
+        serials = serials_of(again.fetch())
+        again.close()
+    finally:
+        wait_until(lambda: subprocess.run(["umount", mounted], check=False).returncode == 0, "the end of the mount")
+
+    assert b"full" in failed.block
+    assert serials == list(range(1, committed + 1))
