@@ -14,6 +14,7 @@ class Exit(IntEnum):
 
     OK = 0
     USAGE = 2
+    DATAERR = 65
     NOUSER = 67
     UNAVAILABLE = 69
     SOFTWARE = 70

@@ -20,16 +20,17 @@ import logging
 import select
 import signal
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from forkbroker.errors import EnvelopeError, Exit
+from forkbroker.errors import EnvelopeError, Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.flow import Flow, FlowPolicy
+from forkbroker.parent.keeper import Keeper, StoreEvents, StoreProgram
 from forkbroker.parent.listener import Listeners
 from forkbroker.parent.refusals import Refusals
-from forkbroker.parent.roster import Child, to_text
+from forkbroker.parent.roster import Child, describe_crash, to_text
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.status import Status
 from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
@@ -43,6 +44,8 @@ from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, State
 
 _KIND_AT = 5
 """Where an envelope has its kind."""
+_CRASH_AFTER: dict[int, str] = {Kind.OFFER: "parent.offered", Kind.WRITE: "parent.written"}
+"""Fault seams behind the turn in which one of these is sent."""
 
 
 class Routes(Protocol):
@@ -54,8 +57,21 @@ class Routes(Protocol):
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """A child says something that it is permitted to say. Raises AssertionError or EnvelopeError if it lies."""
 
-    def peer_ended(self, peer: Peer, now: float) -> None:
-        """A child is gone, and nothing more will come from it."""
+    def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
+        """A child is gone, and nothing more will come from it; `crash`: how its process ended, if it crashed."""
+
+    def receive_stored(self, envelope: Envelope, now: float) -> None:
+        """The store says something. Raises AssertionError or EnvelopeError if that can't be."""
+
+    def store_ended(self, reason: str) -> None:
+        """The store's process is gone; and why, if it could not do its work."""
+
+    @property
+    def is_committed(self) -> bool:
+        """All that the store was told will survive."""
+
+    def take_notes(self) -> Sequence[str]:
+        """What an administrator should know."""
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -132,7 +148,8 @@ class Parent:
         loop: Loop,
         listeners: Sequence[socket.socket],
         router: Routes,
-        programs: Mapping[str, ClientProgram],
+        client: ClientProgram,
+        store: StoreProgram,
         policy: ParentPolicy,
         refusal: Callable[[str], bytes],
         logger: logging.Logger,
@@ -140,8 +157,8 @@ class Parent:
     ) -> None:
         """Take over `loop` and `listeners` (sockets that listen). Nothing happens before `run`.
 
-        `programs["client"]` is forked for each client. `refusal` makes of a reason the octets that a client is sent
-        who can't have a process.
+        `client` is forked for each client, `store` once, and again when it ends. `refusal` makes of a reason the
+        octets that a client is sent who can't have a process.
 
         A long function, as it is the list of the parent's parts and of who is told what.
         """
@@ -157,11 +174,28 @@ class Parent:
         self._deadline: Deadline | None = None
         self._crash_at = ""
         self._admission = Admission(policy.admission, _is_local, loop.now)
+        self._keeper = Keeper(
+            loop,
+            store,
+            StoreEvents(
+                started=self._store_started,
+                said=lambda envelope: router.receive_stored(envelope, loop.now),
+                opened=self._open,
+                closed=self._store_closed,
+                send=self._send,
+                failed=self._fail_to_start,
+                finished=loop.stop,
+            ),
+            logger,
+            max_envelope=policy.max_envelope,
+            high=policy.flow.high,
+            log_descriptors=self._hooks.log_descriptors,
+        )
         self._supervisor = Supervisor(
             loop,
-            programs["client"],
+            client,
             self._admission,
-            Events(self._started, self._drain, self._gone),
+            Events(self._started, self._drain, self._gone, self._keeper.ended),
             logger,
             max_envelope=policy.max_envelope,
             high=policy.flow.high,
@@ -177,11 +211,14 @@ class Parent:
         )
         self._refusals = Refusals(loop, refusal, logger)
         self._flow = Flow(loop, policy.flow, self._send)
+        self._start_error: StartError | None = None
         self._shutdown = Shutdown(
             loop,
             self._supervisor,
             timeout_s=policy.shutdown_timeout_s,
             begin=self._stop_accepting,
+            finish=lambda: self._keeper.finish(policy.shutdown_timeout_s),
+            is_committed=lambda: router.is_committed,
             send=self._send,
             logger=logger,
         )
@@ -197,7 +234,10 @@ class Parent:
     def run(self) -> int:
         """Serve until a signal ends it; the exit status.
 
-        Whatever goes wrong in here ends the broker, not just this turn: a router in an unknown state could lose or
+        Raises:
+            StartError: the store can't be opened.
+
+        Whatever else goes wrong in here ends the broker, not just this turn: a router in an unknown state could lose or
         double messages. The children see the end of their channels, and end too.
         """
         signals = Signals(self._loop, self._callbacks())
@@ -207,9 +247,7 @@ class Parent:
         gc.freeze()
         try:
             self._loop.at_turn_end(self._end_turn)
-            self._listeners.open()
-            self._housekeep()
-            self._hooks.ready()
+            self._keeper.start()
             self._loop.run()
         except Exception:
             self._logger.exception("the parent ends by an exception that nobody expected")
@@ -220,6 +258,9 @@ class Parent:
             for child in list(self._reachable.values()):
                 child.channel.close()
             signals.close()
+        if self._start_error is not None:
+            raise self._start_error
+        self._log_notes()
         self._logger.info("ended")
         return Exit.OK
 
@@ -232,6 +273,39 @@ class Parent:
             signal.SIGUSR1: self._hooks.reopen_logs,
             signal.SIGHUP: self._hooks.reopen_logs,
         }
+
+    def _open(self) -> None:
+        """The store is open, and what it has is known: clients may come."""
+        if self._shutdown.phase is Phase.RUNNING:
+            self._listeners.open()
+            self._housekeep()
+            self._hooks.ready()
+
+    def _fail_to_start(self, reason: str, status: Exit) -> None:
+        self._start_error = StartError(f"the store can't be opened: {reason}", status)
+        self._loop.stop()
+
+    # -- the store
+
+    def _store_started(self, child: Child) -> None:
+        self._reachable[child.peer] = child
+        self._loop.watch(child.fd, self._read_store, lambda: self._flush(child))
+
+    def _read_store(self) -> None:
+        self._keeper.read()
+        if crash is not None and self._router.is_committed:
+            crash("parent.committed", "")
+        # Nobody is held for what the store says: it has to be heard by all.
+        self._dispatch(None)
+        self._shutdown.committed()
+
+    def _store_closed(self, child: Child, reason: str) -> None:
+        self._loop.forget(child.fd)
+        self._flow.gone(child)
+        self._reachable.pop(child.peer, None)
+        self._touched.discard(child)
+        self._router.store_ended(reason)
+        self._dispatch(None)
 
     # -- connections and children
 
@@ -277,7 +351,7 @@ class Parent:
 
     def _gone(self, child: Child) -> None:
         if child.state is not State.LEAVING:
-            self._router.peer_ended(child.peer, self._loop.now)
+            self._router.peer_ended(child.peer, self._loop.now, describe_crash(child))
             self._dispatch(None)
         self._shutdown.gone(child)
 
@@ -319,8 +393,8 @@ class Parent:
         """Queue what the router wants to be sent, as far as its receivers are still there. The hot path, too."""
         reachable, touch = self._reachable.get, self._touched.add
         for peer, buffers in self._router.take():
-            if crash is not None and buffers[0][_KIND_AT] == Kind.OFFER:
-                self._crash_at = "parent.offered"
+            if crash is not None:
+                self._crash_at = _CRASH_AFTER.get(buffers[0][_KIND_AT], self._crash_at)
             child = reachable(peer)
             if child is not None:
                 channel = child.channel
@@ -395,11 +469,16 @@ class Parent:
             self._logger.warning("%s: %s, killed", child.name, self._flow.describe_stuck(child))
             self._supervisor.kill(child)
         self._end_silent()
+        self._log_notes()
         phase = self._shutdown.phase
         note = "" if phase is Phase.RUNNING else "shutting down"
         self._status.refresh(self._admission.clients, note)
         self._hooks.beat()
         self._loop.call_at(self._loop.now + self._interval_s, self._housekeep)
+
+    def _log_notes(self) -> None:
+        for note in self._router.take_notes():
+            self._logger.warning("%s", note)
 
     def _end_silent(self) -> None:
         """Kill who doesn't answer offers.

@@ -67,6 +67,11 @@ def has_crashed(child: Child) -> bool:
     return child.ended is None or child.ended.status != 0 or child.state is not State.LEAVING
 
 
+def describe_crash(child: Child) -> str:
+    """How the process of this child ended, if it crashed of itself; else nothing."""
+    return _describe_crash(child.ended) if has_crashed(child) and not child.killed else ""
+
+
 def describe_end(child: Child, now: float) -> str:
     """The one line about the end of a child."""
     spent = f"{now - child.started:.0f} s"

@@ -4,8 +4,9 @@
     RUNNING, QUIESCING, CLOSING --a second ask, or at_once--> KILLING
 
 QUIESCING: nobody is accepted; children stop reading from their clients, send up what they have read, and say so. Now
-all that was under way is routed, and on its way down. CLOSING: children write what came, say goodbye and end. In every
-phase the loop stops as soon as no child is left. Whom not even SIGKILL ends within a moment (a process that waits for
+all that was under way is routed, and what of it is persistent is committed, and on its way down. CLOSING: children
+write what came, say goodbye and end. In every phase the end is finished, the store's included, as soon as no child is
+left. Whom not even SIGKILL ends within a moment (a process that waits for
 a dead disk) is left to init.
 """
 
@@ -45,14 +46,23 @@ class Shutdown:
         *,
         timeout_s: float,
         begin: Callable[[], None],
+        finish: Callable[[], None],
+        is_committed: Callable[[], bool],
         send: Callable[[Child, Sequence[Buffer]], None],
         logger: logging.Logger,
     ) -> None:
-        """`begin` stops accepting; `send` queues an envelope for a child, to be flushed at the turn's end."""
+        """`begin` stops accepting; `send` queues an envelope for a child, to be flushed at the turn's end.
+
+        `finish` is called when no child is left that could be waited for, and stops the loop; `is_committed` tells
+        whether all receipts that children wait for are true.
+        """
         self._loop = loop
         self._supervisor = supervisor
         self._timeout_s = timeout_s
         self._begin = begin
+        self._finish = finish
+        self._is_committed = is_committed
+        self._is_finishing = False
         self._send = send
         self._logger = logger
         self._waits_for: set[Child] = set()
@@ -86,6 +96,10 @@ class Shutdown:
         self._waits_for.discard(child)
         self._go_on()
 
+    def committed(self) -> None:
+        """The store has committed something."""
+        self._go_on()
+
     def gone(self, child: Child) -> None:
         """The child has ended."""
         self._waits_for.discard(child)
@@ -95,9 +109,14 @@ class Shutdown:
         if self.phase is Phase.RUNNING:
             return
         if not self._supervisor.children:
-            self._loop.stop()
-        elif not self._waits_for:
+            self._finish_once()
+        elif not self._waits_for and self._is_committed():
             self._close()
+
+    def _finish_once(self) -> None:
+        if not self._is_finishing:
+            self._is_finishing = True
+            self._finish()
 
     def _close(self) -> None:
         if self.phase is Phase.QUIESCING:
@@ -105,9 +124,9 @@ class Shutdown:
             self._tell_all(pack(Kind.CLOSE, block=REASON.encode()))
 
     def _expire(self) -> None:
-        if self.phase is Phase.CLOSING:
-            late = count_clients(len(self._supervisor.children))
-            self._logger.warning("%s had not ended after %.0f s, killed", late, self._timeout_s)
+        late = len(self._supervisor.children)
+        if late and self.phase is Phase.CLOSING:
+            self._logger.warning("%s had not ended after %.0f s, killed", count_clients(late), self._timeout_s)
             self._kill()
 
     def at_once(self) -> None:
@@ -127,5 +146,6 @@ class Shutdown:
 
     def _give_up(self) -> None:
         pids = [child.pid for child in self._supervisor.children]
-        self._logger.error("processes %s do not end even when killed, left behind", pids)
-        self._loop.stop()
+        if pids:
+            self._logger.error("processes %s do not end even when killed, left behind", pids)
+            self._finish_once()

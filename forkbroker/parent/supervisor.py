@@ -37,6 +37,8 @@ class Events:
     """The child's process has ended: apply all that still waits in its channel, and call `close_channel`."""
     gone: Callable[[Child], None]
     """The child is gone, process and channel; it is in no table any more."""
+    other: Callable[[children.Ended], None] = lambda _: None
+    """A process has ended that serves no client."""
 
 
 class Supervisor:
@@ -68,7 +70,7 @@ class Supervisor:
 
     @property
     def children(self) -> list[Child]:
-        """All children whose process has not been reaped."""
+        """All children that are not gone: what one said before its process ended may still be waiting."""
         return list(self._by_pid.values())
 
     def start(self, client: socket.socket, address: str, host: str) -> None:
@@ -123,8 +125,9 @@ class Supervisor:
     def reap(self) -> None:
         """Reap what has ended. Called after SIGCHLD, which may stand for several."""
         for ended in children.reap():
-            child = self._by_pid.pop(ended.pid, None)
+            child = self._by_pid.get(ended.pid)
             if child is None:
+                self._events.other(ended)
                 continue
             child.ended = ended
             if child.is_closed:
@@ -134,6 +137,7 @@ class Supervisor:
 
     def _finish(self, child: Child) -> None:
         now = self._loop.now
+        del self._by_pid[child.pid]
         self._admission.remove(child.host)
         if has_crashed(child) and not child.killed and child.state is State.STARTING:
             self._admission.crashed(now)

@@ -33,6 +33,13 @@ POINTS = {
     "child.lost-told": "the parent can read that another one was quicker",
     "parent.offered": "the semaphore is posted and the offers are sent",
     "parent.settled": "a settlement was applied, and what follows from it is sent",
+    "store.group-read": "a group of changes was read, nothing of it is written",
+    "store.written": "a group is written and not committed",
+    "store.committed": "a group is committed, the parent was not told",
+    "store.told": "the parent can read that a group is committed",
+    "store.paged": "the parent can read what it has asked for",
+    "parent.written": "the store can read a change, the client's receipt waits",
+    "parent.committed": "the store has said that a change will survive, the client was told nothing",
 }
 """Every point, and what has happened when it is reached."""
 

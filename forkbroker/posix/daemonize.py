@@ -37,7 +37,7 @@ class Readiness:
 
         The standard streams go to /dev/null only now: until here a complaint reaches the terminal.
         """
-        _redirect_standard_streams()
+        drop_standard_streams()
         self._say(Exit.OK, "")
 
     def failed(self, message: str, status: int) -> None:
@@ -103,7 +103,11 @@ def _understand(word: str) -> tuple[int, str]:
     return int(status), message
 
 
-def _redirect_standard_streams() -> None:
+def drop_standard_streams() -> None:
+    """Let go of the terminal, or of whatever they are: /dev/null takes their place.
+
+    A process that a daemon forks before it is ready does this by itself, or keeps the caller's pipes open for ever.
+    """
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)

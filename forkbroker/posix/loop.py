@@ -25,6 +25,10 @@ _SWEEP_ABOVE = 64
 """Cancelled deadlines that may lie in the heap before it is worth asking whether they are most of it."""
 
 
+_LONGEST_WAIT_S = 3600.0
+"""Systems count milliseconds in 31 bits, and refuse to wait for a month."""
+
+
 class Deadline:
     """A callback that waits for its time."""
 
@@ -154,7 +158,7 @@ class Loop:
 
     def _wait_s(self) -> float:
         """Seconds to the first deadline; the clock is read again, as the last turn may have taken long."""
-        return max(0.0, self._deadlines[0][0] - time.monotonic())
+        return min(max(0.0, self._deadlines[0][0] - time.monotonic()), _LONGEST_WAIT_S)
 
     def _call_due(self) -> None:
         """Call what was due when the wait ended; what these calls add waits for the next turn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pantry
 import puppet
 import pytest
 from driven import Broker, Starter, clear, fork_parent
@@ -21,14 +22,17 @@ def start(tmp_path: Path) -> Iterator[Starter]:
         policy: ParentPolicy | None = None,
         *,
         program: object = puppet.main,
+        store: object = pantry.plain,
         router: object = puppet.Switchboard,
         unix: Path | None = None,
         descriptor_limit: int = 0,
+        is_awaited: bool = True,
     ) -> Broker:
         where = tmp_path / f"log{len(brokers)}"
-        broker = fork_parent(where, policy or ParentPolicy(), program, router, unix, descriptor_limit)
+        broker = fork_parent(where, policy or ParentPolicy(), program, store, router, unix, descriptor_limit)
         brokers.append(broker)
-        broker.await_log("ready")
+        if is_awaited:
+            broker.await_log("ready")
         return broker
 
     yield start_one

@@ -13,11 +13,13 @@ import resource
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forkbroker.errors import StartError
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Routes
 from forkbroker.posix.loop import Loop
 
@@ -98,6 +100,8 @@ class Broker:
     family: int = socket.AF_INET
     clients: list[Client] = field(default_factory=list)
     status: int | None = None
+    lifeline: int = -1
+    """A pipe whose other end the parent and all its children have: at its end none of them is left."""
 
     def connect(self) -> Client:
         """A client that has a child."""
@@ -115,6 +119,19 @@ class Broker:
         client.tell(f"connect {login}")
         self.await_log(rf"client {client.peer} \S+ {login}: connected")
         return client
+
+    def store_pid(self, other_than: int = 0) -> int:
+        """The process of the store; waits until there is one, and not this one."""
+
+        def find() -> int:
+            shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True)
+            rows = (line.split(None, 2) for line in shown.stdout.splitlines())
+            served = {client.pid for client in self.clients}
+            pids = [int(pid) for pid, parent, _ in rows if int(parent) == self.pid and int(pid) not in served]
+            return next((pid for pid in pids if pid != other_than), 0)
+
+        wait_until(find, "a process of the store")
+        return find()
 
     @property
     def log(self) -> str:
@@ -183,7 +200,14 @@ def _measure(parent: Parent, logger: logging.Logger) -> None:
 
 
 def _serve(
-    listener: socket.socket, log_path: Path, policy: ParentPolicy, program: object, router: object, limit: int
+    listener: socket.socket,
+    log_path: Path,
+    policy: ParentPolicy,
+    program: object,
+    store: object,
+    router: object,
+    limit: int,
+    lifeline: int,
 ) -> int:
     logger = logging.Logger("stomp-broker")
     handler = logging.FileHandler(log_path)
@@ -197,35 +221,48 @@ def _serve(
         stopping=lambda: logger.info("stopping"),
         status=lambda text: logger.info("status: %s", text),
         reopen_logs=lambda: _measure(parent, logger),
-        log_descriptors=lambda: [handler.stream.fileno()],
+        log_descriptors=lambda: [handler.stream.fileno(), lifeline],
     )
     parent = Parent(
         Loop(),
         [listener],
         routes,
-        {"client": program},  # type: ignore[dict-item]
+        program,  # type: ignore[arg-type]
+        store,  # type: ignore[arg-type]
         policy,
         lambda reason: f"ERROR {reason}\n".encode(),
         logger,
         hooks,
     )
-    return parent.run()
+    try:
+        return parent.run()
+    except StartError as error:
+        logger.error("cannot start: %s", error)
+        return error.status
 
 
 def fork_parent(
-    log_path: Path, policy: ParentPolicy, program: object, router: object, unix: Path | None, limit: int
+    log_path: Path,
+    policy: ParentPolicy,
+    program: object,
+    store: object,
+    router: object,
+    unix: Path | None,
+    limit: int,
 ) -> Broker:
     """A parent in a new process; `unix` is where it listens, if not on a port; `limit` bounds its descriptors."""
     listener = _listen(unix)
     log_path.touch()
+    lifeline, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 99
         try:
-            status = _serve(listener, log_path, policy, program, router, limit)
+            status = _serve(listener, log_path, policy, program, store, router, limit, theirs)
         finally:
             os._exit(status)
-    broker = Broker(pid, listener.getsockname(), log_path, listener.family)
+    os.close(theirs)
+    broker = Broker(pid, listener.getsockname(), log_path, listener.family, lifeline=lifeline)
     listener.close()
     return broker
 
@@ -244,5 +281,8 @@ def clear(broker: Broker) -> None:
     for client in broker.clients:
         client.close()
     wait_until(lambda: not any(map(is_alive, pids)), f"the ends of {pids}")
+    is_over, _, _ = select.select([broker.lifeline], [], [], PATIENCE_S)
+    os.close(broker.lifeline)
+    assert is_over, "a process is left behind"
     if broker.status == 0:
         assert "left behind" not in broker.log

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.peers import Peer
+from forkbroker.routing.peers import STORE, Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_fence
 from forkbroker.wire.kinds import Flag, Kind
@@ -24,7 +24,11 @@ MAX_ENVELOPE = 64 << 20
 
 
 class Switchboard:
-    """A router of the fewest rules: SEND goes to the peer that its destination names, or to all others."""
+    """A router of the fewest rules: SEND goes to the peer that its destination names, to all others, or to the store.
+
+    SETTLE is told to the store as DELETE, and the end of a peer that has settled something as UPDATE. A PAGE of the
+    store goes to the peer that its destination names.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -32,6 +36,9 @@ class Switchboard:
         self._out: list[tuple[Peer, Sequence[Buffer]]] = []
         self._asked: dict[Peer, float] = {}
         self.due: float | None = None
+        self._told = self._committed = 0
+        self._notes: list[str] = []
+        self._settled: set[Peer] = set()
 
     def add_peer(self, peer: Peer) -> None:
         self._peers.append(peer)
@@ -47,21 +54,54 @@ class Switchboard:
             self._asked[peer] = now
         elif envelope.kind is Kind.PASSED:
             self._asked.pop(peer, None)
+        elif envelope.kind is Kind.SETTLE:
+            self._settled.add(peer)
+            self._tell_store(Kind.DELETE)
+        elif envelope.kind is Kind.TRANSACTION:
+            self._notes.append("something happened")
         elif envelope.kind is not Kind.FENCE:
             self._logger.info("router: %s of %d", envelope.kind.name, peer)
         if envelope.flags & Flag.FENCE or envelope.kind is Kind.FENCE:
             self._out.append((peer, pack(Kind.FENCED, number=envelope.number)))
 
+    def _tell_store(self, kind: Kind) -> None:
+        self._told += 1
+        self._out.append((STORE, pack(kind, number=self._told)))
+
     def _send(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.destination == b"all":
             self._out.extend((other, [envelope.raw]) for other in self._peers if other != peer)
+        elif envelope.destination == b"store":
+            self._out.append((STORE, pack(Kind.SPILL, payload=[envelope.raw])))
         else:
             self._out.append((Peer(int(envelope.destination)), [envelope.raw]))
 
-    def peer_ended(self, peer: Peer, now: float) -> None:
+    def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         self._peers.remove(peer)
         self._asked.pop(peer, None)
-        self._logger.info("router: %d ended", peer)
+        if peer in self._settled:
+            self._tell_store(Kind.UPDATE)
+        self._logger.info("router: %d ended%s", peer, f", crashed: {crash}" if crash else "")
+
+    def receive_stored(self, envelope: Envelope, now: float) -> None:
+        if envelope.number > self._told:
+            raise AssertionError(f"{envelope.number} is committed, {self._told} were told")
+        if envelope.kind is Kind.PAGE:
+            self._out.append((Peer(int(envelope.destination)), [envelope.raw]))
+            return
+        self._logger.info("router: %s %d of the store", envelope.kind.name, envelope.number)
+        self._committed = max(self._committed, envelope.number)
+
+    def store_ended(self, reason: str) -> None:
+        self._logger.info("router: the store ended: %s", reason or "no reason")
+
+    @property
+    def is_committed(self) -> bool:
+        return self._committed == self._told
+
+    def take_notes(self) -> list[str]:
+        notes, self._notes = self._notes, []
+        return notes
 
     def tick(self, now: float) -> None:
         if self.due is not None and self.due <= now:
@@ -219,7 +259,7 @@ class Puppet:
 
 
 def main(end: socket.socket, client: socket.socket, peer: int, address: str) -> int:
-    """The program for `programs["client"]`."""
+    """The program for a client's child."""
     try:
         return Puppet(end, client, peer).run()
     except (ConnectionError, EnvelopeError):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 from driven import Starter, wait_until
+from parts import logger_of, no_descriptors
 
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.listener import Listeners
@@ -106,15 +102,6 @@ def test_no_descriptors_for_a_child_refuse_the_client(start: Starter) -> None:
     assert broker.connect().peer >= len(lines)
 
 
-def logger_of(lines: list[str]) -> logging.Logger:
-    """A logger that collects its lines."""
-    logger = logging.Logger("test")
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    return logger
-
-
 def test_only_so_many_refused_clients_are_kept() -> None:
     """The oldest goes when there are more than 64: refusing doesn't cost what accepting would."""
     loop, lines = Loop(), list[str]()
@@ -178,20 +165,3 @@ def test_accepting_pauses_when_the_system_has_no_descriptors() -> None:
     accepted[0].close()
     client.close()
     loop.close()
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """All descriptors that this process may have are taken."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
-    hoard = []
-    try:
-        with suppress(OSError):
-            while True:
-                hoard.append(os.dup(0))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for fd in hoard:
-            os.close(fd)

@@ -310,6 +310,12 @@ class _Broken:
     def add_peer(self, peer: int) -> None:
         self._is_broken = True
 
+    def receive_stored(self, envelope: object, now: float) -> None:
+        """It is open."""
+
+    def take_notes(self) -> list[str]:
+        return []
+
     def find_silent(self, since: float) -> set[int]:
         return set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from driven import Broker, Client, Starter, is_alive
 
@@ -16,7 +17,7 @@ from forkbroker.routing.router import Router
 
 def real(logger: object) -> Router:
     """The router of the broker, with a small pool."""
-    return Router(Policy(offer_candidates=1, answer_timeout_s=0.1), SemaphorePool(8))
+    return Router(Policy(offer_candidates=1, answer_timeout_s=0.1), SemaphorePool(8), time.time)
 
 
 def subscribed(broker: Broker, login: str, destination: str) -> Client:

@@ -273,3 +273,12 @@ def test_the_clock_stands_still_within_a_turn(loop) -> None:
 
     assert len(seen) == 3
     assert len(set(seen)) == 1
+
+
+def test_a_deadline_in_a_year_ends_no_loop(loop, pair) -> None:
+    """A system that counts milliseconds in 31 bits refuses to wait so long; what comes earlier is called."""
+    near, far = pair
+    far.send(b"x")
+    loop.watch(near.fileno(), loop.stop, None)
+    loop.call_at(loop.now + 366 * 86_400.0, lambda: None)
+    loop.run()

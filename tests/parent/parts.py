@@ -1,0 +1,35 @@
+"""What tests of single parts of the parent need, which run in the test's own process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+def logger_of(lines: list[str]) -> logging.Logger:
+    """A logger that collects its lines."""
+    logger = logging.Logger("test")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    return logger
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """All descriptors that this process may have are taken."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    hoard = []
+    try:
+        with suppress(OSError):
+            while True:
+                hoard.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in hoard:
+            os.close(fd)
