@@ -1,3 +1,3 @@
 """forkbroker: a STOMP broker made of Unix processes, one child for each client."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

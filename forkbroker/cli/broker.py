@@ -4,8 +4,8 @@ The order of the start, and why:
  1. the command line, so that a mistake costs nothing;
  2. what the service manager says, while this is still the process that it says it to;
  3. users, as they are looked up and not yet used;
- 4. the log, the listeners, the semaphores: with the rights that the command was started with, before the caller's
-    directory is left, and while complaints still reach the terminal;
+ 4. the log, the listeners, the semaphores, the store's directory: with the rights that the command was started with,
+    before the caller's directory is left, and while complaints still reach the terminal;
  5. detaching, which changes the process's number: everything above is inherited;
  6. the pidfile: its lock and its number are this process's, its directory often root's;
  7. giving up rights: after the last thing that needs them, before the first octet of a stranger. Every module is
@@ -22,6 +22,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM, read_arguments
@@ -36,6 +38,7 @@ from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.service import Service, take_listeners
+from forkbroker.store.locate import default_url, make_store
 
 logger = logging.getLogger("forkbroker")
 
@@ -88,6 +91,9 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
     with ExitStack() as opened:
         try:
             return _start(settings, opened, run)
+        except ConfigurationError as error:
+            complain(str(error))
+            return Exit.USAGE
         except StartError as error:
             complain(str(error))
             return error.status
@@ -98,11 +104,16 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     service = Service()
     passed = take_listeners()
     identity = resolve(settings.user, settings.group)
+    # where that is depends on whose rights the command was started with
+    settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
+    make_store(settings.store or "")  # to hear now whether it can be understood
     log = _open_log(settings, identity, opened)
     files = raise_file_limit()
     listeners = _check_passed(passed, settings) if passed else _open_listeners(settings, opened)
     semaphores = SemaphorePool(SLOTS)
     opened.callback(semaphores.close)
+    if identity is not None:
+        _make_store_directory(settings.store or "", identity)
     names = [describe_listener(listener) for listener in listeners]
     readiness = detach() if settings.daemonize else Foreground(names)
     hooks = Hooks(
@@ -123,6 +134,18 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         if settings.daemonize:
             logger.error("cannot start: %s", error)
         return error.status
+
+
+def _make_store_directory(url: str, identity: Identity) -> None:
+    """The directory of a new SQLite store, for the user that the broker will be: there may be no right to it later."""
+    directory = Path(url.removeprefix("sqlite://")).parent
+    if not url.startswith("sqlite:///") or directory.exists():
+        return
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+        os.chown(directory, identity.uid, identity.gid)
+    except OSError as error:
+        raise StartError(f"--store {url}: can't make {directory}: {error.strerror}", Exit.CANTCREAT) from None
 
 
 def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:

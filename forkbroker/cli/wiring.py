@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from forkbroker.child import child
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.config.options import Settings
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy
+from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.policies import Expired, Full, Policy, QueuePolicy, Rule
 from forkbroker.routing.router import Router
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
+from forkbroker.store import process
+from forkbroker.store.locate import default_url, make_store
 
 logger = logging.getLogger("forkbroker")
 
@@ -48,14 +54,35 @@ def max_envelope(settings: Settings) -> int:
 
 def routing_policy(settings: Settings) -> Policy:
     """What the router is to heed."""
+    rest = QueuePolicy(
+        max_length=settings.max_queue_length,
+        max_bytes=settings.max_queue_bytes,
+        full=Full(settings.queue_full),
+        max_deliveries=settings.max_deliveries,
+        redelivery_delay=_milliseconds(settings.redelivery_delay),
+        dedup_window=_milliseconds(settings.dedup_window),
+    )
     return Policy(
         broadcast_all=settings.broadcast == "all",
         offer_candidates=settings.offer_candidates,
-        max_deliveries=settings.max_deliveries,
-        max_queue_bytes=settings.max_queue_bytes,
         max_queues=settings.max_queues,
-        refuse_when_full=settings.queue_full == "refuse",
+        max_durables=settings.max_durables,
+        queue_memory=settings.queue_memory,
+        max_delayed_bytes=settings.max_delayed_bytes,
+        queue=replace(rest, persistent=settings.persistent == "queues"),
+        durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),
+        rules=tuple(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
     )
+
+
+def _in_terms_of_routing(changes: Mapping[str, object]) -> dict[str, object]:
+    """A policy's words, as members of the enumerations that routing has for them."""
+    words: dict[str, Callable[[object], object]] = {"full": Full, "expired": Expired}
+    return {key: words[key](value) if key in words else value for key, value in changes.items()}
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def session_policy(settings: Settings) -> SessionPolicy:
@@ -106,13 +133,28 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
         )
         return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=envelope)
 
+    store = make_store(settings.store or default_url(os.environ, os.geteuid()))
+
+    def keep(end: socket.socket, is_fresh: bool) -> int:
+        if settings.daemonize:
+            drop_standard_streams()
+        return process.main(
+            end,
+            store,
+            is_fresh=is_fresh,
+            repair=settings.store_repair,
+            max_envelope=envelope,
+            watermark=settings.disk_free,
+        )
+
     rehearse(policy, limits, semaphores, envelope)
     loop = Loop(selectors.DefaultSelector())
     parent = Parent(
         loop,
         listeners,
-        Router(routing_policy(settings), semaphores),
-        {"client": serve},
+        Router(routing_policy(settings), semaphores, time.time),
+        serve,
+        keep,
         parent_policy(settings),
         refuse,
         logger,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from forkbroker.config.values import choice, heart_beat, name, number, path, seconds, size
+from forkbroker.config.policies import PolicyLine, policy_line
+from forkbroker.config.values import choice, heart_beat, name, none_or, number, path, seconds, size, store_url
 from forkbroker.errors import ConfigurationError
 from forkbroker.posix.addresses import ListenAddress, parse_address
 
@@ -86,8 +87,20 @@ class Settings:
     offer_candidates: int
     max_deliveries: int
     max_queue_bytes: int
+    max_queue_length: int
     max_queues: int
-    queue_full: Literal["hold", "refuse"]
+    queue_full: Literal["hold", "refuse", "drop-oldest", "dead-letter"]
+    redelivery_delay: float
+    dedup_window: float
+    max_delayed_bytes: int
+    max_durables: int
+    durable_expiry: float
+    policy: tuple[PolicyLine, ...]
+    store: str | None
+    store_repair: bool
+    persistent: Literal["as-sent", "queues"]
+    queue_memory: int
+    disk_free: int
     max_command: int
     max_header_line: int
     max_headers: int
@@ -104,6 +117,7 @@ _LOG = "Log"
 _CLIENTS = "Clients"
 _TOPICS = "Destinations and topics"
 _QUEUES = "Queues"
+_STORE = "Store"
 _LIMITS = "Limits on what a client sends (each ends in an ERROR that names it)"
 
 OPTIONS: tuple[Option, ...] = (
@@ -217,15 +231,84 @@ OPTIONS: tuple[Option, ...] = (
         "deliveries of a message before it goes to the dead-letter queue; 0: no limit",
         _QUEUES,
     ),
-    Option("max-queue-bytes", size(1024), "256 MiB", "SIZE", "messages that a queue holds", _QUEUES),
+    Option(
+        "max-queue-bytes",
+        none_or(size(1024)),
+        "0",
+        "SIZE",
+        "messages that a queue holds, in memory and in the store; 0: as many as the disk does",
+        _QUEUES,
+    ),
+    Option("max-queue-length", number(0), "0", "N", "messages that a queue holds; 0: no limit", _QUEUES),
     Option("max-queues", number(1), "10000", "N", "queues at one time", _QUEUES),
     Option(
         "queue-full",
-        choice("hold", "refuse"),
+        choice("hold", "refuse", "drop-oldest", "dead-letter"),
         "hold",
         "POLICY",
-        "at a queue's limit: hold its senders, or refuse with an ERROR",
+        "at a queue's limit: hold its senders, refuse with an ERROR, drop-oldest messages, or dead-letter these",
         _QUEUES,
+    ),
+    Option(
+        "redelivery-delay",
+        seconds(0),
+        "0",
+        "TIME",
+        "how long a message waits that fails for the second time; twice as long each further time",
+        _QUEUES,
+    ),
+    Option("dedup-window", seconds(0), "5 min", "TIME", "how long the dedup-id of a message is remembered", _QUEUES),
+    Option("max-delayed-bytes", size(1024), "64 MiB", "SIZE", "memory of messages that wait for their time", _QUEUES),
+    Option("max-durables", number(0), "1000", "N", "durable subscriptions to topics", _QUEUES),
+    Option(
+        "durable-expiry",
+        seconds(0),
+        "30 d",
+        "TIME",
+        "end of a durable subscription that nobody uses; 0: never",
+        _QUEUES,
+    ),
+    Option(
+        "policy",
+        policy_line,
+        None,
+        "RULE",
+        "what differs for some queues: 'PATTERN key=value ...'; may be repeated, later rules win",
+        _QUEUES,
+        repeatable=True,
+    ),
+    Option(
+        "store",
+        store_url,
+        None,
+        "URL",
+        "where messages are kept: sqlite:///PATH or memory:; without it queues.db in the state directory",
+        _STORE,
+    ),
+    Option("store-repair", None, None, "", "if the store is damaged: set it aside, and save what can be read", _STORE),
+    Option(
+        "persistent",
+        choice("as-sent", "queues"),
+        "as-sent",
+        "WHICH",
+        "messages that survive: those sent with persistent:true, or all that are sent to queues",
+        _STORE,
+    ),
+    Option(
+        "queue-memory",
+        size(1024**2),
+        "64 MiB",
+        "SIZE",
+        "memory of the messages of all queues; the rest of deep queues is in the store",
+        _STORE,
+    ),
+    Option(
+        "disk-free",
+        size(0),
+        "128 MiB",
+        "SIZE",
+        "free space below which the store is not given more; 0: write until the disk is full",
+        _STORE,
     ),
     Option("max-command", size(16, 65_536), "32", "SIZE", "a command line", _LIMITS),
     Option("max-header-line", size(128, 2**24), "10 KiB", "SIZE", "a header line", _LIMITS),
@@ -259,7 +342,7 @@ def _read(option: Option, given: str | bool | list[str] | None) -> object:
     if option.parse is None:
         return bool(given)
     if option.repeatable:
-        texts = given if isinstance(given, list) and given else [option.default or ""]
+        texts = given if isinstance(given, list) and given else [option.default] if option.default else []
         return tuple(_parse(option, option.parse, text) for text in texts)
     text = given if isinstance(given, str) else option.default
     return None if text is None else _parse(option, option.parse, text)

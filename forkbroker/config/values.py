@@ -15,8 +15,11 @@ from forkbroker.errors import ConfigurationError
 _SIZE = re.compile(r"([0-9]+)\s*(|KiB|MiB|GiB)")
 _OCTETS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|ms|s|min)")
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0}
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|ms|s|min|h|d)")
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+
+_FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 _HEART_BEAT = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
@@ -55,18 +58,63 @@ def _within(text: str, value: int, least: int, most: int | None, remedy: str) ->
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """A time in seconds; written plain, or with ms, s or min."""
+    """A time in seconds; written plain, or with ms, s, min, h or d."""
 
     def parse(text: str) -> float:
         match = _TIME.fullmatch(text)
         if match is None:
-            raise ConfigurationError(text, "not a time", "give seconds, or a number with ms, s or min")
+            raise ConfigurationError(text, "not a time", "give seconds, or a number with ms, s, min, h or d")
         value = float(match[1]) * _SECONDS[match[2]]
         if value < least:
             raise ConfigurationError(text, "too short", f"give {least:g} s or more")
         return value
 
     return parse
+
+
+def milliseconds(least: int) -> Callable[[str], int]:
+    """A time as `seconds` reads it, in milliseconds."""
+    parse_seconds = seconds(least / 1000)
+
+    def parse(text: str) -> int:
+        return round(parse_seconds(text) * 1000)
+
+    return parse
+
+
+def none_or(parse: Callable[[str], int]) -> Callable[[str], int]:
+    """0, which means no limit, or what `parse` permits."""
+    return lambda text: 0 if text == "0" else parse(text)
+
+
+def factor(least: float) -> Callable[[str], float]:
+    """A number that need not be whole."""
+
+    def parse(text: str) -> float:
+        if _FACTOR.fullmatch(text) is None or float(text) < least:
+            raise ConfigurationError(text, "not a factor", f"give a number of {least:g} or more, as in 1.5")
+        return float(text)
+
+    return parse
+
+
+def yes_or_no(text: str) -> bool:
+    """`true` or `false`."""
+    return choice("true", "false")(text) == "true"
+
+
+def queue_name(text: str) -> bytes:
+    """The canonical name of one queue."""
+    if not text.startswith("/queue/") or len(text) == len("/queue/") or set(text) & set("*#>\0"):
+        raise ConfigurationError(text, "not a queue", "give one name, as in /queue/failed")
+    return text.encode()
+
+
+def store_url(text: str) -> str:
+    """A URL whose scheme says which backend has the store; what follows is the backend's to understand."""
+    if _URL.match(text) is None:
+        raise ConfigurationError(text, "not a URL", "give memory: or sqlite:///PATH")
+    return text
 
 
 def choice(*words: str) -> Callable[[str], str]:

@@ -38,6 +38,14 @@ def is_alive(pid: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
+@pytest.fixture(autouse=True)
+def state_directory(tmp_path, monkeypatch) -> Path:
+    """Where the brokers' store is, unless a test says otherwise."""
+    directory: Path = tmp_path / "state"
+    monkeypatch.setenv("STATE_DIRECTORY", str(directory))
+    return directory
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start brokers in the foreground; killed after the test if they still run."""
@@ -246,7 +254,7 @@ def test_root_gives_up_its_rights_and_the_broker_serves(daemon, tmp_path) -> Non
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not is_alive(pid), "the daemon's end")
 
-    assert shown.stdout.split() == ["nobody", "nobody"]
+    assert shown.stdout.split() == ["nobody"] * 3  # the parent, the store, the client
     assert (tmp_path / "log").owner() == "nobody"
     assert (tmp_path / "pid").read_text() == ""
     (tmp_path / "pid").unlink()

@@ -1,0 +1,89 @@
+"""Rules for some queues: `--policy 'PATTERN key=value ...'`.
+
+/queue/mail.# max-deliveries=5 redelivery-delay=10s lease=2min
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from forkbroker.config.values import choice, factor, milliseconds, none_or, number, queue_name, size, yes_or_no
+from forkbroker.destinations import DestinationError, compile_pattern
+from forkbroker.errors import ConfigurationError
+
+_PREFIXES = ("/queue/", "/dsub/")
+
+KEYS: dict[str, Callable[[str], object]] = {
+    "max-length": number(0),
+    "max-bytes": none_or(size(1024)),
+    "full": choice("hold", "refuse", "drop-oldest", "dead-letter"),
+    "persistent": yes_or_no,
+    "ttl": milliseconds(0),
+    "expired": choice("drop", "dead-letter"),
+    "max-deliveries": number(0),
+    "dead-letter": queue_name,
+    "redelivery-delay": milliseconds(0),
+    "redelivery-backoff": factor(1),
+    "redelivery-delay-max": milliseconds(1),
+    "poison-after": number(0),
+    "lease": milliseconds(0),
+    "dedup-window": milliseconds(0),
+    "idle-expiry": milliseconds(0),
+}
+"""What a rule can say. With underscores they are fields of the router's policy; times are in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLine:
+    """One rule."""
+
+    pattern: bytes
+    """A canonical name, or a pattern as in subscriptions to topics."""
+    changes: Mapping[str, object]
+    """Fields and their values; only those that the rule speaks of."""
+
+
+def policy_line(text: str) -> PolicyLine:
+    """Read a rule.
+
+    Raises:
+        ConfigurationError: it makes no sense; says where.
+    """
+    try:
+        pattern, *pairs = shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(text, str(error).lower() or "empty", "give PATTERN key=value ...") from None
+    changes: dict[str, object] = {}
+    for pair in pairs:
+        key, value = _read_pair(pair)
+        if key in changes:
+            raise ConfigurationError(pair, "given twice", "give each key once")
+        changes[key] = value
+    if not changes:
+        raise ConfigurationError(text, "says nothing", "give PATTERN key=value ...")
+    return PolicyLine(_read_pattern(pattern), changes)
+
+
+def _read_pattern(text: str) -> bytes:
+    if not text.startswith(_PREFIXES):
+        raise ConfigurationError(text, "not a pattern of queues", "begin it with /queue/ or /dsub/")
+    pattern = text.encode(errors="surrogateescape")
+    try:
+        compile_pattern(pattern)
+    except DestinationError as error:
+        raise ConfigurationError(text, str(error), "give a name, or one with *, # or >") from None
+    return pattern
+
+
+def _read_pair(pair: str) -> tuple[str, object]:
+    key, equals, value = pair.partition("=")
+    if not equals:
+        raise ConfigurationError(pair, "not key=value", f"known keys are {', '.join(KEYS)}")
+    if key not in KEYS:
+        raise ConfigurationError(pair, "unknown key", f"known keys are {', '.join(KEYS)}")
+    try:
+        return key.replace("-", "_"), KEYS[key](value)
+    except ConfigurationError as error:
+        raise ConfigurationError(pair, error.problem, error.remedy) from None
