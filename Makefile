@@ -1,5 +1,6 @@
 # make run    a broker in the foreground            make test   lint, types, all tests
-# make bench  the table of docs/benchmarks.md       make install DESTDIR=... PREFIX=/usr/local
+# make bench  the table of docs/benchmarks.md       make soak   kills under load, for SOAK_SECONDS=600
+# make install DESTDIR=... PREFIX=/usr/local
 #
 # Everything but install happens in a virtual environment of its own: PYTHON and a C compiler are all that is needed.
 
@@ -9,9 +10,10 @@ BIN = $(VENV)/bin
 PREFIX = /usr/local
 DESTDIR =
 ARGS =
+SOAK_SECONDS = 600
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test lint bench install clean
+.PHONY: run test lint bench soak install clean
 
 run: $(INSTALLED)
 	$(BIN)/stomp-broker $(ARGS)
@@ -31,6 +33,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+soak: $(INSTALLED)
+	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) $(ARGS)
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

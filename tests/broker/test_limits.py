@@ -8,6 +8,8 @@ from forkbroker.config.options import OPTIONS
 
 SEND = b"SEND\ndestination:/queue/a\n\nx\0"
 BEGIN = b"BEGIN\ntransaction:%d\n\n\0"
+DELAYED = b"SEND\ndestination:/queue/%b\nx-delay:60000\n\n" + b"x" * 1024 + b"\0"
+DURABLE = b"SUBSCRIBE\ndestination:/topic/a\nid:%d\ndurable:true\nauto-delete:false\n\n\0"
 SENDS_IN_TRANSACTION = BEGIN % 1 + b"SEND\ndestination:/queue/a\ntransaction:1\n\n%b\0" * 4
 
 #: Option, its value, what a client sends that has connected.
@@ -27,9 +29,18 @@ LIMITS = [
     ("max-transaction-frames", "3", SENDS_IN_TRANSACTION.replace(b"%b", b"x")),
     ("max-transaction-size", "1 KiB", SENDS_IN_TRANSACTION.replace(b"%b", b"x" * 300)),
     ("max-queues", "1", SEND + SEND.replace(b"/a", b"/b")),
+    ("max-delayed-bytes", "1 KiB", DELAYED % b"a" + DELAYED % b"b"),
+    ("max-durables", "1", DURABLE % 1 + DURABLE % 2),
     ("frame-timeout", "0.2", b"SEND\ndestination:/que"),
 ]
-ELSEWHERE = {"max-login-frame", "connect-timeout", "max-clients", "max-clients-per-address", "max-queue-bytes"}
+ELSEWHERE = {
+    "connect-timeout",
+    "max-clients",
+    "max-clients-per-address",
+    "max-login-frame",
+    "max-queue-bytes",
+    "max-queue-length",
+}
 """Limits whose tests are other ones, here or in the neighbourhood."""
 INWARD = {"max-client-buffer", "max-deliveries"}
 """Limits that end in no ERROR: the first has policies, the second makes dead letters."""

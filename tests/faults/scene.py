@@ -20,6 +20,14 @@ from forkbroker.testing.broker import PATIENCE_S, RunningBroker
 class Client(RawClient):
     """A raw client that can also be looked at without waiting, and survives the loss of its connection."""
 
+    def __init__(self, port: int | str, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> None:
+        """Connect the socket; it is closed where nobody listens."""
+        try:
+            super().__init__(port, host, receive_buffer=receive_buffer)
+        except OSError:
+            self.close()
+            raise
+
     @property
     def has_ended(self) -> bool:
         """The broker has closed the connection, or it was lost, or it is closed here."""

@@ -37,6 +37,7 @@ class Daemon:
         files = ["--pidfile", str(self.pidfile), "--log-file", str(self.log_file), "--listen", f"unix:{self.socket}"]
         return subprocess.run(
             [*COMMAND, "--daemonize", *files, *options],
+            env={**os.environ, "STATE_DIRECTORY": str(self.pidfile.parent / "state")},
             capture_output=True,
             text=True,
             timeout=stretched(PATIENCE_S),
@@ -96,7 +97,8 @@ def test_the_command_returns_when_the_daemon_serves(daemon) -> None:
 
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         assert shown[daemon.pid].title.startswith("stomp-broker: parent ")
-        assert len(shown) == 2
+        # the parent, the store and one client
+        assert len(shown) == 3
     _end(daemon, signal.SIGTERM)
     assert not daemon.pidfile.exists()
     assert not daemon.socket.exists()

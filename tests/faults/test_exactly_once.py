@@ -10,6 +10,8 @@ from faults.crowd import Crowd
 
 from forkbroker.testing.broker import RunningBroker
 
+ENDLESS = ("--max-deliveries", 0, "--policy", "/queue/# poison-after=0")
+"""However many consumers die, it is not the message's fault."""
 ROUNDS = 3
 MESSAGES = 300
 """Of one round."""
@@ -37,7 +39,7 @@ def gather(start: StartBroker) -> Iterator[Gather]:
 @pytest.mark.parametrize(("candidates", "seed"), [(1, 11), (3, 22), (9, 33)])
 def test_each_message_is_settled_once_while_children_and_connections_die(start, gather, candidates, seed) -> None:
     """SIGKILL, close and RST at random moments; what was delivered again says so, and what got a RECEIPT is gone."""
-    broker = start("--offer-candidates", candidates, "--max-deliveries", 0)
+    broker = start("--offer-candidates", candidates, *ENDLESS)
     crowd = gather(broker, MODES, seed)
     crowd.nacks, crowd.doubts, crowd.transactions = 0.05, 0.05, 0.2
     for _ in range(ROUNDS):
@@ -58,7 +60,7 @@ def test_each_message_is_settled_once_while_children_and_connections_die(start, 
 @pytest.mark.row("A06")
 def test_no_message_of_auto_consumers_is_lost_when_children_die(start, gather) -> None:
     """What the client's kernel has got is the client's; all else goes to others, marked."""
-    crowd = gather(start("--max-deliveries", 0), [("auto", 1), ("auto", 10), ("auto", 1000)], 44)
+    crowd = gather(start(*ENDLESS), [("auto", 1), ("auto", 10), ("auto", 1000)], 44)
     for _ in range(10):
         crowd.produce(200)
         crowd.losses += 1
@@ -75,7 +77,7 @@ def test_no_message_of_auto_consumers_is_lost_when_children_die(start, gather) -
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
 def test_a_single_consumer_gets_all_in_order_however_often_it_is_killed(start, gather, ack) -> None:
     """What comes back goes to its old place, so each connection sees ascending messages."""
-    crowd = gather(start("--max-deliveries", 0), [(ack, 25)], 55)
+    crowd = gather(start(*ENDLESS), [(ack, 25)], 55)
     (consumer,) = crowd.consumers
     for _ in range(8):
         crowd.produce(40)

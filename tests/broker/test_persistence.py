@@ -1,0 +1,291 @@
+"""What outlives the broker, as clients see it: ended in good order, or killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.rawclient import RawClient, connect
+
+from forkbroker.testing.broker import RunningBroker
+
+ENDS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+"""How the first broker ends."""
+
+Lives = Callable[..., RunningBroker]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Lives]:
+    """A broker on the test's store: `live()`, and after its end the next one, with other options if need be."""
+    with ExitStack() as stack:
+
+        def run(*options: str) -> RunningBroker:
+            return stack.enter_context(RunningBroker(*options, store_directory=tmp_path / "store"))
+
+        yield run
+
+
+@pytest.fixture
+def meet() -> Iterator[Callable[..., RawClient]]:
+    """Connect clients, which leave with the test."""
+    with ExitStack() as stack:
+
+        def run(broker: RunningBroker, **headers: str) -> RawClient:
+            return stack.enter_context(connect(broker.port, headers=headers))
+
+        yield run
+
+
+def end(broker: RunningBroker, number: int, *clients: RawClient) -> None:
+    """Send this signal to the parent, and wait for the end of all processes; these clients leave when they see it."""
+    broker.kill(number)
+    for client in clients:
+        client.drain()
+        client.close()
+    assert broker.wait() == (0 if number == signal.SIGTERM else -number)
+    broker.stop()
+
+
+@ENDS
+@pytest.mark.row("J01", "R02", "J10")
+def test_persistent_messages_outlive_the_broker_and_others_do_not(live, meet, number) -> None:
+    """In their order; marked if the broker was killed, as nobody knows who has seen them."""
+    broker = live()
+    producer = meet(broker)
+    for place in range(20):
+        producer.publish("/queue/a", f"m{place}", persistent="true" if place % 2 else "false", colour="red")
+    end(broker, number, producer)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=100)
+
+    frames = consumer.expect_messages(*(f"m{place}" for place in range(1, 20, 2)))
+    consumer.expect_nothing()
+    assert {frame.get("redelivered") for frame in frames} == {"" if number == signal.SIGTERM else "true"}
+    assert {frame["colour"] for frame in frames} == {"red"}
+    assert {frame["destination"] for frame in frames} == {"/queue/a"}
+    assert len({frame["message-id"] for frame in frames}) == len(frames)
+
+
+@ENDS
+@pytest.mark.row("J01", "R02")
+def test_what_was_acknowledged_with_a_receipt_does_not_come_back(live, meet, number) -> None:
+    """What was not, and what was rejected, comes back and says so."""
+    broker = live()
+    client = meet(broker)
+    for place in range(4):
+        client.publish("/queue/a", f"m{place}", persistent="true")
+    client.subscribe("/queue/a", ack="client-individual", prefetch_count=4)
+    frames = client.expect_messages("m0", "m1", "m2", "m3")
+    client.ack(frames[0])
+    client.ack(frames[2])
+    end(broker, number, client)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=100)
+
+    frames = consumer.expect_messages("m1", "m3")
+    consumer.expect_nothing()
+    assert {frame["redelivered"] for frame in frames} == {"true"}
+    if number == signal.SIGTERM:
+        assert {frame["delivery-count"] for frame in frames} == {"2"}
+
+
+@ENDS
+@pytest.mark.row("T04", "T05")
+def test_transactions_outlive_the_broker_as_a_whole_or_not_at_all(live, meet, number) -> None:
+    """What was committed with a receipt, messages and acknowledgements; nothing of what was open."""
+    broker = live()
+    client = meet(broker)
+    client.publish("/queue/a", "done", persistent="true")
+    client.publish("/queue/a", "open", persistent="true")
+    client.subscribe("/queue/a", ack="client-individual", prefetch_count=2)
+    done, still_open = client.expect_messages("done", "open")
+    for name, frame in (("t", done), ("u", still_open)):
+        client.send("BEGIN", transaction=name)
+        client.send("ACK", id=frame["ack"], transaction=name)
+        for place in range(3):
+            client.request(
+                "SEND",
+                body=b"%b%d" % (name.encode(), place),
+                destination="/queue/b",
+                persistent="true",
+                transaction=name,
+            )
+    client.request("COMMIT", transaction="t")
+    end(broker, number, client)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a", "a")
+    consumer.expect_messages("open")
+    consumer.subscribe("/queue/b", "b")
+    consumer.expect_messages("t0", "t1", "t2")
+    consumer.expect_nothing()
+
+
+@ENDS
+@pytest.mark.row("J02")
+def test_priorities_outlive_the_broker(live, meet, number) -> None:
+    """The highest first, those of one priority in their order."""
+    broker = live()
+    producer = meet(broker)
+    for place, priority in enumerate((4, 0, 9, 4, 9, 0)):
+        producer.publish("/queue/a", f"{priority}-{place}", persistent="true", priority=priority)
+    end(broker, number, producer)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a")
+
+    consumer.expect_messages("9-2", "9-4", "4-0", "4-3", "0-1", "0-5")
+
+
+@ENDS
+@pytest.mark.row("J05", "J03")
+def test_delays_and_expiry_outlive_the_broker(live, meet, number) -> None:
+    """What is due comes when it is due, also when that was meanwhile; what has expired is gone."""
+    broker = live()
+    producer = meet(broker)
+    producer.publish("/queue/a", "expired", persistent="true", ttl=1)
+    producer.publish("/queue/a", "later", persistent="true", x_delay=600)
+    producer.publish("/queue/a", "sooner", persistent="true", x_delay=1)
+    producer.publish("/queue/a", "much later", persistent="true", x_delay=600_000)
+    end(broker, number, producer)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a")
+
+    consumer.expect_messages("sooner", "later")
+    consumer.expect_nothing()
+
+
+@ENDS
+@pytest.mark.row("J08")
+def test_a_dedup_id_is_remembered_over_the_end_of_the_broker(live, meet, number) -> None:
+    """So that who has no receipt may send again, to whichever broker it is."""
+    broker = live()
+    producer = meet(broker)
+    producer.publish("/queue/a", "first", persistent="true", dedup_id="x")
+    end(broker, number, producer)
+    client = meet(live())
+    client.publish("/queue/a", "second", persistent="true", dedup_id="x")
+    client.publish("/queue/a", "third", persistent="true", dedup_id="y")
+    client.subscribe("/queue/a")
+
+    client.expect_messages("first", "third")
+    client.expect_nothing()
+
+
+@pytest.mark.row("J08")
+def test_a_message_that_was_done_at_once_is_not_sent_again_in_the_next_life(live, meet) -> None:
+    """Its id was written, although the message never had to be."""
+    broker = live()
+    client = meet(broker)
+    client.subscribe("/queue/a", ack="client-individual")
+    client.send("SEND", body=b"first", destination="/queue/a", persistent="true", dedup_id="x", receipt="r")
+    client.ack(next(frame for frame in (client.receive(), client.receive()) if frame.command == "MESSAGE"))
+    end(broker, signal.SIGKILL)
+    again = meet(live())
+    again.publish("/queue/a", "second", persistent="true", dedup_id="x")
+    again.subscribe("/queue/a")
+
+    again.expect_nothing()
+
+
+@ENDS
+@pytest.mark.row("J09")
+def test_dead_letters_outlive_the_broker_with_their_reason(live, meet, number) -> None:
+    """And their origin."""
+    broker = live()
+    client = meet(broker)
+    client.publish("/queue/a", "bad", persistent="true")
+    client.subscribe("/queue/a", ack="client-individual")
+    client.nack(client.expect("MESSAGE", "bad"), requeue="false")
+    end(broker, number, client)
+    grave = meet(live())
+    grave.subscribe("/queue/DLQ")
+
+    grave.expect("MESSAGE", "bad", original_destination="/queue/a", dead_letter_reason="rejected")
+
+
+def test_all_messages_to_queues_are_persistent_if_the_administrator_says_so(live, meet) -> None:
+    """With --persistent queues, or a policy for some; also what was sent with persistent:false."""
+    broker = live("--persistent", "queues")
+    meet(broker).publish("/queue/a", "one", persistent="false")
+    end(broker, signal.SIGKILL)
+    broker = live("--policy", "/queue/b persistent=true")
+    client = meet(broker)
+    client.publish("/queue/a", "two")
+    client.publish("/queue/b", "three")
+    end(broker, signal.SIGKILL)
+    consumer = meet(live())
+    consumer.subscribe("/queue/a", "a")
+    consumer.expect_messages("one")
+    consumer.subscribe("/queue/b", "b")
+    consumer.expect_messages("three")
+    consumer.expect_nothing()
+
+
+def test_the_store_in_memory_forgets(live, meet) -> None:
+    """For those who want no disk: `--store memory:`."""
+    broker = live("--store", "memory:")
+    producer = meet(broker)
+    producer.publish("/queue/a", "one", persistent="true")
+    end(broker, signal.SIGTERM, producer)
+    consumer = meet(live("--store", "memory:"))
+    consumer.subscribe("/queue/a")
+
+    consumer.expect_nothing()
+
+
+def test_topics_and_temporary_queues_are_not_kept(live, meet) -> None:
+    """Whatever the message says: there is nobody to keep it for."""
+    broker = live()
+    client = meet(broker)
+    client.publish("/topic/a", "one", persistent="true")
+    client.subscribe("/temp-queue/mine", "mine", ack="client-individual")
+    client.publish("/temp-queue/mine", "two", persistent="true")
+    end(broker, signal.SIGKILL)
+    broker = live()
+    consumer = meet(broker)
+    consumer.subscribe("/topic/a", "a")
+    consumer.subscribe("/temp-queue/mine", "mine")
+
+    consumer.expect_nothing()
+    assert re_opened(broker) == 0
+
+
+def test_a_second_broker_is_refused_with_the_number_of_the_first(live, meet) -> None:
+    """And leaves the store alone."""
+    first = live()
+    with pytest.raises(Exception, match=f"process {first.pid} "):
+        live()
+    client = meet(first)
+    client.publish("/queue/a", "one", persistent="true")
+    client.subscribe("/queue/a")
+
+    client.expect_messages("one")
+
+
+@pytest.mark.row("J01")
+def test_stompy_sends_and_finds_again_after_a_restart(live) -> None:
+    """The most used client, with what it calls transactions."""
+    stomp = pytest.importorskip("stomp")
+    broker = live()
+    connection = stomp.Connection12([(broker.host, broker.port)])
+    connection.connect(wait=True)
+    transaction = connection.begin()
+    for place in range(3):
+        connection.send("/queue/a", f"m{place}", persistent="true", transaction=transaction)
+    waiting = stomp.listener.WaitingListener("committed")
+    connection.set_listener("waiting", waiting)
+    connection.commit(transaction, receipt="committed")
+    waiting.wait_on_receipt()
+    connection.disconnect()
+    end(broker, signal.SIGKILL)
+    with connect(live().port) as consumer:
+        consumer.subscribe("/queue/a")
+        consumer.expect_messages("m0", "m1", "m2")
+
+
+def re_opened(broker: RunningBroker) -> int:
+    """How many messages the broker has found in its store."""
+    return int(broker.wait_for_log(r"open, ([\d,]+) message")[1].replace(",", ""))
