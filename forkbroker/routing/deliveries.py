@@ -132,9 +132,11 @@ class Deliveries:
             self._end(consumer)
 
     def has_lost(self, peer: Peer, token: Token, entries: Iterable[tuple[int, int, Outcome]]) -> bool:
-        """Whether the peer doesn't hold any more, of what these settlements name, what it was given."""
+        """Whether leases have ended of what these settlements name."""
         consumer = self._children[peer].consumers.get(token)
-        return consumer is None or any(not consumer.unsettled.has(serial, count) for serial, count, _ in entries)
+        if consumer is None or not consumer.queue.policy.lease:
+            return False
+        return any(not consumer.unsettled.has(serial, count) for serial, count, _ in entries)
 
     def become_ready(self, peer: Peer) -> None:
         """The peer has room again."""

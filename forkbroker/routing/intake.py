@@ -76,6 +76,7 @@ class Intake:
             if not queues.would_make(name):
                 self._counters.messages_dropped += envelope.count
                 return
+            envelope.bounds(0, envelope.count)  # what can't be decoded makes no queue
             queue = queues.make(name)
         self.put(peer, queue, envelope)
         queues.hold(peer, queue)

@@ -72,7 +72,7 @@ class World:
 
     def __init__(self, policy: Policy | None = None, slots: int = 4) -> None:
         self.semaphores = Semaphores(slots)
-        self.router = Router(policy or Policy(), self.semaphores)
+        self.router = Router(policy or Policy(), self.semaphores, lambda: 1_800_000_000.0)
         self.children: dict[Peer, Child] = {}
         self.now = 0.0
         self._next_peer = 1
@@ -151,6 +151,7 @@ class World:
             child.held[offer.token][offer.serial + position] = bytes(body)
 
     def answer(self, child: Child, kind: Kind, offer: Envelope) -> None:
+        assert offer.kind is Kind.OFFER, (offer.kind, offer.block)
         """Into the channel."""
         child.outbox.append(make(kind, number=offer.number, token=offer.token))
 

@@ -7,12 +7,14 @@ import pytest
 from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
 from forkbroker.routing.consumers import Consumer
 from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.runs import make_run
+from forkbroker.routing.window import Window
 
 from .simulation import Semaphores, make_send
 
-QUEUE = Queue(b"/queue/a", None)
+QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 TIMEOUT = 1.0
 
 

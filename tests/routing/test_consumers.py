@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from forkbroker.routing.consumers import MAX_OPEN_OFFERS, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
+from forkbroker.routing.window import Window
 
-QUEUE = Queue(b"/queue/a", None)
+QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
 
 def make_consumer(peer: int, *, credit: int = 1, auto: bool = False, exclusive: bool = False) -> Consumer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.holds import Holds, Outbox
-from forkbroker.routing.peers import Peer
+from forkbroker.routing.holds import Holds
+from forkbroker.routing.peers import Outbox, Peer
+from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
+from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 
@@ -20,7 +22,11 @@ def kinds_of(out: Outbox) -> list[tuple[Peer, Kind]]:
 def test_a_producer_hears_hold_and_resume_once() -> None:
     """However many queues hold it, and however often."""
     out: Outbox = []
-    holds, a, b = Holds(out), Queue(b"/queue/a", None), Queue(b"/queue/b", None)
+    holds, a, b = (
+        Holds(out),
+        Queue(b"/queue/a", QueuePolicy(), Window(1 << 26)),
+        Queue(b"/queue/b", QueuePolicy(), Window(1 << 26)),
+    )
 
     assert [holds.hold(ONE, a), holds.hold(ONE, a), holds.hold(ONE, b), holds.hold(TWO, b)] == [
         True,
@@ -41,7 +47,7 @@ def test_a_producer_hears_hold_and_resume_once() -> None:
 def test_a_producer_that_ended_hears_nothing() -> None:
     """Its queues forget it."""
     out: Outbox = []
-    holds, queue = Holds(out), Queue(b"/queue/a", None)
+    holds, queue = Holds(out), Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
     holds.hold(ONE, queue)
     out.clear()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import MAX_OFFER_OCTETS, Queue
 from forkbroker.routing.runs import make_run
+from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import MAX_BATCH
 
 from .simulation import make_send
 
 
 def make_queue(*counts: int, body: bytes = b"x") -> Queue:
-    queue, serial = Queue(b"/queue/a", None), 1
+    queue, serial = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26)), 1
     for count in counts:
         queue.append(make_run(make_send(b"/queue/a", [body] * count), serial))
         serial += count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
@@ -13,7 +13,7 @@ from .simulation import DLQ, Child, World, make, make_send
 A, B = b"/queue/a", b"/queue/b"
 REPLY = b"/reply-queue/7-x"
 BODY = b"x" * 1000
-SMALL = Policy(max_queue_bytes=10_000)
+SMALL = Policy(queue=QueuePolicy(max_bytes=10_000))
 
 
 def names_of(world: World) -> list[bytes]:
@@ -120,7 +120,7 @@ def test_empty_messages_fill_a_queue_too() -> None:
 
 def test_by_setting_a_full_queue_refuses_its_producers() -> None:
     """With queue, size and limit in the reason."""
-    world = World(Policy(max_queue_bytes=10_000, refuse_when_full=True))
+    world = World(Policy(queue=QueuePolicy(max_bytes=10_000, full=Full.REFUSE)))
     producer = world.add_child()
 
     fill(world, producer)
@@ -226,7 +226,7 @@ def test_a_rejected_message_is_a_dead_letter() -> None:
     letter = world.take_one(undertaker)
 
     assert [bytes(piece) for piece in letter.pieces()] == [b"1"]
-    assert (letter.origin, letter.destination, letter.deliveries) == (A, DLQ, 1)
+    assert (letter.details.origin, letter.destination, letter.deliveries) == (A, DLQ, 1)
     assert letter.serial > offer.serial + 1
     assert world.router.counters.messages_dead_lettered == 1
 
@@ -234,7 +234,7 @@ def test_a_rejected_message_is_a_dead_letter() -> None:
 @pytest.mark.parametrize("by_end", [True, False])
 def test_the_last_permitted_delivery_makes_a_dead_letter(by_end: bool) -> None:
     """Released or lost with its child."""
-    world = World(Policy(max_deliveries=2))
+    world = World(Policy(queue=QueuePolicy(max_deliveries=2)))
     producer = world.add_child()
     world.send(producer, A, [b"1"])
     for deliveries in range(2):
@@ -255,14 +255,14 @@ def test_the_last_permitted_delivery_makes_a_dead_letter(by_end: bool) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.RELEASED])
 def test_a_dead_letter_that_fails_goes_back_to_its_place(outcome: Outcome) -> None:
     """There is no worse place."""
-    world = World(Policy(max_deliveries=1))
+    world = World(Policy(queue=QueuePolicy(max_deliveries=1)))
     child = world.add_child()
     world.send(child, DLQ, [b"1"])
     world.subscribe(child, DLQ)
 
     for deliveries in range(3):
         offer = world.take_one(child)
-        assert (offer.deliveries, offer.origin) == (deliveries, b"")
+        assert (offer.deliveries, offer.details.origin) == (deliveries, b"")
         world.settle(child, offer.serial, 1, outcome)
     world.turn()
 
@@ -286,7 +286,7 @@ def test_without_room_for_dead_letters_messages_stay_where_they_are() -> None:
 
 def test_without_a_limit_deliveries_are_only_counted() -> None:
     """`max_deliveries` 0."""
-    world = World(Policy(max_deliveries=0))
+    world = World(Policy(queue=QueuePolicy(max_deliveries=0)))
     child = world.add_child()
     world.send(child, A, [b"1"])
     world.subscribe(child, A)

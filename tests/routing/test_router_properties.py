@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -24,8 +24,7 @@ class Chaos:
         self.random = random = Random(seed)
         policy = Policy(
             offer_candidates=random.choice([1, 2, 3, 10]),
-            max_deliveries=random.choice([0, 2, 3]),
-            dead_letter_queue=DLQ,
+            queue=QueuePolicy(max_deliveries=random.choice([0, 2, 3]), dead_letter=DLQ),
             answer_timeout_s=5.0,
         )
         self.world = World(policy, slots=random.choice([1, 3, 8]))

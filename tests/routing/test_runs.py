@@ -6,6 +6,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.runs import ENVELOPE_OVERHEAD, Run, make_run
+from forkbroker.wire.details import Details
 from forkbroker.wire.kinds import Kind
 
 from .simulation import make, make_send
@@ -22,7 +23,7 @@ def bodies_of(run: Run) -> list[bytes]:
 def test_a_run_is_divided_without_touching_its_envelope(bodies: list[bytes]) -> None:
     """Both parts keep what they have in common, and share serials, bodies and octets."""
     run = make_run(make_send(b"/queue/a", bodies), 100)
-    run.deliveries, run.origin = 3, b"/queue/o"
+    run.deliveries, run.details = 3, Details(origin=b"/queue/o")
     memory = run.memory
 
     front = run.split(3)
@@ -30,7 +31,7 @@ def test_a_run_is_divided_without_touching_its_envelope(bodies: list[bytes]) -> 
     assert (front.serial, front.count, bodies_of(front)) == (100, 3, bodies[:3])
     assert (run.serial, run.count, bodies_of(run)) == (103, 1, bodies[3:])
     assert (front.octets, run.octets) == (sum(map(len, bodies[:3])), len(bodies[3]))
-    assert (front.deliveries, front.origin) == (run.deliveries, run.origin) == (3, b"/queue/o")
+    assert (front.deliveries, front.details) == (run.deliveries, run.details) == (3, Details(origin=b"/queue/o"))
     assert front.memory + run.memory == memory
 
 
