@@ -33,6 +33,8 @@ _TEXTS = frozenset({"queue", "cron", "reason", "origin", "message_id", "headers"
 _BEYOND = 10_000
 """How far above the last serial that is known others are looked for, when neither end of the table can be read."""
 _GROUP = 1000
+_TRIES = 50_000
+"""Reads around damage at most: a page that leads back to itself, or a serial far off, would keep us for ever."""
 
 
 def repair_database(path: Path) -> str:
@@ -114,8 +116,12 @@ def _list_serials(old: sqlite3.Connection) -> tuple[list[int], bool]:
     is_complete = True
     for index, condition in (("messages_in_queues", "due IS NULL"), ("messages_in_schedule", "due IS NOT NULL")):
         try:
-            for (serial,) in old.execute(f"SELECT serial FROM messages INDEXED BY {index} WHERE {condition}"):
+            rows = old.execute(f"SELECT serial FROM messages INDEXED BY {index} WHERE {condition}")
+            for met, (serial,) in enumerate(rows):
                 serials.add(int(serial))
+                if met > 2 * len(serials) + _GROUP:
+                    is_complete = False  # the same ones again and again
+                    break
         except (sqlite3.Error, ValueError, TypeError):
             is_complete = False
     return sorted(serials), is_complete
@@ -138,6 +144,8 @@ def _find_last_before_damage(old: sqlite3.Connection) -> int:
     last = 0
     with suppress(sqlite3.Error):
         for (serial,) in old.execute("SELECT serial FROM messages NOT INDEXED ORDER BY serial"):
+            if serial <= last:
+                break  # a page leads back to one before it
             last = serial
     return last
 
@@ -146,12 +154,18 @@ def _read_around(old: sqlite3.Connection, serials: Sequence[int]) -> Iterator[tu
     """The rows with these serials, as far as they can be read."""
     ranges = [(0, len(serials) - 1)]
     select = f"SELECT {_MESSAGE} FROM messages NOT INDEXED WHERE serial BETWEEN ? AND ? ORDER BY serial"
-    while ranges:
+    tries = 0
+    while ranges and tries < _TRIES:
         first, last = ranges.pop()
         if first > last:
             continue
+        tries += 1
+        met = serials[first] - 1
         try:
             for row in old.execute(select, (serials[first], serials[last])):
+                if row[0] <= met:
+                    break  # a page leads back to one before it
+                met = row[0]
                 yield row
                 first = bisect_right(serials, row[0])
         except sqlite3.Error as error:

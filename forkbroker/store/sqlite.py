@@ -106,6 +106,7 @@ class SqliteStore(Store):
         self._connection: sqlite3.Connection
         self._overflow: Overflow
         self._overflow_path = Path(f"{self.path}-overflow")
+        self._inode = 0
         self._sweep_at = 0.0
 
     # -- beginning and end
@@ -121,6 +122,7 @@ class SqliteStore(Store):
         with translating(self.path):
             self._lock_it()
             self._connection = connect(self.path)
+            self._inode = self.path.stat().st_ino
             self._upgrade()
             opened = self._note_opening() if is_fresh else self._read_opening()
         with self._spilling():
@@ -226,6 +228,12 @@ class SqliteStore(Store):
             if crash is not None:
                 crash("store.written", "")
             self._connection.execute("COMMIT")
+            self._check_place()
+
+    def _check_place(self) -> None:
+        """What is written to a file that somebody has removed ends with this process: nobody is to rely on it."""
+        if self.path.stat().st_ino != self._inode:
+            raise StoreError(f"{self.path}: another file has taken the place of the database", Exit.IOERR)
 
     def _insert(self, messages: Iterable[Message]) -> None:
         # messages of which nothing else is known are nearly all, and take half the time
