@@ -90,6 +90,7 @@ class Journal:
                 Kind.MOVE,
                 number=self._next(),
                 serial=serial,
+                index=run.envelope.index + run.first,
                 count=run.count,
                 destination=queue,
                 section=run.details.pack(),

@@ -86,7 +86,7 @@ class Update(NamedTuple):
 
 
 class Move(NamedTuple):
-    """These persistent messages have other serials, another queue and other details from now on.
+    """These persistent messages have other serials, numbers, another queue and other details from now on.
 
     The new serials are the same as the old ones, or there is none that is both old and new.
     """
@@ -95,6 +95,8 @@ class Move(NamedTuple):
     last: int
     new_first: int
     """The serial that the first one has from now on."""
+    new_number: int
+    """The number in front of its `message_id` from now on; the next one's is one more, and so on."""
     queue: bytes
     deliveries: int
     details: Details
@@ -133,6 +135,11 @@ class Remember(NamedTuple):
 
 MESSAGE_OVERHEAD = 128
 """Octets that a message without headers and body weighs: there must be an end of them, too, in what is read at once."""
+
+
+def renumber(message_id: bytes, number: int) -> bytes:
+    """The same `message_id` with another number in front."""
+    return b"%d%s" % (number, message_id[max(message_id.find(b"-"), 0) :])
 
 
 def weigh(item: Message | Chunk) -> int:

@@ -80,6 +80,7 @@ class Group:
                 first=first,
                 last=last,
                 new_first=envelope.new_serial(),
+                new_number=envelope.index,
                 queue=envelope.destination,
                 deliveries=envelope.deliveries,
                 details=stored_details(envelope.details),

@@ -28,6 +28,7 @@ from forkbroker.store.api import (
     Remember,
     Store,
     Update,
+    renumber,
     weigh,
 )
 
@@ -197,9 +198,11 @@ class MemoryStore(Store):
     def _move(self, change: Move) -> None:
         for message in self._written(change.first, change.last):
             self._drop(message.serial)
+            place = message.serial - change.first
             self._insert(
                 message._replace(
-                    serial=message.serial - change.first + change.new_first,
+                    serial=change.new_first + place,
+                    message_id=renumber(message.message_id, change.new_number + place),
                     queue=change.queue,
                     deliveries=change.deliveries,
                     details=change.details,

@@ -71,7 +71,8 @@ _INSERT = (
 _DELETE = "DELETE FROM messages WHERE serial BETWEEN ? AND ?"
 _UPDATE = "UPDATE messages SET deliveries = ?, crashes = ? WHERE serial BETWEEN ? AND ?"
 _MOVE = (
-    "UPDATE OR REPLACE messages SET serial = serial + ?, queue = CAST(? AS TEXT), deliveries = ?, "
+    "UPDATE OR REPLACE messages SET serial = serial + ?, "
+    "message_id = (serial + ?) || substr(message_id, instr(message_id, '-')), queue = CAST(? AS TEXT), deliveries = ?, "
     "priority = ?, crashes = ?, expires = ?, due = ?, reason = ?, origin = CAST(? AS TEXT), period = ?, repeat = ?, "
     "cron = CAST(? AS TEXT) WHERE serial BETWEEN ? AND ?"
 )
@@ -251,8 +252,8 @@ class SqliteStore(Store):
         self._connection.executemany(_UPDATE, rows)
 
     def _move(self, changes: Iterable[Move]) -> None:
-        for first, last, new_first, queue, deliveries, details in changes:
-            columns = (new_first - first, queue, deliveries, *_to_columns(details))
+        for first, last, new_first, new_number, queue, deliveries, details in changes:
+            columns = (new_first - first, new_number - first, queue, deliveries, *_to_columns(details))
             self._connection.execute(_MOVE, (*columns, first, last))
 
     def _purge(self, changes: Iterable[Purge]) -> None:

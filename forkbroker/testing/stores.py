@@ -260,12 +260,12 @@ class StoreConformance:
         dead = Details(priority=2, persistent=True, reason=Reason.REJECTED, origin=QUEUE)
         store.write([message(1), message(2), message(3), message(10, queue=OTHER, details=dead)])
 
-        store.write([Move(1, 2, new_first=11, queue=OTHER, deliveries=4, details=dead)])
+        store.write([Move(1, 2, new_first=11, new_number=70, queue=OTHER, deliveries=4, details=dead)])
 
         assert serials(store) == [3]
         assert serials(store, OTHER, 2) == [10, 11, 12]
         assert store.read(OTHER, 2, 10, 1)[0] == [
-            message(1)._replace(serial=11, queue=OTHER, deliveries=4, details=dead)
+            message(1)._replace(serial=11, message_id=b"70-0123456789abcdef-1", queue=OTHER, deliveries=4, details=dead)
         ]
 
     def test_messages_may_be_moved_to_where_they_are(self, store: Store) -> None:
@@ -273,7 +273,7 @@ class StoreConformance:
         low = Details(priority=1, persistent=True)
         store.write([message(1), message(2), message(3)])
 
-        store.write([Move(1, 2, new_first=1, queue=QUEUE, deliveries=0, details=low)])
+        store.write([Move(1, 2, new_first=1, new_number=1, queue=QUEUE, deliveries=0, details=low)])
 
         assert serials(store) == [3]
         assert serials(store, priority=1) == [1, 2]
@@ -298,7 +298,7 @@ class StoreConformance:
                 Purge(QUEUE),
                 message(3),
                 Update(3, 3, deliveries=1, crashes=0),
-                Move(3, 3, new_first=4, queue=OTHER, deliveries=2, details=DURABLY),
+                Move(3, 3, new_first=4, new_number=3, queue=OTHER, deliveries=2, details=DURABLY),
                 Delete(3, 3),
                 message(5),
             ]
@@ -323,22 +323,22 @@ class StoreConformance:
         later = Details(persistent=True, due=1_900_000_000_000)
         store.write([message(1, details=later), message(2)])
 
-        store.write([Move(1, 1, new_first=3, queue=QUEUE, deliveries=0, details=DURABLY)])
+        store.write([Move(1, 1, new_first=3, new_number=1, queue=QUEUE, deliveries=0, details=DURABLY)])
 
         assert list(store.scheduled()) == []
         assert serials(store) == [2, 3]
 
     def test_a_message_in_the_schedule_can_wait_on(self, store: Store) -> None:
-        """Another time, the same serial; a deletion ends that."""
+        """Another time, the same serial, as another message; a deletion ends that."""
         later = Details(persistent=True, due=1_900_000_000_000, period=1000, repeat=2)
         again = replace(later, due=1_900_000_001_000, repeat=1)
         store.write([message(1, details=later)])
 
-        store.write([Move(1, 1, new_first=1, queue=QUEUE, deliveries=0, details=again)])
+        store.write([Move(1, 1, new_first=1, new_number=2, queue=QUEUE, deliveries=0, details=again)])
         waiting = list(store.scheduled())
         store.write([Delete(1, 1)])
 
-        assert waiting == [message(1, details=again)]
+        assert waiting == [message(1, details=again)._replace(message_id=message(2).message_id)]
         assert list(store.scheduled()) == []
 
     def test_a_purge_leaves_the_schedule_alone(self, store: Store) -> None:
@@ -386,7 +386,11 @@ class StoreConformance:
         store.write([chunk(1), chunk(2)])
 
         store.write(
-            [Delete(1, 1), Update(1, 2, 1, 0), Move(2, 2, new_first=9, queue=OTHER, deliveries=1, details=DURABLY)]
+            [
+                Delete(1, 1),
+                Update(1, 2, 1, 0),
+                Move(2, 2, new_first=9, new_number=2, queue=OTHER, deliveries=1, details=DURABLY),
+            ]
         )
 
         assert store.read(QUEUE, 4, 0, PLENTY) == ([chunk(1), chunk(2)], False)

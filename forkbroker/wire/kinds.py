@@ -47,7 +47,7 @@ SPILL        as WRITE, of other messages: until the broker ends
 DELETE       number; serial, count: of messages that were written
 UPDATE       number; serial, count; deliveries; index: `details.crashes`
 MOVE         number; serial, count: of messages that were written; destination: their queue from now on; details;
-             deliveries; payload: the serial (u64) that the first one has from now on
+             deliveries; index: of the first one from now on; payload: the serial (u64) that it has from now on
 PURGE        number; destination: all messages of this queue, written and spilled
 DEFINE       number; destination: the queue of a durable subscription; block: its topic or pattern; serial: when it
              was last used, in milliseconds since the epoch

@@ -220,7 +220,7 @@ def _chunk(half: int, queue: bytes, priority: int) -> Chunk:
 
 
 def _move(first: int, count: int, shift: int, queue: bytes, details: Details) -> Move:
-    return Move(first, first + count, first + (20 * shift), queue, 2, details)
+    return Move(first, first + count, first + (20 * shift), 7 * shift, queue, 2, details)
 
 
 _CHANGES = st.one_of(
