@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.parent.roster import Child, to_text
 from forkbroker.posix import children, exits
+from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import STORE
 from forkbroker.wire.channel import Channel, open_pair
@@ -33,6 +34,8 @@ _AGAIN_MAX_S = 5.0
 _STEADY_S = 10.0
 """A store that has worked for so long is started anew after the shortest while when it ends."""
 _KILL_TAKES_S = 5.0
+_END_TAKES_S = 2.0
+"""Between the end of the channel and that of the process, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,13 @@ class Keeper:
             self._is_open = False
             self._events.closed(child, self._reason)
             child.channel.close()
+            self._loop.call_at(self._loop.now + _END_TAKES_S, lambda: self._end(child))
+
+    def _end(self, child: Child) -> None:
+        """Who has closed its channel and goes on holds the lock that the next one needs."""
+        if child is self._child and not self._is_given_up:
+            self._logger.error("store: has closed its channel, but does not end, killed")
+            self.kill()
 
     def _heed(self, envelope: Envelope) -> None:
         kind = envelope.kind
@@ -162,6 +172,8 @@ class Keeper:
             self._reason, self._status = to_text(envelope.block), _as_status(envelope.token)
             return
         self._events.said(envelope)
+        if crash is not None and kind is Kind.COMMITTED:
+            crash("parent.committed", "")
         if kind is Kind.OPENED:
             self._is_open = True
             if self._has_opened:

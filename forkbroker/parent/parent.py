@@ -293,8 +293,6 @@ class Parent:
 
     def _read_store(self) -> None:
         self._keeper.read()
-        if crash is not None and self._router.is_committed:
-            crash("parent.committed", "")
         # Nobody is held for what the store says: it has to be heard by all.
         self._dispatch(None)
         self._shutdown.committed()

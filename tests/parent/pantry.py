@@ -167,6 +167,18 @@ def deaf(end: socket.socket, is_fresh: bool) -> int:
     return 0
 
 
+def lingering(end: socket.socket, is_fresh: bool) -> int:
+    """A store that closes its channel when it is told something, and lives on; its successors do not."""
+
+    class Lingering(Pantry):
+        def heed(self, envelope: Envelope) -> None:
+            self.end.close()
+            while True:
+                signal.pause()
+
+    return (Lingering if is_fresh else Pantry)(end).run()
+
+
 def lavish(end: socket.socket, is_fresh: bool) -> int:
     """A store that has much for peer 2 whenever it is told something."""
 

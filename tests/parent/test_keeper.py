@@ -130,6 +130,15 @@ def test_a_store_that_breaks_the_contract_is_killed(start: Starter, octets: list
     assert alice.line() == "got SEND 0 59"
 
 
+def test_a_store_that_closes_its_channel_and_does_not_end_is_killed(start: Starter) -> None:
+    """It may have a lock that its successor needs."""
+    broker = start(store=pantry.lingering)
+    broker.logged_in("alice").tell("kind SETTLE")
+
+    broker.await_log("ERROR store: has closed its channel, but does not end, killed")
+    broker.await_log("INFO store: open again")
+
+
 def test_no_descriptor_of_a_dead_store_stays(start: Starter) -> None:
     """The parent has as many after three stores as with the first."""
     broker = start()
