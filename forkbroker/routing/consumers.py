@@ -40,6 +40,7 @@ class Consumer:
         "queue",
         "token",
         "unsettled",
+        "withheld",
     )
 
     def __init__(self, queue: Queue, *, peer: Peer, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
@@ -65,11 +66,19 @@ class Consumer:
         self.is_watched = False
         """Somebody looks when the next lease ends."""
         self.unsettled = Unsettled()
+        self.withheld = 0
+        """Credit of messages whose lease has ended, until they are settled after all."""
 
     @property
     def is_idle(self) -> bool:
         """It holds nothing, and nothing is on its way to it."""
-        return not (self.unsettled or self.open_offers)
+        return not (self.unsettled or self.open_offers or self.withheld)
+
+    def regain(self, late: int) -> None:
+        """So many messages that it did not hold were settled: those whose lease had ended, if there were such."""
+        credit = min(late, self.withheld)
+        self.withheld -= credit
+        self.free += credit
 
 
 class Consumers:

@@ -8,7 +8,8 @@ messages are scarcer than consumers that wait, so that none waits for a slow chi
 when all that is ready is shared out among the willing.
 
 Where the policy of a queue sets a lease, a consumer that holds messages for longer loses them: they go back as after
-any other delivery in vain, and an ACK that comes after all is late.
+any other delivery in vain, and an ACK that comes after all is late. It gives back the consumer's credit, which is
+withheld until then: who hangs with one job is not given another one, or the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from forkbroker.routing.claims import Claims, Event, Fate, Offer, Slots
 from forkbroker.routing.consumers import Consumer
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.durables import Durables
+from forkbroker.routing.lanes import Lane
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Policy
@@ -186,6 +188,7 @@ class Deliveries:
                 consumer.free += run.count
                 self._settle_run(consumer.queue, run, outcome)
             self._counters.settlements_late += late
+            consumer.regain(late)
         self._refresh(consumer)
         self._queues.tidy(consumer.queue)
 
@@ -224,19 +227,19 @@ class Deliveries:
             return True
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))
-        while queue.ready and consumers.willing:
+        while consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
             if not self._claims.free_slots:
                 return False
-            if queue.is_suspect:
-                self._offer_suspect(queue, now)
+            if lane.is_suspect:
+                self._offer_suspect(queue, lane, now)
                 continue
             candidates = consumers.take(width)
-            run = queue.take(min(share, *[candidate.free for candidate in candidates]))
+            run = queue.take(lane, min(share, *[candidate.free for candidate in candidates]))
             consumers.charge(candidates, run.count)
             self._send_offer(self._claims.open_offer(queue, run, candidates, now))
         return True
 
-    def _offer_suspect(self, queue: Queue, now: float) -> None:
+    def _offer_suspect(self, queue: Queue, lane: Lane, now: float) -> None:
         """Offer a message that a crash has made suspect, alone, to one that holds nothing else if there is such a one.
 
         The next crash then shows whether it was this message: what else its consumer held is not blamed. For a moment
@@ -252,7 +255,7 @@ class Deliveries:
             candidates = consumers.take(1)
         consumers.charge(candidates, 1)
         consumers.refresh(candidates[0])
-        self._send_offer(self._claims.open_offer(queue, queue.take(1), candidates, now))
+        self._send_offer(self._claims.open_offer(queue, queue.take(lane, 1), candidates, now))
 
     def _end_guard(self, consumer: Consumer) -> None:
         consumer.is_guarded = False
@@ -325,7 +328,7 @@ class Deliveries:
         consumer.is_watched = False
         now = self._schedule.now
         for run in consumer.unsettled.take_overdue(now):
-            consumer.free += run.count
+            consumer.withheld += run.count
             self._counters.leases_ended += run.count
             self._returns.requeue(consumer.queue, run)
         held_until = consumer.unsettled.next_overdue()

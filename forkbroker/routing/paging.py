@@ -26,6 +26,15 @@ class Paging:
             if lane.paged and not lane.is_fetching:
                 self._fetch(queue, lane)
 
+    def next_lane(self, queue: Queue) -> Lane | None:
+        """From which lane of the queue to take; None: there is nothing, or the store was asked for what comes first."""
+        for lane in queue.lanes:
+            if lane.ready:
+                return lane
+            if lane.paged and (lane.is_fetching or self._fetch(queue, lane)):
+                return None
+        return None
+
     def restore(self, envelope: Envelope) -> None:
         """BACKLOG: the store has messages from before the broker's start."""
         queue = self._queues.find(envelope.destination) or self._queues.make(envelope.destination)
@@ -70,9 +79,11 @@ class Paging:
         for queue in self._queues.all():
             for lane in queue.lanes:
                 lane.is_fetching = False
+            self._queues.changed[queue] = None
 
-    def _fetch(self, queue: Queue, lane: Lane) -> None:
+    def _fetch(self, queue: Queue, lane: Lane) -> bool:
         wanted = self._queues.window.wants(lane)
         if wanted and self._journal.fetch(queue.name, lane.priority, lane.last, wanted):
             lane.is_fetching = True
             lane.paged_since = 0
+        return lane.is_fetching

@@ -123,23 +123,14 @@ class Queue:
         self.lane(run.details.priority).put_back(run)
         self.ready += run.count
 
-    def take(self, most: int) -> Run:
-        """The oldest messages of the highest priority: at most `most`, at least one, from one envelope.
-
-        There must be some.
-        """
-        lane = self._first_lane()
+    def take(self, lane: Lane, most: int) -> Run:
+        """The oldest messages of this lane, where some are ready: at most `most`, at least one, from one envelope."""
         run = lane.head()
         count = min(most, run.count, MAX_BATCH)
         if run.octets > MAX_OFFER_OCTETS:
             count = run.fitting(count, MAX_OFFER_OCTETS)
         self.ready -= count
         return lane.take(count)
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether what would be taken next was held by a process that crashed. There must be something."""
-        return self._first_lane().head().details.crashes > 0
 
     def take_oldest(self) -> Run | None:
         """The oldest message of the lowest priority that is in memory, if there is one."""
@@ -194,11 +185,6 @@ class Queue:
         paged = self.paged
         unsettled = self.messages - self.ready - paged
         return QueueView(self.name, self.ready + paged, unsettled, self.octets, len(self.consumers), paged)
-
-    def _first_lane(self) -> Lane:
-        """That of the highest priority in which something is ready."""
-        lane = self.lanes[0]
-        return lane if lane.ready else next(lane for lane in self.lanes if lane.ready)
 
     def _use(self, octets: int) -> None:
         self.memory += octets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import MAX_OFFER_OCTETS, Queue
-from forkbroker.routing.runs import make_run
+from forkbroker.routing.runs import Run, make_run
 from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import MAX_BATCH
 
@@ -20,11 +20,17 @@ def make_queue(*counts: int, body: bytes = b"x") -> Queue:
     return queue
 
 
+def take(queue: Queue, most: int) -> Run:
+    """From the only lane."""
+    (lane,) = queue.lanes
+    return queue.take(lane, most)
+
+
 def test_messages_are_taken_in_order_and_never_across_envelopes() -> None:
     """A run is part of one envelope."""
     queue = make_queue(2, 3)
 
-    taken = [(run.serial, run.count) for run in (queue.take(1), queue.take(9), queue.take(2), queue.take(9))]
+    taken = [(run.serial, run.count) for run in (take(queue, 1), take(queue, 9), take(queue, 2), take(queue, 9))]
 
     assert taken == [(1, 1), (2, 1), (3, 2), (5, 1)]
     assert (queue.ready, queue.messages) == (0, 5)
@@ -33,21 +39,21 @@ def test_messages_are_taken_in_order_and_never_across_envelopes() -> None:
 def test_what_comes_back_goes_to_its_old_place() -> None:
     """In whatever order it comes; before what was never taken."""
     queue = make_queue(4, 2)
-    runs = [queue.take(1) for _ in range(4)]
+    runs = [take(queue, 1) for _ in range(4)]
 
     for index in (2, 0, 3):
         queue.put_back(runs[index])
 
     assert queue.ready == 5
-    assert [queue.take(1).serial for _ in range(5)] == [1, 3, 4, 5, 6]
+    assert [take(queue, 1).serial for _ in range(5)] == [1, 3, 4, 5, 6]
 
 
 def test_a_part_of_what_came_back_can_be_taken() -> None:
     """The rest keeps its place."""
     queue = make_queue(4, 1)
-    queue.put_back(queue.take(4))
+    queue.put_back(take(queue, 4))
 
-    assert [(run.serial, run.count) for run in (queue.take(3), queue.take(3), queue.take(3))] == [
+    assert [(run.serial, run.count) for run in (take(queue, 3), take(queue, 3), take(queue, 3))] == [
         (1, 3),
         (4, 1),
         (5, 1),
@@ -58,16 +64,16 @@ def test_a_run_is_bounded_in_messages_and_octets() -> None:
     """But one message is always taken."""
     half = b"x" * (MAX_OFFER_OCTETS // 2)
 
-    assert make_queue(3, body=half).take(9).count == 2
-    assert make_queue(2, body=half * 3).take(9).count == 1
-    assert make_queue(MAX_BATCH).take(10 * MAX_BATCH).count == MAX_BATCH
+    assert take(make_queue(3, body=half), 9).count == 2
+    assert take(make_queue(2, body=half * 3), 9).count == 1
+    assert take(make_queue(MAX_BATCH), 10 * MAX_BATCH).count == MAX_BATCH
 
 
 def test_memory_is_given_back_when_messages_are_forgotten() -> None:
     """Not when they are taken: they may come back."""
     queue = make_queue(2, 1)
     octets = queue.octets
-    first, second = queue.take(2), queue.take(1)
+    first, second = take(queue, 2), take(queue, 1)
 
     assert queue.octets == octets > 0
     queue.forget(first)
