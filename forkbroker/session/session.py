@@ -450,6 +450,11 @@ class Session:
         return self._upward.is_urgent
 
     @property
+    def fences(self) -> int:
+        """How many the parent was asked for."""
+        return self._upward.last_fence
+
+    @property
     def has_claimed(self) -> bool:
         """A claim waits to be told."""
         return self._upward.has_claimed

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import lru_cache
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -94,6 +95,7 @@ _BACKLOG = (
     "SELECT queue, priority, count(*), sum(octets), max(serial) FROM messages WHERE due IS NULL "
     "GROUP BY queue, priority"
 )
+_PLAIN_ROW = itemgetter(0, 1, 2, 3, 4)
 _PLAIN = (DEFAULT_PRIORITY, None, None, None, None, None, None, None, None)
 
 
@@ -240,7 +242,7 @@ class SqliteStore(Store):
         # messages of which nothing else is known are nearly all, and take half the time
         for is_plain, group in groupby(messages, _is_plain):
             if is_plain:
-                self._connection.executemany(_INSERT_PLAIN, (message[:5] for message in group))
+                self._connection.executemany(_INSERT_PLAIN, map(_PLAIN_ROW, group))
             else:
                 self._connection.executemany(_INSERT, (message[:6] + _to_columns(message[6]) for message in group))
 

@@ -35,8 +35,8 @@ def open_pair() -> tuple[socket.socket, socket.socket]:
 _place = memoryview(bytearray(READ_SIZE))
 
 
-def read(source: socket.socket) -> bytes:
-    """What one read(2) of a non-blocking socket gives; empty at its end.
+def read(source: socket.socket, most: int = READ_SIZE) -> bytes:
+    """What one read(2) of a non-blocking socket gives, up to `most` octets; empty at its end.
 
     One place for all reads of a process: `recv` would allocate `READ_SIZE` octets, and so map and unmap memory, for
     each message of a hundred (a third of a consumer's system calls with prefetch 1).
@@ -45,7 +45,7 @@ def read(source: socket.socket) -> bytes:
         BlockingIOError: nothing is there yet.
         OSError: the connection is broken.
     """
-    return bytes(_place[: source.recv_into(_place)])
+    return bytes(_place[: source.recv_into(_place, most)])
 
 
 class Channel:
