@@ -297,7 +297,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "queue-memory",
         size(1024**2),
-        "64 MiB",
+        "128 MiB",
         "SIZE",
         "memory of the messages of all queues; the rest of deep queues is in the store",
         _STORE,

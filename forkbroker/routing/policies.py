@@ -128,7 +128,7 @@ class Policy:
     """Queues at one time, durable subscriptions included."""
     max_durables: int = 1_000
     """Durable subscriptions at one time."""
-    queue_memory: int = 67_108_864
+    queue_memory: int = 134_217_728
     """Octets of memory that the messages of all queues use together; the rest of a deep queue is in the store."""
     max_delayed_bytes: int = 67_108_864
     """Octets of memory that messages use which wait for their time."""
