@@ -20,7 +20,7 @@ import logging
 import select
 import signal
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,6 +72,9 @@ class Routes(Protocol):
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
+
+    def describe(self) -> Iterable[str]:
+        """What there is, for an administrator who asks."""
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -272,6 +275,7 @@ class Parent:
             signal.SIGQUIT: self._shutdown.at_once,
             signal.SIGUSR1: self._hooks.reopen_logs,
             signal.SIGHUP: self._hooks.reopen_logs,
+            signal.SIGUSR2: self._list,
         }
 
     def _open(self) -> None:
@@ -473,6 +477,11 @@ class Parent:
         self._status.refresh(self._admission.clients, note)
         self._hooks.beat()
         self._loop.call_at(self._loop.now + self._interval_s, self._housekeep)
+
+    def _list(self) -> None:
+        """SIGUSR2: say what there is."""
+        for line in self._router.describe():
+            self._logger.info("%s", line)
 
     def _log_notes(self) -> None:
         for note in self._router.take_notes():

@@ -15,7 +15,7 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import repeat
 
 from forkbroker.destinations import DestinationError, is_queue
@@ -29,6 +29,7 @@ from forkbroker.routing.durables import Durables
 from forkbroker.routing.intake import Intake
 from forkbroker.routing.interest import Everybody, Interest, Interested
 from forkbroker.routing.journal import MAX_OCTETS, Journal
+from forkbroker.routing.listing import describe
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Full, Policy
@@ -197,6 +198,10 @@ class Router:
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""
         return self._returns.take_notes()
+
+    def describe(self) -> Iterable[str]:
+        """Queues, durable subscriptions and the schedule, a line for each."""
+        return describe(self._queues, self._durables, self._delays)
 
     def views(self) -> list[QueueView]:
         """All queues as they are now."""

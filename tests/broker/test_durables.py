@@ -132,6 +132,7 @@ def test_a_pattern_can_be_subscribed_to(make_broker, join) -> None:
     subscribe(reader, topic="/topic/news.*")
     reader.close()
     broker.wait_for_children(1)
+    broker.wait_for_children(1)
     for topic in ("news.de", "weather.de", "news.fr"):
         publisher.publish(f"/topic/{topic}", topic)
     reader = join(broker)
@@ -222,3 +223,29 @@ def test_an_acknowledgement_with_a_receipt_is_for_good(tmp_path, number) -> None
 
         client.expect_messages("m0", "m2")
         client.expect_nothing()
+
+
+# -- what an administrator sees
+
+
+def test_a_signal_lists_what_there_is(make_broker, join) -> None:
+    """SIGUSR2: durable subscriptions, queues and the schedule, a line for each in the log."""
+    broker = make_broker()
+    broker.kill(signal.SIGUSR2)
+    broker.wait_for_log("no queues$")
+    reader, sender = join(broker), join(broker)
+    subscribe(reader)
+    reader.close()
+    broker.wait_for_children(1)
+    for destination in ("/topic/news", "/queue/jobs", "/queue/jobs"):
+        sender.send("SEND", body=b"news", destination=destination)
+    sender.send("SEND", {"AMQ_SCHEDULED_DELAY": "60000"}, body=b"later", destination="/queue/jobs")
+    sender.sync()
+
+    broker.kill(signal.SIGUSR2)
+    broker.wait_for_log(
+        r"durable subscription /dsub/mine to /topic/news, last used [\d-]{10} [\d:]{8}: "
+        r"1 ready, 0 unsettled, [\d,]+ octets, 0 consumers$"
+    )
+    broker.wait_for_log(r"queue /queue/jobs: 2 ready, 0 unsettled, [\d,]+ octets, 0 consumers$")
+    broker.wait_for_log(r"schedule: 1 messages, [\d,]+ octets$")

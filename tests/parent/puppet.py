@@ -99,6 +99,9 @@ class Switchboard:
     def is_committed(self) -> bool:
         return self._committed == self._told
 
+    def describe(self) -> list[str]:
+        return [f"router: {self._told} changes told"]
+
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes

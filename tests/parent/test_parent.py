@@ -316,6 +316,9 @@ class _Broken:
     def take_notes(self) -> list[str]:
         return []
 
+    def describe(self) -> list[str]:
+        return []
+
     def find_silent(self, since: float) -> set[int]:
         return set()
 

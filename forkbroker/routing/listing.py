@@ -1,0 +1,38 @@
+"""What there is, in words for an administrator: a line for each queue and durable subscription, and the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from forkbroker.routing.counters import QueueView
+from forkbroker.routing.delays import Delays
+from forkbroker.routing.durables import Durable, Durables
+from forkbroker.routing.queues import Queues, shown
+
+
+def describe(queues: Queues, durables: Durables, delays: Delays) -> Iterator[str]:
+    """The lines, queues by name."""
+    known = {durable.queue.name: durable for durable in durables.all()}
+    views = sorted(queues.views(), key=lambda view: view.name)
+    for view in views:
+        durable = known.get(view.name)
+        what = f"queue {shown(view.name)}" if durable is None else _describe_durable(durable)
+        yield f"{what}: {_describe_view(view)}"
+    if not views:
+        yield "no queues"
+    if delays.messages:
+        yield f"schedule: {delays.messages:,} messages, {delays.octets:,} octets"
+
+
+def _describe_view(view: QueueView) -> str:
+    text = (
+        f"{view.ready:,} ready, {view.unsettled:,} unsettled, {view.octets:,} octets, "
+        f"{view.consumers:,} consumer{'' if view.consumers == 1 else 's'}"
+    )
+    return f"{text}, {view.paged:,} in the store alone" if view.paged else text
+
+
+def _describe_durable(durable: Durable) -> str:
+    used = datetime.fromtimestamp(durable.used_ms / 1000).isoformat(" ", "seconds")
+    return f"durable subscription {shown(durable.queue.name)} to {shown(durable.topic)}, last used {used}"
