@@ -2,7 +2,8 @@
 
     bench.py [--only NAME]... [--quick] [--markdown] [--json FILE] [--broker HOST:PORT] [--list]
 
-Starts its own brokers and relays on free ports of the loopback and ends them. Every run has a deadline. Exit status:
+Starts its own brokers and relays on free ports of the loopback and ends them; each broker has a new database under
+benchmarks/build, which goes with it. Every run has a deadline. Exit status:
 0 if every scenario ran (a missed target stands in the table, it is no failure), 1 if one failed, 2 if nothing could be
 measured.
 """
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import depth
+import persistence
 import procedures
 import report
 import scenarios
@@ -25,6 +28,7 @@ Procedure = Callable[[Bench], list[Row]]
 
 QUICK_SECONDS = 0.3
 QUICK_IDLE = 200
+QUICK_DEPTH = 0.1
 
 
 def all_procedures() -> dict[str, Procedure]:
@@ -33,10 +37,17 @@ def all_procedures() -> dict[str, Procedure]:
     def plain(scenario: scenarios.Scenario) -> Procedure:
         return lambda bench: procedures.measure_plain(bench, scenario)
 
+    def persisting(scenario: scenarios.Scenario) -> Procedure:
+        return lambda bench: persistence.measure_fill(bench, scenario)
+
     found: dict[str, Procedure] = {scenario.name: plain(scenario) for scenario in scenarios.PLAIN}
     found["backlog"] = procedures.measure_backlog
     found["bystanders"] = procedures.measure_bystanders
     found["workers"] = procedures.measure_workers
+    found |= {scenario.name: persisting(scenario) for scenario in scenarios.PERSISTENT}
+    found["persistent-flow"] = persistence.measure_flow
+    found["deep-fill"] = depth.measure_deep
+    found["deep-persistent"] = depth.measure_deep_persistent
     found["idle"] = procedures.measure_idle
     return found
 
@@ -71,6 +82,7 @@ def prepare(options: argparse.Namespace) -> Bench:
     bench = Bench(options.seconds, options.runs, options.deadline, broker_options=options.broker_option)
     if options.quick:
         bench.seconds, bench.runs, bench.idle_clients = QUICK_SECONDS, 1, QUICK_IDLE
+        bench.depth = QUICK_DEPTH
     if options.broker:
         host, _, port = options.broker.rpartition(":")
         bench.given = Broker(host.strip("[]"), int(port), None)

@@ -193,6 +193,8 @@ size_t serialise(char *at, int producer, const char *destination, size_t *body_a
             *receipt_at = (size_t)length;
             length += sprintf(at + length, "%0*d\n", SEQUENCE_DIGITS, 0);
         }
+        if (options.persistent)
+            length += sprintf(at + length, "persistent:true\n");
         if (options.content_length)
             length += sprintf(at + length, "content-length:%zu\n", options.size);
         length += sprintf(at + length, "\n");

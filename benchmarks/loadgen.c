@@ -49,6 +49,7 @@ static const struct option long_options[] = {
     {"count", required_argument, NULL, 'c'},       {"size", required_argument, NULL, 's'},
     {"no-content-length", no_argument, NULL, 'l'}, {"receipts", no_argument, NULL, 'e'},
     {"receipt-window", required_argument, NULL, 'E'}, {"window", required_argument, NULL, 'w'},
+    {"persistent", no_argument, NULL, 'i'},        {"tenths", no_argument, NULL, 'x'},
     {"rate", required_argument, NULL, 'R'},        {"timed", no_argument, NULL, 'T'},
     {"subscribe", no_argument, NULL, 'S'},         {"parallel", required_argument, NULL, 'k'},
     {"deadline", required_argument, NULL, 'D'},    {NULL, 0, NULL, 0},
@@ -100,6 +101,8 @@ static void take_options(int count, char **arguments)
         case 'e': options.receipts = true; break;
         case 'E': options.receipt_window = strtoull(optarg, NULL, 10); break;
         case 'w': options.window = strtoull(optarg, NULL, 10); break;
+        case 'i': options.persistent = true; break;
+        case 'x': options.tenths = true; break;
         case 'R': options.rate = atof(optarg); break;
         case 'T': options.timed = true; break;
         case 'S': options.subscribe = true; break;
@@ -132,6 +135,12 @@ static void check_options(void)
         usage("--rate goes with one producer");
     if (options.raw && (options.queue || options.receipts))
         usage("--raw knows no queues and no receipts");
+    if (options.persistent && !options.queue)
+        usage("--persistent goes with --queue");
+    if (options.tenths && (options.mode != FILL || options.producers != 1))
+        usage("--tenths goes with fill and one producer");
+    if (options.receipt_window < 1)
+        usage("--receipt-window is at least 1");
     if (options.mode == FLOW && (options.producers == 0 || options.consumers == 0))
         usage("flow needs producers and consumers");
 }
@@ -346,6 +355,23 @@ static void print_error(bool ended, const struct sums *sent, const struct sums *
     print_text(text);
 }
 
+/* Rates between the marks of --tenths, the first from the beginning, the last to the end. */
+static void print_tenths(const struct sums *sent)
+{
+    struct mark before = {0, sent->first_ns};
+    printf("\"tenths\": [");
+    for (int i = 0; i < PARTS; i++) {
+        struct mark mark = shared->marks[i];
+        if (i == PARTS - 1)
+            mark = (struct mark){sent->done, sent->last_ns};
+        bool known = mark.ns > before.ns;
+        printf("%s%.1f", i > 0 ? ", " : "",
+               known ? (double)(mark.messages - before.messages) * 1e9 / (double)(mark.ns - before.ns) : 0.0);
+        before = mark;
+    }
+    printf("], ");
+}
+
 static uint64_t last_moment(const struct sums *sent, const struct sums *received)
 {
     if (options.mode == FILL || (options.receipts && sent->last_ns > received->last_ns))
@@ -376,6 +402,8 @@ static int report(bool ended)
         printf("\"least\": %llu, \"most\": %llu, ", (unsigned long long)received.least,
                (unsigned long long)received.most);
     print_percentiles();
+    if (options.tenths)
+        print_tenths(&sent);
     printf("\"error\": \"");
     if (!ok)
         print_error(ended, &sent, &received, pingpong ? 0 : expected);

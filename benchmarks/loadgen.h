@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAX_ROLES = 2048, ERROR_SIZE = 300, DESTINATION_SIZE = 128 };
+enum { MAX_ROLES = 2048, ERROR_SIZE = 300, DESTINATION_SIZE = 128, PARTS = 10 };
 
 /* A body is "pppp-ssssssssss-" (producer, sequence), in timed runs "nnnnnnnnnnnnnnnn-" (clock, ns), then letters. */
 enum { PRODUCER_DIGITS = 4, SEQUENCE_AT = 5, SEQUENCE_DIGITS = 10, STAMP_AT = 16, STAMP_DIGITS = 16, STAMP_END = 33 };
@@ -38,6 +38,8 @@ struct options {
     bool content_length;
     bool receipts;            /* a unique receipt on every SEND */
     uint64_t receipt_window;  /* receipts outstanding at most */
+    bool persistent;          /* persistent:true on every SEND */
+    bool tenths;              /* fill: the rate of each tenth of the messages */
     uint64_t window;          /* messages sent and not yet received at most, 0: no bound but TCP's */
     double rate;              /* messages a second of each producer, 0: as fast as it goes */
     bool timed;
@@ -58,6 +60,12 @@ struct role {
     uint64_t last_ns;
 };
 
+/* How far the broker had come when, in a fill with --tenths. */
+struct mark {
+    uint64_t messages;
+    uint64_t ns;              /* 0: it has not come there */
+};
+
 struct shared {
     _Atomic int ready;        /* processes that have connected and subscribed */
     _Atomic int go;
@@ -71,6 +79,7 @@ struct shared {
     _Atomic uint8_t *seen;    /* queues: one octet a message, all producers */
     uint64_t *samples;        /* ns */
     uint64_t sample_limit;
+    struct mark marks[PARTS];
 };
 
 struct slice {

@@ -1,10 +1,16 @@
-"""What idle clients cost in memory, from Linux's /proc; elsewhere not measured."""
+"""What a broker's processes cost in memory, from Linux's /proc; elsewhere not measured."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 KIB_PER_MIB = 1024
+SAMPLE_S = 0.5
+CLIENT = b": client "
+STORE = b": store "
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,10 @@ def children_of(parent: int) -> list[int]:
     return found
 
 
-def is_client(process: int) -> bool:
-    """Whether the title is that of a client's child, as in `stomp-broker: client 127.0.0.1:40112`."""
+def has_title(process: int, part: bytes) -> bool:
+    """Whether the title is of that sort, as in `stomp-broker: client 127.0.0.1:40112`."""
     try:
-        return b": client " in (PROC / str(process) / "cmdline").read_bytes()
+        return part in (PROC / str(process) / "cmdline").read_bytes()
     except OSError:
         return False
 
@@ -54,10 +60,71 @@ def measure(parent: int | None) -> Memory | None:
         return None
     children = children_of(parent)
     # Where no title can be recognised every child counts, the few spare ones included.
-    clients = [process for process in children if is_client(process)] or children
+    clients = [process for process in children if has_title(process, CLIENT)] or children
     sums = [rollup for process in clients if (rollup := read_rollup(process)) is not None]
     if not sums:
         return None
     pss = [rollup["Pss"] / KIB_PER_MIB for rollup in sums]
     private = [(rollup["Private_Clean"] + rollup["Private_Dirty"]) / KIB_PER_MIB for rollup in sums]
     return Memory(len(sums), sum(pss) / len(pss), sum(private) / len(private), max(pss))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The PSS of the two processes that keep messages, in MiB."""
+
+    parent: float
+    store: float
+
+    @property
+    def both(self) -> float:
+        """Together."""
+        return self.parent + self.store
+
+
+def sample(parent: int | None) -> Sample | None:
+    """Parent and store at this moment, or None where that cannot be seen."""
+    rollup = read_rollup(parent) if parent is not None else None
+    if parent is None or rollup is None:
+        return None
+    stores = [read_rollup(process) for process in children_of(parent) if has_title(process, STORE)]
+    store = sum(found["Pss"] for found in stores if found is not None)
+    return Sample(rollup["Pss"] / KIB_PER_MIB, store / KIB_PER_MIB)
+
+
+class Watch:
+    """Samples of a broker, one after the other."""
+
+    def __init__(self, parent: int | None) -> None:
+        self._parent = parent
+        self._ended = threading.Event()
+        self.highest: Sample | None = None
+
+    def take(self) -> Sample | None:
+        """One more; returned, too."""
+        found = sample(self._parent)
+        if found is not None and (self.highest is None or found.both > self.highest.both):
+            self.highest = found
+        return found
+
+    def run(self) -> None:
+        """Samples until the end."""
+        while not self._ended.wait(SAMPLE_S):
+            self.take()
+
+    def end(self) -> None:
+        """No more."""
+        self._ended.set()
+
+
+@contextlib.contextmanager
+def watch(parent: int | None) -> Iterator[Watch]:
+    """A sample each half second as long as the context."""
+    samples = Watch(parent)
+    thread = threading.Thread(target=samples.run)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        samples.end()
+        thread.join()

@@ -23,22 +23,22 @@ KEYS = {Unit.MESSAGES: "rate", Unit.MEGABYTES: "mb_per_s", Unit.MICROSECONDS: "p
 
 @dataclass
 class Row:
-    """One line of the table. `figure` and `relay` are in the row's unit; `error` says why there is no figure."""
+    """One line of the table. `figure` and `limit` are in the row's unit; `error` says why there is no figure."""
 
     name: str
     title: str
     size: int | None
     unit: Unit
     figure: float | None = None
-    relay: float | None = None
+    limit: float | None = None
     target: float | None = None
     note: str = ""
     error: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """This figure in terms of the relay's."""
-        return self.figure / self.relay if self.figure is not None and self.relay else None
+        """This figure in terms of the limit."""
+        return self.figure / self.limit if self.figure is not None and self.limit else None
 
     @property
     def met(self) -> bool | None:
@@ -58,6 +58,8 @@ class Bench:
     runs: int = 3
     deadline_s: float = 30.0
     idle_clients: int = scenarios.IDLE_COUNT
+    depth: float = 1.0
+    """Part of the messages of the deep queues."""
     given: Broker | None = None
     broker_options: list[str] = field(default_factory=list)
     _relays: dict[tuple[Load, RelayShape], float] = field(default_factory=dict)
@@ -131,9 +133,9 @@ def note_of(scenario: Scenario, result: Result) -> str:
 def measure_plain(bench: Bench, scenario: Scenario) -> list[Row]:
     """A load on a broker, and the same octets through a relay."""
     row = row_of(scenario)
-    row.relay = bench.measure_relay(scenario)
+    row.limit = bench.measure_relay(scenario)
     if scenario.target_of_relay is not None:
-        row.target = scenario.target_of_relay * row.relay
+        row.target = scenario.target_of_relay * row.limit
         row.note = f"target: {scenario.target_of_relay:.0%} of the relay"
     try:
         with bench.broker() as broker:
@@ -152,7 +154,7 @@ def measure_backlog(bench: Bench) -> list[Row]:
     into.title = f"{scenario.probe:,} messages into a queue without a consumer"
     out = replace(into, name="backlog-out", title="and out again, auto", target=scenarios.BACKLOG_OUT)
     plain = replace(scenario, probe=20_000, fixed=False)
-    into.relay = out.relay = bench.measure_relay(plain)
+    into.limit = out.limit = bench.measure_relay(plain)
     filled: list[float] = []
     drained: list[float] = []
     try:
@@ -175,7 +177,7 @@ def measure_bystanders(bench: Bench) -> list[Row]:
     """Traffic between two clients alone, and beside many who have subscribed to something else."""
     scenario = scenarios.BYSTANDERS
     bare = replace(row_of(scenario), name="bystanders-none", title="topic 1→1, no bystanders")
-    bare.relay = bench.measure_relay(scenario)
+    bare.limit = bench.measure_relay(scenario)
     rows = [bare]
     for policy in ("interested",) if bench.given else ("interested", "all"):
         row = replace(

@@ -1,6 +1,7 @@
-"""The processes of a measurement: the load generator, the broker, the relay, and idle clients.
+"""The processes of a measurement: the load generator, the broker, the relay, the plain loop, and idle clients.
 
 Each is a context or a call with a deadline, and ends with it. The load generator is compiled when its source is newer.
+Databases are in directories of their own under build/, which is on the disk where /tmp often is none, and go with them.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
@@ -66,11 +68,34 @@ def run_load(arguments: Sequence[str], deadline_s: float) -> Result:
     Raises:
         MeasurementError: something is lost, repeated, out of order or late.
     """
-    command = [str(LOADGEN), *arguments, "--deadline", str(deadline_s)]
+    return run_tool([str(LOADGEN), *arguments, "--deadline", str(deadline_s)], deadline_s + GRACE_S)
+
+
+def run_plain_store(count: int, group: int, size: int, deadline_s: float) -> Result:
+    """Write so many messages into a database of the broker's kind in a plain loop, so many in a transaction.
+
+    Raises:
+        MeasurementError: that is not possible, or not in time.
+    """
+    with database_directory() as directory:
+        command = [sys.executable, str(HERE / "plainstore.py"), str(directory), "--count", str(count)]
+        return run_tool([*command, "--group", str(group), "--size", str(size)], deadline_s)
+
+
+@contextlib.contextmanager
+def database_directory() -> Iterator[Path]:
+    """An empty directory on the disk, removed with what is in it."""
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="store-", dir=BUILD) as name:
+        yield Path(name)
+
+
+def run_tool(command: Sequence[str], deadline_s: float) -> Result:
+    """Run a program that prints a line of figures."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s + GRACE_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s, check=False)
     except subprocess.TimeoutExpired as error:
-        raise MeasurementError("the load generator itself has not ended") from error
+        raise MeasurementError(f"{Path(command[0]).name} itself has not ended") from error
     return checked(done.stdout or done.stderr)
 
 
@@ -129,10 +154,13 @@ def last_words(log: IO[str]) -> str:
 
 @contextlib.contextmanager
 def run_broker(options: Sequence[str]) -> Iterator[Broker]:
-    """A broker of this checkout on a free port of the loopback, alive as long as the context."""
-    command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0", *options]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        process = start(command, stderr=log)
+    """A broker of this checkout on a free port of the loopback, with a new database; alive as long as the context."""
+    command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0"]
+    with (
+        database_directory() as directory,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+    ):
+        process = start([*command, "--store", f"sqlite://{quote(str(directory))}/queues.db", *options], stderr=log)
         try:
             line = await_line(process, "listening on ", START_S)
             yield Broker("127.0.0.1", int(line.rsplit(":", 1)[1]), process.pid)

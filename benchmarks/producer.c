@@ -24,6 +24,7 @@ struct producer {
     int low_digits;     /* digits that stay the same in every block */
     uint64_t base;      /* sequence number of the block's first frame */
     size_t at;          /* octets of the block that are sent */
+    int parts;          /* tenths that are sent, with --tenths */
 };
 
 static void patch_block(struct producer *producer)
@@ -64,6 +65,28 @@ static void make_block(struct producer *producer)
     free(frame);
 }
 
+/* A tenth is sent: ask for a receipt with a message to a topic of nobody, between two blocks. It comes when the broker
+ * has got so far; octets in the buffers on the way would pass for messages taken otherwise. */
+static void mark_tenth(struct producer *producer)
+{
+    char text[512];
+    if (producer->at > 0 || producer->parts >= PARTS - 1 ||
+        producer->base * PARTS < options.count * (uint64_t)(producer->parts + 1))
+        return;
+    shared->marks[producer->parts].messages = producer->base;
+    int length = snprintf(text, sizeof text, "SEND\ndestination:/topic/bench.%s.mark\nreceipt:m-%0*d\n\n", options.tag,
+                          SEQUENCE_DIGITS, producer->parts);
+    connection_queue(&producer->connection, text, (size_t)length + 1);
+    producer->parts++;
+}
+
+static void take_mark(uint64_t part)
+{
+    if (part >= PARTS || shared->marks[part].ns > 0)
+        fail("a receipt of mark %llu", (unsigned long long)part);
+    shared->marks[part].ns = now_ns();
+}
+
 static void take_frame(void *context, struct connection *connection, const struct frame *frame)
 {
     struct producer *producer = context;
@@ -73,6 +96,10 @@ static void take_frame(void *context, struct connection *connection, const struc
     if (frame->command != RECEIPT || frame->receipt_id.length != 2 + SEQUENCE_DIGITS)
         fail("a frame that no producer asked for");
     uint64_t number = read_digits(frame->receipt_id.at + 2, SEQUENCE_DIGITS);
+    if (*frame->receipt_id.at == 'm') {
+        take_mark(number);
+        return;
+    }
     if (number != role->receipts)
         fail("receipt %llu instead of %llu", (unsigned long long)number, (unsigned long long)role->receipts);
     role->receipts++;
@@ -134,6 +161,12 @@ static void explain_end(struct producer *producer, int error)
 /* Returns false when the socket took nothing, or nothing may be sent now. */
 static bool try_send(struct producer *producer)
 {
+    if (options.tenths) {
+        mark_tenth(producer);
+        connection_flush(&producer->connection);
+        if (producer->connection.out_length > 0)
+            return false;
+    }
     uint64_t frames = limit_of(producer);
     frames = frames > producer->base ? frames - producer->base : 0;
     if (frames > producer->per_block)
@@ -159,7 +192,8 @@ static bool try_send(struct producer *producer)
 
 static bool wants_to_send(const struct producer *producer)
 {
-    return producer->base + producer->at / producer->stride < limit_of(producer);
+    return producer->connection.out_length > 0 ||
+           producer->base + producer->at / producer->stride < limit_of(producer);
 }
 
 /* Wait until a socket can be used, or, where only the window holds producers back, for a moment. */

@@ -11,7 +11,7 @@ from scenarios import Unit
 
 KIB = 1024
 MIB = 1024 * 1024
-COLUMNS = ("scenario", "size", "unit", "forkbroker", "relay", "ratio", "target", "met", "note")
+COLUMNS = ("scenario", "size", "unit", "forkbroker", "limit", "ratio", "target", "met", "note")
 LEFT = (0, 2, 8)
 
 
@@ -36,7 +36,7 @@ def cells(row: Row) -> list[str]:
     figure = "failed" if row.error else figure_text(row.figure, row.unit)
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     met = {True: "yes", False: "no", None: ""}[row.met]
-    texts = [row.title, size_text(row.size), row.unit.value, figure, figure_text(row.relay, row.unit), ratio]
+    texts = [row.title, size_text(row.size), row.unit.value, figure, figure_text(row.limit, row.unit), ratio]
     return [*texts, figure_text(row.target, row.unit), met, row.error or row.note]
 
 

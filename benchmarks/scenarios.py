@@ -1,10 +1,11 @@
 """What is measured, and what is to be reached: data only.
 
 Targets are absolute figures of issue and design for a machine of two cores, except those that are a part of another
-figure of the same run (the relay, the bare run, few workers); for these `procedures` computes the number.
+figure of the same run (the relay, the plain loop, the first tenth, the bare run, few workers); the number is computed
+where that is measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -36,6 +37,8 @@ class Load:
     ack: str = "auto"
     prefetch: int = 0
     receipts: bool = False
+    receipt_window: int = 0
+    persistent: bool = False
     rate: float = 0.0
 
     def arguments(self, count: int, tag: str) -> list[str]:
@@ -44,6 +47,8 @@ class Load:
         found += ["--prefetch", str(self.prefetch)] if self.prefetch else []
         found += ["--queue"] if self.queue else []
         found += ["--receipts"] if self.receipts else []
+        found += ["--receipt-window", str(self.receipt_window)] if self.receipt_window else []
+        found += ["--persistent"] if self.persistent else []
         return found
 
     def relay_arguments(self, count: int, tag: str) -> list[str]:
@@ -174,3 +179,32 @@ def workers(number: int) -> Scenario:
     load = Load(consumers=number, queue=True, ack="client-individual", prefetch=1)
     title = f"queue 1→{number} client-individual, prefetch 1"
     return Scenario(f"workers-{number}", title, load, 4_000)
+
+
+def persistent(window: int, probe: int) -> Scenario:
+    """Into a queue without a consumer, a receipt for each message, so many of them outstanding."""
+    load = Load(mode="fill", size=KIB, queue=True, receipts=True, receipt_window=window, persistent=True)
+    return Scenario(f"persistent-{window}", f"persistent, a receipt on every SEND, window {window:,}", load, probe)
+
+
+PERSISTENT = [persistent(1, 500), persistent(100, 20_000), persistent(1000, 20_000)]
+PERSISTENT_SHARES = {100: 0.5}
+"""To reach by window: part of the plain loop's figure with as many messages in a transaction."""
+
+PERSISTENT_FLOW = Scenario(
+    "persistent-flow",
+    "persistent, queue 1→1 client-individual, prefetch 100, a receipt on every SEND, window 1,000",
+    replace(PERSISTENT[-1].load, mode="flow", ack="client-individual", prefetch=100),
+    5_000,
+)
+
+DEEP = Scenario("deep", "deep queue", Load(queue=True, size=KIB), 1_000_000, fixed=True)
+DEEP_TENTH_SHARE = 0.5
+DEEP_MIB = 200
+
+DEEP_PERSISTENT = Scenario(
+    "deep-persistent", "deep queue, persistent", replace(PERSISTENT[-1].load, mode="flow"), 200_000, fixed=True
+)
+
+DISK_PER_OCTET = 2.5
+"""Octets on the disk for one of a body: the databases, their logs, and room for both to grow."""
