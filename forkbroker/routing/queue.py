@@ -20,6 +20,7 @@ class Queue:
 
     __slots__ = (
         "_born",
+        "catching_up_until",
         "consumers",
         "held",
         "is_durable",
@@ -68,6 +69,8 @@ class Queue:
         """Of all these: bodies, headers and overhead, wherever they are."""
         self.memory = 0
         """Of these octets: in memory."""
+        self.catching_up_until = 0.0
+        """How long producers may wait for consumers to make room in memory (seconds); 0: there is room."""
         self.held: set[Peer] = set()
         """Producers that are held back because of this queue."""
         self.next_expiry = 0

@@ -22,6 +22,8 @@ from forkbroker.routing.window import Window
 RESUME_PERCENT = 80
 """A full queue lets its producers go on below this part of its limit: not at every message that leaves."""
 
+_CATCH_UP_MS = 100
+"""How long consumers may take to make room in memory before what comes goes to the store."""
 _SWEEP_EVERY_MS = 100
 """Between two looks for what has expired in one queue."""
 _REPLY = Sort.REPLY_QUEUE.value.encode()
@@ -117,7 +119,7 @@ class Queues:
 
     def append(self, queue: Queue, run: Run, *, is_written: bool = False) -> None:
         """New messages at the queue's end. `is_written`: the store has been told what it is to know of them."""
-        keeps = queue.keeps(run)
+        keeps = queue.keeps(run) or self._can_wait(queue, run)
         if run.details.persistent:
             if not is_written:
                 self._journal.write(queue.name, run)
@@ -191,13 +193,16 @@ class Queues:
 
     def hold(self, peer: Peer, queue: Queue) -> None:
         """Hold the peer that sent to this queue, if the queue is at its limit, or too much waits for the store."""
-        if self.find_excess(queue) is not None and self.is_holding(peer, queue):
+        is_full = self._is_catching_up(queue) or self.find_excess(queue) is not None
+        if is_full and self.is_holding(peer, queue):
             self._counters.producers_held += self.holds.hold(peer, queue)
         if self._journal.is_full:
             self._counters.producers_held += self.holds.hold(peer, self._journal)
 
     def tidy(self, queue: Queue) -> None:
         """After messages or consumers left: let producers go on; forget a queue that is nobody's."""
+        if queue.catching_up_until and queue.memory * 100 < self.window.free * RESUME_PERCENT:
+            queue.catching_up_until = 0.0
         if queue.held and self._has_room(queue):
             self.holds.release(queue)
         if not (queue.messages or queue.consumers or queue.is_gone or queue.is_durable):
@@ -209,7 +214,24 @@ class Queues:
             (not policy.max_bytes or queue.octets * 100 < policy.max_bytes * RESUME_PERCENT)
             and (not policy.max_length or queue.messages * 100 < policy.max_length * RESUME_PERCENT)
             and (not self._journal.refusal or queue.memory < self.window.free)
+            and not self._is_catching_up(queue)
         )
+
+    def _can_wait(self, queue: Queue, run: Run) -> bool:
+        """Whether new messages stay in memory although the queue's share is used up.
+
+        Its consumers get a moment to catch up, in which who sends is held: where they are as fast as that, the store
+        would only slow them down. Slow ones get that moment once, until the store has nothing of the queue any more.
+        """
+        if not queue.consumers or queue.paged or queue.policy.full is not Full.HOLD or run.memory > self.window.free:
+            return False
+        if not queue.catching_up_until:
+            queue.catching_up_until = self._schedule.now + _CATCH_UP_MS / 1000
+            self._schedule.after(_CATCH_UP_MS, lambda: self.tidy(queue))
+        return self._is_catching_up(queue)
+
+    def _is_catching_up(self, queue: Queue) -> bool:
+        return queue.catching_up_until > self._schedule.now
 
     def end_consumption(self, queue: Queue) -> None:
         """A consumer has left: a temporary queue ends with its owner's last one."""

@@ -2,7 +2,8 @@
 
 One sum is set for all queues. A queue keeps what arrives as long as it has less in memory than is still free: a single
 deep queue gets half of the sum, ten get an eleventh each, and there is always something left for one that comes
-later. Whatever the sum, a queue that has nothing in memory keeps one batch, or it could not be consumed.
+later. Whatever the sum, a queue that has nothing in memory keeps one batch, or it could not be consumed. A queue that
+is being consumed may use what is free for a moment, while who sends to it is held: see `Queues`.
 """
 
 from __future__ import annotations
