@@ -158,6 +158,27 @@ def test_delays_and_expiry_outlive_the_broker(live, meet, number) -> None:
 
 
 @ENDS
+@pytest.mark.row("J06")
+def test_repetitions_go_on_in_the_next_life_with_ids_of_their_own(live, meet, number) -> None:
+    """Whoever remembers the message-ids that it has seen takes none of them for an old one."""
+    broker = live()
+    client = meet(broker)
+    again = {"AMQ_SCHEDULED_DELAY": "1", "AMQ_SCHEDULED_PERIOD": "50", "AMQ_SCHEDULED_REPEAT": "-1"}
+    client.request("SEND", again, b"tick", destination="/queue/a", persistent="true")
+    seen = set()
+    for _ in range(2):
+        client.subscribe("/queue/a", ack="client-individual")
+        for _ in range(4):
+            frame = client.expect("MESSAGE", "tick")
+            assert frame["message-id"] not in seen
+            seen.add(frame["message-id"])
+            client.ack(frame)
+        end(broker, number, client)
+        broker = live()
+        client = meet(broker)
+
+
+@ENDS
 @pytest.mark.row("J08")
 def test_a_dedup_id_is_remembered_over_the_end_of_the_broker(live, meet, number) -> None:
     """So that who has no receipt may send again, to whichever broker it is."""
