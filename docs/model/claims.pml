@@ -1,0 +1,372 @@
+/*
+ * The life of an offer, with crashes of the candidates: forkbroker/routing/claims.py and deliveries.py are the Parent
+ * here, forkbroker/session/delivery.py is the Child. README.md tells what is left out, and how to run this.
+ *
+ * Children may be killed between any two of their steps. What a child wrote to its channel before is read all the
+ * same; that it took a semaphore and told nobody, only the semaphore knows.
+ *
+ * Kills, refusals and timeouts are bounded, so every run ends, and "everything is settled in the end" is the absence
+ * of runs that end elsewhere.
+ */
+
+#ifndef CHILDREN
+#define CHILDREN 2
+#endif
+#ifndef MESSAGES
+#define MESSAGES 2
+#endif
+#ifndef SLOTS
+#define SLOTS 2
+#endif
+#ifndef KILLS
+#define KILLS 1
+#endif
+
+#ifndef REFUSALS
+#define REFUSALS 1
+#endif
+#ifndef REJECTIONS
+#define REJECTIONS 1
+#endif
+#ifndef TIMEOUTS
+#define TIMEOUTS 1
+#endif
+
+#define NOBODY  CHILDREN
+#define ALL     ((1 << CHILDREN) - 1)
+#define BIT(i)  (1 << (i))
+
+mtype:answer = { CLAIMED, LOST, PASSED, ACK, NACK };
+mtype:state = { FREE, OFFERED, TAKEN, RETURNING };
+mtype:place = { QUEUED, OFFER, HELD, DONE };
+
+/* What processes share: semaphores and channels. */
+byte sem[SLOTS];
+chan down[CHILDREN] = [SLOTS] of { byte /* slot */, byte /* message */, bit /* redelivered */ };
+chan up[CHILDREN] = [2 * SLOTS + MESSAGES] of { mtype:answer, byte /* slot */, byte /* message */ };
+bit killed[CHILDREN];
+bit ended[CHILDREN];
+
+/* What the parent knows. */
+mtype:state state[SLOTS] = FREE;
+byte offered[SLOTS];                /* the message */
+byte open[SLOTS];                   /* candidates that have not answered */
+bit has_ended[SLOTS];
+mtype:place place[MESSAGES] = QUEUED;
+byte held_by[MESSAGES] = NOBODY;
+bit redelivered[MESSAGES];
+
+/* What only the model knows: the truth about messages. */
+byte holder[MESSAGES] = NOBODY;     /* the living child that has it */
+bit delivered[MESSAGES];            /* a client may have seen it */
+bit acknowledged[MESSAGES];         /* its ACK is on its way, or was applied */
+
+/* How often what may happen at any time still does. */
+byte kills = KILLS;
+byte refusals = REFUSALS;
+byte rejections = REJECTIONS;
+byte timeouts = TIMEOUTS;
+
+
+/* ---- the parent ---- */
+
+/* Try the semaphore: if the parent gets it, nobody has claimed, and nobody will. */
+inline ask(s) {
+    if
+    :: sem[s] > 0 ->
+        sem[s]--;
+        state[s] = RETURNING;
+        place[offered[s]] = QUEUED
+    :: else
+    fi
+}
+
+inline requeue(m) {
+    place[m] = QUEUED;
+    held_by[m] = NOBODY;
+    redelivered[m] = 1
+}
+
+/* The candidate has answered, or ended: when it is the last one, the semaphore decides what nobody has told. */
+inline answered(i, s) {
+    if
+    :: open[s] == BIT(i) && state[s] == OFFERED ->
+        ask(s);
+        if
+        :: state[s] == OFFERED ->
+            assert(has_ended[s]);
+            requeue(offered[s])
+        :: else
+        fi
+    :: else
+    fi;
+    open[s] = open[s] & ~BIT(i);
+    if
+    :: open[s] == 0 ->
+        assert(sem[s] == 0);
+        state[s] = FREE;
+        offered[s] = 0;
+        has_ended[s] = 0
+    :: else
+    fi
+}
+
+inline hear(i) {
+    up[i]?kind, s, m;
+    if
+    :: kind == CLAIMED ->
+        assert(state[s] == OFFERED && offered[s] == m);
+        state[s] = TAKEN;
+        place[m] = HELD;
+        held_by[m] = i;
+#ifdef BROKEN_REUSE
+        /* the slot is used again although others may still try its semaphore */
+        open[s] = 0;
+        state[s] = FREE
+#else
+        answered(i, s)
+#endif
+    :: kind == LOST || kind == PASSED ->
+#ifdef BROKEN_REUSE
+        if
+        :: open[s] & BIT(i) -> answered(i, s)
+        :: else
+        fi
+#else
+        assert(open[s] & BIT(i));
+        answered(i, s)
+#endif
+    :: kind == ACK ->
+        assert(place[m] == HELD && held_by[m] == i);
+        place[m] = DONE;
+        held_by[m] = NOBODY
+    :: kind == NACK ->
+        assert(place[m] == HELD && held_by[m] == i);
+        requeue(m)
+    fi
+}
+
+/* The child is gone, and all that it wrote was heard: take back what it was offered, and what it held. */
+inline bury(i) {
+    s = 0;
+    do
+    :: s < SLOTS ->
+        if
+        :: open[s] & BIT(i) ->
+            if
+            :: state[s] == OFFERED ->
+                has_ended[s] = 1;
+#ifdef BROKEN_CRASH
+                /* who said nothing has claimed nothing */
+                state[s] = RETURNING;
+                place[offered[s]] = QUEUED;
+                sem[s] = 0
+#else
+                ask(s)
+#endif
+            :: else
+            fi;
+            answered(i, s)
+        :: else
+        fi;
+        s++
+    :: else -> break
+    od;
+    m = 0;
+    do
+    :: m < MESSAGES ->
+        if
+        :: place[m] == HELD && held_by[m] == i -> requeue(m)
+        :: else
+        fi;
+        m++
+    :: else -> break
+    od;
+    /* the next client gets its number, and channels that are empty */
+    do
+    :: down[i]?s, m, _
+    :: empty(down[i]) -> break
+    od;
+    do
+    :: up[i]?kind, s, m
+    :: empty(up[i]) -> break
+    od;
+    ended[i] = 0;
+    killed[i] = 0
+}
+
+/* The first message in order, a free slot, and any candidates: the proof need not know how they are chosen. */
+inline make_offer() {
+    s = 0;
+    do
+    :: s < SLOTS && state[s] != FREE -> s++
+    :: else -> break
+    od;
+    m = 0;
+    do
+    :: place[m] != QUEUED -> m++
+    :: else -> break
+    od;
+    select(i : 1 .. ALL);
+    state[s] = OFFERED;
+    offered[s] = m;
+    open[s] = i;
+    place[m] = OFFER;
+    assert(sem[s] == 0);
+    sem[s]++;
+    i = 0;
+    do
+    :: i < CHILDREN ->
+        if
+        :: open[s] & BIT(i) -> down[i]!s, m, redelivered[m]
+        :: else
+        fi;
+        i++
+    :: else -> break
+    od
+}
+
+#if SLOTS == 1
+#define A_SLOT (state[0] == FREE)
+#elif SLOTS == 2
+#define A_SLOT (state[0] == FREE || state[1] == FREE)
+#endif
+#if MESSAGES == 1
+#define A_MESSAGE (place[0] == QUEUED)
+#define ALL_DONE (place[0] == DONE)
+#elif MESSAGES == 2
+#define A_MESSAGE (place[0] == QUEUED || place[1] == QUEUED)
+#define ALL_DONE (place[0] == DONE && place[1] == DONE)
+#endif
+#if SLOTS == 1
+#define ALL_FREE (state[0] == FREE)
+#elif SLOTS == 2
+#define ALL_FREE (state[0] == FREE && state[1] == FREE)
+#endif
+
+#ifdef BROKEN_DRAIN
+#define IS_GONE(i) (ended[i])
+#else
+#define IS_GONE(i) (ended[i] && empty(up[i]))
+#endif
+
+/* One thread, one event after the other: each is one step. */
+active proctype Parent() {
+    mtype:answer kind;
+    byte i, s, m;
+    do
+    :: atomic { ALL_DONE && ALL_FREE -> break }
+    :: atomic { A_SLOT && A_MESSAGE -> make_offer(); i = 0; s = 0; m = 0 }
+    :: atomic { nempty(up[0]) -> hear(0); s = 0; m = 0 }
+    :: atomic { IS_GONE(0) -> bury(0); s = 0; m = 0 }
+#if CHILDREN > 1
+    :: atomic { nempty(up[1]) -> hear(1); s = 0; m = 0 }
+    :: atomic { IS_GONE(1) -> bury(1); s = 0; m = 0 }
+#endif
+#if CHILDREN > 2
+    :: atomic { nempty(up[2]) -> hear(2); s = 0; m = 0 }
+    :: atomic { IS_GONE(2) -> bury(2); s = 0; m = 0 }
+#endif
+    :: atomic { timeouts > 0 ->
+        /* somebody has been silent for too long */
+        select(s : 0 .. SLOTS - 1);
+        if
+        :: state[s] == OFFERED ->
+            timeouts--;
+#ifdef BROKEN_OVERDUE
+            state[s] = RETURNING;
+            place[offered[s]] = QUEUED
+#else
+            ask(s)
+#endif
+        :: else
+        fi;
+        s = 0 }
+    od;
+    s = 0;
+    do
+    :: s < SLOTS -> assert(sem[s] == 0); s++
+    :: else -> break
+    od
+}
+
+
+/* ---- a child, and the next one with its number ---- */
+
+inline forget_all(i) {
+    m = 0;
+    do
+    :: m < MESSAGES ->
+        if
+        :: holder[m] == i -> holder[m] = NOBODY
+        :: else
+        fi;
+        m++
+    :: else -> break
+    od
+}
+
+#define FORGET s = 0; m = 0; again = 0     /* fewer states that differ in nothing that matters */
+
+proctype Child(byte i) {
+    byte s, m;
+    bit again;
+end_begin:
+    {
+end_idle:
+        do
+        :: down[i]?s, m, again ->
+            if
+            :: atomic { refusals > 0 -> refusals--; up[i]!PASSED, s, m; FORGET }
+            :: atomic { sem[s] == 0 -> up[i]!LOST, s, m; FORGET }
+            :: atomic { sem[s] > 0 ->
+                sem[s]--;
+                assert(holder[m] == NOBODY);
+                assert(!acknowledged[m]);
+                assert(!delivered[m] || again);
+                holder[m] = i };
+                /* the parent may hear of it before the client gets it, or later */
+                if
+                :: delivered[m] = 1; up[i]!CLAIMED, s, m
+                :: up[i]!CLAIMED, s, m; delivered[m] = 1
+                fi;
+                if
+                :: atomic { holder[m] = NOBODY; acknowledged[m] = 1; up[i]!ACK, s, m; FORGET }
+                :: atomic { rejections > 0 -> rejections--; holder[m] = NOBODY; up[i]!NACK, s, m; FORGET }
+                fi
+            fi
+        od
+    } unless { killed[i] };
+    atomic { forget_all(i); FORGET; ended[i] = 1 };
+end_dead:
+    (!ended[i]);
+    goto end_begin
+}
+
+/* SIGKILL at any time. */
+proctype Killer() {
+    byte i;
+end_armed:
+    do
+    :: atomic { kills > 0 ->
+        select(i : 0 .. CHILDREN - 1);
+        if
+        :: !killed[i] -> killed[i] = 1; kills--
+        :: else
+        fi;
+        i = 0 }
+    :: kills == 0 -> break
+    od
+}
+
+init {
+    byte i;
+    atomic {
+        i = 0;
+        do
+        :: i < CHILDREN -> run Child(i); i++
+        :: else -> break
+        od;
+        run Killer()
+    }
+}

@@ -1,0 +1,75 @@
+"""The models of docs/model hold, exhaustively; and each broken one is caught, so they can fail."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parents[2] / "docs" / "model"
+DEPTH = 100_000
+"""Steps of one run at most; too few would be told as "max search depth too small"."""
+TIMEOUT_S = 120
+
+HOLDING = [
+    ("claims", "-DREJECTIONS=0"),
+    ("claims", "-DSLOTS=1 -DKILLS=2"),
+    ("claims", "-DCHILDREN=3 -DSLOTS=1 -DMESSAGES=1 -DKILLS=2"),
+    ("store", "-DPARENT_KILLS=2"),
+    ("store", "-DMESSAGES=3 -DSTORE_KILLS=1"),
+]
+
+ASSERTION = "assertion violated"
+BROKEN = [
+    ("claims", "BROKEN_REUSE", ASSERTION),
+    ("claims", "BROKEN_CRASH", ASSERTION),
+    ("claims", "BROKEN_OVERDUE", ASSERTION),
+    ("claims", "BROKEN_DRAIN", ASSERTION),
+    ("store", "BROKEN_RECEIPT", ASSERTION),
+    ("store", "BROKEN_COMMIT", ASSERTION),
+    ("store", "BROKEN_CANCEL", ASSERTION),
+    ("store", "BROKEN_RETELL", "invalid end state"),
+]
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("spin") is None, reason="install spin"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="install a C compiler"),
+]
+
+
+def run(directory: Path, *command: str) -> str:
+    """What the command says; it must succeed, as all of these do whatever they find."""
+    ended = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def check(directory: Path, model: str, *definitions: str) -> str:
+    """The verifier's report."""
+    shutil.copy(MODELS / f"{model}.pml", directory)
+    run(directory, "spin", "-a", *definitions, f"{model}.pml")
+    run(directory, "cc", "-w", "-O1", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c")
+    return run(directory, "./pan", f"-m{DEPTH}")
+
+
+@pytest.mark.parametrize(("model", "definitions"), HOLDING)
+def test_a_model_holds_in_every_run(tmp_path: Path, model: str, definitions: str) -> None:
+    """All states are visited, none breaks an assertion, and no run ends where it should not."""
+    report = check(tmp_path, model, *definitions.split())
+
+    assert "errors: 0" in report, report
+    assert "Search not completed" not in report
+    assert "max search depth too small" not in report
+    assert re.search(r"^ *\d{5,} states, stored", report, re.MULTILINE), report
+
+
+@pytest.mark.parametrize(("model", "variant", "complaint"), BROKEN)
+def test_a_broken_model_is_caught(tmp_path: Path, model: str, variant: str, complaint: str) -> None:
+    """What the real thing takes care of is left out once."""
+    report = check(tmp_path, model, f"-D{variant}")
+
+    assert re.search(rf"^pan:1: {complaint}", report, re.MULTILINE), report
+    assert "errors: 1" in report
