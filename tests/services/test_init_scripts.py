@@ -36,6 +36,7 @@ def script(daemon: Path, tmp_path: Path) -> Script:
     """The LSB script, with its settings in the environment."""
     options = f"--listen unix:{tmp_path}/socket --log-file {tmp_path}/log"
     settings = {"DAEMON": str(daemon), "PIDFILE": f"{tmp_path}/pid", "OPTIONS": options, "DEFAULTS": f"{tmp_path}/none"}
+    settings["STATE_DIRECTORY"] = f"{tmp_path}/state"
 
     def run(verb: str, **more: str) -> subprocess.CompletedProcess[str]:
         # Into files: a pipe would be inherited by the daemon, and its end be waited for.
@@ -104,6 +105,7 @@ def test_the_freebsd_script_does_the_same(daemon: Path, tmp_path: Path) -> None:
     settings = {
         "stomp_broker_flags": f"--listen unix:{tmp_path}/socket --log-file {tmp_path}/log",
         "stomp_broker_pidfile": f"{tmp_path}/pid",
+        "STATE_DIRECTORY": f"{tmp_path}/state",
     }
 
     def run(verb: str) -> int:

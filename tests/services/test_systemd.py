@@ -85,15 +85,15 @@ def test_the_manager_hears_of_readiness_state_life_and_end(make_broker, tmp_path
 
 
 @with_activate
-def test_sockets_that_systemd_passes_are_served() -> None:
+def test_sockets_that_systemd_passes_are_served(tmp_path: Path) -> None:
     """The broker starts with the first connection, and serves it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "-E", "PYTHONPATH", sys.executable]
+    command = ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "-E", "PYTHONPATH", "-E", "STATE_DIRECTORY"]
     activator = subprocess.Popen(
-        [*command, "-m", "forkbroker"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*command, sys.executable, "-m", "forkbroker"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "STATE_DIRECTORY": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -1,4 +1,4 @@
-"""What a test must not leave behind: descriptors, semaphores, processes."""
+"""What a test must not leave behind: descriptors, semaphores, processes, a store where the machine's broker has it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from support.deadline import wait_until
 
 _SHARED_MEMORY = Path("/dev/shm")
+_SYSTEMS_STORE = Path("/var/lib/forkbroker/queues.db")
 _GRACE_S = 3.0
 """How long a thread of a client library may take to close its socket, and somebody else's broker to start."""
 
@@ -39,16 +40,23 @@ def processes(group: int) -> list[str]:
     return [" ".join(row[1:]) for row in rows if int(row[0]) == group and not row[2].startswith("Z")]
 
 
+def stores() -> set[str]:
+    """The store of a broker that was started without being told where to have it."""
+    return {str(_SYSTEMS_STORE)} if os.geteuid() == 0 and _SYSTEMS_STORE.exists() else set()
+
+
 class Leftovers:
     """What was there before the test."""
 
     def __init__(self) -> None:
-        self._descriptors = descriptors()
-        self._semaphores = semaphores()
+        self._before = self._look()
+
+    def _look(self) -> set[str]:
+        return descriptors() | semaphores() | stores()
 
     def find(self) -> set[str]:
         """What is there now and was not before."""
-        return (descriptors() - self._descriptors) | (semaphores() - self._semaphores)
+        return self._look() - self._before
 
     def check(self) -> None:
         """Fail when something stays."""
