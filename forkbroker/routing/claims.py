@@ -113,7 +113,7 @@ class Fate(Enum):
 class Offer:
     """A run, a slot, and the candidates that have not answered."""
 
-    __slots__ = ("candidates", "count", "deadline", "has_ended", "number", "queue", "run", "slot", "state")
+    __slots__ = ("candidates", "count", "crash", "deadline", "has_ended", "number", "queue", "run", "slot", "state")
 
     def __init__(self, number: int, slot: Slot, queue: Queue, run: Run, deadline: float) -> None:
         """`deadline`: when an answer is overdue (seconds)."""
@@ -129,6 +129,8 @@ class Offer:
         """Those that have not answered."""
         self.has_ended = False
         """A candidate ended without an answer while nobody was known to have claimed."""
+        self.crash = ""
+        """How the process of such a candidate ended, if it crashed."""
 
 
 class Claims:

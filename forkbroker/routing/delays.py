@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import next_due
 from forkbroker.routing.returns import Returns
@@ -75,7 +76,12 @@ class Delays:
         """The time has come."""
         self.octets -= run.memory
         self.messages -= run.count
-        queue = self._queues.find(name) or self._queues.make(name)
+        queue = self._queues.find(name)
+        if queue is None:
+            if not self._queues.would_make(name):
+                self._counters.messages_dropped += run.count
+                return
+            queue = self._queues.make(name)
         details = run.details
         due, repeat = self._find_next(name, details)
         ready = replace(details, due=0, period=0, repeat=0, cron=b"", dedup_id=b"", dedup_until=0)
@@ -86,7 +92,7 @@ class Delays:
                 self._journal.move(serial, name, run)
             self._queues.append(queue, run, is_written=True)
         else:
-            self._repeat(name, run, ready, due, repeat)
+            self._repeat(queue, run, ready, due, repeat)
         if 0 < details.expires <= self._schedule.wall_ms():
             self._queues.expiring[queue] = None
         self._returns.make_room(queue)
@@ -100,9 +106,8 @@ class Delays:
             )
             return 0, 0
 
-    def _repeat(self, name: bytes, run: Run, ready: Details, due: int, repeat: int) -> None:
+    def _repeat(self, queue: Queue, run: Run, ready: Details, due: int, repeat: int) -> None:
         """Leave a copy, and wait for the next time: both or none, for the store."""
-        queue = self._queues.find(name) or self._queues.make(name)
         copy = Run(
             run.envelope,
             first=run.first,
@@ -118,6 +123,6 @@ class Delays:
         self._journal.begin()
         self._queues.append(queue, copy)
         if run.details.persistent:
-            self._journal.move(run.serial, name, run)
+            self._journal.move(run.serial, queue.name, run)
         self._journal.end()
-        self.restore(name, run)
+        self.restore(queue.name, run)

@@ -85,6 +85,7 @@ class Deliveries:
         `crash`: how its process ended, if it crashed.
         """
         for offer, key in self._claims.open_for(peer):
+            offer.crash = crash or offer.crash
             self._apply(offer, self._claims.answer(offer, key, Event.ENDED))
         for consumer in self._children.pop(peer).consumers.values():
             self._end(consumer, crash)
@@ -309,7 +310,7 @@ class Deliveries:
         if fate is Fate.UNTOUCHED:
             self._queues.put_back(offer.queue, offer.run)
         elif fate is Fate.DELIVERED:
-            self._returns.requeue(offer.queue, offer.run)
+            self._returns.requeue(offer.queue, offer.run, offer.crash)
             self._queues.tidy(offer.queue)
 
     def _settle_run(self, queue: Queue, run: Run, outcome: Outcome) -> None:

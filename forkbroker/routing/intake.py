@@ -52,14 +52,15 @@ class Intake:
         queues, name = self._queues, envelope.destination
         queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
-        if (envelope.flags & _PERSISTENT or policy.persistent) and self._journal.refusal:
+        is_temporary = queue is not None and queue.is_temporary
+        if self._journal.refusal and not is_temporary and (envelope.flags & _PERSISTENT or policy.persistent):
             return f"persistent messages can't be stored now: {self._journal.refusal}"
         if envelope.flags & _SECTION and self._delays.is_full and _is_delayed(envelope.wishes):
             return self._delays.describe_limit()
         if queue is None:
             is_made = queues.would_make(name) and name not in planned
             return queues.find_refusal_to_make(name, len(planned)) if is_made else None
-        if policy.full in (Full.DROP_OLDEST, Full.DEAD_LETTER):
+        if policy.full.is_losing:
             return None
         excess = queues.find_excess(queue)
         return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.lanes import Lane
 from forkbroker.routing.queue import Queue
@@ -28,7 +30,27 @@ class Paging:
 
     def next_lane(self, queue: Queue) -> Lane | None:
         """From which lane of the queue to take; None: there is nothing, or the store was asked for what comes first."""
+        return self._find(queue, queue.lanes)
+
+    def last_lane(self, queue: Queue) -> Lane | None:
+        """From which lane to take what can be spared first; None as with `next_lane`."""
+        return self._find(queue, reversed(queue.lanes))
+
+    def look_on(self, queue: Queue) -> None:
+        """What was in memory has expired: ask for what follows, which may have as well."""
         for lane in queue.lanes:
+            if lane.paged and not lane.ready and not lane.is_fetching:
+                self._fetch(queue, lane)
+
+    def peek(self, queue: Queue) -> None:
+        """Ask for the first message of what is in the store alone: somebody has to see it expire."""
+        for lane in queue.lanes:
+            if lane.paged and not lane.ready and self._journal.fetch(queue.name, lane.priority, lane.last, 1):
+                lane.is_fetching = True
+                lane.paged_since = 0
+
+    def _find(self, queue: Queue, lanes: Iterable[Lane]) -> Lane | None:
+        for lane in lanes:
             if lane.ready:
                 return lane
             if lane.paged and (lane.is_fetching or self._fetch(queue, lane)):
@@ -41,15 +63,12 @@ class Paging:
         octets = envelope.number + envelope.count * ENVELOPE_OVERHEAD
         queue.restore(envelope.index, envelope.count, octets)
 
-    def page(self, envelope: Envelope) -> None:
+    def page(self, queue: Queue, envelope: Envelope) -> None:
         """PAGE: messages that follow what is in memory.
 
         Raises:
             EnvelopeError: they can't be decoded.
         """
-        queue = self._queues.find(envelope.destination)
-        if queue is None:
-            return
         run = make_run(envelope, envelope.serial, envelope.details)
         lane = queue.lane(run.details.priority)
         if run.serial <= lane.last:
@@ -59,11 +78,8 @@ class Paging:
         if run.details.expires:
             self._queues.watch_expiry(queue, run.details.expires)
 
-    def paged(self, envelope: Envelope) -> None:
+    def paged(self, queue: Queue, envelope: Envelope) -> None:
         """PAGED: that is all for now."""
-        queue = self._queues.find(envelope.destination)
-        if queue is None:
-            return
         lane = queue.lane(envelope.index)
         lane.is_fetching = False
         if envelope.flags & _FINAL and lane.paged > lane.paged_since:

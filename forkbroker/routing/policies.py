@@ -23,6 +23,11 @@ class Full(Enum):
     DEAD_LETTER = "dead-letter"
     """The oldest messages go to the dead letters."""
 
+    @property
+    def is_losing(self) -> bool:
+        """Whether the queue loses messages, and nobody waits or is refused."""
+        return self in (Full.DROP_OLDEST, Full.DEAD_LETTER)
+
 
 class Expired(Enum):
     """What becomes of a message whose time is over."""

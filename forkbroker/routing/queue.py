@@ -135,14 +135,6 @@ class Queue:
         self.ready -= count
         return lane.take(count)
 
-    def take_oldest(self) -> Run | None:
-        """The oldest message of the lowest priority that is in memory, if there is one."""
-        for lane in reversed(self.lanes):
-            if lane.ready:
-                self.ready -= 1
-                return lane.take(1)
-        return None
-
     def take_expired(self, now_ms: int) -> list[Run]:
         """Take out of memory what has expired by now, and find out when to look again."""
         expired = [run for lane in self.lanes for run in lane.take_expired(now_ms)]

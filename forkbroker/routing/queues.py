@@ -118,13 +118,19 @@ class Queues:
         self._serial = max(self._serial, serial)
 
     def append(self, queue: Queue, run: Run, *, is_written: bool = False) -> None:
-        """New messages at the queue's end. `is_written`: the store has been told what it is to know of them."""
+        """New messages at the queue's end. `is_written`: the store has been told what it is to know of them.
+
+        What memory has no room for and the store can't take is lost, where the policy is to lose messages.
+        """
         keeps = queue.keeps(run) or self._can_wait(queue, run)
         if run.details.persistent:
             if not is_written:
                 self._journal.write(queue.name, run)
                 self._counters.messages_written += run.count
         elif not keeps:
+            if self._journal.refusal and queue.policy.full.is_losing:
+                self._counters.messages_dropped += run.count
+                return
             self._journal.write(queue.name, run)
             self._counters.messages_spilled += run.count
         if keeps:
@@ -192,11 +198,14 @@ class Queues:
         return queue.policy.full is Full.HOLD and not queue.consumers.settle_by(peer)
 
     def hold(self, peer: Peer, queue: Queue) -> None:
-        """Hold the peer that sent to this queue, if the queue is at its limit, or too much waits for the store."""
+        """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up."""
         is_full = self._is_catching_up(queue) or self.find_excess(queue) is not None
         if is_full and self.is_holding(peer, queue):
             self._counters.producers_held += self.holds.hold(peer, queue)
-        if self._journal.is_full:
+
+    def hold_for_store(self, peer: Peer) -> None:
+        """Hold the peer that has brought what the store is to have, while it has too much to do."""
+        if not self._journal.failure:
             self._counters.producers_held += self.holds.hold(peer, self._journal)
 
     def tidy(self, queue: Queue) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.paging import Paging
 from forkbroker.routing.policies import Expired, Full
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
@@ -23,8 +24,11 @@ from forkbroker.wire.details import Reason
 class Returns:
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
 
-    def __init__(self, queues: Queues, counters: Counters, journal: Journal, schedule: Schedule) -> None:
+    def __init__(
+        self, queues: Queues, paging: Paging, counters: Counters, journal: Journal, schedule: Schedule
+    ) -> None:
         self._queues = queues
+        self._paging = paging
         self._counters = counters
         self._journal = journal
         self._schedule = schedule
@@ -80,16 +84,20 @@ class Returns:
         self._queues.settle(queue, run)
 
     def make_room(self, queue: Queue) -> None:
-        """A queue above its limit whose policy is to lose its oldest messages does so."""
+        """A queue above its limit whose policy is to lose its oldest messages does so.
+
+        Those are the oldest of the lowest priority. Where they are in the store alone they have to be fetched first.
+        """
         policy = queue.policy
-        if policy.full not in (Full.DROP_OLDEST, Full.DEAD_LETTER):
+        if not policy.full.is_losing:
             return
         while (policy.max_length and queue.messages > policy.max_length) or (
             policy.max_bytes and queue.octets > policy.max_bytes
         ):
-            run = queue.take_oldest()
-            if run is None:
+            lane = self._paging.last_lane(queue)
+            if lane is None:
                 return
+            run = queue.take(lane, max(1, queue.messages - policy.max_length) if policy.max_length else 1)
             if policy.full is Full.DEAD_LETTER:
                 self.bury(queue, run, Reason.LIMIT)
             else:
@@ -106,6 +114,7 @@ class Returns:
                     self.bury(queue, run, Reason.EXPIRED)
                 else:
                     self._queues.settle(queue, run)
+            self._paging.look_on(queue)
             self._queues.tidy(queue)
 
     def take_notes(self) -> list[str]:

@@ -43,6 +43,8 @@ from forkbroker.wire.kinds import Flag, Kind
 
 _FENCE = int(Flag.FENCE)
 _PERSISTENT = int(Flag.PERSISTENT)
+_BRINGING = (Kind.SEND, Kind.TRANSACTION)
+"""What the journal grows by."""
 
 
 class Router:
@@ -60,8 +62,8 @@ class Router:
         self._journal = Journal(self._out)
         self._duplicates = Duplicates()
         self._queues = Queues(policy, self.counters, self._journal, self._schedule, self._out)
-        self._returns = Returns(self._queues, self.counters, self._journal, self._schedule)
         self._paging = Paging(self._queues, self._journal)
+        self._returns = Returns(self._queues, self._paging, self.counters, self._journal, self._schedule)
         self._durables = Durables(
             self._queues, self._journal, self._schedule, self._returns.notes, limit=policy.max_durables
         )
@@ -109,7 +111,7 @@ class Router:
         self._stored: dict[Kind, Callable[[Envelope], None]] = {
             Kind.COMMITTED: self._committed,
             Kind.PAGE: self._page,
-            Kind.PAGED: self._paging.paged,
+            Kind.PAGED: self._paged,
             Kind.DISK: self._heed_disk,
             Kind.BACKLOG: self._paging.restore,
             Kind.DURABLE: self._restore_durable,
@@ -134,6 +136,9 @@ class Router:
         """The store's process is gone; `reason` when it could not do its work. Another one will be OPENED."""
         self._journal.closed(reason)
         self._paging.closed()
+        if reason:
+            # who brings more of what is persistent is refused from now on
+            self._queues.holds.release(self._journal)
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """Apply what a peer has sent.
@@ -151,6 +156,8 @@ class Router:
         reason = method(peer, envelope)
         if journal.last != before:
             journal.wait_for(peer, journal.last)
+            if journal.is_full and envelope.kind in _BRINGING:
+                self._queues.hold_for_store(peer)
         is_fence = envelope.flags & _FENCE or envelope.kind is Kind.FENCE
         if reason is not None:
             number = envelope.number if is_fence else 0
@@ -349,6 +356,9 @@ class Router:
         self._queues.resume_serials(envelope.serial)
         self._journal.opened()
         self._go_on()
+        for queue in self._queues.all():
+            self._paging.peek(queue)
+            self._returns.make_room(queue)
 
     def _committed(self, envelope: Envelope) -> None:
         journal = self._journal
@@ -360,8 +370,17 @@ class Router:
         details = envelope.details
         if details.due:
             self._delays.restore(envelope.destination, make_run(envelope, envelope.serial, details))
-        else:
-            self._paging.page(envelope)
+            return
+        queue = self._queues.find(envelope.destination)
+        if queue is not None:
+            self._paging.page(queue, envelope)
+            self._returns.make_room(queue)
+
+    def _paged(self, envelope: Envelope) -> None:
+        queue = self._queues.find(envelope.destination)
+        if queue is not None:
+            self._paging.paged(queue, envelope)
+            self._returns.make_room(queue)
 
     def _heed_disk(self, envelope: Envelope) -> None:
         self._journal.shortage = envelope.block.decode(errors="replace") if envelope.token else ""
