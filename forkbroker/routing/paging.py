@@ -88,6 +88,9 @@ class Paging:
         if envelope.count and not lane.paged:
             # to say that all have arrived: the store forgets what was taken when it is asked for more
             lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, 0)
+        elif envelope.count and not lane.ready:
+            # what came has gone already, perhaps because it has expired
+            self._fetch(queue, lane)
         self._queues.changed[queue] = None
 
     def closed(self) -> None:

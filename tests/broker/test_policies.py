@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import signal
+
 import pytest
+from support.deadline import wait_until
 from support.rawclient import RawClient
+
+from forkbroker.testing.broker import RunningBroker
 
 LIMITS = [("--max-queue-length", "5"), ("--policy", "/queue/# max-length=5")]
 """Two ways to say the same."""
@@ -101,6 +107,42 @@ def test_a_queue_has_a_limit_of_octets_wherever_they_are(make_broker, join, pers
 
     assert "max-queue-bytes" in frame.body.decode()
     assert 40 <= accepted <= 43
+
+
+@each_sort
+def test_a_deep_queue_drops_its_oldest_messages_although_nobody_consumes(make_broker, join, persistent) -> None:
+    """They are in the store alone; what is left is what came last, and none of it is lost."""
+    broker = make_broker("--policy", "/queue/a max-length=100 full=drop-oldest", "--queue-memory", "1 MiB")
+    producer, consumer = join(broker), join(broker)
+    for place in range(1000):
+        producer.send("SEND", body=b"%d %b" % (place, bytes(10_000)), destination="/queue/a", persistent=persistent)
+    producer.sync()
+    wait_until(lambda: depth_of(broker, "/queue/a") == 100, "the queue's limit")
+    consumer.subscribe("/queue/a")
+
+    assert [int(consumer.expect("MESSAGE").body.split()[0]) for _ in range(100)] == list(range(900, 1000))
+    consumer.expect_nothing()
+
+
+@each_sort
+def test_a_deep_queue_expires_although_nobody_consumes(make_broker, join, persistent) -> None:
+    """All of it, in memory and in the store alone."""
+    broker = make_broker("--policy", "/queue/a ttl=300ms", "--queue-memory", "1 MiB")
+    producer = join(broker)
+    for _ in range(500):
+        producer.send("SEND", body=bytes(10_000), destination="/queue/a", persistent=persistent)
+    producer.sync()
+
+    wait_until(lambda: depth_of(broker, "/queue/a") is None, "an end of the queue")
+
+
+def depth_of(broker: RunningBroker, queue: str) -> int | None:
+    """How many messages wait there, as the broker lists it; None when there is no such queue."""
+    listed = len(broker.log)
+    broker.kill(signal.SIGUSR2)
+    lines = wait_until(lambda: [line for line in broker.log[listed:] if "queue" in line], "a list")
+    found = [re.search(rf"queue {queue}: ([\d,]+) ready", line) for line in lines]
+    return next((int(match[1].replace(",", "")) for match in found if match), None)
 
 
 def test_of_several_rules_the_later_one_counts(make_broker, join) -> None:
