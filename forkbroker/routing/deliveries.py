@@ -228,10 +228,10 @@ class Deliveries:
             return True
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))
-        while consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
+        while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
             if not self._claims.free_slots:
                 return False
-            if lane.is_suspect:
+            if lane.head().details.crashes:
                 self._offer_suspect(queue, lane, now)
                 continue
             candidates = consumers.take(width)

@@ -52,8 +52,8 @@ class Intake:
         queues, name = self._queues, envelope.destination
         queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
-        is_temporary = queue is not None and queue.is_temporary
-        if self._journal.refusal and not is_temporary and (envelope.flags & _PERSISTENT or policy.persistent):
+        is_persistent = envelope.flags & _PERSISTENT or policy.persistent
+        if is_persistent and self._journal.refusal and not (queue is not None and queue.is_temporary):
             return f"persistent messages can't be stored now: {self._journal.refusal}"
         if envelope.flags & _SECTION and self._delays.is_full and _is_delayed(envelope.wishes):
             return self._delays.describe_limit()

@@ -83,11 +83,6 @@ class Lane:
         """The oldest run. There must be one."""
         return self.returned[-1] if self.returned else self.fresh[0]
 
-    @property
-    def is_suspect(self) -> bool:
-        """Whether what would be taken next was held by a process that crashed. There must be something."""
-        return self.head().details.crashes > 0
-
     def take(self, count: int) -> Run:
         """The first `count` messages of the oldest run, which has so many or more."""
         run = self.head()

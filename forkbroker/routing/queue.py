@@ -103,11 +103,13 @@ class Queue:
 
     def append(self, run: Run) -> None:
         """New messages, with serials above all before, that stay in memory."""
+        memory = run.memory
         self.lane(run.details.priority).append(run)
         self.ready += run.count
         self.messages += run.count
-        self.octets += run.memory
-        self._use(run.memory)
+        self.octets += memory
+        self.memory += memory
+        self.window.used += memory
 
     def page_out(self, run: Run) -> None:
         """New messages that only the store keeps."""
@@ -150,9 +152,11 @@ class Queue:
 
     def forget(self, run: Run) -> None:
         """Messages that were taken and will not come back."""
+        memory = run.memory
         self.messages -= run.count
-        self.octets -= run.memory
-        self._use(-run.memory)
+        self.octets -= memory
+        self.memory -= memory
+        self.window.used -= memory
 
     def restore(self, priority: int, count: int, octets: int) -> None:
         """The store has these, from before the broker's start."""

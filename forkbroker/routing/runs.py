@@ -21,7 +21,18 @@ _UNIFORM = int(Flag.UNIFORM)
 class Run:
     """`count` messages of an envelope, from its `first` one on, all of the same fate so far."""
 
-    __slots__ = ("count", "deliveries", "details", "envelope", "first", "held_until", "octets", "overhead", "serial")
+    __slots__ = (
+        "count",
+        "deliveries",
+        "details",
+        "envelope",
+        "first",
+        "held_until",
+        "memory",
+        "octets",
+        "overhead",
+        "serial",
+    )
 
     def __init__(
         self,
@@ -45,6 +56,8 @@ class Run:
         self.serial = serial
         self.octets = octets
         self.overhead = overhead
+        self.memory = octets + overhead * count
+        """Octets of memory that these messages use. Empty bodies do as well."""
         self.deliveries = deliveries
         self.details = details
         self.held_until = 0.0
@@ -68,12 +81,8 @@ class Run:
         self.count -= count
         self.serial += count
         self.octets -= octets
+        self.memory -= front.memory
         return front
-
-    @property
-    def memory(self) -> int:
-        """Octets of memory that these messages use. Empty bodies do as well."""
-        return self.octets + self.overhead * self.count
 
     def octets_of(self, count: int) -> int:
         """Octets of the first `count` bodies."""
