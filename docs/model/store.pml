@@ -3,9 +3,10 @@
  * the Parent here, forkbroker/store/process.py and group.py are the Store. README.md tells what is left out, and how
  * to run this.
  *
- * A producer sends persistent messages, a consumer acknowledges them, both ask for receipts. A group is committed in
- * one step, as SQLite promises; whoever is killed is killed between any two steps. The number of kills is bounded, and
- * so is everything else: every run ends, and "every receipt comes" is the absence of runs that end elsewhere.
+ * A producer sends persistent messages, a consumer acknowledges them, both ask for receipts. Message 0 is a job, and
+ * message 1 its result: one is acknowledged and the other one sent in one transaction. A group is committed in one step,
+ * as SQLite promises; whoever is killed is killed between any two steps. The number of kills is bounded, and so is
+ * everything else: every run ends, and "every receipt comes" is the absence of runs that end elsewhere.
  */
 
 #ifndef MESSAGES
@@ -20,10 +21,10 @@
 
 #define CHANGES (2 * MESSAGES)      /* at most, in one life of the parent */
 
-mtype:change = { WRITE, DELETE };
+mtype:change = { WRITE, DELETE, TRANSACTION, RETOLD };
 
 /* The channel between parent and store: changes with their numbers, and the number of the last one committed. */
-chan told = [CHANGES] of { mtype:change, byte /* message */, byte /* number */ };
+chan told = [CHANGES + 1] of { mtype:change, byte /* message */, byte /* number */ };
 chan committed = [CHANGES] of { byte };
 bit store_killed;
 bit store_ended;                    /* the parent will see the end of the channel */
@@ -47,6 +48,7 @@ byte settled_with[MESSAGES];        /* the same of ACK */
 bit send_receipt[MESSAGES];
 bit ack_receipt[MESSAGES];
 bit acknowledged[MESSAGES];         /* an ACK was sent, which may have been lost with the parent */
+bit was_sent[MESSAGES];             /* in this life of the parent, or an earlier one */
 
 byte store_kills = STORE_KILLS;
 byte parent_kills = PARENT_KILLS;
@@ -62,31 +64,49 @@ inline close_channel() {
 }
 
 /*
- * Changes are read as long as there are some and nobody knows better; then they are committed together. A message that
- * is written and deleted in one group is not written. The DELETE is kept all the same: a store before this one may have
- * written the message, and died before it could say so.
+ * Changes are read as long as there are some and nobody knows better; then they are committed together, the first time
+ * with all that was told again. A message that is written and deleted in one group is not written. The DELETE is kept
+ * all the same: a store before this one may have written the message, and died before it could say so.
  */
+inline to_write(m) {
+    writes = writes | (1 << m);
+    deletes = deletes & ~(1 << m)
+}
+
+inline to_delete(m) {
+#ifdef BROKEN_CANCEL
+    if
+    :: writes & (1 << m)
+    :: else -> deletes = deletes | (1 << m)
+    fi;
+#else
+    deletes = deletes | (1 << m);
+#endif
+    writes = writes & ~(1 << m)
+}
+
 proctype Store() {
     mtype:change kind;
     byte m, n, upto;
     byte writes, deletes;           /* sets of messages */
+    bit up_to_date;                 /* what the store before was told has come */
 end_new:
     {
 end_idle:
         do
         :: atomic { told?kind, m, n ->
-            upto = n;
             if
-            :: kind == WRITE -> writes = writes | (1 << m)
-            :: kind == DELETE && (writes & (1 << m)) ->
-                writes = writes & ~(1 << m);
-#ifndef BROKEN_CANCEL
-                deletes = deletes | (1 << m)
-#endif
-            :: else -> deletes = deletes | (1 << m)
+            :: kind == RETOLD -> up_to_date = 1
+            :: kind == WRITE -> upto = n; to_write(m)
+            :: kind == DELETE -> upto = n; to_delete(m)
+            :: kind == TRANSACTION -> upto = n; to_delete(m); to_write(m + 1)
             fi;
             m = 0; n = 0 }
+#ifdef BROKEN_PART
         :: upto > 0 ->
+#else
+        :: upto > 0 && up_to_date ->
+#endif
 #ifdef BROKEN_COMMIT
             /* what is not on the disk yet is said to be */
             committed!upto;
@@ -110,11 +130,16 @@ end_idle:
             committed!upto;
 #endif
             upto = 0
-        :: atomic { parent_gone && empty(told) && upto == 0 -> break }
+        :: atomic { parent_gone && empty(told) && (upto == 0 || !up_to_date) -> break }
         od
     } unless { store_killed };
     /* the next store begins with nothing but the database */
-    atomic { m = 0; n = 0; upto = 0; writes = 0; deletes = 0; close_channel(); store_started = 0; store_ended = 1 };
+    atomic {
+        m = 0; n = 0; upto = 0; writes = 0; deletes = 0; up_to_date = 0;
+        close_channel();
+        store_started = 0;
+        store_ended = 1
+    };
 end_dead:
     (store_started);
     goto end_new
@@ -136,8 +161,7 @@ inline tell(kind, m) {
 
 inline send(m) {
     accepted[m] = 1;
-    acknowledged[m] = 0;            /* sent again, it is another message */
-    ack_receipt[m] = 0;
+    was_sent[m] = 1;
     tell(WRITE, m);
 #ifdef BROKEN_RECEIPT
     send_receipt[m] = 1
@@ -152,6 +176,17 @@ inline acknowledge(m) {
     acknowledged[m] = 1;
     tell(DELETE, m);
     settled_with[m] = last
+}
+
+/* BEGIN, ACK of the job, SEND of the result, COMMIT with a receipt. */
+inline do_job() {
+    settled[0] = 1;
+    acknowledged[0] = 1;
+    accepted[1] = 1;
+    was_sent[1] = 1;
+    tell(TRANSACTION, 0);
+    settled_with[0] = last;
+    sent_with[1] = last
 }
 
 /* Who waited for this change, or an earlier one, gets the RECEIPT. */
@@ -189,8 +224,9 @@ inline start_store() {
     :: i <= last -> told!kinds[i], subjects[i], i; i++
     :: else -> break
     od;
-    i = 0
+    i = 0;
 #endif
+    told!RETOLD, 0, 0
 }
 
 /* What was promised must be in the database, and what was done must not. */
@@ -203,18 +239,19 @@ inline check() {
         i++
     :: else -> break
     od;
+    assert(!(stored[0] && stored[1]));
     i = 0
 }
 
-/* Another parent: it knows what is in the database, and nothing else. What was not there is sent again. */
+/* Another parent: it knows what is in the database, and nothing else. */
 inline start_parent() {
     last = 0;
     known = 0;
     i = 0;
     do
     :: i < MESSAGES ->
-        accepted[i] = stored[i] || send_receipt[i];
-        settled[i] = !stored[i] && accepted[i];
+        accepted[i] = was_sent[i];
+        settled[i] = was_sent[i] && !stored[i];
         sent_with[i] = 0;
         settled_with[i] = 0;
         i++
@@ -228,16 +265,20 @@ inline start_parent() {
     i = 0
 }
 
+#if MESSAGES > 2
+#define ALL_DONE (settled[0] && accepted[1] == settled[1] && settled[2])
+#else
+#define ALL_DONE (settled[0] && accepted[1] == settled[1])
+#endif
+
 active proctype Parent() {
     byte i, upto;
     run Store();
+    told!RETOLD, 0, 0;
     do
     :: atomic { !accepted[0] -> send(0) }
-    :: atomic { accepted[0] && !settled[0] -> acknowledge(0) }
-#if MESSAGES > 1
-    :: atomic { !accepted[1] -> send(1) }
+    :: atomic { accepted[0] && !settled[0] -> do_job() }
     :: atomic { accepted[1] && !settled[1] -> acknowledge(1) }
-#endif
 #if MESSAGES > 2
     :: atomic { !accepted[2] -> send(2) }
     :: atomic { accepted[2] && !settled[2] -> acknowledge(2) }
@@ -253,7 +294,7 @@ active proctype Parent() {
             (store_ended)
         fi;
         atomic { check(); parent_gone = 0; start_parent(); start_store() }
-    :: atomic { known == last && accepted[0] && settled[0] && accepted[MESSAGES - 1] && settled[MESSAGES - 1] -> break }
+    :: atomic { known == last && ALL_DONE -> break }
     od;
     check()
 }

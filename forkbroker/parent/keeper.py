@@ -182,7 +182,8 @@ class Keeper:
                 self._has_opened = True
                 self._events.opened()
             if self._is_finishing:
-                self._send_close()
+                # behind what the router has to tell it now
+                self._loop.call_at(self._loop.now, self._send_close)
 
     def ended(self, ended: children.Ended) -> None:
         """A process has ended: if it was the store's, hear its last words and see to a new one."""

@@ -191,10 +191,15 @@ class Journal:
     # -- what the store says
 
     def opened(self) -> None:
-        """A store process listens: tell it what was not committed."""
+        """A store process listens: tell it what was not committed.
+
+        Perhaps it was, and only the word was lost. To write a part of it again would undo what followed: the half of a
+        transaction would stand there, or a message where it was before it was moved. So it is one group (RETOLD).
+        """
         self.is_open = True
         self.failure = ""
         self._out.extend((STORE, buffers) for _, buffers, _ in self._log)
+        self._out.append((STORE, pack(Kind.RETOLD)))
 
     def closed(self, reason: str) -> None:
         """The store process has ended; `reason` when it could not do its work."""

@@ -15,9 +15,9 @@ Serials are the order of all messages, over all queues; no two messages have the
 from `Opened.serial` on, and rise.
 
 **Every change may come twice.** A store that was killed after its commit and before it could say so is told the same
-changes again, in the same order, by whoever starts it anew; what comes again is always an unbroken row of changes up
-to the very last one. So each change must do no harm when what follows it has been applied before: a message is written
-whether there is one with its serial or not; to delete, update or move what is not there is no error.
+changes again, in the same order, by whoever starts it anew; what comes again is one group, an unbroken row of changes
+up to the very last one. So each change must do no harm when what follows it has been applied before: a message is
+written whether there is one with its serial or not; to delete, update or move what is not there is no error.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ It blocks while the backend works, and otherwise reads whatever the parent write
 each without waiting for the other.
 
 It is crash-only: whatever goes wrong with the backend, it says why (FAILED) and ends, and the parent starts another
-one and tells that again what was not COMMITTED. When the parent is gone it commits what it has heard, and ends; what
-came after that is in disorder, as nobody knows what the clients have seen.
+one and tells that again what was not COMMITTED: this is the first group, as a whole (RETOLD). When the parent is gone
+it commits what it has heard, and ends; what came after that is in disorder, as nobody knows what the clients have seen.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class StoreProcess:
         self._is_short: bool | None = None
         self._disk_at = 0.0
         self._recovered_before = 0
+        self._is_up_to_date = False
+        """All that the process before was told has come."""
         self._is_done = False
         self._is_told_to_close = False
         self._cancelled = 0
@@ -145,14 +147,17 @@ class StoreProcess:
         channel = self._channel
         self._wait()
         self._read()
-        if channel.pending <= _OUT_OCTETS or channel.closed:
+        if not self._is_up_to_date:
+            # with the parent gone there will be no more of it, and a part is worse than nothing
+            self._is_done = channel.closed
+        elif channel.pending <= _OUT_OCTETS or channel.closed:
             self._work()
         self._look_at_disk()
         channel.flush()
 
     def _wait(self) -> None:
         """Until there is something to read or room to write, and for as long as the disk need not be looked at."""
-        events = select.POLLIN if self._octets < _GROUP_OCTETS else 0
+        events = select.POLLIN if self._has_room() else 0
         if self._channel.pending:
             events |= select.POLLOUT
         self._poll.register(self._channel.fileno(), events)
@@ -162,10 +167,16 @@ class StoreProcess:
         """All that is there, up to a group."""
         channel, poll = self._channel, self._poll
         poll.register(channel.fileno(), select.POLLIN)
-        while self._octets < _GROUP_OCTETS and not channel.closed and poll.poll(0):
+        while self._has_room() and not channel.closed and poll.poll(0):
             for envelope in channel.receive():
+                if envelope.kind is Kind.RETOLD:
+                    self._is_up_to_date = True
+                    continue
                 self._inbox.append(envelope)
                 self._octets += len(envelope.raw)
+
+    def _has_room(self) -> bool:
+        return self._octets < _GROUP_OCTETS or not self._is_up_to_date
 
     def _work(self) -> None:
         """Commit what has come, and answer in between."""

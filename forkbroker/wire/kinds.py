@@ -54,6 +54,8 @@ DEFINE       number; destination: the queue of a durable subscription; block: it
 FORGET       number; destination: a durable subscription, and all its messages
 FETCH        destination; index: the priority; serial: all up to this are in memory, or gone; count: octets wanted
 TRANSACTION  number; payload: whole envelopes of these kinds, written together; count: how many
+RETOLD       all that was told to the store before, and was not COMMITTED, was told again: it is written together, or
+             not at all
 CLOSE        all was told; commit, and end
 OPENED       serial: the first free one; flag `RECOVERED`: the last end was not in good order
 BACKLOG      before OPENED; destination: a queue; index: the priority; count: messages; number: octets of their
@@ -112,6 +114,7 @@ class Kind(IntEnum):
     DEFINE = 70
     FORGET = 71
     FETCH = 72
+    RETOLD = 73
     OPENED = 96
     BACKLOG = 97
     DURABLE = 98
@@ -222,6 +225,7 @@ TO_STORE: frozenset[Kind] = frozenset(
         Kind.DEFINE,
         Kind.FORGET,
         Kind.FETCH,
+        Kind.RETOLD,
         Kind.TRANSACTION,
         Kind.CLOSE,
     }

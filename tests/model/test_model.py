@@ -19,7 +19,7 @@ HOLDING = [
     ("claims", "-DSLOTS=1 -DKILLS=2"),
     ("claims", "-DCHILDREN=3 -DSLOTS=1 -DMESSAGES=1 -DKILLS=2"),
     ("store", "-DPARENT_KILLS=2"),
-    ("store", "-DMESSAGES=3 -DSTORE_KILLS=1"),
+    ("store", "-DMESSAGES=3 -DPARENT_KILLS=2"),
 ]
 
 ASSERTION = "assertion violated"
@@ -31,6 +31,7 @@ BROKEN = [
     ("store", "BROKEN_RECEIPT", ASSERTION),
     ("store", "BROKEN_COMMIT", ASSERTION),
     ("store", "BROKEN_CANCEL", ASSERTION),
+    ("store", "BROKEN_PART", ASSERTION),
     ("store", "BROKEN_RETELL", "invalid end state"),
 ]
 

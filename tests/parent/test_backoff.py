@@ -199,13 +199,14 @@ def _be_denied() -> int:
 
 
 def test_close_is_told_once_the_store_is_open() -> None:
-    """`finish` before OPENED waits for it."""
+    """`finish` before OPENED waits for it, and for what the router makes of it."""
     bench = Bench(pantry.plain)
     bench.keeper.start()
     bench.keeper.finish(PATIENCE_S)
     assert bench.child is not None
     assert select.select([bench.child.fd], [], [], PATIENCE_S)[0]
     bench.keeper.read()
+    bench.loop.turn()
     bench.end()
 
     assert bench.happened == ["started", "OPENED", "opened", "closed", "finished"]

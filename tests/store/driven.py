@@ -38,8 +38,12 @@ class DrivenStore:
         watermark: int = 0,
         crash: str = "",
         file_size: int = 0,
+        retold: bool = True,
     ) -> None:
-        """`crash` as in the variable FORKBROKER_CRASH; `file_size`: octets that a file may have at most."""
+        """`crash` as in the variable FORKBROKER_CRASH; `file_size`: octets that a file may have at most.
+
+        `retold`: there is nothing that it would have to be told again.
+        """
         ours, theirs = open_pair()
         store = make_store(url)
 
@@ -57,6 +61,9 @@ class DrivenStore:
         self.channel = Channel(ours, max_envelope=MAX_ENVELOPE)
         self.heard: list[Envelope] = []
         self._status: int | None = None
+        if retold:
+            self.channel.send(pack(Kind.RETOLD))
+            self.channel.flush()
 
     # -- telling
 
@@ -76,6 +83,10 @@ class DrivenStore:
         self.hear(Kind.PAGED)
         answer, self.heard = self.heard, []
         return [envelope for envelope in answer if envelope.kind in (Kind.PAGE, Kind.PAGED)]
+
+    def fill(self) -> None:
+        """Tell it what it has to read before it can take more, so that what was told before has been read."""
+        self.tell(spill(1, [bytes(1 << 20)] * 8, serial=1_000_000))
 
     # -- hearing
 

@@ -123,6 +123,47 @@ def test_what_was_told_before_is_harmless(start_store, tmp_path) -> None:
     assert bodies_of(second.fetch()) == [b"c", b"d", b"s", b"t"]
 
 
+JOB_AND_RESULT = [
+    write(1, [b"job"]),
+    transaction(2, delete(0, 1), write(0, [b"result"], serial=2)),
+]
+"""What was committed, and nobody was told: the next process hears it again."""
+
+
+def test_what_is_told_again_is_one_group(start_store, tmp_path) -> None:
+    """However slowly it comes: the job that a transaction has ended is never seen again."""
+    first = start_store()
+    first.tell(*JOB_AND_RESULT)
+    first.hear(Kind.COMMITTED, 2)
+    first.kill()
+
+    second = start_store(is_fresh=False, retold=False)
+    second.hear(Kind.OPENED)
+    second.tell(JOB_AND_RESULT[0])
+    second.fill()
+    assert rows(tmp_path) == [(2, b"result")]
+    second.tell(JOB_AND_RESULT[1], pack(Kind.RETOLD), write(3, [b"next"]))
+    second.hear(Kind.COMMITTED, 3)
+
+    assert next(envelope.number for envelope in second.heard if envelope.kind is Kind.COMMITTED) >= 2
+    assert rows(tmp_path) == [(2, b"result"), (3, b"next")]
+
+
+def test_half_of_what_is_told_again_is_not_written(start_store, tmp_path) -> None:
+    """The parent has died meanwhile, so there will be no more of it; nobody had a receipt for this."""
+    first = start_store()
+    first.tell(*JOB_AND_RESULT)
+    first.hear(Kind.COMMITTED, 2)
+    first.kill()
+
+    second = start_store(is_fresh=False, retold=False)
+    second.hear(Kind.OPENED)
+    second.tell(JOB_AND_RESULT[0])
+
+    assert second.leave() == Exit.OK
+    assert rows(tmp_path) == [(2, b"result")]
+
+
 def test_written_and_spilled_messages_are_paged_in_one_order(start_store) -> None:
     """And with FINAL when there are no more."""
     store = start_store()
