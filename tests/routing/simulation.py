@@ -6,12 +6,18 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from forkbroker.routing.peers import Peer
+from forkbroker.routing.counters import QueueView
+from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.policies import Policy
 from forkbroker.routing.router import Router
+from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
+from .stock import Stock
+
+NOON = 1_800_000_000.0
+"""What the clock on the wall shows at first, in seconds."""
 DLQ = b"/queue/DLQ"
 
 
@@ -33,16 +39,26 @@ class Semaphores:
         return True
 
 
-def make_send(destination: bytes, bodies: Sequence[bytes], *, fence: int = 0) -> Envelope:
+def make_send(
+    destination: bytes,
+    bodies: Sequence[bytes],
+    *,
+    fence: int = 0,
+    persistent: bool = False,
+    wishes: Wishes = NO_WISHES,
+) -> Envelope:
     """A SEND as a child packs it."""
     flags, payload = pack_pieces(bodies)
+    flags |= Flag.FENCE if fence else 0
+    flags |= Flag.PERSISTENT if persistent else 0
     return make(
         Kind.SEND,
-        flags=flags | (Flag.FENCE if fence else 0),
+        flags=flags,
         number=fence,
         count=len(bodies),
         destination=destination,
-        block=b"session-1\n\n",
+        block=b"-session-1\n\n",
+        section=b"" if wishes is NO_WISHES else wishes.pack(),
         payload=payload,
     )
 
@@ -68,14 +84,55 @@ class Child:
 
 
 class World:
-    """A router, its children, and the channels between them."""
+    """A router, its children and its store, and the channels between them."""
 
-    def __init__(self, policy: Policy | None = None, slots: int = 4) -> None:
+    def __init__(self, policy: Policy | None = None, slots: int = 4, stock: Stock | None = None) -> None:
+        """`stock`: what a store has from before; without it there is none."""
         self.semaphores = Semaphores(slots)
-        self.router = Router(policy or Policy(), self.semaphores, lambda: 1_800_000_000.0)
+        self.wall = NOON
+        self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall)
         self.children: dict[Peer, Child] = {}
         self.now = 0.0
         self._next_peer = 1
+        self.stock = stock or Stock()
+        if stock is not None:
+            self.open_store(is_fresh=True)
+
+    def pass_time(self, seconds: float) -> None:
+        """For both clocks."""
+        self.now += seconds
+        self.wall += seconds
+
+    # -- the store
+
+    def open_store(self, *, is_fresh: bool = False) -> None:
+        """Another process of it, and the router hears what it says."""
+        self.stock.open(is_fresh=is_fresh)
+        self.hear_store()
+        self.deliver()
+
+    def run_store(self) -> None:
+        """The store does all that it was told, and says it, and so on until nothing is left."""
+        self.deliver()
+        while self.stock.told or self.stock.said:
+            self.stock.work()
+            self.hear_store()
+            self.deliver()
+
+    def hear_store(self, most: int = 1_000_000) -> None:
+        """The router receives what waits in the store's channel, so many envelopes at most."""
+        for _ in range(min(most, len(self.stock.said))):
+            self.router.receive_stored(self.stock.said.popleft(), self.now)
+
+    def kill_store(self, reason: str = "", *, heard: int = 0) -> None:
+        """What it has not read is lost; of what it said the first `heard` envelopes are heard."""
+        self.stock.kill(heard)
+        self.hear_store()
+        self.router.store_ended(reason)
+        # what was meant for this process does not reach the next one
+        self.deliver()
+
+    # -- children
 
     def add_child(self) -> Child:
         """A new child without subscriptions."""
@@ -86,13 +143,22 @@ class World:
         return child
 
     def subscribe(
-        self, child: Child, name: bytes, *, token: int = 1, credit: int = 1000, flags: int = 0, fence: int = 0
+        self,
+        child: Child,
+        name: bytes,
+        *,
+        token: int = 1,
+        credit: int = 1000,
+        flags: int = 0,
+        fence: int = 0,
+        durable: bytes = b"",
     ) -> None:
         """The child asks, and the router hears it at once."""
-        if fence:
-            flags |= Flag.FENCE
-        fields = {"destination": name, "token": token, "count": credit, "flags": flags, "number": fence}
-        child.tokens[token] = name
+        flags |= (Flag.FENCE if fence else 0) | (Flag.DURABLE if durable else 0)
+        fields = {
+            "destination": name, "token": token, "count": credit, "flags": flags, "number": fence, "block": durable,
+        }  # fmt: skip
+        child.tokens[token] = durable or name
         child.held[token] = {}
         self.tell(child, make(Kind.SUBSCRIBE, **fields))
 
@@ -101,9 +167,25 @@ class World:
         del child.held[token]
         self.tell(child, make(Kind.UNSUBSCRIBE, destination=child.tokens.pop(token), token=token))
 
-    def send(self, child: Child, name: bytes, bodies: Iterable[bytes], *, fence: int = 0) -> None:
+    def delete_durable(self, child: Child, durable: bytes, *, token: int = 0, fence: int = 0) -> None:
+        """As `subscribe`; `token`: what of the child ends with it."""
+        if token:
+            del child.held[token], child.tokens[token]
+        flags = Flag.DURABLE | (Flag.FENCE if fence else 0)
+        self.tell(child, make(Kind.UNSUBSCRIBE, block=durable, token=token, flags=flags, number=fence))
+
+    def send(
+        self,
+        child: Child,
+        name: bytes,
+        bodies: Iterable[bytes],
+        *,
+        fence: int = 0,
+        persistent: bool = False,
+        wishes: Wishes = NO_WISHES,
+    ) -> None:
         """One SEND."""
-        self.tell(child, make_send(name, list(bodies), fence=fence))
+        self.tell(child, make_send(name, list(bodies), fence=fence, persistent=persistent, wishes=wishes))
 
     def tell(self, child: Child, *envelopes: Envelope) -> None:
         """The router receives what waits in the child's channel, and these."""
@@ -123,11 +205,13 @@ class World:
         return self.deliver()
 
     def deliver(self) -> list[tuple[Peer, Envelope]]:
-        """What the router has to say goes to the children that are there."""
+        """What the router has to say goes to the children that are there, and to the store."""
         sent = [(peer, Envelope(b"".join(buffers))) for peer, buffers in self.router.take()]
         for peer, envelope in sent:
             if peer in self.children:
                 self.children[peer].inbox.append(envelope)
+            elif peer == STORE and self.stock.is_open:
+                self.stock.tell(envelope)
         return sent
 
     def read(self, child: Child, kind: Kind) -> Envelope:
@@ -151,8 +235,8 @@ class World:
             child.held[offer.token][offer.serial + position] = bytes(body)
 
     def answer(self, child: Child, kind: Kind, offer: Envelope) -> None:
-        assert offer.kind is Kind.OFFER, (offer.kind, offer.block)
         """Into the channel."""
+        assert offer.kind is Kind.OFFER, (offer.kind, offer.block)
         child.outbox.append(make(kind, number=offer.number, token=offer.token))
 
     def settle(
@@ -163,11 +247,11 @@ class World:
         for gone in range(serial, serial + count):
             child.held[token].pop(gone, None)
 
-    def end(self, child: Child) -> None:
-        """The child's process ends; what it wrote before is heard."""
+    def end(self, child: Child, crash: str = "") -> None:
+        """The child's process ends; what it wrote before is heard. `crash`: how it ended, if it crashed."""
         self.hear(child)
         del self.children[child.peer]
-        self.router.peer_ended(child.peer, self.now)
+        self.router.peer_ended(child.peer, self.now, crash)
 
     def take_one(self, child: Child) -> Envelope:
         """A turn; the child claims the offer that it has got, and the router hears it."""
@@ -176,3 +260,48 @@ class World:
         assert self.claim(child, offer)
         self.hear(child)
         return offer
+
+    def consume(self, child: Child) -> list[bytes]:
+        """The child takes and acknowledges all that there is for it, and the store does its part: the bodies."""
+        return [bytes(piece) for offer in self.consume_offers(child) for piece in offer.pieces()]
+
+    def consume_offers(self, child: Child) -> list[Envelope]:
+        """The same: the offers that it got."""
+        claimed: list[Envelope] = []
+        while offers := self.offers(child):
+            for offer in offers:
+                if self.claim(child, offer):
+                    claimed.append(offer)
+                    self.settle(child, offer.serial, offer.count, token=offer.token)
+        return claimed
+
+    def offers(self, child: Child) -> list[Envelope]:
+        """What the child is offered now, when the store has done its part; all else stays in its inbox."""
+        self.turn()
+        while self.stock.is_open and (self.stock.told or self.stock.said):
+            self.run_store()
+            self.turn()
+        offers = [envelope for envelope in child.inbox if envelope.kind is Kind.OFFER]
+        child.inbox = deque(envelope for envelope in child.inbox if envelope.kind is not Kind.OFFER)
+        return offers
+
+    def answers(self, child: Child) -> list[tuple[Kind, int]]:
+        """(kind, number) of what the child was told, but for offers."""
+        self.deliver()
+        found: list[tuple[Kind, int]] = [
+            (envelope.kind, envelope.number) for envelope in child.inbox if envelope.kind is not Kind.OFFER
+        ]
+        child.inbox = deque(envelope for envelope in child.inbox if envelope.kind is Kind.OFFER)
+        return found
+
+    def refusal(self, child: Child) -> str:
+        """The reason that stands in the last answer, a REFUSED, when the store has done its part."""
+        self.run_store() if self.stock.is_open else self.deliver()
+        envelope = child.inbox.pop()
+        assert envelope.kind is Kind.REFUSED, envelope.kind
+        return envelope.block.decode()
+
+    def view(self, name: bytes) -> QueueView:
+        """The queue of this name."""
+        (view,) = [view for view in self.router.views() if view.name == name]
+        return view

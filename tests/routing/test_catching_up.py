@@ -31,7 +31,7 @@ def send(world: World, producer: Child, count: int) -> None:
 
 def said_to(world: World, child: Child) -> list[Kind]:
     world.turn()
-    kinds = [envelope.kind for envelope in child.inbox if envelope.kind in (Kind.HOLD, Kind.RESUME)]
+    kinds: list[Kind] = [envelope.kind for envelope in child.inbox if envelope.kind in (Kind.HOLD, Kind.RESUME)]
     child.inbox.clear()
     return kinds
 

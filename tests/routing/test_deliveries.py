@@ -40,7 +40,7 @@ def test_an_offer_says_all_that_a_delivery_needs() -> None:
     offer = world.read(child, Kind.OFFER)
 
     assert (offer.destination, offer.token, offer.number, offer.serial, offer.count) == (A, 1, 1, 1, 2)
-    assert (offer.index, offer.deliveries, offer.block) == (0, 0, b"session-1\n\n")
+    assert (offer.index, offer.deliveries, offer.block) == (0, 0, b"-session-1\n\n")
     assert [bytes(piece) for piece in offer.pieces()] == [b"a", b"bb"]
     assert world.semaphores.values[offer.slot] == 1
 

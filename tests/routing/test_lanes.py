@@ -1,0 +1,194 @@
+"""Messages of one priority, and of several in one queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.routing.lanes import Lane
+from forkbroker.routing.policies import Policy
+from forkbroker.routing.runs import Run, make_run
+from forkbroker.wire.details import Details, Wishes
+from forkbroker.wire.kinds import Kind, Outcome
+
+from .simulation import Child, World, make, make_send
+
+A = b"/queue/a"
+
+
+def run_at(serial: int, count: int = 1, *, expires: int = 0, octets: int = 1) -> Run:
+    return make_run(make_send(A, [b"x" * octets] * count), serial, Details(expires=expires))
+
+
+def make_lane(*runs: Run) -> Lane:
+    lane = Lane(4)
+    for run in runs:
+        lane.append(run)
+    return lane
+
+
+def serials(lane: Lane) -> list[int]:
+    """Of the messages, as they are taken one by one."""
+    return [lane.take(1).serial for _ in range(lane.ready)]
+
+
+# ---------------------------------------------------------------- one lane
+
+
+def test_what_comes_back_stands_before_what_was_never_taken() -> None:
+    """In the order of sending, whatever the order of coming back."""
+    lane = make_lane(run_at(1, 3), run_at(4, 2), run_at(6))
+    first, second, third = lane.take(2), lane.take(1), lane.take(2)
+
+    for run in (third, first, second):
+        lane.put_back(run)
+
+    assert serials(lane) == [1, 2, 3, 4, 5, 6]
+
+
+def test_taking_never_goes_across_runs() -> None:
+    """The rest of a run that was divided is next."""
+    lane = make_lane(run_at(1, 3), run_at(4, 3))
+
+    taken = [(run.serial, run.count) for run in (lane.take(1), lane.take(2), lane.take(3))]
+
+    assert taken == [(1, 1), (2, 2), (4, 3)]
+
+
+def test_what_a_lane_uses_is_the_sum_of_what_can_be_taken() -> None:
+    """After each step of a life."""
+    lane = make_lane(run_at(1, 3, octets=100), run_at(4, octets=1000))
+
+    def total() -> int:
+        return sum(run.memory for run in (*lane.returned, *lane.fresh))
+
+    assert lane.memory == total() > 1300
+    run = lane.take(2)
+    assert lane.memory == total()
+    lane.put_back(run)
+    assert (lane.ready, lane.memory) == (4, total())
+    lane.take_expired(10**15)
+    serials(lane)
+    assert (lane.ready, lane.memory) == (0, 0)
+
+
+def test_what_has_expired_is_taken_out_wherever_it_stands() -> None:
+    """Among what came back, and among what was never taken; at its moment, not before it."""
+    lane = make_lane(run_at(1, expires=500), run_at(2, 2, expires=700), run_at(4), run_at(5, expires=500))
+    lane.put_back(lane.take(1))
+    assert lane.next_expiry() == 500
+
+    assert lane.take_expired(499) == []
+    assert [run.serial for run in lane.take_expired(500)] == [1, 5]
+
+    assert lane.next_expiry() == 700
+    assert (lane.ready, serials(lane)) == (3, [2, 3, 4])
+    assert lane.next_expiry() == 0
+
+
+def test_what_comes_from_the_store_takes_its_part_of_what_was_thought() -> None:
+    """Sizes of what was there at the start are estimates: the difference is told, so that sums come out even."""
+    lane = Lane(4)
+    lane.paged, lane.paged_octets = 10, 5000
+    runs = [run_at(1, 4), run_at(5, 6)]
+
+    excess = sum(lane.page_in(run) for run in runs)
+
+    assert (lane.paged, lane.paged_octets, lane.last) == (0, 0, 10)
+    assert excess == sum(run.memory for run in runs) - 5000
+
+
+def test_more_from_the_store_than_was_thought_is_no_error() -> None:
+    """Somebody may have added rows by hand."""
+    lane = Lane(4)
+    lane.paged, lane.paged_octets = 1, 700
+
+    excess = lane.page_in(run := run_at(1, 4))
+
+    assert (lane.paged, lane.paged_octets, lane.ready) == (0, 0, 4)
+    assert excess == run.memory - 700
+
+
+# ---------------------------------------------------------------- several lanes
+
+
+def make_world(credit: int = 1) -> tuple[World, Child, Child]:
+    world = World(Policy())
+    producer, consumer = world.add_child(), world.add_child()
+    world.subscribe(consumer, A, credit=credit)
+    return world, producer, consumer
+
+
+def send(world: World, child: Child, *several: tuple[int, bytes]) -> None:
+    for priority, body in several:
+        world.send(child, A, [body], wishes=Wishes(priority=priority))
+
+
+def test_the_highest_priority_comes_first_and_each_in_its_order() -> None:
+    """Whatever waits is sorted; what has no priority has the fourth."""
+    world, producer, consumer = make_world()
+    send(world, producer, (0, b"a"), (9, b"b"), (3, b"c"))
+    world.send(producer, A, [b"d"])
+    send(world, producer, (5, b"e"), (9, b"f"), (4, b"g"))
+
+    assert world.consume(consumer) == [b"b", b"f", b"e", b"d", b"g", b"c", b"a"]
+
+
+def test_what_comes_back_keeps_its_priority() -> None:
+    """It is not before what is more important, and before its equals."""
+    world, producer, consumer = make_world()
+    send(world, producer, (4, b"a"), (4, b"b"), (9, b"c"))
+    offer = world.take_one(consumer)
+    world.settle(consumer, offer.serial)
+    offer = world.take_one(consumer)
+    assert offer.details.priority == 4
+    send(world, producer, (9, b"d"))
+    world.settle(consumer, offer.serial, 1, Outcome.RELEASED)
+
+    assert world.consume(consumer) == [b"d", b"a", b"b"]
+
+
+def test_a_large_credit_takes_higher_priorities_first_too() -> None:
+    """All offers of a turn are in that order."""
+    world, producer, consumer = make_world(credit=100)
+    send(world, producer, (1, b"a"), (2, b"b"), (3, b"c"), (2, b"d"))
+    world.turn()
+
+    assert [bytes(offer.pieces()[0]) for offer in consumer.inbox] == [b"c", b"b", b"d", b"a"]
+
+
+@pytest.mark.parametrize("priority", [0, 4, 9])
+def test_an_offer_tells_the_priority(priority: int) -> None:
+    """The section is there only if it says anything."""
+    world, producer, consumer = make_world()
+    send(world, producer, (priority, b"a"))
+
+    assert world.take_one(consumer).details.priority == priority
+
+
+def test_a_priority_of_a_batch_is_that_of_all_its_messages() -> None:
+    """They are one run."""
+    world, producer, consumer = make_world(credit=100)
+    send(world, producer, (1, b"a"))
+    world.send(producer, A, [b"b", b"c"], wishes=Wishes(priority=7))
+    world.turn()
+
+    assert [(world.read(consumer, Kind.OFFER).count) for _ in range(2)] == [2, 1]
+
+
+def test_a_queue_is_empty_when_all_its_priorities_are() -> None:
+    """Then it is forgotten, and begins anew."""
+    world, producer, consumer = make_world()
+    send(world, producer, (1, b"a"), (8, b"b"))
+    world.unsubscribe(consumer)
+    assert world.view(A).ready == 2
+    world.subscribe(consumer, A, token=2)
+
+    for _ in range(2):
+        world.turn()
+        offer = consumer.inbox.popleft()
+        world.claim(consumer, offer)
+        world.settle(consumer, offer.serial, offer.count, token=2)
+        world.hear(consumer)
+    world.tell(consumer, make(Kind.UNSUBSCRIBE, destination=A, token=2))
+
+    assert world.router.views() == []

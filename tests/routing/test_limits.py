@@ -1,0 +1,286 @@
+"""Queues at their limits, by what their policy says: hold, refuse, drop the oldest, or make dead letters of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.routing.policies import Full, Policy, Rule
+from forkbroker.wire.details import Reason, Wishes
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag, Kind
+
+from .simulation import DLQ, Child, World, make, make_send
+from .stock import Stock
+
+A, B = b"/queue/a", b"/queue/b"
+MAKING_ROOM = [Full.DROP_OLDEST, Full.DEAD_LETTER]
+
+
+def make_world(full: Full, *, length: int = 0, octets: int = 0, memory: int = 1 << 26) -> tuple[World, Child]:
+    rule = Rule(A, {"full": full, "max_length": length, "max_bytes": octets})
+    world = World(Policy(rules=(rule,), queue_memory=memory), slots=64, stock=Stock())
+    return world, world.add_child()
+
+
+def send(world: World, child: Child, *numbers: int, persistent: bool = False, priority: int = 4) -> None:
+    for number in numbers:
+        world.send(child, A, [b"%d" % number], persistent=persistent, wishes=Wishes(priority=priority))
+
+
+def reader_of(world: World, name: bytes = A, credit: int = 1000) -> Child:
+    child = world.add_child()
+    world.subscribe(child, name, credit=credit)
+    return child
+
+
+def contents(world: World, name: bytes = A) -> list[int]:
+    return list(map(int, world.consume(reader_of(world, name))))
+
+
+# ---------------------------------------------------------------- hold
+
+
+def test_a_queue_that_holds_takes_what_was_under_way() -> None:
+    """HOLD goes out once, when the limit is reached, and nothing is lost."""
+    world, child = make_world(Full.HOLD, length=3)
+
+    send(world, child, 1, 2)
+    assert world.answers(child) == []
+    send(world, child, 3)
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+    send(world, child, 4, 5)
+
+    assert world.answers(child) == []
+    assert contents(world) == [1, 2, 3, 4, 5]
+
+
+def test_who_was_held_goes_on_below_four_fifths() -> None:
+    """Not at each message that leaves."""
+    world, child = make_world(Full.HOLD, length=10)
+    send(world, child, *range(10))
+    reader = reader_of(world, credit=1)
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+    said = []
+    for _ in range(4):
+        offer = world.take_one(reader)
+        world.settle(reader, offer.serial)
+        world.hear(reader)
+        said.append(world.answers(child))
+
+    assert said == [[], [], [(Kind.RESUME, 0)], []]
+
+
+def test_one_full_queue_holds_nobody_who_sends_to_another() -> None:
+    """And who sends to both goes on only when both have room."""
+    world, child = make_world(Full.HOLD, length=1)
+    other = world.add_child()
+    send(world, child, 1)
+    world.send(other, B, [b"1"])
+
+    assert world.answers(other) == []
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+
+def test_what_the_store_has_counts_too() -> None:
+    """The limit of octets is one of memory and store together."""
+    world, child = make_world(Full.HOLD, octets=200_000, memory=40_000)
+
+    for _ in range(30):
+        world.send(child, A, [b"x" * 10_000])
+        if world.answers(child):
+            break
+
+    view = world.view(A)
+    assert view.paged > 0
+    assert 200_000 <= view.octets < 211_000
+
+
+def test_what_is_delivered_and_not_settled_counts_too() -> None:
+    """A consumer that hoards makes no room."""
+    world, child = make_world(Full.HOLD, length=3)
+    reader = reader_of(world)
+    send(world, child, 1, 2)
+    world.take_one(reader)
+
+    send(world, child, 3)
+
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+
+# ---------------------------------------------------------------- refuse
+
+
+def test_a_queue_that_refuses_names_the_limit_that_was_met() -> None:
+    """Messages or octets; the messages before are all there."""
+    world, child = make_world(Full.REFUSE, length=2)
+    send(world, child, 1, 2)
+    send(world, child, 3)
+    assert world.refusal(child) == "queue /queue/a holds 2 messages, its limit (max-queue-length) is 2"
+    assert contents(world) == [1, 2]
+    assert world.router.counters.messages_refused == 1
+
+    world, child = make_world(Full.REFUSE, octets=1)
+    send(world, child, 1, 2)
+    assert world.refusal(child).endswith("octets, its limit (max-queue-bytes) is 1")
+
+
+def test_a_refusal_ends_with_the_first_message_that_leaves() -> None:
+    """It is an answer to each SEND by itself."""
+    world, child = make_world(Full.REFUSE, length=1)
+    send(world, child, 1, 2)
+    assert world.answers(child) == [(Kind.REFUSED, 0)]
+    contents(world)
+
+    send(world, child, 3)
+
+    assert world.answers(child) == []
+    assert contents(world) == [3]
+
+
+def test_a_transaction_is_refused_by_one_full_queue() -> None:
+    """All of it, with the fence's number."""
+    world, child = make_world(Full.REFUSE, length=1)
+    send(world, child, 1)
+    parts = [make_send(B, [b"2"], persistent=True).raw, make_send(A, [b"3"]).raw]
+
+    world.tell(child, make(Kind.TRANSACTION, count=2, payload=parts, flags=Flag.FENCE, number=6))
+
+    assert world.answers(child) == [(Kind.REFUSED, 6)]
+    assert [view.name for view in world.router.views()] == [A]
+    assert not world.stock.told
+
+
+# ---------------------------------------------------------------- make room
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_queue_that_drops_its_oldest_keeps_the_newest(persistent: bool) -> None:
+    """In the store as well; nobody is held or refused."""
+    world, child = make_world(Full.DROP_OLDEST, length=3)
+    send(world, child, *range(10), persistent=persistent)
+
+    assert world.answers(child) == []
+    assert world.router.counters.messages_dropped == 7
+    world.run_store()
+    assert len(world.stock.rows) == (3 if persistent else 0)
+    assert contents(world) == [7, 8, 9]
+    assert not world.stock.rows
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_queue_may_make_dead_letters_of_its_oldest(persistent: bool) -> None:
+    """With the reason, in their order."""
+    world, child = make_world(Full.DEAD_LETTER, length=3)
+    send(world, child, *range(6), persistent=persistent)
+
+    letters = world.consume_offers(reader_of(world, DLQ))
+    assert [(int(bytes(letter.pieces()[0])), letter.details.reason) for letter in letters] == [
+        (0, Reason.LIMIT), (1, Reason.LIMIT), (2, Reason.LIMIT),
+    ]  # fmt: skip
+    assert contents(world) == [3, 4, 5]
+    world.run_store()
+    assert not world.stock.rows
+
+
+@pytest.mark.parametrize("full", MAKING_ROOM)
+def test_room_is_made_at_the_lowest_priority(full: Full) -> None:
+    """Even the new message goes if it is of the least worth."""
+    world, child = make_world(full, length=3)
+    send(world, child, 1, 2, priority=2)
+    send(world, child, 8, priority=8)
+    send(world, child, 9, priority=9)
+    send(world, child, 3, priority=0)
+
+    assert contents(world) == [9, 8, 2]
+
+
+@pytest.mark.parametrize("full", MAKING_ROOM)
+def test_octets_make_room_too(full: Full) -> None:
+    """As many as needed go."""
+    world, child = make_world(full, octets=10_000)
+    for number in range(5):
+        world.send(child, A, [b"%-900d" % number])
+
+    world.send(child, A, [b"%-7000d" % 9])
+
+    kept = contents(world)
+    assert kept[-1] == 9
+    assert kept == [*range(6 - len(kept), 5), 9]
+    assert len(kept) < 5
+
+
+@pytest.mark.parametrize("full", MAKING_ROOM)
+def test_what_is_delivered_is_not_dropped(full: Full) -> None:
+    """It is its consumer's; a limit that only such messages fill is exceeded."""
+    world, child = make_world(full, length=2)
+    reader = reader_of(world)
+    send(world, child, 1, 2)
+    offers = world.offers(reader)
+    for offer in offers:
+        world.claim(reader, offer)
+    world.hear(reader)
+
+    send(world, child, 3)
+    assert world.view(A).unsettled == 2
+    for offer in offers:
+        world.settle(reader, offer.serial, offer.count)
+    world.hear(reader)
+
+    assert world.router.counters.settlements_late == 0
+
+
+def test_a_full_grave_drops_what_makes_room() -> None:
+    """Neither does the queue exceed its limit nor the dead letters theirs."""
+    rules = (Rule(A, {"full": Full.DEAD_LETTER, "max_length": 2}), Rule(DLQ, {"full": Full.REFUSE, "max_length": 1}))
+    world = World(Policy(rules=rules), stock=Stock())
+    child = world.add_child()
+    send(world, child, 1, 2, 3, 4, 5, persistent=True)
+
+    assert (world.view(A).ready, world.view(DLQ).ready) == (2, 1)
+    assert contents(world) == [4, 5]
+    world.run_store()
+    assert [row.queue for row in world.stock.rows.values()] == [DLQ]
+
+
+@pytest.mark.parametrize("full", list(Full))
+def test_the_limit_of_a_deep_queue_holds_whatever_is_in_memory(full: Full) -> None:
+    """It counts what the store has; what is consumed is in order, and the sums come out even."""
+    world, child = make_world(full, length=30, memory=100_000)
+    for number in range(35):
+        world.send(child, A, [b"%-5000d" % number], persistent=number % 3 == 0)
+    world.run_store()
+
+    found = contents(world)
+
+    assert found == sorted(found)
+    assert len(found) == (35 if full is Full.HOLD else 30)
+    assert (found[0] == 0) is (full not in MAKING_ROOM)
+    contents(world, DLQ)
+    world.run_store()
+    assert not (world.stock.rows or world.stock.spilled)
+    assert world.router._queues.window.used == 0
+
+
+@pytest.mark.parametrize("full", MAKING_ROOM)
+def test_a_deep_queue_that_makes_room_does_so_for_ever(full: Full) -> None:
+    """Also when nobody consumes, and what was in memory is all dropped."""
+    world, child = make_world(full, length=30, memory=100_000)
+
+    for number in range(200):
+        world.send(child, A, [b"%-5000d" % number])
+        world.turn()
+        world.run_store()
+
+    assert world.view(A).ready <= 31
+    assert contents(world)[-30:] == list(range(170, 200))
+
+
+def test_a_batch_larger_than_the_limit_is_cut_to_its_end() -> None:
+    """Message by message."""
+    world, child = make_world(Full.DROP_OLDEST, length=3)
+    envelope: Envelope = make_send(A, [b"%d" % number for number in range(10)])
+
+    world.tell(child, envelope)
+
+    assert contents(world) == [7, 8, 9]

@@ -1,0 +1,259 @@
+"""A store that can't do its work, or that ends: who is refused, and what the next one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.routing.peers import STORE
+from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+from .simulation import Child, World, make, make_send
+from .stock import Stock
+
+A, B, TOPIC = b"/queue/a", b"/queue/b", b"/topic/t"
+WHY = "no space left on /var"
+
+
+def make_world(policy: QueuePolicy | None = None, *, memory: int = 1 << 26) -> tuple[World, Child]:
+    world = World(Policy(queue=policy or QueuePolicy(), queue_memory=memory), slots=64, stock=Stock())
+    return world, world.add_child()
+
+
+# ---------------------------------------------------------------- who is refused, and who isn't
+
+
+def test_who_sends_persistent_messages_is_refused_with_the_reason() -> None:
+    """It gets neither a receipt that lies, nor none; it is told at once."""
+    world, child = make_world()
+    world.kill_store(WHY)
+
+    world.send(child, A, [b"1"], persistent=True, fence=3)
+
+    assert world.answers(child) == [(Kind.REFUSED, 3)]
+    assert world.router.views() == []
+    world.send(child, A, [b"1"], persistent=True)
+    assert world.refusal(child) == f"persistent messages can't be stored now: {WHY}"
+
+
+def test_others_go_on() -> None:
+    """What is not persistent, and topics, and those who consume."""
+    world, child = make_world()
+    listener = world.add_child()
+    world.subscribe(listener, TOPIC)
+    world.subscribe(listener, A, token=2)
+    world.kill_store(WHY)
+
+    world.send(child, A, [b"1"], fence=1)
+    world.send(child, TOPIC, [b"2"], fence=2)
+
+    assert world.answers(child) == [(Kind.FENCED, 1), (Kind.FENCED, 2)]
+    assert world.consume(listener) == [b"1"]
+
+
+def test_a_queue_whose_messages_are_all_persistent_refuses_all() -> None:
+    """Whatever the sender says."""
+    world, child = make_world(QueuePolicy(persistent=True))
+    world.kill_store(WHY)
+
+    world.send(child, A, [b"1"], fence=3)
+
+    assert world.answers(child) == [(Kind.REFUSED, 3)]
+
+
+def test_persistent_messages_to_a_topic_are_refused_if_they_are_to_be_kept() -> None:
+    """Nobody gets them then; a topic without durable subscriptions keeps nothing."""
+    world, child = make_world()
+    listener, reader = world.add_child(), world.add_child()
+    world.subscribe(listener, TOPIC)
+    world.subscribe(reader, TOPIC, durable=b"/dsub/me")
+    world.run_store()
+    world.kill_store(WHY)
+
+    world.send(child, TOPIC, [b"1"], persistent=True, fence=1)
+
+    assert world.answers(child) == [(Kind.REFUSED, 1)]
+    assert not listener.inbox
+
+
+def test_a_durable_subscription_cannot_begin_and_one_that_is_there_is_read() -> None:
+    """Its messages are there."""
+    world, child = make_world()
+    reader = world.add_child()
+    world.subscribe(reader, TOPIC, durable=b"/dsub/me")
+    world.run_store()
+    world.send(child, TOPIC, [b"1"])
+    world.kill_store(WHY)
+
+    world.subscribe(child, TOPIC, durable=b"/dsub/you")
+    assert world.refusal(child) == f"durable subscription /dsub/you can't be made: {WHY}"
+    assert world.consume(reader) == [b"1"]
+
+
+def test_a_transaction_with_one_persistent_message_is_refused_as_a_whole() -> None:
+    """Its others are not sent either."""
+    world, child = make_world()
+    world.kill_store(WHY)
+    parts = [make_send(B, [b"1"]).raw, make_send(A, [b"2"], persistent=True).raw]
+
+    world.tell(child, make(Kind.TRANSACTION, count=2, payload=parts, flags=Flag.FENCE, number=6))
+
+    assert world.answers(child) == [(Kind.REFUSED, 6)]
+    assert world.router.views() == []
+
+
+def test_what_is_sent_to_a_temporary_queue_needs_no_store() -> None:
+    """It ends with its owner, whatever its sender says."""
+    world, child = make_world(QueuePolicy(persistent=True))
+    owner, name = world.add_child(), b"/reply-queue/7-x"
+    world.subscribe(owner, name, flags=Flag.TEMPORARY)
+    world.send(child, name, [b"1"], persistent=True)
+    world.deliver()
+    assert not world.stock.told
+    world.kill_store(WHY)
+    world.send(child, name, [b"2"], persistent=True)
+
+    assert world.answers(child) == []
+    assert world.consume(owner) == [b"1", b"2"]
+
+
+def test_a_crash_without_a_reason_refuses_nobody() -> None:
+    """Another one is started at once: who sends waits for its receipt a little longer."""
+    world, child = make_world()
+    world.kill_store()
+
+    world.send(child, A, [b"1"], persistent=True, fence=3)
+    assert world.answers(child) == []
+    world.open_store()
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.FENCED, 3)]
+    assert len(world.stock.rows) == 1
+
+
+def test_before_the_first_store_is_open_receipts_wait() -> None:
+    """As for any commit."""
+    world = World()
+    child = world.add_child()
+    world.send(child, A, [b"1"], persistent=True, fence=3)
+    assert world.answers(child) == []
+
+    world.open_store(is_fresh=True)
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.FENCED, 3)]
+
+
+# ---------------------------------------------------------------- what a new one is told
+
+
+def test_a_new_store_is_told_again_what_was_not_committed() -> None:
+    """In the old order, under the old numbers, and nothing else."""
+    world, child = make_world()
+    for number in range(1, 7):
+        world.send(child, A, [b"%d" % number], persistent=True, fence=number)
+    world.deliver()
+    world.stock.work(2)
+    world.hear_store()
+    # two more are committed, and nobody knows
+    world.stock.work(2)
+    world.kill_store()
+    assert world.answers(child) == [(Kind.FENCED, 1), (Kind.FENCED, 2)]
+
+    world.open_store()
+
+    assert [(envelope.kind, envelope.number) for envelope in world.stock.told] == [
+        (Kind.WRITE, 3), (Kind.WRITE, 4), (Kind.WRITE, 5), (Kind.WRITE, 6),
+    ]  # fmt: skip
+    world.run_store()
+    assert world.answers(child) == [(Kind.FENCED, number) for number in range(3, 7)]
+    assert [row.body for row in world.stock.rows.values()] == [b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+@pytest.mark.parametrize("committed", range(5))
+def test_each_kind_of_change_does_no_harm_when_it_comes_again(committed: int) -> None:
+    """However many of them the dead store had committed without a word: what is left is the same."""
+    world, child = make_world()
+    worker = world.add_child()
+    world.send(child, A, [b"1", b"2", b"3"], persistent=True)
+    world.subscribe(worker, A, credit=3)
+    offer = world.take_one(worker)
+    for place, outcome in enumerate((Outcome.ACKNOWLEDGED, Outcome.REJECTED, Outcome.RELEASED)):
+        world.settle(worker, offer.serial + place, 1, outcome)
+    world.turn()
+    assert len(world.stock.told) == 4
+
+    world.stock.work(committed)
+    world.kill_store()
+    world.open_store()
+    world.run_store()
+
+    found = sorted((row.body, row.queue, row.deliveries) for row in world.stock.rows.values())
+    assert found == [(b"2", b"/queue/DLQ", 1), (b"3", A, 1)]
+    assert world.router.is_committed
+
+
+def test_what_is_told_again_comes_before_all_that_is_new() -> None:
+    """And its end is told, so that the store can write it together, or not at all."""
+    world, child = make_world(memory=50_000)
+    for number in range(20):
+        world.send(child, A, [b"%-5000d" % number])
+    world.subscribe(child, A)
+    world.deliver()
+    world.kill_store()
+    world.stock.open(is_fresh=False)
+
+    world.hear_store()
+    world.send(child, A, [b"new"], persistent=True)
+    world.router.tick(world.now)
+
+    kinds = [Envelope(b"".join(buffers)).kind for peer, buffers in world.router.take() if peer == STORE]
+    end = kinds.index(Kind.RETOLD)
+    assert set(kinds[:end]) == {Kind.SPILL}
+    assert Kind.WRITE in kinds[end:]
+    assert Kind.FETCH in kinds[end:]
+    assert kinds.count(Kind.RETOLD) == 1
+
+
+def test_what_happened_while_there_was_no_store_is_told_to_the_next_one() -> None:
+    """Acknowledgements, above all: their receipts wait for it."""
+    world, child = make_world()
+    worker = world.add_child()
+    world.send(child, A, [b"1"], persistent=True)
+    world.run_store()
+    world.subscribe(worker, A)
+    world.kill_store(WHY)
+    offer = world.take_one(worker)
+    world.settle(worker, offer.serial)
+    world.tell(worker, make(Kind.FENCE, number=4))
+    assert world.answers(worker) == []
+
+    world.open_store()
+    world.run_store()
+
+    assert world.answers(worker) == [(Kind.FENCED, 4)]
+    assert not world.stock.rows
+
+
+def test_with_a_new_store_persistent_messages_are_welcome_again() -> None:
+    """The reason is gone with the one that gave it."""
+    world, child = make_world()
+    world.kill_store(WHY)
+    world.open_store()
+
+    world.send(child, A, [b"1"], persistent=True, fence=3)
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.FENCED, 3)]
+
+
+def test_another_failure_without_a_word_keeps_the_reason() -> None:
+    """A store that can't even say what is wrong is not one that works."""
+    world, child = make_world()
+    world.kill_store(WHY)
+
+    world.router.store_ended("")
+
+    world.send(child, A, [b"1"], persistent=True)
+    assert world.refusal(child).endswith(WHY)
