@@ -17,6 +17,8 @@ from forkbroker.config.options import OPTIONS
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
 README = (ROOT / "README.md").read_text()
+FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "help"}
+"""Options of other programs that the documents show: systemctl, benchmarks/bench.py."""
 
 
 def test_the_manual_has_every_option_and_no_other() -> None:
@@ -34,6 +36,14 @@ def test_the_manual_has_the_defaults_of_the_table() -> None:
     assert [
         option.name for option in OPTIONS if option.default and f"default is {option.default}." not in told[option.name]
     ] == []
+
+
+def test_the_other_documents_name_no_option_that_there_is_not() -> None:
+    """As the options are called now."""
+    texts = [README, *(path.read_text() for path in (ROOT / "docs").rglob("*.md"))]
+    named = {name for text in texts for name in re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)}
+
+    assert named - FOREIGN - {option.name for option in OPTIONS} == set()
 
 
 def test_help_has_every_option() -> None:
