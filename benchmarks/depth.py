@@ -1,16 +1,18 @@
 """How deep queues are measured: once, as they are long; in, and out again in order, with an eye on memory."""
 
 import shutil
+import time
 from dataclasses import dataclass, replace
 
 import memory
 import scenarios
 from memory import Sample, Watch
 from procedures import Bench, Row, row_of
-from processes import BUILD, Broker, MeasurementError, Result, run_load, run_plain_store
+from processes import BUILD, Broker, MeasurementError, Result, database_directory, run_load, run_plain_store
 from scenarios import Scenario, Unit
 
 DEADLINE_S = 300.0
+READ_SIZE = 262_144
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def measure_deep(bench: Bench) -> list[Row]:
     now = into
     try:
         check_space(depth)
+        into.limit = measure_file(depth)
         with bench.broker() as broker, memory.watch(broker.pid) as watch:
             fill_tenths(into, tenth, depth.run(broker, "fill", "--tenths"))
             at_depth = watch.take()
@@ -64,6 +67,17 @@ def measure_deep(bench: Bench) -> list[Row]:
     except MeasurementError as error:
         now.error = str(error)
     return [into, tenth, used, out]
+
+
+def measure_file(depth: Depth) -> float:
+    """Messages a second that go into a file by themselves, written as the broker reads them and never synced."""
+    block = bytes(READ_SIZE)
+    octets = depth.count * depth.scenario.load.size
+    with database_directory() as directory, (directory / "plain").open("wb", buffering=0) as file:
+        start = time.perf_counter()
+        for _ in range(octets // len(block)):
+            file.write(block)
+        return depth.count / (time.perf_counter() - start)
 
 
 def fill_tenths(into: Row, tenth: Row, result: Result) -> None:

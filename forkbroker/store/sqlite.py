@@ -18,7 +18,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -60,6 +60,8 @@ _SWEEP_S = 60.0
 """Between two removals of dedup-ids whose time is over."""
 
 _DETAILS = "priority, crashes, expires, due, reason, origin, period, repeat, cron"
+# with text, and without REPLACE, a message of 1 KiB is written in three quarters of the time
+_INSERT_TEXT = "INSERT INTO messages (serial, queue, message_id, headers, body) VALUES (?, ?, ?, ?, ?)"
 _INSERT_PLAIN = (
     "INSERT OR REPLACE INTO messages (serial, queue, message_id, headers, body) "
     "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?)"
@@ -96,6 +98,8 @@ _BACKLOG = (
     "GROUP BY queue, priority"
 )
 _PLAIN_ROW = itemgetter(0, 1, 2, 3, 4)
+_text = lru_cache(maxsize=256)(bytes.decode)
+"""Names and headers, which are the same for many messages."""
 _PLAIN = (DEFAULT_PRIORITY, None, None, None, None, None, None, None, None)
 
 
@@ -110,6 +114,8 @@ class SqliteStore(Store):
         self._overflow: Overflow
         self._overflow_path = Path(f"{self.path}-overflow")
         self._inode = 0
+        self._replaces = False
+        """Messages may be written that are there already."""
         self._sweep_at = 0.0
 
     # -- beginning and end
@@ -225,13 +231,23 @@ class SqliteStore(Store):
         with self._spilling():
             self._overflow.write(changes)
         with translating(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            for sort, group in groupby(changes, type):
-                _APPLY[sort](self, group)
+            try:
+                self._apply(changes)
+            except sqlite3.IntegrityError:
+                # some of it was written before
+                self._connection.execute("ROLLBACK")
+                self._replaces = True
+                self._apply(changes)
+                self._replaces = False
             if crash is not None:
                 crash("store.written", "")
             self._connection.execute("COMMIT")
             self._check_place()
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for sort, group in groupby(changes, type):
+            _APPLY[sort](self, group)
 
     def _check_place(self) -> None:
         """What is written to a file that somebody has removed ends with this process: nobody is to rely on it."""
@@ -242,9 +258,21 @@ class SqliteStore(Store):
         # messages of which nothing else is known are nearly all, and take half the time
         for is_plain, group in groupby(messages, _is_plain):
             if is_plain:
-                self._connection.executemany(_INSERT_PLAIN, map(_PLAIN_ROW, group))
+                self._insert_plain(list(group))
             else:
                 self._connection.executemany(_INSERT, (message[:6] + _to_columns(message[6]) for message in group))
+
+    def _insert_plain(self, messages: Sequence[Message]) -> None:
+        rows: Iterable[tuple[Any, ...]] = map(_PLAIN_ROW, messages)
+        statement = _INSERT_PLAIN
+        if not self._replaces:
+            with suppress(UnicodeDecodeError):
+                rows = [
+                    (serial, _text(queue), ident.decode(), _text(headers), body)
+                    for serial, queue, ident, headers, body, _, _ in messages
+                ]
+                statement = _INSERT_TEXT
+        self._connection.executemany(statement, rows)
 
     def _delete(self, changes: Iterable[Delete]) -> None:
         self._connection.executemany(_DELETE, changes)
