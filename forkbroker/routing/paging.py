@@ -48,9 +48,8 @@ class Paging:
     def peek(self, queue: Queue) -> None:
         """Ask for the first message of what is in the store alone: somebody has to see it expire."""
         for lane in queue.lanes:
-            if lane.paged and not lane.ready and self._journal.fetch(queue.name, lane.priority, lane.last, 1):
-                lane.is_fetching = True
-                lane.paged_since = 0
+            if lane.paged and not lane.ready:
+                self._ask(queue, lane, 1)
 
     def _find(self, queue: Queue, lanes: Iterable[Lane]) -> Lane | None:
         for lane in lanes:
@@ -90,7 +89,7 @@ class Paging:
             self._queues.tidy(queue)
         if envelope.count and not lane.paged:
             # to say that all have arrived: the store forgets what was taken when it is asked for more
-            lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, 0)
+            self._ask(queue, lane, 0)
         elif envelope.count and not lane.ready:
             # what came has gone already, perhaps because it has expired
             self._fetch(queue, lane)
@@ -105,7 +104,10 @@ class Paging:
 
     def _fetch(self, queue: Queue, lane: Lane) -> bool:
         wanted = self._queues.window.wants(lane)
-        if wanted and self._journal.fetch(queue.name, lane.priority, lane.last, wanted):
-            lane.is_fetching = True
-            lane.paged_since = 0
+        return bool(wanted) and self._ask(queue, lane, wanted)
+
+    def _ask(self, queue: Queue, lane: Lane, octets: int) -> bool:
+        """Tell whether there is somebody to ask."""
+        lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, octets)
+        lane.paged_since = 0
         return lane.is_fetching

@@ -199,8 +199,8 @@ class Queues:
 
     def hold(self, peer: Peer, queue: Queue) -> None:
         """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up."""
-        is_full = queue.catching_up_until and self._is_catching_up(queue)
-        if (is_full or self.find_excess(queue) is not None) and self.is_holding(peer, queue):
+        is_full = self._is_catching_up(queue) or self.find_excess(queue) is not None
+        if is_full and self.is_holding(peer, queue):
             self._counters.producers_held += self.holds.hold(peer, queue)
 
     def hold_for_store(self, peer: Peer) -> None:
