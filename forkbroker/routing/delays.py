@@ -120,9 +120,8 @@ class Delays:
         # the next one is another message, and needs a message-id of its own
         run.envelope = with_index(run.envelope, run.envelope.index + run.count)
         run.details = replace(run.details, due=due, repeat=repeat)
-        self._journal.begin()
-        self._queues.append(queue, copy)
-        if run.details.persistent:
-            self._journal.move(run.serial, queue.name, run)
-        self._journal.end()
+        with self._journal.one_change():
+            self._queues.append(queue, copy)
+            if run.details.persistent:
+                self._journal.move(run.serial, queue.name, run)
         self.restore(queue.name, run)

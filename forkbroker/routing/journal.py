@@ -12,6 +12,8 @@ waits behind it, so answers come in the order of the asking. Who changed nothing
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.routing.runs import Run
@@ -30,6 +32,8 @@ class Journal:
         self._out = out
         self._log: deque[tuple[int, list[Buffer], int]] = deque()
         self._parts: list[list[Buffer]] | None = None
+        self._asked: list[list[Buffer]] = []
+        """What was asked for meanwhile."""
         self._behind: dict[Peer, int] = {}
         self._waiting: dict[Peer, deque[tuple[int, list[Buffer]]]] = {}
         self.last = 0
@@ -111,16 +115,20 @@ class Journal:
         """A durable subscription is gone, and all its messages."""
         self._tell(pack(Kind.FORGET, number=self._next(), destination=queue))
 
-    def begin(self) -> None:
-        """What follows is one change, up to `end`."""
-        self._parts = []
-
-    def end(self) -> None:
-        """All of the change is there."""
-        parts, self._parts = self._parts or [], None
-        if parts:
-            payload = [buffer for part in parts for buffer in part]
-            self._tell(pack(Kind.TRANSACTION, number=self._next(), count=len(parts), payload=payload))
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """What is told meanwhile is one change: it was applied, so it is told even if an error ends it."""
+        parts: list[list[Buffer]] = []
+        self._parts = parts
+        try:
+            yield
+        finally:
+            self._parts = None
+            if parts:
+                payload = [buffer for part in parts for buffer in part]
+                self._tell(pack(Kind.TRANSACTION, number=self._next(), count=len(parts), payload=payload))
+            self._out.extend((STORE, buffers) for buffers in self._asked)
+            self._asked.clear()
 
     def _next(self) -> int:
         """The number of the next change; parts of one have none of their own."""
@@ -145,7 +153,11 @@ class Journal:
         """Ask for what of a queue comes behind this serial; tell whether there is somebody to ask."""
         if self.is_open:
             buffers = pack(Kind.FETCH, destination=queue, index=priority, serial=after, count=octets)
-            self._out.append((STORE, buffers))
+            if self._parts is None:
+                self._out.append((STORE, buffers))
+            else:
+                # behind the change: what it pages out is counted, and would be taken for lost
+                self._asked.append(buffers)
         return self.is_open
 
     # -- who waits

@@ -233,9 +233,8 @@ class Router:
             if reason is not None:
                 self.counters.messages_refused += envelope.count
                 return reason
-            self._journal.begin()
-            self._keep(peer, envelope, queues)
-            self._journal.end()
+            with self._journal.one_change():
+                self._keep(peer, envelope, queues)
         self._forward(envelope)
         return None
 
@@ -313,18 +312,21 @@ class Router:
         if reason is not None:
             self.counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)
             return reason
-        self._journal.begin()
-        for part in parts:
-            if part.kind is Kind.SETTLE:
-                self._settle(peer, part)
-            elif is_queue(part.destination):
-                self._intake.send(peer, part)
-                self.counters.messages_received += part.count
-            else:
-                self._keep(peer, part, self._durables.queues_for(part.destination))
-                self._forward(part)
-        self._journal.end()
+        with self._journal.one_change():
+            for part in parts:
+                self._apply(peer, part)
         return None
+
+    def _apply(self, peer: Peer, part: Envelope) -> None:
+        """A part of a transaction."""
+        if part.kind is Kind.SETTLE:
+            self._settle(peer, part)
+        elif is_queue(part.destination):
+            self._intake.send(peer, part)
+            self.counters.messages_received += part.count
+        else:
+            self._keep(peer, part, self._durables.queues_for(part.destination))
+            self._forward(part)
 
     def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> str | None:
         made: set[bytes] = set()
@@ -335,7 +337,9 @@ class Router:
             elif part.kind is not Kind.SEND:
                 raise EnvelopeError(f"TRANSACTION with {part.kind.name}")
             else:
+                # what can't be decoded is found before anything is applied
                 part.bounds(0, part.count)
+                _ = part.wishes
                 reason = self._find_refusal_of_part(peer, part, made)
                 if reason is not None:
                     return reason

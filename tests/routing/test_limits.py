@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from forkbroker.routing.policies import Full, Policy, Rule
+from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
@@ -274,6 +276,35 @@ def test_a_deep_queue_that_makes_room_does_so_for_ever(full: Full) -> None:
 
     assert world.view(A).ready <= 31
     assert contents(world)[-30:] == list(range(170, 200))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 5, 12])
+@pytest.mark.parametrize("memory", [10_000, 30_000, 60_000])
+def test_a_deep_durable_subscription_that_makes_room_counts_right(persistent: bool, length: int, memory: int) -> None:
+    """However far behind the store is: it is asked for what it was told, and never for what it is still to be told."""
+    policy = QueuePolicy(max_length=length, full=Full.DROP_OLDEST)
+    for seed in range(10):
+        random = Random(seed)
+        world = World(Policy(queue_memory=memory, durable=policy), stock=Stock())
+        child = world.add_child()
+        world.subscribe(child, b"/topic/t", durable=b"/dsub/me")
+        world.unsubscribe(child)
+        for number in range(100):
+            world.send(child, b"/topic/t", [b"%-5000d" % number], persistent=persistent)
+            if random.random() < 0.5:
+                world.turn()
+            world.stock.work(random.choice([0, 0, 0, 1, 3, 6]))
+            world.hear_store()
+        world.run_store()
+        world.turn()
+        world.run_store()
+        world.subscribe(child, b"/topic/t", durable=b"/dsub/me")
+
+        assert list(map(int, world.consume(child))) == list(range(100 - length, 100))
+        world.run_store()
+        assert not world.stock.rows
+        assert not world.stock.spilled
 
 
 def test_a_batch_larger_than_the_limit_is_cut_to_its_end() -> None:

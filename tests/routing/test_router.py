@@ -146,6 +146,7 @@ def test_a_transaction_that_is_refused_leaves_no_trace(policy: Policy, refused: 
         make(Kind.SEND, destination=NEWS, count=1),
         make(Kind.SETTLE, token=1, count=1, payload=[bytes(13)]),
         make(Kind.SETTLE, token=1, count=1, payload=[b"short"]),
+        make(Kind.SEND, destination=A, count=1, section=b"nonsense", payload=[b"\0\0\0\x01", b"1"], flags=Flag.UNIFORM),
     ],
 )
 def test_a_transaction_with_nonsense_is_applied_not_at_all(broken: Envelope) -> None:
