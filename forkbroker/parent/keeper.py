@@ -216,11 +216,10 @@ class Keeper:
         """Everything was told: commit it, and end. The process is killed after so many seconds."""
         self._is_finishing = True
         self._loop.call_at(self._loop.now + timeout_s, self._give_up)
-        if self._is_open:
-            self._send_close()
+        self._send_close()
 
     def _send_close(self) -> None:
-        if self._child is not None:
+        if self._child is not None and self._is_open:
             self._is_told = True
             self._events.send(self._child, pack(Kind.CLOSE))
 

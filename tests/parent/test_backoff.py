@@ -40,6 +40,7 @@ class Bench:
         self.lines: list[str] = []
         self.happened: list[str] = []
         self.child: Child | None = None
+        self.told = 0
         events = StoreEvents(
             started=self._started,
             said=lambda envelope: self.happened.append(envelope.kind.name),
@@ -59,6 +60,7 @@ class Bench:
         self.happened.append("started")
 
     def _send(self, child: Child, buffers: Sequence[Buffer]) -> None:
+        self.told += 1
         child.channel.send(buffers)
         child.channel.flush()
 
@@ -210,6 +212,23 @@ def test_close_is_told_once_the_store_is_open() -> None:
     bench.end()
 
     assert bench.happened == ["started", "OPENED", "opened", "closed", "finished"]
+    bench.close()
+
+
+def test_close_is_not_told_to_a_store_that_is_gone_again() -> None:
+    """It was open for a moment only; the next one is told."""
+    bench = Bench()
+    bench.keeper.start()
+    bench.keeper.finish(PATIENCE_S)
+    assert bench.child is not None
+    while "closed" not in bench.happened:
+        assert select.select([bench.child.fd], [], [], PATIENCE_S)[0]
+        bench.keeper.read()
+    bench.loop.turn()
+    bench.end()
+
+    assert bench.told == 0
+    assert bench.happened == ["started", "OPENED", "opened", "closed"]
     bench.close()
 
 
