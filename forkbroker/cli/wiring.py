@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import time
@@ -25,7 +24,7 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
 from forkbroker.store import process
-from forkbroker.store.locate import default_url, make_store
+from forkbroker.store.locate import make_store
 
 logger = logging.getLogger("forkbroker")
 
@@ -133,7 +132,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
         )
         return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=envelope)
 
-    store = make_store(settings.store or default_url(os.environ, os.geteuid()))
+    store = make_store(settings.store or "")
 
     def keep(end: socket.socket, is_fresh: bool) -> int:
         if settings.daemonize:

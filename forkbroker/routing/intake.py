@@ -55,7 +55,7 @@ class Intake:
         is_persistent = envelope.flags & _PERSISTENT or policy.persistent
         if is_persistent and self._journal.refusal and not (queue is not None and queue.is_temporary):
             return f"persistent messages can't be stored now: {self._journal.refusal}"
-        if envelope.flags & _SECTION and self._delays.is_full and _is_delayed(envelope.wishes):
+        if envelope.flags & _SECTION and self._delays.is_full and envelope.wishes.is_delayed:
             return self._delays.describe_limit()
         if queue is None:
             is_made = queues.would_make(name) and name not in planned
@@ -139,7 +139,3 @@ def _judge(wishes: Wishes, policy: QueuePolicy, now_ms: int, *, persistent: bool
         dedup_id=wishes.dedup_id,
         dedup_until=now_ms + policy.dedup_window if wishes.dedup_id else 0,
     )
-
-
-def _is_delayed(wishes: Wishes) -> bool:
-    return bool(wishes.delay or wishes.deliver_at or wishes.period or wishes.cron)

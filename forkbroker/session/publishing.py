@@ -17,7 +17,7 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.replies import Replies
 from forkbroker.session.transactions import Transactions
 from forkbroker.session.upward import SendPlan, Upward
-from forkbroker.session.wishes import is_delayed, read_wishes
+from forkbroker.session.wishes import read_wishes
 from forkbroker.stomp.encoder import encode_block
 from forkbroker.stomp.frame import FrameRun, Head
 from forkbroker.wire.details import NO_WISHES, Wishes
@@ -154,7 +154,7 @@ class Publishing:
 
 def _read_wishes(head: Head, destination: Destination, text: str) -> Wishes:
     wishes = read_wishes(head.headers)
-    if wishes is not NO_WISHES and is_delayed(wishes) and not is_queue(destination.name):
+    if wishes is not NO_WISHES and wishes.is_delayed and not is_queue(destination.name):
         raise FrameError(
             "only messages to queues can wait",
             f"{shown(text)} is no queue: what a SEND to it asks for, a delay or a schedule, is for queues alone",

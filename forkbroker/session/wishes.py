@@ -68,11 +68,6 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
     )
 
 
-def is_delayed(wishes: Wishes) -> bool:
-    """The message is not to come at once, or not only once."""
-    return bool(wishes.delay or wishes.deliver_at or wishes.repeat or wishes.cron)
-
-
 def _read(headers: Mapping[str, str], table: _Table) -> int:
     """Milliseconds, of the first of these headers that is there."""
     for name, unit in table:

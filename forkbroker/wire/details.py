@@ -64,6 +64,11 @@ class Wishes:
     dedup_id: bytes = b""
     """Another message with this name, soon after this one, is this one sent twice."""
 
+    @property
+    def is_delayed(self) -> bool:
+        """The message is not to come at once, or not only once."""
+        return bool(self.delay or self.deliver_at or self.repeat or self.cron)
+
     def pack(self) -> bytes:
         """The section of an envelope."""
         numbers = (self.priority, self.expires, self.ttl, self.delay, self.deliver_at, self.period, self.repeat)

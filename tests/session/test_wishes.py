@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forkbroker.session import wishes as module
 from forkbroker.session.dialects import HeaderError
-from forkbroker.session.wishes import MAX_CRON, MAX_DEDUP_ID, MAX_REPEAT, is_delayed, read_wishes
+from forkbroker.session.wishes import MAX_CRON, MAX_DEDUP_ID, MAX_REPEAT, read_wishes
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
@@ -330,4 +330,4 @@ def test_any_values_are_understood_or_refused(headers: dict[str, str]) -> None:
     except HeaderError:
         return
     assert wishes.pack()
-    assert is_delayed(wishes) == bool(wishes.delay or wishes.deliver_at or wishes.cron)
+    assert wishes.is_delayed == bool(wishes.delay or wishes.deliver_at or wishes.cron)
