@@ -40,7 +40,7 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 Buffer = bytes | bytearray | memoryview
 
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
 SETTLEMENT = struct.Struct(">QIB")
 """One entry of SETTLE: serial of the first message, how many, outcome (`Outcome`)."""
