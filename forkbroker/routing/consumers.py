@@ -32,7 +32,6 @@ class Consumer:
         "has_passed",
         "is_gone",
         "is_guarded",
-        "is_watched",
         "key",
         "open_offers",
         "overdue",
@@ -63,8 +62,6 @@ class Consumer:
         """Unsubscribed, or its child ended: open offers may still name it."""
         self.is_guarded = False
         """It was offered, or holds, a message that a crash has made suspect: alone, or others would be suspect too."""
-        self.is_watched = False
-        """Somebody looks when the next lease ends."""
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""

@@ -15,7 +15,7 @@ from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import next_due
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 from forkbroker.schedules import ScheduleError
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import with_index
@@ -30,7 +30,7 @@ class Delays:
         returns: Returns,
         counters: Counters,
         journal: Journal,
-        schedule: Schedule,
+        timers: Timers,
         *,
         limit: int,
     ) -> None:
@@ -39,8 +39,12 @@ class Delays:
         self._returns = returns
         self._counters = counters
         self._journal = journal
-        self._schedule = schedule
+        self._timers = timers
         self._limit = limit
+        self._waiting: dict[bytes, dict[int, Run]] = {}
+        """By their queues and serials."""
+        self._timer = timers.add("delay", self._fire)
+        queues.watchers.append(self._drop_for)
         self.octets = 0
         """Of memory that they use."""
         self.messages = 0
@@ -70,16 +74,40 @@ class Delays:
         """The store has these already."""
         self.octets += run.memory
         self.messages += run.count
-        self._schedule.at(run.details.due, lambda: self._fire(queue, run))
+        self._waiting.setdefault(queue, {})[run.serial] = run
+        self._timer.at(run.details.due, (queue, run.serial))
 
-    def _fire(self, name: bytes, run: Run) -> None:
-        """The time has come."""
+    def _take(self, queue: bytes, serial: int) -> Run:
+        """Let go of what waits no longer."""
+        waiting = self._waiting[queue]
+        run = waiting.pop(serial)
+        if not waiting:
+            del self._waiting[queue]
         self.octets -= run.memory
         self.messages -= run.count
+        return run
+
+    def _drop_for(self, queue: Queue) -> None:
+        """The queue is gone, and no message makes it again: drop what waits for it."""
+        if self._queues.would_make(queue.name):
+            return
+        for serial in list(self._waiting.get(queue.name, ())):
+            self._timer.cancel((queue.name, serial))
+            self._drop(self._take(queue.name, serial))
+
+    def _drop(self, run: Run) -> None:
+        self._counters.messages_dropped += run.count
+        if run.details.persistent:
+            self._journal.delete(run)
+
+    def _fire(self, key: tuple[bytes, int]) -> None:
+        """The time has come."""
+        name, serial = key
+        run = self._take(name, serial)
         queue = self._queues.find(name)
         if queue is None:
             if not self._queues.would_make(name):
-                self._counters.messages_dropped += run.count
+                self._drop(run)
                 return
             queue = self._queues.make(name)
         details = run.details
@@ -93,13 +121,13 @@ class Delays:
             self._queues.append(queue, run, is_written=True)
         else:
             self._repeat(queue, run, ready, due, repeat)
-        if 0 < details.expires <= self._schedule.wall_ms():
+        if 0 < details.expires <= self._timers.wall_ms():
             self._queues.expiring[queue] = None
         self._returns.make_room(queue)
 
     def _find_next(self, name: bytes, details: Details) -> tuple[int, int]:
         try:
-            return next_due(details, self._schedule.wall_ms())
+            return next_due(details, self._timers.wall_ms())
         except ScheduleError as error:
             self._returns.notes.append(
                 f"queue {shown(name)}: a message that came by cron comes for the last time: {error}"

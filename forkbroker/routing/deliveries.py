@@ -29,7 +29,7 @@ from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, is_durable
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack_run
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -60,7 +60,7 @@ class Deliveries:
         paging: Paging,
         durables: Durables,
         counters: Counters,
-        schedule: Schedule,
+        timers: Timers,
         out: Outbox,
     ) -> None:
         """Offers go to `out`."""
@@ -71,7 +71,9 @@ class Deliveries:
         self._returns = returns
         self._paging = paging
         self._durables = durables
-        self._schedule = schedule
+        self._timers = timers
+        self._leases = timers.add("lease", self._end_leases)
+        self._guards = timers.add("guard", self._end_guard)
         self._claims = Claims(slots, policy.answer_timeout_s)
         self._children: dict[Peer, _Child] = {}
 
@@ -251,17 +253,21 @@ class Deliveries:
         if candidates:
             consumer = candidates[0]
             consumer.is_guarded = True
-            self._schedule.after(_GUARD_MS, lambda: self._end_guard(consumer))
+            self._guards.after(_GUARD_MS, consumer.key)
         else:
             candidates = consumers.take(1)
         consumers.charge(candidates, 1)
         consumers.refresh(candidates[0])
         self._send_offer(self._claims.open_offer(queue, queue.take(lane, 1), candidates, now))
 
-    def _end_guard(self, consumer: Consumer) -> None:
+    def _end_guard(self, key: tuple[Peer, Token]) -> None:
+        consumer = self._consumer(key)
         consumer.is_guarded = False
-        if not consumer.is_gone:
-            self._refresh(consumer)
+        self._refresh(consumer)
+
+    def _consumer(self, key: tuple[Peer, Token]) -> Consumer:
+        peer, token = key
+        return self._children[peer].consumers[token]
 
     def _send_offer(self, offer: Offer) -> None:
         run = offer.run
@@ -286,10 +292,9 @@ class Deliveries:
         consumer.unsettled.add(run)
         lease_ms = consumer.queue.policy.lease
         if lease_ms:
-            run.held_until = self._schedule.now + lease_ms / 1000
-            if not consumer.is_watched:
-                consumer.is_watched = True
-                self._schedule.after(lease_ms, lambda: self._end_leases(consumer))
+            run.held_until = self._timers.now + lease_ms / 1000
+            if consumer.key not in self._leases:
+                self._leases.after(lease_ms, consumer.key)
         self._counters.messages_claimed += run.count
         if run.deliveries:
             self._counters.messages_redelivered += run.count
@@ -324,24 +329,24 @@ class Deliveries:
         else:
             self._queues.put_back(queue, run)
 
-    def _end_leases(self, consumer: Consumer) -> None:
+    def _end_leases(self, key: tuple[Peer, Token]) -> None:
         """Take back what the consumer has held for too long, and look again when the next lease ends."""
-        consumer.is_watched = False
-        now = self._schedule.now
+        consumer = self._consumer(key)
+        now = self._timers.now
         for run in consumer.unsettled.take_overdue(now):
             consumer.withheld += run.count
             self._counters.leases_ended += run.count
             self._returns.requeue(consumer.queue, run)
         held_until = consumer.unsettled.next_overdue()
-        if held_until and not consumer.is_gone:
-            consumer.is_watched = True
-            self._schedule.after((held_until - now) * 1000, lambda: self._end_leases(consumer))
-        if not consumer.is_gone:
-            self._refresh(consumer)
+        if held_until:
+            self._leases.after((held_until - now) * 1000, key)
+        self._refresh(consumer)
 
     def _end(self, consumer: Consumer, crash: str = "") -> None:
         queue = consumer.queue
         consumer.is_gone = True
+        self._leases.cancel(consumer.key)
+        self._guards.cancel(consumer.key)
         queue.consumers.remove(consumer)
         self._queues.end_consumption(queue)
         self._durables.end_consumption(queue)

@@ -14,7 +14,7 @@ from forkbroker.destinations import compile_pattern, is_pattern
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 
 CACHED = 10_000
 """Destinations whose durable subscriptions are remembered."""
@@ -38,12 +38,13 @@ class Durable:
 class Durables:
     """All of them."""
 
-    def __init__(self, queues: Queues, journal: Journal, schedule: Schedule, notes: list[str], *, limit: int) -> None:
+    def __init__(self, queues: Queues, journal: Journal, timers: Timers, notes: list[str], *, limit: int) -> None:
         """`notes` gets what an administrator should know; `limit`: how many there may be."""
         self._queues = queues
         self._journal = journal
-        self._schedule = schedule
+        self._timers = timers
         self._limit = limit
+        self._idle = timers.add("idle-durable", self._expire)
         self._durables: dict[bytes, Durable] = {}
         self._cache: dict[bytes, tuple[Queue, ...]] = {}
         self.notes = notes
@@ -114,7 +115,7 @@ class Durables:
             return f"durable subscription {shown(name)} can't be made: {refusal}"
         matches = _matcher(topic)
         queue = self._queues.make(name)
-        durable = Durable(queue, topic, matches, self._schedule.wall_ms())
+        durable = Durable(queue, topic, matches, self._timers.wall_ms())
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
         self.notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
@@ -127,7 +128,7 @@ class Durables:
 
     def _touch(self, durable: Durable) -> None:
         """It is in use now. The store need not know it to the second."""
-        now_ms = self._schedule.wall_ms()
+        now_ms = self._timers.wall_ms()
         if now_ms - durable.used_ms >= min(_TOUCH_MS, max(1000, durable.queue.policy.idle_expiry // 10)):
             self._journal.define(durable.queue.name, durable.topic, now_ms)
         durable.used_ms = now_ms
@@ -135,14 +136,13 @@ class Durables:
     def _watch(self, durable: Durable) -> None:
         idle_ms = durable.queue.policy.idle_expiry
         if idle_ms:
-            self._schedule.at(durable.used_ms + idle_ms, lambda: self._expire(durable))
+            self._idle.at(durable.used_ms + idle_ms, durable.queue.name)
 
-    def _expire(self, durable: Durable) -> None:
-        if self._durables.get(durable.queue.name) is not durable:
-            return
+    def _expire(self, name: bytes) -> None:
+        durable = self._durables[name]
         if len(durable.queue.consumers):
             self._touch(durable)
-        if durable.used_ms + durable.queue.policy.idle_expiry > self._schedule.wall_ms():
+        if durable.used_ms + durable.queue.policy.idle_expiry > self._timers.wall_ms():
             self._watch(durable)
             return
         self._end(durable, f"expired, nobody has used it for {durable.queue.policy.idle_expiry / 1000:,.0f} s")
@@ -151,6 +151,7 @@ class Durables:
         queue = durable.queue
         self.notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
         del self._durables[queue.name]
+        self._idle.cancel(queue.name)
         self._cache.clear()
         self._journal.forget(queue.name)
         self._queues.forget(queue)

@@ -16,7 +16,7 @@ from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import first_due
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import make_run
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 from forkbroker.schedules import ScheduleError
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
 from forkbroker.wire.envelope import Envelope
@@ -37,7 +37,7 @@ class Intake:
         duplicates: Duplicates,
         counters: Counters,
         journal: Journal,
-        schedule: Schedule,
+        timers: Timers,
     ) -> None:
         self._queues = queues
         self._returns = returns
@@ -45,7 +45,7 @@ class Intake:
         self._duplicates = duplicates
         self._counters = counters
         self._journal = journal
-        self._schedule = schedule
+        self._timers = timers
 
     def find_refusal(self, peer: Peer, envelope: Envelope, planned: Collection[bytes] = ()) -> str | None:
         """Why the peer may not send this now, while the queues that are `planned` are about to be made."""
@@ -99,7 +99,7 @@ class Intake:
             if queue.policy.full is not Full.HOLD:
                 self._returns.make_room(queue)
         if details.dedup_id:
-            now_ms = self._schedule.wall_ms()
+            now_ms = self._timers.wall_ms()
             number = self._journal.number if details.persistent else 0
             self._duplicates.remember(queue.name, details.dedup_id, details.dedup_until, number, now_ms)
 
@@ -109,13 +109,13 @@ class Intake:
         if not (flags & _SECTION or policy.ttl):
             return DURABLY if persistent else PLAIN
         try:
-            return _judge(envelope.wishes, policy, self._schedule.wall_ms(), persistent=persistent)
+            return _judge(envelope.wishes, policy, self._timers.wall_ms(), persistent=persistent)
         except ScheduleError as error:
             raise EnvelopeError(f"SEND: {error}") from None
 
     def _is_new(self, peer: Peer, name: bytes, details: Details) -> bool:
         """Whether this is not sent again. If it is, its receipt is true when the first one's is."""
-        number = self._duplicates.find(name, details.dedup_id, self._schedule.wall_ms())
+        number = self._duplicates.find(name, details.dedup_id, self._timers.wall_ms())
         if number is None:
             return True
         self._journal.wait_for(peer, number)

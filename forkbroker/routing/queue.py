@@ -34,6 +34,7 @@ class Queue:
         "owner",
         "policy",
         "ready",
+        "waiting",
         "window",
     )
 
@@ -75,6 +76,8 @@ class Queue:
         """Producers that are held back because of this queue."""
         self.next_expiry = 0
         """When to look for what has expired (milliseconds since the epoch); 0: not at all."""
+        self.waiting: dict[int, Run] = {}
+        """Runs that were delivered and wait for their redelivery, by their serials."""
         self.is_gone = False
         """Forgotten, or ended with its owner: what comes back is dropped."""
 

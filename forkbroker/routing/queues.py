@@ -7,6 +7,8 @@ queue of a durable subscription (`/dsub/`) exists as long as the subscription.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from forkbroker.destinations import Sort
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.counters import Counters, QueueView
@@ -16,7 +18,7 @@ from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.runs import Run
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 from forkbroker.routing.window import Window
 
 RESUME_PERCENT = 80
@@ -33,22 +35,27 @@ _DURABLE = Sort.DURABLE.value.encode()
 class Queues:
     """The queues of one router."""
 
-    def __init__(self, policy: Policy, counters: Counters, journal: Journal, schedule: Schedule, out: Outbox) -> None:
+    def __init__(self, policy: Policy, counters: Counters, journal: Journal, timers: Timers, out: Outbox) -> None:
         """HOLD and RESUME go to `out`."""
         self._policy = policy
         self._policies = QueuePolicies(policy.queue, policy.rules)
         self._durable_policies = QueuePolicies(policy.durable, policy.rules)
         self._counters = counters
         self._journal = journal
-        self._schedule = schedule
+        self._timers = timers
         self._queues: dict[bytes, Queue] = {}
         self._serial = 1
+        self._expiries = timers.add("expiry", self._note_expiry)
+        self._returns = timers.add("redelivery", self._end_wait)
+        self._moments = timers.add("catching-up", self._end_catching_up)
         self.window = Window(policy.queue_memory)
         self.holds = Holds(out)
         self.changed: dict[Queue, None] = {}
         """Those for which an offer may have become possible; a dict for its order."""
         self.expiring: dict[Queue, None] = {}
         """Those in which messages have expired."""
+        self.watchers: list[Callable[[Queue], None]] = []
+        """They are called with each queue that is gone."""
 
     # -- names
 
@@ -69,8 +76,8 @@ class Queues:
         return [queue.view() for queue in self._queues.values()]
 
     def would_make(self, name: bytes) -> bool:
-        """Whether a SEND to this name makes a queue."""
-        return name not in self._queues and not name.startswith(_REPLY)
+        """Whether a SEND to this name makes a queue: those of clients and of durable subscriptions it does not."""
+        return name not in self._queues and not name.startswith((_REPLY, _DURABLE))
 
     def find_refusal_to_make(self, name: bytes, planned: int = 0) -> str | None:
         """Why there can't be a queue of this name, while so many others are about to be made."""
@@ -152,6 +159,16 @@ class Queues:
         if run.details.expires:
             self.watch_expiry(queue, run.details.expires)
 
+    def put_back_after(self, wait_ms: float, queue: Queue, run: Run) -> None:
+        """To its old place, as it is, when so many milliseconds have passed."""
+        queue.waiting[run.serial] = run
+        self._returns.after(wait_ms, (queue.name, run.serial))
+
+    def _end_wait(self, key: tuple[bytes, int]) -> None:
+        name, serial = key
+        queue = self._queues[name]
+        self.put_back(queue, queue.waiting.pop(serial))
+
     def settle(self, queue: Queue, run: Run) -> None:
         """Taken messages that are done, or dropped."""
         queue.forget(run)
@@ -162,20 +179,19 @@ class Queues:
         """Messages in the queue's memory expire then."""
         if not queue.next_expiry or expires_ms < queue.next_expiry:
             queue.next_expiry = expires_ms
-            self._schedule.at(expires_ms, lambda: self._note_expiry(queue))
+            self._expiries.at(expires_ms, queue.name)
 
     def take_expired(self, queue: Queue) -> list[Run]:
         """Take out of the queue what has expired."""
-        now_ms = self._schedule.wall_ms()
+        now_ms = self._timers.wall_ms()
         expired = queue.take_expired(now_ms)
         next_expiry, queue.next_expiry = queue.next_expiry, 0
         if next_expiry:
             self.watch_expiry(queue, max(next_expiry, now_ms + _SWEEP_EVERY_MS))
         return expired
 
-    def _note_expiry(self, queue: Queue) -> None:
-        if not queue.is_gone:
-            self.expiring[queue] = None
+    def _note_expiry(self, name: bytes) -> None:
+        self.expiring[self._queues[name]] = None
 
     # -- limits
 
@@ -235,12 +251,15 @@ class Queues:
         if not queue.consumers or queue.paged or queue.policy.full is not Full.HOLD or run.memory > self.window.free:
             return False
         if not queue.catching_up_until:
-            queue.catching_up_until = self._schedule.now + _CATCH_UP_MS / 1000
-            self._schedule.after(_CATCH_UP_MS, lambda: self.tidy(queue))
+            queue.catching_up_until = self._timers.now + _CATCH_UP_MS / 1000
+            self._moments.after(_CATCH_UP_MS, queue.name)
         return self._is_catching_up(queue)
 
+    def _end_catching_up(self, name: bytes) -> None:
+        self.tidy(self._queues[name])
+
     def _is_catching_up(self, queue: Queue) -> bool:
-        return queue.catching_up_until > self._schedule.now
+        return queue.catching_up_until > self._timers.now
 
     def end_consumption(self, queue: Queue) -> None:
         """A consumer has left: a temporary queue ends with its owner's last one."""
@@ -258,6 +277,20 @@ class Queues:
             self._journal.purge(queue.name)
         queue.drop_ready()
         self.holds.release(queue)
+        self._cancel(queue)
+
+    def _cancel(self, queue: Queue) -> None:
+        """Nothing that was to be done about a queue which is gone is done any more."""
+        self._expiries.cancel(queue.name)
+        self._moments.cancel(queue.name)
+        self.expiring.pop(queue, None)
+        for serial, run in queue.waiting.items():
+            self._returns.cancel((queue.name, serial))
+            self._counters.messages_dropped += run.count
+            queue.forget(run)
+        queue.waiting.clear()
+        for watcher in self.watchers:
+            watcher(queue)
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer need not be told that it may go on."""

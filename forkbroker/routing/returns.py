@@ -17,21 +17,17 @@ from forkbroker.routing.policies import Expired, Full
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.runs import Run
-from forkbroker.routing.schedule import Schedule
 from forkbroker.wire.details import Reason
 
 
 class Returns:
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
 
-    def __init__(
-        self, queues: Queues, paging: Paging, counters: Counters, journal: Journal, schedule: Schedule
-    ) -> None:
+    def __init__(self, queues: Queues, paging: Paging, counters: Counters, journal: Journal) -> None:
         self._queues = queues
         self._paging = paging
         self._counters = counters
         self._journal = journal
-        self._schedule = schedule
         self.notes: list[str] = []
         """What an administrator should know of."""
 
@@ -130,7 +126,7 @@ class Returns:
             self._journal.update(run)
         wait_ms = 0 if queue.is_gone else queue.policy.redelivery_wait(run.deliveries)
         if wait_ms:
-            self._schedule.after(wait_ms, lambda: self._queues.put_back(queue, run))
+            self._queues.put_back_after(wait_ms, queue, run)
         else:
             self._queues.put_back(queue, run)
 

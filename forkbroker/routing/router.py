@@ -37,7 +37,7 @@ from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import RESUME_PERCENT, Queues, shown
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import make_run
-from forkbroker.routing.schedule import Schedule
+from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -58,21 +58,21 @@ class Router:
         self.counters = Counters()
         self._out: Outbox = []
         self._interest: Interested = Everybody() if policy.broadcast_all else Interest()
-        self._schedule = Schedule(wall)
+        self._timers = Timers(wall)
         self._journal = Journal(self._out)
         self._duplicates = Duplicates()
-        self._queues = Queues(policy, self.counters, self._journal, self._schedule, self._out)
+        self._queues = Queues(policy, self.counters, self._journal, self._timers, self._out)
         self._paging = Paging(self._queues, self._journal)
-        self._returns = Returns(self._queues, self._paging, self.counters, self._journal, self._schedule)
+        self._returns = Returns(self._queues, self._paging, self.counters, self._journal)
         self._durables = Durables(
-            self._queues, self._journal, self._schedule, self._returns.notes, limit=policy.max_durables
+            self._queues, self._journal, self._timers, self._returns.notes, limit=policy.max_durables
         )
         self._delays = Delays(
             self._queues,
             self._returns,
             self.counters,
             self._journal,
-            self._schedule,
+            self._timers,
             limit=policy.max_delayed_bytes,
         )
         self._intake = Intake(
@@ -82,7 +82,7 @@ class Router:
             self._duplicates,
             self.counters,
             self._journal,
-            self._schedule,
+            self._timers,
         )
         self._deliveries = Deliveries(
             policy,
@@ -92,7 +92,7 @@ class Router:
             self._paging,
             self._durables,
             self.counters,
-            self._schedule,
+            self._timers,
             self._out,
         )
         # each gives None, or the reason of a refusal
@@ -126,7 +126,7 @@ class Router:
 
     def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         """The peer's process is gone, and all that it has sent was received; `crash`: how it ended, if it crashed."""
-        self._schedule.now = now
+        self._timers.now = now
         self._interest.peer_ended(peer)
         self._deliveries.peer_ended(peer, crash)
         self._queues.peer_ended(peer)
@@ -147,7 +147,7 @@ class Router:
             EnvelopeError: it can't be decoded, is not the router's business, or makes no sense.
             AssertionError: it claims what can't be.
         """
-        self._schedule.now = now
+        self._timers.now = now
         method = self._methods.get(envelope.kind)
         if method is None:
             raise EnvelopeError(f"{envelope.kind.name} is not the router's business")
@@ -172,19 +172,19 @@ class Router:
             EnvelopeError: it can't be decoded, or is not the router's business.
             AssertionError: it can't be true.
         """
-        self._schedule.now = now
+        self._timers.now = now
         self._stored[envelope.kind](envelope)
 
     def tick(self, now: float) -> None:
         """Make the offers that have become possible, and deal with what is due or overdue."""
-        self._schedule.now = now
-        self._schedule.run_due()
+        self._timers.now = now
+        self._timers.run_due()
         self._returns.tick()
         self._deliveries.tick(now)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
-        overdue, due = self._deliveries.deadline(), self._schedule.deadline()
+        overdue, due = self._deliveries.deadline(), self._timers.deadline()
         return overdue if due is None else due if overdue is None else min(due, overdue)
 
     def find_silent(self, since: float) -> set[Peer]:
@@ -401,5 +401,5 @@ class Router:
         self._durables.restore(envelope.destination, envelope.block, envelope.serial)
 
     def _restore_duplicate(self, envelope: Envelope) -> None:
-        now_ms = self._schedule.wall_ms()
+        now_ms = self._timers.wall_ms()
         self._duplicates.remember(envelope.destination, envelope.block, envelope.number, 0, now_ms)

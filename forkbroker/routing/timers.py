@@ -1,0 +1,218 @@
+"""Time as data: what is to be done when, for which rule, about which thing.
+
+Each rule has a `Timer` with a name and a handler. What it starts is an entry: the time, the timer's name, and a key
+that names the thing (a queue, a consumer, a message). A key is plain data and never the thing itself, so an entry
+keeps nothing in memory but itself, and all entries can be written down and read again. A timer has one entry for a
+key: to start it anew moves it. Whoever ends a thing cancels its entries; the handler finds the thing by its key.
+
+There are two clocks. A length (a lease, the wait before a redelivery, a delay) ends by the monotonic clock, and a step
+of the system clock does not matter. A point in time (an expiry, a message to be delivered at noon) follows the system
+clock, wherever that is set to. Both belong to the machine: what one process has dumped is true in another one until
+the machine starts again.
+
+One call of `run_due` handles at most `BUDGET` entries of each clock, so that a hundred thousand of them that are due
+at once hold up nothing else: what is left is due in the next turn of the loop.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable, Iterable
+from itertools import count
+from typing import Any, Generic, NamedTuple, TypeVar
+
+BUDGET = 500
+"""Entries of one clock that are handled in one turn: some 10 ms, as most of them are about one message."""
+
+_SPARE = 64
+"""So many cancelled entries, and as many as there are live ones, may stand in a row before it is cleaned."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Entry(NamedTuple):
+    """One thing to be done."""
+
+    when: float
+    """Seconds of the monotonic clock for a wait, milliseconds since the epoch for a date."""
+    order: int
+    """Of two entries with the same time the one that was started first comes first."""
+    is_date: bool
+    timer: str
+    """The name of its timer."""
+    key: Any
+    """Plain data: `bytes`, `int`, or a tuple of them."""
+
+
+class Timer(Generic[K]):
+    """The entries of one rule, by their keys."""
+
+    def __init__(self, name: str, handler: Callable[[K], None], timers: Timers) -> None:
+        """Made by `Timers.add`."""
+        self.name = name
+        self.handler = handler
+        self.entries: dict[K, Entry] = {}
+        """Those that are neither handled nor cancelled; to read."""
+        self._timers = timers
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether there is an entry for this key."""
+        return key in self.entries
+
+    def after(self, wait_ms: float, key: K) -> None:
+        """Handle this key when so many milliseconds have passed, and not at the time that was set before."""
+        self._start(self._timers.now + wait_ms / 1000, key, is_date=False)
+
+    def at(self, date_ms: int, key: K) -> None:
+        """Handle this key at this time (milliseconds since the epoch), and not at the time that was set before."""
+        self._start(date_ms, key, is_date=True)
+
+    def at_latest(self, date_ms: int, key: K) -> None:
+        """As `at`, unless there is an entry for this key that is due earlier."""
+        known = self.entries.get(key)
+        if known is None or date_ms < known.when:
+            self.at(date_ms, key)
+
+    def cancel(self, key: K) -> None:
+        """Forget the entry for this key, if there is one."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self._timers.drop(entry)
+
+    def _start(self, when: float, key: K, *, is_date: bool) -> None:
+        self.cancel(key)
+        self.entries[key] = self._timers.push(when, self.name, key, is_date=is_date)
+
+
+class Timers:
+    """All timers of one router. Rules read no clock: `now` is set by the caller, and `wall` is the caller's."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """`wall` gives seconds since the epoch."""
+        self._wall = wall
+        self._order = count()
+        self._timers: dict[str, Timer[Any]] = {}
+        self._waits = _Row(self._is_live)
+        self._dates = _Row(self._is_live)
+        self.now = 0.0
+        """Monotonic seconds."""
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return sum(len(timer.entries) for timer in self._timers.values())
+
+    def add(self, name: str, handler: Callable[[K], None]) -> Timer[K]:
+        """Make a timer. `handler` is called with the key of each entry that is due; the entry is gone by then.
+
+        Raises:
+            AssertionError: there is one of this name.
+        """
+        if name in self._timers:
+            raise AssertionError(f"there are two timers {name!r}")
+        timer = Timer(name, handler, self)
+        self._timers[name] = timer
+        return timer
+
+    def wall_ms(self) -> int:
+        """Return the system clock's time in milliseconds since the epoch."""
+        return int(self._wall() * 1000)
+
+    def run_due(self, budget: int = BUDGET) -> None:
+        """Handle what is due, at most `budget` entries of each clock.
+
+        What a handler starts has its turn next time, and what it cancels is not handled.
+        """
+        due = self._waits.take_due(self.now, budget)
+        if self._dates:
+            due += self._dates.take_due(self.wall_ms(), budget)
+        for entry in due:
+            timer = self._timers[entry.timer]
+            if timer.entries.get(entry.key) is entry:
+                del timer.entries[entry.key]
+                timer.handler(entry.key)
+
+    def deadline(self) -> float | None:
+        """Return when something is due next (monotonic seconds), as far as the system clock is not set."""
+        times = []
+        if self._waits:
+            times.append(self._waits.first_when())
+        if self._dates:
+            times.append(self.now + max(0.0, (self._dates.first_when() - self.wall_ms()) / 1000))
+        return min(times, default=None)
+
+    def dump(self) -> list[tuple[float, bool, str, Any]]:
+        """Return all entries as plain data: (when, is a date, timer, key), in the order of their starting."""
+        entries = sorted(
+            (entry for timer in self._timers.values() for entry in timer.entries.values()),
+            key=lambda entry: entry.order,
+        )
+        return [(entry.when, entry.is_date, entry.timer, entry.key) for entry in entries]
+
+    def load(self, entries: Iterable[tuple[float, bool, str, Any]]) -> None:
+        """Start what was dumped.
+
+        Raises:
+            KeyError: there is no timer of such a name.
+        """
+        for when, is_date, name, key in entries:
+            timer = self._timers[name]
+            timer.cancel(key)
+            timer.entries[key] = self.push(when, name, key, is_date=is_date)
+
+    # -- for timers
+
+    def push(self, when: float, name: str, key: Any, *, is_date: bool) -> Entry:
+        """Make an entry."""
+        entry = Entry(when, next(self._order), is_date, name, key)
+        (self._dates if is_date else self._waits).push(entry)
+        return entry
+
+    def drop(self, entry: Entry) -> None:
+        """Note that an entry is no longer its timer's."""
+        (self._dates if entry.is_date else self._waits).drop()
+
+    def _is_live(self, entry: Entry) -> bool:
+        return self._timers[entry.timer].entries.get(entry.key) is entry
+
+
+class _Row:
+    """The entries of one clock, the earliest first. Cancelled ones stay until they are met, or are too many."""
+
+    def __init__(self, is_live: Callable[[Entry], bool]) -> None:
+        self._is_live = is_live
+        self._heap: list[Entry] = []
+        self._cancelled = 0
+
+    def __bool__(self) -> bool:
+        """Tell whether there is a live entry."""
+        heap = self._heap
+        while heap and not self._is_live(heap[0]):
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return bool(heap)
+
+    def __len__(self) -> int:
+        """Return the number of entries in memory, live or cancelled."""
+        return len(self._heap)
+
+    def push(self, entry: Entry) -> None:
+        heapq.heappush(self._heap, entry)
+
+    def drop(self) -> None:
+        """Note that one of the entries is cancelled."""
+        self._cancelled += 1
+        if self._cancelled > _SPARE + len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if self._is_live(entry)]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def first_when(self) -> float:
+        """Return when the first live entry is due. There must be one, as `bool` tells."""
+        return self._heap[0].when
+
+    def take_due(self, now: float, budget: int) -> list[Entry]:
+        """Take out the first live entries that are due by `now`, at most `budget`."""
+        due: list[Entry] = []
+        while len(due) < budget and self and self._heap[0].when <= now:
+            due.append(heapq.heappop(self._heap))
+        return due
