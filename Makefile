@@ -1,5 +1,6 @@
 # make run    a broker in the foreground            make test   lint, types, all tests
 # make bench  the table of docs/benchmarks.md       make soak   kills under load, for SOAK_SECONDS=600
+#                                                   make cuts   power cuts under load, CUTS=100 of them (as root)
 # make install DESTDIR=... PREFIX=/usr/local
 #
 # Everything but install happens in a virtual environment of its own: PYTHON and a C compiler are all that is needed.
@@ -11,9 +12,10 @@ PREFIX = /usr/local
 DESTDIR =
 ARGS =
 SOAK_SECONDS = 600
+CUTS = 100
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test lint bench soak install clean
+.PHONY: run test lint bench soak cuts install clean
 
 run: $(INSTALLED)
 	$(BIN)/stomp-broker $(ARGS)
@@ -36,6 +38,9 @@ bench: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) $(ARGS)
+
+cuts: $(INSTALLED)
+	$(BIN)/python tests/faults/power.py --cuts $(CUTS) --seconds 3600 $(ARGS)
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

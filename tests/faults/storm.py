@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -23,6 +23,7 @@ from faults.scene import Client
 from faults.traffic import (
     DONE,
     LARGE,
+    MAX_DELAY_MS,
     NEWS,
     QUEUES,
     WORK,
@@ -61,8 +62,19 @@ _AHEAD = 2000
 class Storm:
     """One episode. Use it in a `with` block, which ends its broker and its clients."""
 
-    def __init__(self, directory: Path, seed: int, *, is_deep: bool = False, env: dict[str, str] | None = None) -> None:
-        """`directory` is the store's; `env` is the first broker's. `is_deep`: memory has no room for all messages."""
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        *,
+        is_deep: bool = False,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`directory` is the store's; `env` is the first broker's. `is_deep`: memory has no room for all messages.
+
+        `options` are given to every broker, behind those that the seed chooses.
+        """
         self.seed = seed
         self.chance = random.Random(seed)
         self.book = Book()
@@ -71,7 +83,7 @@ class Storm:
         """What was wrong, apart from the book."""
         self._directory = directory
         self._env = env or {}
-        self._options = OPTIONS + self.chance.choice([(), SHALLOW, ("--offer-candidates", "1")])
+        self._options = OPTIONS + self.chance.choice([(), SHALLOW, ("--offer-candidates", "1")]) + tuple(options)
         self.producers: list[Producer] = [
             Producer(self.book, self.chance, "plain"),
             Repeater(self.book, self.chance, "repeater", (WORK, NEWS)),
@@ -91,7 +103,7 @@ class Storm:
 
     def _deepen(self) -> None:
         """Let there be more than memory has room for."""
-        self._options = OPTIONS + SHALLOW
+        self._options += SHALLOW
         for producer in self.producers:
             producer.padding = LARGE
         for consumer in self.consumers:
@@ -222,7 +234,7 @@ class Storm:
             self._look_at(old)
             old.__exit__(None, None, None)
 
-    def _start(self, env: dict[str, str]) -> None:
+    def _start(self, env: Mapping[str, str]) -> None:
         broker = RunningBroker(*self._options, store_directory=self._directory, env=env)
         # a broker that doesn't start has cleaned up
         broker.__enter__()
@@ -243,38 +255,19 @@ class Storm:
         for party in self._parties():
             party.lose()
         self.broker.wait_for_children(0)
-        self._drain("drain")
+        drain(self.broker, self.book, self.chance, "drain")
         self.faults += self.book.find_faults()
         os.killpg(self.broker.pid, signal.SIGKILL)
         self._end_life()
         self._go_on()
         before = len(self.book.taken)
-        self._drain("aftermath")
+        drain(self.broker, self.book, self.chance, "aftermath")
         for taken in self.book.taken[before:]:
             if not taken.text.startswith(_MARKER):
                 self.faults.append(f"{taken.text} was there still, although all was drained")
         if (status := self.broker.stop()) != 0:
             self.faults.append(f"SIGTERM ended the broker with {status}; {self._describe_log()}")
         self._look_at(self.broker)
-
-    def _drain(self, name: str) -> None:
-        """Acknowledge all that there is, up to markers behind everything else."""
-        with Client(self.broker.port) as client:
-            client.login(login=name)
-            markers = {f"{_MARKER}-{name}{place}" for place in range(len(QUEUES))}
-            for destination, marker in zip(QUEUES, sorted(markers), strict=True):
-                self.book.send(marker, marker).is_confirmed = True
-                client.publish(destination, marker, persistent="true")
-            drain = Consumer(self.book, self.chance, name, nacks=0.0)
-            for destination in QUEUES:
-                subscribe_to(client, destination, prefetch=100)
-            drain.client = client
-            give_up = time.monotonic() + stretched(3 * PATIENCE_S)
-            while drain.is_waiting or not all(self.book.deliveries(marker) for marker in markers):
-                assert time.monotonic() < give_up, f"seed {self.seed}: no end of the drain; {self._describe()}"
-                select.select([client], [], [], _TURN_S)
-                drain.read()
-                drain.act()
 
     def _look_at(self, broker: RunningBroker) -> None:
         """What a broker has logged that it should not have."""
@@ -302,3 +295,26 @@ class Storm:
             f"seed {self.seed}: {len(self.book.sent):,} messages sent, {len(self.book.taken):,} delivered, "
             f"{again:,} of them again, {len(self.book.transactions):,} transactions; {harms}"
         )
+
+
+def drain(broker: RunningBroker, book: Book, chance: random.Random, name: str) -> None:
+    """Acknowledge all that there is in a broker, up to markers behind everything else; what came is in the book."""
+    with Client(broker.port) as client:
+        client.login(login=name)
+        markers = [f"{_MARKER}-{name}{place}" for place in range(len(QUEUES))]
+        for destination in QUEUES:
+            subscribe_to(client, destination, prefetch=100)
+        for destination, marker in zip(QUEUES, markers, strict=True):
+            book.send(marker, marker).is_confirmed = True
+            # only queues have delays
+            delay = {"x_delay": MAX_DELAY_MS + 1} if destination == WORK else {}
+            client.publish(destination, marker, persistent="true", **delay)
+        party = Consumer(book, chance, name, nacks=0.0)
+        party.client = client
+        give_up = time.monotonic() + stretched(3 * PATIENCE_S)
+        while party.is_waiting or not all(book.deliveries(marker) for marker in markers):
+            ending = "\n".join(broker.log[-15:])
+            assert time.monotonic() < give_up, f"no end of the {name}; the log ends in:\n{ending}"
+            select.select([client], [], [], _TURN_S)
+            party.read()
+            party.act()

@@ -16,6 +16,8 @@ from support.rawclient import Frame
 
 QUEUES = ("/queue/work", "/queue/done", "/topic/news")
 WORK, DONE, NEWS = QUEUES
+MAX_DELAY_MS = 400
+"""How late a message that is to come later is, at most."""
 DURABLE = {"durable": "true", "auto-delete": "false", "id": "news"}
 """On SUBSCRIBE to `NEWS`."""
 
@@ -157,6 +159,16 @@ class LightProducer(Producer):
     """What it sends is not to survive."""
 
     persistent = "false"
+
+
+class Postponer(Producer):
+    """Its messages come later, and not in the order in which they were sent."""
+
+    def _speak(self) -> None:
+        text = self._next_text()
+        sent = self.book.send(text, text)
+        delay = self.chance.randint(1, MAX_DELAY_MS)
+        self._ask(lambda: _confirm(sent), "SEND", self._body(sent), **self._headers(), x_delay=delay)
 
 
 class Repeater(Producer):
