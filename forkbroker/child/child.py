@@ -17,7 +17,7 @@ import selectors
 import socket
 from contextlib import suppress
 
-from forkbroker.child.lingering import linger
+from forkbroker.child.lingering import linger, shut_down, write_rest
 from forkbroker.errors import Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
@@ -227,14 +227,17 @@ class ClientChild:
         if self._flush_until is None:
             self._flush_until = now + _FLUSH_S
             self._loop.want_readable(self._client_fd, False)
+            self._loop.call_at(self._flush_until, self._do_nothing)
         if self._session.outbox.pending and not self._client_is_lost and now < self._flush_until:
             self._loop.want_writable(self._client_fd, True)
-            self._loop.call_at(self._flush_until, self._do_nothing)
             return
+        self._loop.stop()
+        if not self._client_is_lost:
+            shut_down(self._client)
         # The channel is closed before the client is waited for: what is unsettled goes to others now.
         self._channel.send(self._session.take_leaving())
-        self._channel.flush_and_close(_FLUSH_S)
-        self._loop.stop()
+        write_rest(self._channel)
+        self._channel.close()
         if self._client_is_lost:
             self._client.close()
         else:

@@ -1,8 +1,12 @@
-"""Say goodbye so that it arrives.
+"""Say goodbye so that it arrives, at either side.
 
-Closing a TCP socket while the client's octets wait unread makes the kernel send a reset, and the client's system then
-throws away what it has received and not read: the ERROR, or the last RECEIPT. So: shut down the sending side, read
-and forget what still comes until the client closes too, for a bounded time (R06).
+The parent: what a child has read and accepted is the parent's once it is written to the channel, and lost with the
+child before. The parent may have stopped reading for a while (flow), so the child waits for as long as the parent
+lives, and reads on meanwhile: the parent must never find a channel full because its child is about to end.
+
+The client: closing a TCP socket while the client's octets wait unread makes the kernel send a reset, and the client's
+system then throws away what it has received and not read: the ERROR, or the last RECEIPT. So: shut down the sending
+side, read and forget what still comes until the client closes too, for a bounded time (R06).
 """
 
 from __future__ import annotations
@@ -10,18 +14,39 @@ from __future__ import annotations
 import select
 import socket
 import time
+from contextlib import suppress
+
+from forkbroker.wire.channel import Channel
 
 LINGER_S = 2.0
 _READ_SIZE = 65_536
 
 
-def linger(client: socket.socket, seconds: float = LINGER_S) -> None:
-    """Close `client`, a non-blocking socket with nothing left to write, after at most `seconds`."""
-    try:
+def write_rest(channel: Channel) -> None:
+    """Write all that is queued, however long the parent takes to read it; return early only if the parent is gone.
+
+    What comes from the parent meanwhile is read and forgotten: the last word is said already.
+
+    Raises:
+        EnvelopeError: the parent sends what is no envelope.
+    """
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN | select.POLLOUT)
+    while not channel.flush() and not channel.closed:
+        poll.poll()
+        channel.receive()
+
+
+def shut_down(client: socket.socket) -> None:
+    """Tell the client that nothing more comes."""
+    with suppress(OSError):
         client.shutdown(socket.SHUT_WR)
+
+
+def linger(client: socket.socket, seconds: float = LINGER_S) -> None:
+    """Close `client`, a non-blocking socket that is shut down, after at most `seconds`."""
+    with suppress(OSError):  # the client may be quicker: nothing is left to arrive
         _drain(client, time.monotonic() + seconds)
-    except OSError:
-        pass  # the client was quicker: nobody is left to be told anything
     client.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -110,3 +111,24 @@ def test_a_stopped_parent_goes_on_where_it_was(start, connect) -> None:
 
     assert not any("redelivered" in frame for frame in frames)
     assert len(broker.children()) == 2
+
+
+@pytest.mark.slow
+def test_what_a_client_sent_before_it_left_outlasts_a_stopped_subscriber(start, connect, stop) -> None:
+    """The parent does not read the sender's child while the other is full: that child waits, and has not crashed."""
+    broker = start()
+    sleeper, sender, consumer = (connect(broker, name) for name in ("sleeper", "sender", "consumer"))
+    sleeper.subscribe("/topic/flood")
+    pid = child_of(broker, sleeper)
+    stop(pid)
+    pour(sender, sender.encode("SEND", body=bytes(65_000), destination="/topic/flood"), 3_900_000)
+    for number in range(20):
+        sender.send("SEND", body=b"%d" % number, destination="/queue/work")
+    sender.send("DISCONNECT")
+    sender.close()
+    select.select([], [], [], stretched(8))
+    os.kill(pid, signal.SIGCONT)
+    consumer.subscribe("/queue/work")
+
+    consumer.expect_messages(*map(str, range(20)))
+    broker.wait_for_log(r"sender: gone, client (disconnected|closed the connection)")

@@ -1,0 +1,110 @@
+"""A child's program in a process of its own; the test is its parent and its client."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from support.deadline import wait_until
+
+from forkbroker.child import child
+from forkbroker.posix.children import fork
+from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.stomp.limits import Limits
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Kind
+
+MAX_ENVELOPE = 16 << 20
+
+
+@dataclass
+class Play:
+    """Both sides of one child."""
+
+    pid: int
+    client: socket.socket
+    channel: Channel
+    slots: SemaphorePool
+    status: int | None = None
+
+    def says(self, *commands: str | bytes) -> None:
+        """Frames of the client, written without their NUL."""
+        for command in commands:
+            self.client.sendall((command.encode() if isinstance(command, str) else command) + b"\0")
+
+    def hears(self, until: bytes, deadline_s: float = 10.0) -> bytes:
+        """What the client is told, up to something."""
+        heard = bytearray()
+
+        def look() -> bool:
+            try:
+                heard.extend(self.client.recv(65_536))
+            except BlockingIOError:
+                return False
+            return until in heard
+
+        wait_until(look, f"{until!r} for the client", deadline_s)
+        return bytes(heard)
+
+    def tells(self, *envelopes: list) -> None:
+        """Envelopes of the parent."""
+        for buffers in envelopes:
+            self.channel.send(buffers)
+        wait_until(self.channel.flush, "room in the channel")
+
+    def told(self, kind: Kind | None = None) -> list[Envelope]:
+        """What the parent is told, up to an envelope of this kind, or to the end of the channel."""
+        told: list[Envelope] = []
+
+        def look() -> bool:
+            told.extend(self.channel.receive())
+            return self.channel.closed or any(envelope.kind is kind for envelope in told)
+
+        wait_until(look, f"{kind!r} for the parent")
+        return told
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone; reaps it."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    """A child whose client has not sent anything; at the end the child ends by itself when both sides are gone."""
+    ours, theirs = open_pair()
+    client, served = socket.socketpair()
+    slots = SemaphorePool(4)
+
+    def serve() -> int:
+        return child.main(
+            theirs, served, "test", policy=SessionPolicy(), limits=Limits(), slots=slots, max_envelope=MAX_ENVELOPE
+        )
+
+    pid = fork(serve, [theirs.fileno(), served.fileno()])
+    theirs.close()
+    served.close()
+    client.setblocking(False)
+    made = Play(pid, client, Channel(ours, max_envelope=MAX_ENVELOPE), slots)
+    yield made
+    client.close()
+    made.channel.close()
+    wait_until(made.has_ended, "the end of the child")
+    slots.close()
+
+
+@pytest.fixture
+def connected(play: Play) -> Play:
+    """A child whose client has connected."""
+    play.says("CONNECT\naccept-version:1.2\nhost:/\nlogin:alice\n\n")
+    play.told(Kind.CONNECTED)
+    play.hears(b"CONNECTED")
+    return play

@@ -1,0 +1,70 @@
+"""The process of one client, between a client and a parent that a test plays."""
+
+from __future__ import annotations
+
+import select
+
+from child.conftest import Play
+from support.deadline import stretched, wait_until
+
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind
+
+LONG_S = 2.5
+"""Longer than a client that does not read is waited for."""
+
+
+def send_much(play: Play) -> None:
+    """More than the kernel keeps for a parent that does not read; it is all read from the client."""
+    play.client.settimeout(stretched(10.0))
+    for number in range(4):
+        play.says(b"SEND\ndestination:/queue/a\n\n%d" % number + b"x" * 450_000)
+
+
+def test_what_was_accepted_reaches_a_parent_that_reads_late(connected: Play) -> None:
+    """The child stays until all is told, LEAVING last, although its client is gone and the parent reads nothing."""
+    send_much(connected)
+    connected.client.close()
+    connected.tells(pack(Kind.CLOSE, block=b"the end"))
+    select.select([], [], [], stretched(LONG_S))
+    assert not connected.has_ended()
+
+    told = connected.told()
+    assert [bytes(one.pieces()[0][:1]) for one in told if one.kind is Kind.SEND] == [b"0", b"1", b"2", b"3"]
+    assert Kind.LEAVING is told[-1].kind
+    wait_until(connected.has_ended, "the end of the child")
+    assert connected.status == 0
+
+
+def test_a_child_that_waits_for_its_parent_goes_on_reading(connected: Play) -> None:
+    """The parent must not have to hold others because of a child that ends."""
+    send_much(connected)
+    connected.client.close()
+    connected.tells(pack(Kind.CLOSE, block=b"the end"))
+    for _ in range(40):
+        connected.tells(pack(Kind.SEND, destination=b"/topic/a", block=b"\n", payload=[bytes(100_000)]))
+
+    assert Kind.LEAVING is connected.told()[-1].kind
+
+
+def test_a_child_that_waits_for_its_parent_ends_with_it(connected: Play) -> None:
+    """Nobody is left to be told anything."""
+    send_much(connected)
+    connected.client.close()
+    connected.tells(pack(Kind.CLOSE, block=b"the end"))
+    connected.channel.close()
+
+    wait_until(connected.has_ended, "the end of the child")
+
+
+def test_the_client_sees_the_end_before_the_parent_has_read(connected: Play) -> None:
+    """It need not wait for what holds the parent up."""
+    send_much(connected)
+    connected.tells(pack(Kind.CLOSE, block=b"the end"))
+    heard = b""
+    while piece := connected.client.recv(65_536):
+        heard += piece
+
+    assert b"message:the end" in heard
+    assert not connected.has_ended()
+    assert Kind.LEAVING is connected.told()[-1].kind
