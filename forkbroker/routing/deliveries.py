@@ -289,12 +289,11 @@ class Deliveries:
             self._out.append((peer, buffers))
 
     def _hand_over(self, run: Run, consumer: Consumer) -> None:
-        consumer.unsettled.add(run)
         lease_ms = consumer.queue.policy.lease
-        if lease_ms:
-            run.held_until = self._timers.now + lease_ms / 1000
-            if consumer.key not in self._leases:
-                self._leases.after(lease_ms, consumer.key)
+        run.held_until = self._timers.now + lease_ms / 1000 if lease_ms else 0.0
+        consumer.unsettled.add(run)
+        if lease_ms and consumer.key not in self._leases:
+            self._leases.after(lease_ms, consumer.key)
         self._counters.messages_claimed += run.count
         if run.deliveries:
             self._counters.messages_redelivered += run.count

@@ -2,38 +2,55 @@
 
 Settlements name ranges of serials. Nearly always the range is the head of the oldest run; any other part of what is
 held works as well, and what of a range is not held is left out.
+
+Where runs have a lease they are noted a second time, in the order of their claims, which is that of the leases' ends:
+all runs of one subscription have leases of the same length. A note names serials, and is true of what of them is held
+and was claimed by then. So neither a settlement nor the end of a lease looks at all that is held.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import deque
 from operator import attrgetter
 
 from forkbroker.routing.runs import Run
 
 _SERIAL = attrgetter("serial")
+_SPARE = 64
+"""So many notes, and twice as many as there are runs, may stand in the row of leases before it is cleaned."""
 
 
 class Unsettled:
     """Runs in the order of their serials."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_leases", "_runs")
 
     def __init__(self) -> None:
         """Start with nothing."""
         self._runs: list[Run] = []
+        # (when the lease ends, first serial, count)
+        self._leases: deque[tuple[float, int, int]] = deque()
 
     def __len__(self) -> int:
-        """How many runs."""
+        """Return the number of runs."""
         return len(self._runs)
 
+    def count(self) -> int:
+        """Return the number of messages."""
+        return sum(run.count for run in self._runs)
+
     def add(self, run: Run) -> None:
-        """A run was claimed."""
+        """Note that a run was claimed; `run.held_until` is set."""
         runs = self._runs
         if not runs or runs[-1].serial < run.serial:
             runs.append(run)
         else:
             insort(runs, run, key=_SERIAL)
+        if run.held_until:
+            self._leases.append((run.held_until, run.serial, run.count))
+            if len(self._leases) > _SPARE + 2 * len(runs):
+                self._clean()
 
     def settle(self, serial: int, count: int) -> list[Run]:
         """Let go of the messages `serial` to `serial + count - 1`, as far as they are held, in order."""
@@ -43,42 +60,50 @@ class Unsettled:
         head = runs[0]
         if head.serial == serial and head.count >= count:
             return [runs.pop(0) if head.count == count else head.split(count)]
-        return self._settle_range(serial, serial + count)
+        self._cut(serial)
+        self._cut(serial + count)
+        low, high = self._bounds(serial, serial + count)
+        found = runs[low:high]
+        del runs[low:high]
+        return found
 
     def has(self, serial: int, count: int) -> bool:
-        """Whether all of these messages are held."""
-        for run in self._runs:
-            if run.serial <= serial < run.serial + run.count:
-                held = run.serial + run.count - serial
-                if held >= count:
-                    return True
-                serial, count = serial + held, count - held
-        return False
+        """Tell whether all of these messages are held."""
+        runs, end = self._runs, serial + count
+        at = bisect_right(runs, serial, key=_SERIAL) - 1
+        while serial < end:
+            if not 0 <= at < len(runs) or not runs[at].serial <= serial < runs[at].serial + runs[at].count:
+                return False
+            serial = runs[at].serial + runs[at].count
+            at += 1
+        return True
 
     def take_overdue(self, now: float) -> list[Run]:
         """Let go of what should have been settled by now (seconds)."""
-        overdue = [run for run in self._runs if run.held_until <= now]
-        self._runs = [run for run in self._runs if run.held_until > now]
+        overdue: list[Run] = []
+        while self._leases and self._leases[0][0] <= now:
+            _, serial, count = self._leases.popleft()
+            for first, length in self._find_claimed_by(now, serial, serial + count):
+                overdue += self.settle(first, length)
         return overdue
 
     def next_overdue(self) -> float:
-        """When something should be settled next (seconds); 0: nothing is held."""
-        return min((run.held_until for run in self._runs), default=0.0)
+        """Return when something should be settled next (seconds); 0: nothing that is held has a lease."""
+        leases = self._leases
+        while leases and not self._is_true(*leases[0]):
+            leases.popleft()
+        return leases[0][0] if leases else 0.0
 
     def take_all(self) -> list[Run]:
         """Let go of everything, in order."""
         runs, self._runs = self._runs, []
+        self._leases.clear()
         return runs
 
-    def _settle_range(self, start: int, end: int) -> list[Run]:
-        self._cut(start)
-        self._cut(end)
+    def _bounds(self, start: int, end: int) -> tuple[int, int]:
+        """Return between which places the runs are that begin in this range of serials."""
         runs = self._runs
-        low = bisect_right(runs, start - 1, key=_SERIAL)
-        high = bisect_right(runs, end - 1, key=_SERIAL)
-        found = runs[low:high]
-        del runs[low:high]
-        return found
+        return bisect_right(runs, start - 1, key=_SERIAL), bisect_right(runs, end - 1, key=_SERIAL)
 
     def _cut(self, serial: int) -> None:
         """See to it that no run goes over `serial`: the one that does is divided there."""
@@ -88,3 +113,15 @@ class Unsettled:
         run = self._runs[at]
         if run.serial < serial < run.serial + run.count:
             self._runs.insert(at, run.split(serial - run.serial))
+
+    def _find_claimed_by(self, until: float, start: int, end: int) -> list[tuple[int, int]]:
+        """Return what of this range is held with leases up to `until`: what came back since then has a later one."""
+        low, high = self._bounds(start, end)
+        return [(run.serial, run.count) for run in self._runs[low:high] if run.held_until <= until]
+
+    def _is_true(self, until: float, serial: int, count: int) -> bool:
+        return bool(self._find_claimed_by(until, serial, serial + count))
+
+    def _clean(self) -> None:
+        notes = ((run.held_until, run.serial, run.count) for run in self._runs if run.held_until)
+        self._leases = deque(sorted(notes))

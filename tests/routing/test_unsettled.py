@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from random import Random
 
 import pytest
@@ -68,3 +69,161 @@ def test_random_ranges_agree_with_a_set(seed: int) -> None:
         expected = sorted(held & set(range(serial, serial + count)))
         held -= set(expected)
         assert found == [(each, b"%d" % each) for each in expected]
+
+
+# ---------------------------------------------------------------- what is held
+
+
+@pytest.mark.parametrize(
+    ("serial", "count", "expected"),
+    [
+        (10, 5, True), (10, 1, True), (14, 1, True), (10, 10, True), (12, 13, True),
+        (9, 1, False), (9, 2, False), (5, 3, False), (0, 100, False), (15, 1, True), (24, 1, True), (24, 2, False),
+        (25, 1, False), (29, 1, False), (29, 2, False), (20, 11, False), (30, 5, True), (34, 2, False), (40, 1, False),
+    ],
+)  # fmt: skip
+def test_a_range_is_held_if_each_message_of_it_is(serial: int, count: int, expected: bool) -> None:
+    """Over several runs, and not if it begins before, ends behind, or has a gap."""
+    assert make_unsettled((15, 10), (10, 5), (30, 5)).has(serial, count) is expected
+
+
+def test_nothing_is_held_at_first() -> None:
+    """Nor when all was let go."""
+    unsettled = make_unsettled()
+    assert not unsettled.has(1, 1)
+    unsettled = make_unsettled((1, 5))
+    unsettled.take_all()
+
+    assert not unsettled.has(1, 1)
+    assert (len(unsettled), unsettled.count(), unsettled.next_overdue()) == (0, 0, 0.0)
+
+
+def test_runs_and_messages_are_counted() -> None:
+    """Each for itself."""
+    unsettled = make_unsettled((10, 5), (20, 1))
+    unsettled.settle(11, 2)
+
+    assert (len(unsettled), unsettled.count()) == (3, 4)
+
+
+# ---------------------------------------------------------------- leases
+
+
+def claim(unsettled: Unsettled, serial: int, count: int, until: float) -> None:
+    run = make_run(make_send(b"/queue/a", [b""] * count), serial)
+    run.held_until = until
+    unsettled.add(run)
+
+
+def test_what_is_overdue_is_let_go_and_nothing_else() -> None:
+    """Whatever the order of serials; parts of a run have its lease."""
+    unsettled = Unsettled()
+    for serial, until in ((20, 1.0), (10, 2.0), (30, 3.0)):
+        claim(unsettled, serial, 5, until)
+    unsettled.settle(21, 1)
+    assert unsettled.next_overdue() == 1.0
+
+    assert unsettled.take_overdue(0.9) == []
+    assert shape(unsettled.take_overdue(2.0)) == [(20, 1), (22, 3), (10, 5)]
+    assert unsettled.next_overdue() == 3.0
+    assert shape(unsettled.take_all()) == [(30, 5)]
+
+
+def test_what_came_back_has_its_new_lease() -> None:
+    """The one before ended with its settlement, although it would end earlier."""
+    unsettled = Unsettled()
+    claim(unsettled, 10, 5, 1.0)
+    unsettled.settle(10, 5)
+    claim(unsettled, 20, 1, 2.0)
+    claim(unsettled, 12, 2, 3.0)
+
+    assert unsettled.next_overdue() == 2.0
+    assert unsettled.take_overdue(1.5) == []
+    assert shape(unsettled.take_overdue(2.5)) == [(20, 1)]
+    assert shape(unsettled.take_overdue(3.0)) == [(12, 2)]
+
+
+def test_settled_runs_leave_no_notes_of_their_leases() -> None:
+    """Even behind one that is held for ever."""
+    unsettled = Unsettled()
+    claim(unsettled, 1, 1, 1.0)
+    for serial in range(2, 5000):
+        claim(unsettled, serial, 1, float(serial))
+        unsettled.settle(serial, 1)
+
+    assert len(unsettled._leases) < 100
+    assert unsettled.next_overdue() == 1.0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_leases_agree_with_a_dictionary(seed: int) -> None:
+    """Claims, settlements and ends of leases in any order."""
+    random, unsettled, model = Random(seed), Unsettled(), dict[int, float]()
+    for now in range(400):
+        start, count = random.randint(0, 60), random.randint(1, 4)
+        free = [serial for serial in range(start, start + count) if serial not in model]
+        if len(free) == count:
+            claim(unsettled, start, count, now + 20.0)
+            model |= dict.fromkeys(free, now + 20.0)
+        elif random.random() < 0.5:
+            unsettled.settle(start, count)
+            model = {serial: until for serial, until in model.items() if not start <= serial < start + count}
+        if random.random() < 0.2:
+            overdue = {serial for serial, until in model.items() if until <= now}
+            found = [run.serial + n for run in unsettled.take_overdue(now) for n in range(run.count)]
+            assert sorted(found) == sorted(overdue)
+            model = {serial: until for serial, until in model.items() if until > now}
+        assert unsettled.next_overdue() == min(model.values(), default=0.0)
+        assert unsettled.has(start, count) is all(serial in model for serial in range(start, start + count))
+
+
+# ---------------------------------------------------------------- steps
+
+
+class Counting(Run):
+    """Counts how often one of its kind is looked at."""
+
+    looks = 0
+
+    @property
+    def serial(self) -> int:
+        """Counted."""
+        Counting.looks += 1
+        return self._serial
+
+    @serial.setter
+    def serial(self, value: int) -> None:
+        self._serial = value
+
+    @property
+    def held_until(self) -> float:
+        """Counted."""
+        Counting.looks += 1
+        return self._held_until
+
+    @held_until.setter
+    def held_until(self, value: float) -> None:
+        self._held_until = value
+
+
+def count_looks(held: int) -> float:
+    """Looks for each of a hundred settlements, questions and ends of leases, while so much is held."""
+    unsettled = Unsettled()
+    envelope = make_send(b"/queue/a", [b""])
+    for serial in range(held):
+        run = Counting(envelope, first=0, count=1, serial=serial, octets=0, overhead=1)
+        run.held_until = serial + 1.0
+        unsettled.add(run)
+    Counting.looks = 0
+    for serial in range(held // 2, held // 2 + 100):
+        assert unsettled.has(serial, 1)
+        assert unsettled.settle(serial, 1)
+        assert unsettled.take_overdue(serial - held // 2 + 1.0)
+        assert unsettled.next_overdue() > 0
+    return Counting.looks / 100
+
+
+def test_the_cost_of_a_settlement_hardly_grows_with_what_is_held() -> None:
+    """A few bisections each."""
+    assert count_looks(20_000) < 20 * log2(20_000)
+    assert count_looks(20_000) < 2 * count_looks(1_000)
