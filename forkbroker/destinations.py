@@ -10,9 +10,7 @@ A name is a prefix that says what kind of thing it is, and the part behind it:
 `/remote-temp-topic/` and `/remote-temp-queue/` are other names of the last two (ActiveMQ's); they are normalised
 away. What a bare name (`a.b`) means is a setting.
 
-A subscription to a topic may name a pattern. A name's levels are separated by `.` or `/`; the separator is compared
-literally. `*` stands for exactly one level; as the last level, `#` stands for any number of levels, `>` for at least
-one. Within a longer word these three are ordinary characters. A level may be empty.
+A subscription to a topic may name a pattern: `forkbroker.patterns` says what its levels mean.
 
 On the wire, and everywhere behind the session, names are bytes: UTF-8, with `surrogateescape` for what STOMP 1.0
 clients may have sent otherwise.
@@ -20,20 +18,16 @@ clients may have sent otherwise.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from forkbroker.errors import ForkbrokerError
+from forkbroker.patterns import PatternError, check_pattern, has_wildcards
 
 MAX_NAME = 65_000
 """Octets in a name. An envelope has 16 bits for the length; the rest is left for a longer prefix."""
 
 _SHOWN = 80
-_SEPARATORS = re.compile(r"[./]")
-_WILDCARDS = ("*", "#", ">")
-_TAILS = ("#", ">")
 
 
 class DestinationError(ForkbrokerError):
@@ -119,7 +113,10 @@ def parse_subscription(text: str, bare: str) -> Destination:
                 f"destination {_quoted(text)} has wildcard levels, which only a name in /topic/ may have: "
                 "subscribe to each name"
             )
-        _check_pattern(destination.local)
+        try:
+            check_pattern(destination.name)
+        except PatternError as error:
+            raise DestinationError(str(error)) from None
     return destination
 
 
@@ -130,21 +127,7 @@ def is_queue(name: bytes) -> bool:
 
 def is_pattern(name: bytes) -> bool:
     """Whether this canonical name has wildcard levels where they mean something: in `/topic/`."""
-    return name.startswith(_TOPIC_PREFIX) and _has_wildcards(_decoded(name))
-
-
-def compile_pattern(pattern: bytes) -> Callable[[bytes], bool]:
-    """A function that tells whether a canonical name matches this pattern, itself a canonical name.
-
-    Raises:
-        DestinationError: `#` or `>` is not the last level.
-    """
-    text = _decoded(pattern)
-    cut = text.find("/", 1) + 1
-    prefix, local = text[:cut], text[cut:]
-    _check_pattern(local)
-    expression = re.compile(_encoded(re.escape(prefix) + _expression(local)), re.DOTALL)
-    return lambda name: expression.fullmatch(name) is not None
+    return name.startswith(_TOPIC_PREFIX) and has_wildcards(name)
 
 
 def _parse(text: str, bare: str) -> Destination:
@@ -162,7 +145,7 @@ def _make(text: str, sort: Sort, local: str) -> Destination:
         raise DestinationError(f"destination {_quoted(text)} is not UTF-8") from None
     if len(name) > MAX_NAME:
         raise DestinationError(f"destination {_quoted(text)} of {len(name):,} octets exceeds {MAX_NAME:,}")
-    return Destination(sort, name, local, _has_wildcards(local))
+    return Destination(sort, name, local, has_wildcards(name))
 
 
 def _split(text: str, bare: str) -> tuple[Sort, str]:
@@ -179,32 +162,6 @@ def _split(text: str, bare: str) -> tuple[Sort, str]:
 
 def _quoted(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
-
-
-def _has_wildcards(local: str) -> bool:
-    return any(level in _WILDCARDS for level in _SEPARATORS.split(local))
-
-
-def _check_pattern(local: str) -> None:
-    for level in _SEPARATORS.split(local)[:-1]:
-        if level in _TAILS:
-            raise DestinationError(f"pattern {_quoted(local)}: {level!r} is permitted as the last level only")
-
-
-def _expression(local: str) -> str:
-    """The regular expression of a checked pattern. Every separator is literal, so matching takes linear time."""
-    *heads, tail = re.split(r"([./])", local)
-    parts = ["[^./]*" if part == "*" else re.escape(part) for part in heads]
-    if tail == "#" and parts:
-        # "a.#" matches "a" as well: the separator belongs to what may be missing
-        return "".join(parts[:-1]) + f"(?:{parts[-1]}.*)?"
-    if tail in _TAILS:
-        return "".join(parts) + ".*"
-    return "".join(parts) + ("[^./]*" if tail == "*" else re.escape(tail))
-
-
-def _decoded(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
 
 
 def _encoded(text: str) -> bytes:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from forkbroker.config.values import choice, factor, milliseconds, none_or, number, queue_name, size, yes_or_no
-from forkbroker.destinations import DestinationError, compile_pattern
 from forkbroker.errors import ConfigurationError
+from forkbroker.patterns import PatternError, check_pattern
 
 _PREFIXES = ("/queue/", "/dsub/")
 
@@ -71,8 +71,8 @@ def _read_pattern(text: str) -> bytes:
         raise ConfigurationError(text, "not a pattern of queues", "begin it with /queue/ or /dsub/")
     pattern = text.encode(errors="surrogateescape")
     try:
-        compile_pattern(pattern)
-    except DestinationError as error:
+        check_pattern(pattern)
+    except PatternError as error:
         raise ConfigurationError(text, str(error), "give a name, or one with *, # or >") from None
     return pattern
 

@@ -97,7 +97,7 @@ class Deliveries:
 
         Raises:
             EnvelopeError: the token is in use, or this is not what temporary queues are called.
-            DestinationError: what a durable subscription subscribes to is no pattern.
+            PatternError: a durable subscription is to a pattern that cannot be used.
         """
         token, flags = Token(envelope.token), envelope.flags
         consumers = self._children[peer].consumers

@@ -7,17 +7,18 @@ used it for as long as its policy says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from forkbroker.destinations import compile_pattern, is_pattern
+from forkbroker.audience import Audience
+from forkbroker.destinations import is_pattern
+from forkbroker.patterns import PatternError, check_pattern
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.timers import Timers
 
-CACHED = 10_000
-"""Destinations whose durable subscriptions are remembered."""
+CACHE_OCTETS = 4_194_304
+"""Octets of destinations whose durable subscriptions are remembered: some 15,000 with one each."""
 
 _TOUCH_MS = 3_600_000
 """Between two notes in the store that a subscription which is in use is in use."""
@@ -30,7 +31,6 @@ class Durable:
     queue: Queue
     topic: bytes
     """The topic, or a pattern."""
-    matches: Callable[[bytes], bool]
     used_ms: int
     """When somebody last read from it, or began or ended to; milliseconds since the epoch."""
 
@@ -46,7 +46,7 @@ class Durables:
         self._limit = limit
         self._idle = timers.add("idle-durable", self._expire)
         self._durables: dict[bytes, Durable] = {}
-        self._cache: dict[bytes, tuple[Queue, ...]] = {}
+        self._audience: Audience[Queue] = Audience(CACHE_OCTETS)
         self.notes = notes
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Durables:
         """Make the subscription if there is none of this name; or the reason why it can't be.
 
         Raises:
-            DestinationError: no pattern.
+            PatternError: the topic is a pattern that cannot be used.
         """
         durable = self._durables.get(name)
         if durable is None:
@@ -75,9 +75,31 @@ class Durables:
         return None
 
     def restore(self, name: bytes, topic: bytes, used_ms: int) -> None:
-        """The store knows of this one, from before the broker's start."""
+        """Take in a subscription that the store has, from before the broker's start.
+
+        One to a pattern that is no longer permitted stays in the store, and what waits for it as well.
+        """
+        try:
+            if is_pattern(topic):
+                check_pattern(topic)
+        except PatternError as error:
+            self.notes.append(f"durable subscription {shown(name)}: not restored, {error}; the store keeps it")
+            return
         queue = self._queues.find(name) or self._queues.make(name)
-        self._add(Durable(queue, topic, _matcher(topic), used_ms))
+        self._add(Durable(queue, topic, used_ms))
+
+    def drop_unknown(self) -> None:
+        """Forget queues for which there is no subscription: the store had messages for one that it does not know.
+
+        Somebody has edited the database. The messages stay there; nobody could ever have read them by their name.
+        """
+        for queue in self._queues.all():
+            if queue.is_durable and queue.name not in self._durables:
+                self.notes.append(
+                    f"durable subscription {shown(queue.name)}: does not exist, the store keeps its "
+                    f"{queue.messages:,} messages"
+                )
+                self._queues.leave_to_store(queue)
 
     def delete(self, name: bytes) -> str | None:
         """Its end; or the reason why not."""
@@ -97,15 +119,7 @@ class Durables:
 
     def queues_for(self, destination: bytes) -> tuple[Queue, ...]:
         """The queues that get what is sent to this topic."""
-        if not self._durables:
-            return ()
-        queues = self._cache.get(destination)
-        if queues is None:
-            if len(self._cache) >= CACHED:
-                self._cache.clear()
-            queues = tuple(durable.queue for durable in self._durables.values() if durable.matches(destination))
-            self._cache[destination] = queues
-        return queues
+        return self._audience.find(destination) if self._durables else ()
 
     def _make(self, name: bytes, topic: bytes) -> str | None:
         if len(self._durables) >= self._limit:
@@ -113,9 +127,9 @@ class Durables:
         refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
         if refusal:
             return f"durable subscription {shown(name)} can't be made: {refusal}"
-        matches = _matcher(topic)
-        queue = self._queues.make(name)
-        durable = Durable(queue, topic, matches, self._timers.wall_ms())
+        if is_pattern(topic):
+            check_pattern(topic)
+        durable = Durable(self._queues.make(name), topic, self._timers.wall_ms())
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
         self.notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
@@ -123,7 +137,7 @@ class Durables:
 
     def _add(self, durable: Durable) -> None:
         self._durables[durable.queue.name] = durable
-        self._cache.clear()
+        self._audience.add(durable.queue, durable.topic)
         self._watch(durable)
 
     def _touch(self, durable: Durable) -> None:
@@ -152,11 +166,6 @@ class Durables:
         self.notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
         del self._durables[queue.name]
         self._idle.cancel(queue.name)
-        self._cache.clear()
+        self._audience.remove(queue, durable.topic)
         self._journal.forget(queue.name)
         self._queues.forget(queue)
-
-
-def _matcher(topic: bytes) -> Callable[[bytes], bool]:
-    """Raises DestinationError."""
-    return compile_pattern(topic) if is_pattern(topic) else topic.__eq__

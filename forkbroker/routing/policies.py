@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
+from operator import itemgetter
 
-from forkbroker.destinations import compile_pattern
+from forkbroker.caches import Cache
+from forkbroker.patterns import Patterns
 
-_CACHED = 10_000
-"""Queues whose policy is remembered."""
+_CACHE_OCTETS = 4_194_304
+"""Octets of queues' names whose policy is remembered."""
 
 
 class Full(Enum):
@@ -94,31 +97,29 @@ class QueuePolicies:
         """`rest` holds for what no rule speaks of.
 
         Raises:
-            DestinationError: a pattern is none.
+            PatternError: a pattern cannot be used.
             TypeError: a rule changes what `QueuePolicy` doesn't have.
         """
         self._rest = rest
-        self._rules: list[tuple[Callable[[bytes], bool], Mapping[str, object]]] = [
-            (compile_pattern(rule.pattern), rule.changes) for rule in rules
-        ]
-        self._cache: dict[bytes, QueuePolicy] = {}
-        for _, changes in self._rules:
-            replace(rest, **changes)  # type: ignore[arg-type]  # checked by the table of keys
+        self._rules: Patterns[list[tuple[int, Mapping[str, object]]]] = Patterns()
+        self._cache: Cache[bytes, QueuePolicy] = Cache(_CACHE_OCTETS)
+        for place, rule in enumerate(rules):
+            replace(rest, **rule.changes)  # type: ignore[arg-type]  # checked by the table of keys
+            same = self._rules.get(rule.pattern) or []
+            self._rules.add(rule.pattern, [*same, (place, rule.changes)])
 
     def find(self, name: bytes) -> QueuePolicy:
         """The policy of the queue with this name."""
         if not self._rules:
             return self._rest
         policy = self._cache.get(name)
-        if policy is None:
-            policy = self._rest
-            for matches, changes in self._rules:
-                if matches(name):
-                    policy = replace(policy, **changes)  # type: ignore[arg-type]
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()
-            self._cache[name] = policy
-        return policy
+        return self._work_out(name) if policy is None else policy
+
+    def _work_out(self, name: bytes) -> QueuePolicy:
+        policy = self._rest
+        for _, changes in sorted(chain(*self._rules.find(name)), key=itemgetter(0)):
+            policy = replace(policy, **changes)  # type: ignore[arg-type]
+        return self._cache.remember(name, policy)
 
 
 @dataclass(frozen=True, slots=True)

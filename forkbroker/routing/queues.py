@@ -271,10 +271,14 @@ class Queues:
 
     def forget(self, queue: Queue) -> None:
         """The queue is gone, and what is in it."""
-        queue.is_gone = True
-        del self._queues[queue.name]
         if queue.paged:
             self._journal.purge(queue.name)
+        self.leave_to_store(queue)
+
+    def leave_to_store(self, queue: Queue) -> None:
+        """The queue is gone here; what the store has of it stays there."""
+        queue.is_gone = True
+        del self._queues[queue.name]
         queue.drop_ready()
         self.holds.release(queue)
         self._cancel(queue)

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import repeat
 
-from forkbroker.destinations import DestinationError, is_queue
+from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
+from forkbroker.patterns import PatternError
 from forkbroker.routing.claims import Event, Slots
 from forkbroker.routing.counters import Counters, QueueView
 from forkbroker.routing.delays import Delays
@@ -266,7 +267,7 @@ class Router:
             if envelope.flags & Flag.DURABLE or is_queue(envelope.destination):
                 return self._deliveries.subscribe(peer, envelope)
             self._interest.add(peer, envelope.destination)
-        except DestinationError as error:
+        except PatternError as error:
             raise EnvelopeError(f"SUBSCRIBE: {error}") from None
         return None
 
@@ -359,6 +360,7 @@ class Router:
     def _opened(self, envelope: Envelope) -> None:
         self._queues.resume_serials(envelope.serial)
         self._journal.opened()
+        self._durables.drop_unknown()
         self._go_on()
         for queue in self._queues.all():
             self._paging.peek(queue)

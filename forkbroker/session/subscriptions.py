@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from forkbroker.destinations import Destination, Sort, compile_pattern, is_queue
+from forkbroker.audience import Audience
+from forkbroker.destinations import Destination, Sort, is_queue
 from forkbroker.wire.envelope import Envelope
 
 if TYPE_CHECKING:
     from forkbroker.session.messages import Messages
 
-_CACHE = 1_000
-"""Destinations whose matching subscriptions are remembered; a wildcard subscription may see any number."""
+_CACHE_OCTETS = 262_144
+"""Octets of destinations whose subscriptions are remembered: some 1,000 with one each. A pattern may see any number."""
 
 
 class AckMode(Enum):
@@ -59,8 +61,6 @@ class Subscription:
     """`waiting[0]` made ready: it may take many ACKs until all of it is delivered."""
     in_transactions: int = 0
     """How many deliveries the ACKs and NACKs of open transactions name: they use credit until COMMIT (A13)."""
-    matches: Callable[[bytes], bool] | None = None
-    """The pattern of a wildcard subscription."""
 
     def activate(self) -> None:
         """The parent has registered it, and its RECEIPT is out."""
@@ -98,7 +98,7 @@ class Subscriptions:
         """Tokens count from `first_token`; see `Session` for why that is not always 1."""
         self._by_id: dict[str, Subscription] = {}
         self._by_token: dict[int, Subscription] = {}
-        self._topics: dict[bytes, tuple[Subscription, ...]] = {}
+        self._audience: Audience[Subscription] = Audience(_CACHE_OCTETS, attrgetter("token"))
         self.first_token = first_token
         self.last_token = first_token - 1
 
@@ -115,17 +115,17 @@ class Subscriptions:
 
     def add(self, subscription: Subscription) -> None:
         """Take in a subscription whose id is not in use."""
-        if subscription.destination.is_pattern:
-            subscription.matches = compile_pattern(subscription.destination.name)
+        if not subscription.is_queue:
+            self._audience.add(subscription, subscription.destination.name)
         self._by_id[subscription.id] = subscription
         self._by_token[subscription.token] = subscription
-        self._topics.clear()
 
     def remove(self, subscription: Subscription) -> None:
         """Forget it."""
         del self._by_id[subscription.id]
         del self._by_token[subscription.token]
-        self._topics.clear()
+        if not subscription.is_queue:
+            self._audience.remove(subscription, subscription.destination.name)
 
     def find(self, subscription_id: str) -> Subscription | None:
         """By the client's id."""
@@ -137,13 +137,4 @@ class Subscriptions:
 
     def for_topic(self, name: bytes) -> tuple[Subscription, ...]:
         """The subscriptions that get a copy of what is sent to this topic, in the order they were made."""
-        found = self._topics.get(name)
-        if found is None:
-            if len(self._topics) >= _CACHE:
-                self._topics.clear()
-            found = self._topics[name] = tuple(
-                s
-                for s in self._by_id.values()
-                if not s.durable and (s.matches(name) if s.matches else s.destination.name == name)
-            )
-        return found
+        return self._audience.find(name)

@@ -258,6 +258,74 @@ def test_the_store_is_told_of_its_use_now_and_then() -> None:
     assert kept == (TOPIC, int(world.wall * 1000))
 
 
+def test_a_reader_that_leaves_has_used_it() -> None:
+    """The time counts from there, though no other event is near."""
+    world, _, reader = make_world(QueuePolicy(idle_expiry=1000))
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.pass_time(0.9)
+    world.unsubscribe(reader)
+
+    world.pass_time(0.99)
+    world.turn()
+    assert names(world) == [ME]
+    world.pass_time(0.02)
+    world.turn()
+    assert names(world) == []
+
+
+def test_one_that_was_deleted_does_not_end_a_second_time() -> None:
+    """Its old time means nothing any more: not for the broker, and not for the next one of its name."""
+    world, _, reader = make_world(QueuePolicy(idle_expiry=1000))
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.delete_durable(reader, ME, token=1)
+    world.pass_time(0.6)
+    world.turn()
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.unsubscribe(reader)
+    world.pass_time(0.6)
+    world.turn()
+
+    assert names(world) == [ME]
+    assert [note.rpartition(": ")[2] for note in world.router.take_notes()] == ["made", "deleted", "made"]
+    world.delete_durable(reader, ME)
+    world.pass_time(2)
+    world.turn()
+    assert [note.rpartition(": ")[2] for note in world.router.take_notes()] == ["deleted"]
+
+
+@pytest.mark.parametrize(("idle_ms", "told_after_ms"), [(3_600_000, 360_000), (5_000, 1_000), (30 * DAY_MS, 3_600_000)])
+def test_the_store_hears_of_use_after_a_tenth_of_the_expiry(idle_ms: int, told_after_ms: int) -> None:
+    """But not more often than each second, and each hour at least."""
+    world, _, reader = make_world(QueuePolicy(idle_expiry=idle_ms))
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.pass_time((told_after_ms - 1) / 1000)
+    world.unsubscribe(reader)
+    assert [envelope.kind for envelope in told(world)] == [Kind.DEFINE]
+
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.pass_time(told_after_ms / 1000)
+    world.unsubscribe(reader)
+
+    assert [envelope.kind for envelope in told(world)] == [Kind.DEFINE, Kind.DEFINE]
+
+
+def test_lives_of_durable_subscriptions_leave_nothing_behind() -> None:
+    """Made and deleted, a thousand times: no entry in a table, a cache or the timers."""
+    world, producer, reader = make_world(QueuePolicy(idle_expiry=DAY_MS))
+    for number in range(1000):
+        name, topic = b"/dsub/%d" % number, b"/topic/%d.%s" % (number, b"#" if number % 2 else b"a")
+        world.subscribe(reader, topic, durable=name)
+        world.send(producer, topic.replace(b"#", b"b"), [b"1"])
+        world.delete_durable(reader, name, token=1)
+    world.run_store()
+
+    durables = world.router._durables
+    assert (len(durables), durables._audience._names, len(durables._audience._patterns)) == (0, {}, 0)
+    assert len(world.router._timers) == 0
+    assert len(world.router._timers._dates) < 200
+    assert world.router.views() == []
+
+
 # ---------------------------------------------------------------- limits, and the store
 
 

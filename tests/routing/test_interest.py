@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.destinations import DestinationError
-from forkbroker.routing import interest as interest_module
-from forkbroker.routing.interest import Everybody, Interest
+from forkbroker.patterns import PatternError
+from forkbroker.routing.interest import CACHE_OCTETS, Everybody, Interest
 from forkbroker.routing.peers import Peer
 
 ONE, TWO, THREE = Peer(1), Peer(2), Peer(3)
@@ -30,13 +29,6 @@ def test_names_and_patterns_find_their_peers_once_each() -> None:
     assert len(interest.peers_for(b"/topic/a.b")) == 2
     assert interest.peers_for(b"/topic/a") == (ONE,)
     assert interest.peers_for(b"/topic/x") == ()
-
-
-def test_an_answer_is_cached() -> None:
-    """The hot path gets the same tuple."""
-    interest = make_interest(a=(ONE, b"/topic/a"))
-
-    assert interest.peers_for(b"/topic/a") is interest.peers_for(b"/topic/a")
 
 
 @pytest.mark.parametrize("name", [b"/topic/a", b"/topic/*", b"/topic/#"])
@@ -100,19 +92,35 @@ def test_a_pattern_that_is_none_is_refused() -> None:
     """And leaves nothing behind."""
     interest = Interest()
 
-    with pytest.raises(DestinationError):
+    with pytest.raises(PatternError):
         interest.add(ONE, b"/topic/#.a")
+
+    assert interest._by_peer == {}
     interest.peer_ended(ONE)
 
 
-def test_the_cache_is_bounded() -> None:
-    """Ever new destinations don't grow it for ever, and answers stay right."""
+def test_what_is_remembered_is_bounded_by_octets() -> None:
+    """Ever new destinations with long names don't grow it for ever."""
     interest = make_interest(a=(ONE, b"/topic/*"))
 
-    for number in range(interest_module.CACHED + 10):
-        assert interest.peers_for(b"/topic/%d" % number) == (ONE,)
+    for number in range(2_000):
+        assert interest.peers_for(b"/topic/%010000d" % number) == (ONE,)
 
-    assert len(interest._cache) <= interest_module.CACHED
+    assert interest._audience._cache.octets <= CACHE_OCTETS
+
+
+def test_a_peer_that_ends_leaves_nothing_behind() -> None:
+    """However often it came, and whatever it wanted: what came and went uses no memory."""
+    interest = Interest()
+    for number in range(100):
+        peer = Peer(number)
+        interest.add_peer(peer)
+        for name in (b"/topic/a", b"/topic/%d" % number, b"/topic/%d.*" % number, b"/topic/a"):
+            interest.add(peer, name)
+        interest.peer_ended(peer)
+
+    assert interest._by_peer == {}
+    assert (interest._audience._names, len(interest._audience._patterns)) == ({}, 0)
 
 
 def test_everybody_gets_everything() -> None:

@@ -283,6 +283,46 @@ def test_a_deleted_durable_subscription_stays_deleted() -> None:
     assert world.refusal(child) == "there is no durable subscription /dsub/me"
 
 
+def test_messages_of_a_durable_subscription_that_does_not_exist_stay_in_the_store() -> None:
+    """Somebody has removed it by hand: it is no queue that nobody could name, and what it had is not destroyed."""
+    world, child = make_world()
+    world.subscribe(child, TOPIC, durable=ME)
+    send(world, child, b"1", b"2", name=TOPIC)
+    world.run_store()
+    del world.stock.durables[ME]
+
+    world, child = restart(world)
+
+    assert world.router.views() == []
+    assert world.router.take_notes() == [
+        "durable subscription /dsub/me: does not exist, the store keeps its 2 messages"
+    ]
+    assert len(world.stock.rows) == 2
+    world.subscribe(child, TOPIC, durable=ME)
+    send(world, child, b"3", name=TOPIC)
+    assert world.consume(child) == [b"3"]
+
+
+def test_a_durable_subscription_to_a_pattern_that_is_no_longer_permitted_is_kept() -> None:
+    """Not taken in, and not forgotten: the store has it and its messages, and the others are there."""
+    world, child = make_world()
+    world.subscribe(child, TOPIC, durable=ME)
+    world.subscribe(child, TOPIC, durable=b"/dsub/you", token=2)
+    send(world, child, b"1", name=TOPIC)
+    world.run_store()
+    world.stock.durables[ME] = (b"/topic/#.a", 0)
+
+    world, child = restart(world)
+
+    assert [view.name for view in world.router.views()] == [b"/dsub/you"]
+    assert world.router.take_notes() == [
+        "durable subscription /dsub/me: not restored, pattern '/topic/#.a': '#' is permitted as the last level only; "
+        "the store keeps it",
+        "durable subscription /dsub/me: does not exist, the store keeps its 1 messages",
+    ]
+    assert len(world.stock.rows) == len(world.stock.durables) == 2
+
+
 def test_ids_are_remembered_until_their_time_is_over() -> None:
     """Of messages that were to survive."""
     world, child = make_world(Policy(queue=QueuePolicy(dedup_window=60_000)))

@@ -32,12 +32,26 @@ def test_a_topic_finds_names_and_patterns_in_the_order_they_were_made() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """A wildcard subscription may see any number of destinations."""
+    """A wildcard subscription may see any number of destinations, and long ones."""
     subscriptions = Subscriptions()
     wild = subscription(subscriptions, "1", "/topic/>")
 
-    assert all(subscriptions.for_topic(b"/topic/%d" % n) == (wild,) for n in range(2500))
-    assert len(subscriptions._topics) <= 1000
+    assert all(subscriptions.for_topic(b"/topic/%01000d" % n) == (wild,) for n in range(2500))
+    assert 0 < subscriptions._audience._cache.octets <= 262_144
+
+
+def test_only_topics_find_subscriptions() -> None:
+    """A queue's messages are claimed for one subscription, by its token; so are those of a durable subscription."""
+    subscriptions = Subscriptions()
+    subscription(subscriptions, "1", "/queue/a")
+    durable = Subscription(
+        "2", 9, parse_subscription("/topic/a", "topic"), AckMode.AUTO, b"MESSAGE\n", credit=3, durable=b"/dsub/me"
+    )
+    subscriptions.add(durable)
+
+    assert subscriptions.for_topic(b"/queue/a") == subscriptions.for_topic(b"/topic/a") == ()
+    subscriptions.remove(durable)
+    assert len(subscriptions) == 1
 
 
 def test_tokens_are_never_used_again() -> None:
