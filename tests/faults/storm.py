@@ -81,6 +81,8 @@ class Storm:
         self.harms: Counter[str] = Counter()
         self.faults: list[str] = []
         """What was wrong, apart from the book."""
+        self.refusals: list[str] = []
+        """ERRORs that were no fault: a kind of storm may expect them."""
         self._directory = directory
         self._env = env or {}
         self._options = OPTIONS + self.chance.choice([(), SHALLOW, ("--offer-candidates", "1")]) + tuple(options)
