@@ -90,7 +90,8 @@ class ClientChild:
         self._channel = Channel(end, max_envelope=max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
-        self._session: Session = Session(policy, limits, os.urandom(8).hex(), slots.try_acquire, now, at_point)
+        session_id, secret = os.urandom(8).hex(), os.urandom(32)
+        self._session: Session = Session(policy, limits, session_id, secret, slots.try_acquire, now, at_point)
         self._deadline: Deadline | None = None
         self._armed_for = math.inf
         self._client_fd = client.fileno()

@@ -1,14 +1,20 @@
 """SEND: what a client publishes, and the temporary destinations that it may name.
 
-A temporary destination is the client's own: `/temp-queue/x` is known to others as `/reply-queue/<session>.x`,
-which is what a `reply-to` header becomes on its way. Both customs work: ActiveMQ's, to subscribe to `/temp-queue/x`
-and name it in `reply-to`, and RabbitMQ's, where naming it is enough: the answers come with
-`subscription:/temp-queue/x`.
+A temporary destination is the client's own: `/temp-queue/x` is known to others as `/reply-queue/<key>.x`, which is
+what a `reply-to` header becomes on its way. Both customs work: ActiveMQ's, to subscribe to `/temp-queue/x` and name it
+in `reply-to`, and RabbitMQ's, where naming it is enough: the answers come with `subscription:/temp-queue/x`.
+
+The key is a secret: who was not told the name can't send there, and forge an answer. It is another one for each name,
+so that one `reply-to` that everybody sees does not tell the names of all. (The session's id would be no secret: every
+message-id carries it.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
+from hmac import compare_digest
 
 from forkbroker.destinations import Destination, Sort, is_queue, parse_destination, parse_subscription
 from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
@@ -30,8 +36,9 @@ _REPLY_SORTS = {Sort.TEMP_QUEUE: "/reply-queue/", Sort.TEMP_TOPIC: "/reply-topic
 class OwnDestinations:
     """The temporary destinations of one session."""
 
-    def __init__(self, session_id: str, bare: str) -> None:
-        self._session_id = session_id
+    def __init__(self, secret: bytes, bare: str) -> None:
+        """`secret` is known to this session alone, 16 to 64 octets that nobody can guess."""
+        self._secret = secret
         self._bare = bare
 
     def for_send(self, text: str) -> Destination:
@@ -55,21 +62,26 @@ class OwnDestinations:
 
     def reply_name(self, text: str) -> str | None:
         """What others must send to when this session names `text` in `reply-to`; None: nothing of ours."""
-        for sort, prefix in _REPLY_SORTS.items():
+        for sort in _REPLY_SORTS:
             if text.startswith(sort.value):
-                return f"{prefix}{self._session_id}.{text.removeprefix(sort.value)}"
+                return self._name(sort, text.removeprefix(sort.value))
         return None
 
     def _is_own(self, destination: Destination) -> bool:
-        return destination.local.startswith(f"{self._session_id}.")
+        key, _, local = destination.local.partition(".")
+        return compare_digest(key.encode(errors="surrogateescape"), self._key(local).encode())
 
     def _shared(self, destination: Destination) -> Destination:
         if destination.sort in _REPLY_SORTS:
-            name = f"{_REPLY_SORTS[destination.sort]}{self._session_id}.{destination.local}"
-            return Destination(
-                destination.sort, name.encode(errors="surrogateescape"), destination.local, destination.is_pattern
-            )
+            name = self._name(destination.sort, destination.local)
+            return replace(destination, name=name.encode(errors="surrogateescape"))
         return destination
+
+    def _name(self, sort: Sort, local: str) -> str:
+        return f"{_REPLY_SORTS[sort]}{self._key(local)}.{local}"
+
+    def _key(self, local: str) -> str:
+        return blake2b(local.encode(errors="surrogateescape"), key=self._secret, digest_size=16).hexdigest()
 
 
 class Publishing:

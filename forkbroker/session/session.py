@@ -54,6 +54,8 @@ from forkbroker.wire.kinds import Flag, Kind
 HALF_CLOSED_S = 1.0
 CLOSING_S = 5.0
 """How long the parent may take to pass the last fence before the session ends without it."""
+_MOST_TOLD = 0xFFFF_FFFF
+"""The field of LEAVING that tells how many messages were dropped has 32 bits; in a long life there may be more."""
 _TICK_S = 0.01
 """Between two ticks at least: a beat that is due while octets wait to be written is not asked for in every turn."""
 
@@ -77,18 +79,21 @@ class Session:
         policy: SessionPolicy,
         limits: Limits,
         session_id: str,
+        secret: bytes,
         try_claim: Callable[[int], bool],
         now: float,
         crash: Callable[[str], None] | None = None,
     ) -> None:
         """A session that waits for CONNECT.
 
-        `session_id` is unguessable and has no `-`; `try_claim` tries the semaphore of a slot; `crash` is called at
+        `session_id` is unique over restarts and has no `-`; `secret` nobody else can know: the names of temporary
+        destinations come of it (`OwnDestinations`); `try_claim` tries the semaphore of a slot; `crash` is called at
         the named fault points, when a test has set one.
         """
         self._policy = policy
         self._parser = Parser(limits, strict=policy.strict)
         self._id = session_id
+        self._secret = secret
         self._try_claim = try_claim
         self._crash = crash
         self.state = State.AWAITING_CONNECT
@@ -283,7 +288,7 @@ class Session:
         """Make the parts that need to know the version."""
         version = self._replies.version
         assert version is not None
-        own = OwnDestinations(self._id, self._policy.bare_destinations)
+        own = OwnDestinations(self._secret, self._policy.bare_destinations)
         transactions = Transactions(self._policy, self._id.encode(), self._batch_numbers)
         unsettled = self._unsettled = Unsettled(self._subscriptions, version)
         delivery = self._delivery = Delivery(
@@ -505,7 +510,7 @@ class Session:
         return pack(
             Kind.LEAVING,
             flags=Flag.WARNING if self.is_warning or dropped else 0,
-            count=dropped,
+            count=min(dropped, _MOST_TOLD),
             number=self.received,
             serial=self.delivered,
             block=self.reason.encode(errors="replace"),

@@ -10,6 +10,7 @@ from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.policies import Policy
 from forkbroker.routing.router import Router
 from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.publishing import OwnDestinations
 from forkbroker.session.session import Session
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.details import PLAIN, Details
@@ -108,6 +109,7 @@ class Client:
             policy or SessionPolicy(),
             limits or Limits(),
             session_id,
+            b"secret of " + session_id.encode(),
             try_claim or self._claim_always,
             self.now,
             crash,
@@ -120,6 +122,12 @@ class Client:
     def _claim_always(self, slot: int) -> bool:
         self.claims.append(slot)
         return True
+
+    def shared_name(self, text: str) -> str:
+        """What others call this temporary destination of the client's."""
+        name = OwnDestinations(self.session._secret, "error").reply_name(text)
+        assert name is not None
+        return name
 
     def receive(self, *data: bytes) -> None:
         """The client sends."""

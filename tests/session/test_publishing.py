@@ -55,28 +55,48 @@ def test_a_plan_is_made_once_for_each_header_block() -> None:
 
 
 def test_a_temporary_queue_is_ours_by_name() -> None:
-    """`/temp-queue/x` is shared as `/reply-queue/<session>.x`, under which we may subscribe to it as well."""
+    """`/temp-queue/x` is shared as `/reply-queue/<key>.x`, under which we may subscribe to it as well."""
     client = connected()
+    queue, topic = client.shared_name("/temp-queue/x"), client.shared_name("/temp-topic/x")
     client.do("SUBSCRIBE", destination="/temp-queue/x", id="1")
-    client.do("SUBSCRIBE", destination="/reply-queue/me.x", id="2")
+    client.do("SUBSCRIBE", destination=queue, id="2")
     client.do("SUBSCRIBE", destination="/temp-topic/x", id="3")
     client.do("SEND", destination="/temp-queue/x")
     envelopes = client.told()
 
-    assert [e.destination for e in envelopes] == [b"/reply-queue/me.x"] * 2 + [
-        b"/reply-topic/me.x",
-        b"/reply-queue/me.x",
-    ]
+    assert queue.startswith("/reply-queue/") and queue.endswith(".x")
+    assert [e.destination for e in envelopes] == [queue.encode()] * 2 + [topic.encode(), queue.encode()]
     assert [bool(e.flags & Flag.TEMPORARY) for e in envelopes] == [True, True, False, False]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["/reply-queue/you.x", "/reply-topic/you.x", "/remote-temp-queue/you.x", "/reply-queue/me", "/reply-queue/mex.y"],
-)
-def test_another_clients_temporary_destination_can_only_be_sent_to(text: str) -> None:
+@pytest.mark.row("C07")
+def test_what_everybody_sees_tells_no_name_of_a_temporary_queue() -> None:
+    """Not the id of the session, which is in every message-id, nor the name of another temporary queue."""
+    one, same, other = (OwnDestinations(secret, "error") for secret in (b"1" * 32, b"1" * 32, b"2" * 32))
+    names = [own.reply_name("/temp-queue/x") for own in (one, same, other)]
+    sibling, dotted = one.reply_name("/temp-queue/y"), one.reply_name("/temp-queue/y.x")
+    client = connected()
+    client.receive(frame("SEND", {"destination": "/topic/a", "reply-to": "/temp-queue/x"}, b"x"))
+    (_, send) = client.told()
+
+    assert names[0] == names[1] != names[2]
+    assert len({str(name).split(".")[0] for name in (names[0], names[2], sibling, dotted)}) == 4
+    assert bytes(send.block).count(b"me") == 1  # the rest of the message-id
+
+
+def _renamed(own: OwnDestinations) -> list[str]:
+    """Names that look like one of ours."""
+    name = own.reply_name("/temp-queue/x")
+    assert name is not None
+    return [name + "y", name.replace("/reply-queue/", "/reply-queue/0"), name.replace(".x", ".y"), name[:-2]]
+
+
+@pytest.mark.parametrize("text", ["/reply-queue/you.x", "/reply-topic/you.x", "/remote-temp-queue/you.x", *range(4)])
+def test_another_clients_temporary_destination_can_only_be_sent_to(text: str | int) -> None:
     """Whatever its name looks like."""
-    own = OwnDestinations("me", "topic")
+    own = OwnDestinations(b"me", "topic")
+    if isinstance(text, int):
+        text = _renamed(own)[text]
 
     assert own.for_send(text).sort in (Sort.REPLY_QUEUE, Sort.REPLY_TOPIC)
     with pytest.raises(FrameError, match="destination of another client"):
@@ -89,10 +109,11 @@ def test_reply_to_alone_makes_the_subscription() -> None:
     client.receive(*[frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x")] * 2)
     subscribe, *sends = client.told()
 
-    assert (subscribe.kind, subscribe.destination) == (Kind.SUBSCRIBE, b"/reply-queue/me.r")
+    name = client.shared_name("/temp-queue/r").encode()
+    assert (subscribe.kind, subscribe.destination) == (Kind.SUBSCRIBE, name)
     assert subscribe.flags & Flag.TEMPORARY
     assert sum(e.count for e in sends) == 2
-    assert all(b"reply-to:/reply-queue/me.r\n" in bytes(e.raw) for e in sends)
+    assert all(b"reply-to:%b\n" % name in bytes(e.raw) for e in sends)
 
 
 def test_reply_to_a_subscribed_queue_makes_no_other_subscription() -> None:
@@ -102,7 +123,7 @@ def test_reply_to_a_subscribed_queue_makes_no_other_subscription() -> None:
     client.receive(frame("SEND", {"destination": "/queue/work", "reply-to": "/temp-queue/r"}, b"x"))
     (send,) = client.told()
 
-    assert b"reply-to:/reply-queue/me.r\n" in bytes(send.raw)
+    assert f"reply-to:{client.shared_name('/temp-queue/r')}\n".encode() in bytes(send.raw)
 
 
 def test_reply_to_makes_the_subscription_again_when_it_was_ended() -> None:
@@ -123,13 +144,12 @@ def test_reply_to_can_not_take_the_id_of_another_subscription() -> None:
     assert client.error()["message"] == "subscription exists"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"), [("/temp-topic/r", "/reply-topic/me.r"), ("/queue/answers", "/queue/answers")]
-)
-def test_other_reply_to_headers_make_no_subscription(text: str, shown: str) -> None:
+@pytest.mark.parametrize("text", ["/temp-topic/r", "/queue/answers"])
+def test_other_reply_to_headers_make_no_subscription(text: str) -> None:
     """A temporary topic is only renamed, all else is the client's business."""
     client = connected()
     client.receive(frame("SEND", {"destination": "/queue/work", "reply-to": text}, b"x"))
     (send,) = client.told()
 
+    shown = client.shared_name(text) if text.startswith("/temp") else text
     assert f"reply-to:{shown}\n".encode() in bytes(send.raw)
