@@ -8,9 +8,11 @@ from forkbroker.destinations import Sort, durable_name
 from forkbroker.session.delivery import Delivery
 from forkbroker.session.dialects import (
     Window,
+    pair_name,
     read_durable,
-    read_durable_deletion,
+    read_explicit_name,
     read_window,
+    wants_deletion,
     wants_exclusive,
     wants_requeue,
 )
@@ -76,7 +78,7 @@ class Consuming:
         window = read_window(headers, default)
         subscription = self._make(subscription_id, text, mode, window)
         if subscription.destination.sort is Sort.TOPIC:
-            durable = read_durable(headers, self._client_id)
+            durable = read_durable(headers, self._client_id, subscription.destination.local)
             subscription.durable = b"" if durable is None else durable_name(durable.name)
         self._add(subscription, wants_exclusive(headers), receipt)
 
@@ -230,26 +232,48 @@ class Consuming:
 
         False: it means none. RabbitMQ deletes in one step, ActiveMQ's clients first end reading, then delete.
         """
-        deletion = read_durable_deletion(headers, self._client_id)
-        if deletion is None:
-            return False
-        name = durable_name(deletion.name)
+        name = read_explicit_name(headers, self._client_id)
+        if name is not None:
+            self._delete_named(headers, name)
+            return True
+        if "id" in headers and wants_deletion(headers):
+            self._delete_pair(headers)
+            return True
+        return False
+
+    def _delete_named(self, headers: Mapping[str, str], written: str) -> None:
+        name = durable_name(written)
         if "id" in headers:
             subscription = self._subscriptions.find(headers["id"])
         else:
             subscription = next((s for s in self._subscriptions if s.durable == name), None)
         if subscription is None:
-            self._upward.request(pack(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, destination=name, block=name))
-        elif not deletion.is_explicit:
-            self._end(subscription, is_deleted=bool(subscription.durable))
+            self._delete_unread(name)
         elif subscription.durable == name:
             self._end(subscription, is_deleted=True)
         else:
             raise FrameError(
                 "wrong subscription",
-                f"subscription {shown(subscription.id)} is not the durable subscription {shown(deletion.name)}",
+                f"subscription {shown(subscription.id)} is not the durable subscription {shown(written)}",
             )
-        return True
+
+    def _delete_pair(self, headers: Mapping[str, str]) -> None:
+        subscription = self._subscriptions.find(headers["id"])
+        if subscription is not None:
+            self._end(subscription, is_deleted=bool(subscription.durable))
+        elif "destination" in headers:
+            topic = self._own.for_subscribe(headers["destination"]).local
+            self._delete_unread(durable_name(pair_name(headers["id"], topic)))
+        else:
+            raise FrameError(
+                "missing header destination",
+                f"there is no subscription {shown(headers['id'])} on this connection; a durable one that is not open "
+                "is deleted by its id and its destination",
+            )
+
+    def _delete_unread(self, name: bytes) -> None:
+        """Delete a durable subscription that this client does not read from."""
+        self._upward.request(pack(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, destination=name, block=name))
 
     def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
         """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""

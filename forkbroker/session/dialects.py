@@ -14,6 +14,13 @@ from forkbroker.errors import ForkbrokerError
 UNLIMITED = 1_000_000_000
 """Credit of a subscription that asks for no limit."""
 
+MAX_NUMBER = 999_999_999_999_999
+"""The largest number in a header that has no smaller limit of its own: sums of a few of them fit into 63 bits."""
+
+_SHOWN = 40
+_BOOLEANS = {"true": True, "false": False}
+_QUOTED = str.maketrans({"%": "%25", ".": "%2E", "@": "%40"})
+
 #: Headers of a SEND that never reach a MESSAGE: they are the server's to set, or concern the SEND alone.
 NOT_FORWARDED = frozenset(
     {
@@ -55,7 +62,7 @@ def read_window(headers: Mapping[str, str], default: int) -> Window:
     time, -1: no limit), `credit` both: `messages[,octets]`. A count of 0 means no limit.
 
     Raises:
-        HeaderError: not a number.
+        HeaderError: not a number, or too large a one.
     """
     # Which of them wins is the order here: a client of several brokers sends several.
     for name in ("prefetch-count", "activemq.prefetchSize"):
@@ -79,16 +86,39 @@ def _at_most_all(messages: int) -> int:
     return min(messages, UNLIMITED) or UNLIMITED
 
 
-def read_number(headers: Mapping[str, str], name: str) -> int:
-    """The header's value, a whole number of at least 0.
+def read_number(headers: Mapping[str, str], name: str, most: int = MAX_NUMBER) -> int:
+    """The header's value, a whole number from 0 to `most`.
 
     Raises:
-        HeaderError: it is none.
+        HeaderError: it is none, or a larger one.
     """
     value = headers[name].strip()
-    if not (value.isascii() and value.isdigit() and len(value) < 16):
+    if not (value.isascii() and value.isdigit()):
         raise HeaderError(f"{name} is {value[:40]!r}, a whole number of at least 0 would be right")
-    return int(value)
+    # int() raises an exception of its own for thousands of digits: zeros in front are no digits that count.
+    digits = value.lstrip("0") or "0"
+    if len(digits) > len(str(most)) or int(digits) > most:
+        raise HeaderError(f"{name} is {_shortened(value)}, at most {most:,} is permitted")
+    return int(digits)
+
+
+def _shortened(digits: str) -> str:
+    return digits if len(digits) <= _SHOWN else f"{digits[:_SHOWN]}… ({len(digits):,} digits)"
+
+
+def read_boolean(headers: Mapping[str, str], name: str, default: bool = False) -> bool:
+    """The header's value, `true` or `false` in any case; `default` where the header is missing.
+
+    Raises:
+        HeaderError: another value. To take it for one of the two would silently do the opposite of what was meant.
+    """
+    if name not in headers:
+        return default
+    value = headers[name].strip()
+    found = _BOOLEANS.get(value.lower())
+    if found is None:
+        raise HeaderError(f"{name} is {value[:40]!r}, true or false would be right")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +128,7 @@ class DurableName:
     name: str
     """The same for all clients of the broker."""
     is_explicit: bool
-    """The name stands in a header of its own; else it is the subscription's id."""
+    """The name stands in a header of its own; else it is made of the subscription's id and its topic."""
 
 
 # ActiveMQ, its old misspelling, Artemis: which of them wins is the order here.
@@ -110,57 +140,74 @@ _DURABLE_NAMES = (
 )
 
 
-def read_durable(headers: Mapping[str, str], client_id: str) -> DurableName | None:
-    """Whether SUBSCRIBE wants a subscription that outlives its client; None: it does not.
+def read_durable(headers: Mapping[str, str], client_id: str, topic: str) -> DurableName | None:
+    """Whether SUBSCRIBE to `topic` wants a subscription that outlives its client; None: it does not.
 
     ActiveMQ and Artemis name it in a header, within the `client-id` of CONNECT if there was one. For RabbitMQ
-    (`durable:true` and `auto-delete:false`; before that `persistent:true`) and Apollo (`persistent:true`) its `id` is
-    its name. A name that is written out counts first.
+    (`durable:true` and `auto-delete:false`; before that `persistent:true`) and Apollo (`persistent:true`) it is its
+    `id` and its topic or pattern together that name it: two programs may both call theirs `1`. A name that is written
+    out counts first.
 
     Raises:
-        HeaderError: the id is to be the name, and is missing.
+        HeaderError: the id is to be part of the name, and is missing; or a value is neither true nor false.
     """
-    name = _read_explicit_name(headers, client_id)
+    name = read_explicit_name(headers, client_id)
     if name is not None:
         return DurableName(name, is_explicit=True)
-    if _is_true(headers, "persistent") or (_is_true(headers, "durable") and headers.get("auto-delete") == "false"):
+    is_kept = read_boolean(headers, "durable") and not read_boolean(headers, "auto-delete", default=True)
+    if read_boolean(headers, "persistent") or is_kept:
         if "id" not in headers:
-            raise HeaderError("the id of a durable subscription is its name, and is missing")
-        return DurableName(headers["id"], is_explicit=False)
+            raise HeaderError("the id of a durable subscription is part of its name, and is missing")
+        return DurableName(pair_name(headers["id"], topic), is_explicit=False)
     return None
 
 
-def read_durable_deletion(headers: Mapping[str, str], client_id: str) -> DurableName | None:
-    """Whether UNSUBSCRIBE is to delete a durable subscription, not only to end reading from it; see `read_durable`."""
-    name = _read_explicit_name(headers, client_id)
-    if name is not None:
-        return DurableName(name, is_explicit=True)
-    if "id" in headers and (_is_true(headers, "persistent") or _is_true(headers, "durable")):
-        return DurableName(headers["id"], is_explicit=False)
-    return None
+def wants_deletion(headers: Mapping[str, str]) -> bool:
+    """UNSUBSCRIBE by `id` is to delete a durable subscription, not only to end reading from it (RabbitMQ, Apollo).
+
+    Raises:
+        HeaderError: a value is neither true nor false.
+    """
+    return read_boolean(headers, "persistent") or read_boolean(headers, "durable")
 
 
-def _read_explicit_name(headers: Mapping[str, str], client_id: str) -> str | None:
+def read_explicit_name(headers: Mapping[str, str], client_id: str) -> str | None:
+    """The name of a durable subscription that stands in a header of its own (ActiveMQ, Artemis).
+
+    One name of two never means the same subscription: what precedes the first `.` is a `client-id`, what precedes an
+    `@` before any `.` is an id (`pair_name`), and without either it is a name of a client that has no `client-id`. So
+    these three characters are written `%25`, `%2E`, `%40` where they are not the mark itself.
+    """
     for header in _DURABLE_NAMES:
         if header in headers:
-            return f"{client_id}.{headers[header]}" if client_id else headers[header]
+            name = headers[header]
+            return f"{client_id.translate(_QUOTED)}.{name}" if client_id else name.translate(_QUOTED)
     return None
 
 
-def _is_true(headers: Mapping[str, str], name: str) -> bool:
-    return headers.get(name, "").lower() == "true"
+def pair_name(subscription_id: str, topic: str) -> str:
+    """The name of a durable subscription that is known by its id and its topic or pattern; see `read_explicit_name`."""
+    return f"{subscription_id.translate(_QUOTED)}@{topic}"
 
 
 def wants_persistence(headers: Mapping[str, str]) -> bool:
-    """A SEND's messages are to survive (all brokers)."""
-    return _is_true(headers, "persistent")
+    """A SEND's messages are to survive (all brokers). Raises HeaderError."""
+    return read_boolean(headers, "persistent")
 
 
 def wants_exclusive(headers: Mapping[str, str]) -> bool:
-    """One active consumer with fail-over, as Apollo and ActiveMQ mean it (RabbitMQ: a private queue)."""
-    return headers.get("exclusive") == "true" or headers.get("activemq.exclusive") == "true"
+    """One active consumer with fail-over, as Apollo and ActiveMQ mean it (RabbitMQ: a private queue).
+
+    Raises:
+        HeaderError: a value is neither true nor false.
+    """
+    return read_boolean(headers, "exclusive") or read_boolean(headers, "activemq.exclusive")
 
 
 def wants_requeue(headers: Mapping[str, str]) -> bool:
-    """Whether a NACK returns the message to its queue; `requeue:false` (RabbitMQ) makes it a dead letter."""
-    return headers.get("requeue", "true") != "false"
+    """Whether a NACK returns the message to its queue; `requeue:false` (RabbitMQ) makes it a dead letter.
+
+    Raises:
+        HeaderError: the value is neither true nor false.
+    """
+    return read_boolean(headers, "requeue", default=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from forkbroker.audience import Audience
 from forkbroker.destinations import Destination, Sort, is_queue
+from forkbroker.session.errors import FrameError
 from forkbroker.wire.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _CACHE_OCTETS = 262_144
 """Octets of destinations whose subscriptions are remembered: some 1,000 with one each. A pattern may see any number."""
+MAX_TOKEN = 0xFFFF_FFFF
+"""The field of an envelope has 32 bits."""
 
 
 class AckMode(Enum):
@@ -109,7 +112,16 @@ class Subscriptions:
         return iter(list(self._by_id.values()))
 
     def next_token(self) -> int:
-        """A token that was never used in this session."""
+        """A token that was never used in this session.
+
+        Raises:
+            FrameError: all are used up.
+        """
+        if self.last_token >= MAX_TOKEN:
+            raise FrameError(
+                "too many subscriptions were made",
+                f"a connection can make {MAX_TOKEN - self.first_token + 1:,} subscriptions in its life; connect again",
+            )
         self.last_token += 1
         return self.last_token
 

@@ -18,6 +18,11 @@ MAX_CRON = 255
 """Octets of a cron line."""
 MAX_REPEAT = 1_000_000
 MAX_PRIORITY = 9
+MAX_SPAN = 10_000_000_000_000
+"""Milliseconds of a delay, a period or a time to live: 316 years. A moment and a span are added, and both have to stay
+within what a calendar and 63 bits can hold."""
+MAX_MOMENT = 253_402_300_799_999
+"""Milliseconds since the epoch: the end of the year 9999, where calendars of programs end."""
 
 _Table = tuple[tuple[str, int], ...]
 """Headers that mean the same, and how many milliseconds make one of their units."""
@@ -47,8 +52,8 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
     """
     if _NAMES.isdisjoint(headers):
         return NO_WISHES
-    delay, deliver_at = _read(headers, _DELAY), _read(headers, _DELIVER_AT)
-    cron, period, repeat = _read_cron(headers), _read(headers, _PERIOD), _read_repeat(headers)
+    delay, deliver_at = _read(headers, _DELAY, MAX_SPAN), _read(headers, _DELIVER_AT, MAX_MOMENT)
+    cron, period, repeat = _read_cron(headers), _read(headers, _PERIOD, MAX_SPAN), _read_repeat(headers)
     if repeat and not period:
         raise HeaderError(f"{_REPEAT} is {repeat}, and AMQ_SCHEDULED_PERIOD does not say after how many milliseconds")
     if cron and (deliver_at or period):
@@ -57,8 +62,8 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
         delay = period  # as in ActiveMQ: the first one comes after a period
     return Wishes(
         priority=_read_priority(headers),
-        expires=_read(headers, _EXPIRES),
-        ttl=_read(headers, _TTL),
+        expires=_read(headers, _EXPIRES, MAX_MOMENT),
+        ttl=_read(headers, _TTL, MAX_SPAN),
         delay=delay,
         deliver_at=deliver_at,
         period=period if repeat else 0,
@@ -68,11 +73,11 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
     )
 
 
-def _read(headers: Mapping[str, str], table: _Table) -> int:
-    """Milliseconds, of the first of these headers that is there."""
+def _read(headers: Mapping[str, str], table: _Table, most: int) -> int:
+    """Milliseconds, at most `most`, of the first of these headers that is there."""
     for name, unit in table:
         if name in headers:
-            return read_number(headers, name) * unit
+            return read_number(headers, name, most // unit) * unit
     return 0
 
 
@@ -87,10 +92,7 @@ def _read_repeat(headers: Mapping[str, str]) -> int:
         return 0
     if headers[_REPEAT].strip() == "-1":
         return -1
-    repeat = read_number(headers, _REPEAT)
-    if repeat > MAX_REPEAT:
-        raise HeaderError(f"{_REPEAT} is {repeat}, at most {MAX_REPEAT} is permitted, or -1: without end")
-    return repeat
+    return read_number(headers, _REPEAT, MAX_REPEAT)
 
 
 def _read_cron(headers: Mapping[str, str]) -> bytes:

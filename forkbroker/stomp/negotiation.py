@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.stomp.errors import ProtocolError
+from forkbroker.stomp.errors import ErrorKind, ProtocolError
 from forkbroker.stomp.versions import V10, VERSIONS, Version
 
 _MAX_DIGITS = 10
@@ -32,21 +32,25 @@ def parse_heart_beat(value: str | None) -> tuple[int, int]:
     """What a `heart-beat` header says, in ms: what its sender can do, and what it wants (H01, H02).
 
     Raises:
-        ProtocolError: not two numbers of at most ten digits, joined by a comma.
+        ProtocolError: not two numbers of milliseconds, joined by a comma, or one of more than ten digits.
     """
     if value is None:
         return 0, 0
     members = [member.strip() for member in value.split(",")]
-    if len(members) != 2 or not all(_is_interval(member) for member in members):
+    if len(members) != 2 or not all(member.isascii() and member.isdigit() for member in members):
         raise ProtocolError(
             "malformed heart-beat header",
             f"heart-beat {value[:40]!a} is not two numbers of milliseconds with a comma between them",
         )
+    # int() refuses thousands of digits with a ValueError: look at the length before it does.
+    if any(len(member) > _MAX_DIGITS for member in members):
+        raise ProtocolError(
+            "heart-beat out of range",
+            f"heart-beat {value[:40]!a} has a number of more than {_MAX_DIGITS} digits; "
+            f"the longest interval is {10**_MAX_DIGITS - 1:,} milliseconds",
+            kind=ErrorKind.LIMIT,
+        )
     return int(members[0]), int(members[1])
-
-
-def _is_interval(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def effective_heart_beat(client: tuple[int, int], server: tuple[int, int]) -> tuple[int, int]:

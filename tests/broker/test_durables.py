@@ -14,9 +14,13 @@ SPELLINGS = {
     "RabbitMQ": (
         {},
         {"durable": "true", "auto-delete": "false", "id": "mine"},
-        {"durable": "true", "auto-delete": "false", "id": "mine"},
+        {"durable": "true", "auto-delete": "false", "id": "mine", "destination": "/topic/news"},
     ),
-    "Apollo": ({}, {"persistent": "true", "id": "mine"}, {"persistent": "true", "id": "mine"}),
+    "Apollo": (
+        {},
+        {"persistent": "true", "id": "mine"},
+        {"persistent": "true", "id": "mine", "destination": "/topic/news"},
+    ),
     "ActiveMQ": (
         {"client-id": "c"},
         {"activemq.subscriptionName": "mine", "id": "1"},
@@ -28,7 +32,7 @@ SPELLINGS = {
         {"durable-subscription-name": "mine", "id": "1"},
     ),
 }
-NAMES = {"RabbitMQ": "mine", "Apollo": "mine", "ActiveMQ": "c.mine", "Artemis": "c.mine"}
+NAMES = {"RabbitMQ": "mine@news", "Apollo": "mine@news", "ActiveMQ": "c.mine", "Artemis": "c.mine"}
 RABBIT = SPELLINGS["RabbitMQ"][1]
 
 each_spelling = pytest.mark.parametrize("dialect", SPELLINGS)
@@ -146,9 +150,10 @@ def test_a_pattern_can_be_subscribed_to(make_broker, join) -> None:
 def test_one_name_is_for_one_topic(make_broker, join) -> None:
     """An ERROR says what it is for."""
     broker = make_broker()
-    first, second = join(broker), join(broker)
-    subscribe(first)
-    second.send("SUBSCRIBE", RABBIT, destination="/topic/weather")
+    login, headers, _ = SPELLINGS["ActiveMQ"]
+    first, second = (join(broker, headers=login) for _ in range(2))
+    subscribe(first, "ActiveMQ")
+    second.send("SUBSCRIBE", headers, destination="/topic/weather")
 
     second.expect_error("/topic/news")
 
@@ -159,7 +164,7 @@ def test_what_another_client_reads_from_is_not_deleted(make_broker, join) -> Non
     broker = make_broker()
     reader, other = join(broker), join(broker)
     subscribe(reader)
-    other.send("UNSUBSCRIBE", RABBIT)
+    other.send("UNSUBSCRIBE", RABBIT, destination="/topic/news")
     other.expect_error("in use")
     join(broker).publish("/topic/news", "m0")
 
@@ -186,11 +191,11 @@ def test_what_nobody_uses_ends_after_its_time(make_broker, join) -> None:
     reader.ack(reader.expect("MESSAGE", "m0"))
     reader.request("UNSUBSCRIBE", id="mine")
     publisher.publish("/topic/news", "m1")
-    broker.wait_for_log("durable subscription /dsub/mine to /topic/news: expired")
+    broker.wait_for_log("durable subscription /dsub/mine@news to /topic/news: expired")
     subscribe(reader)
 
     reader.expect_nothing()
-    broker.wait_for_log("durable subscription /dsub/mine to /topic/news: made")
+    broker.wait_for_log("durable subscription /dsub/mine@news to /topic/news: made")
 
 
 def test_who_is_away_too_long_loses_the_oldest_messages(make_broker, join) -> None:
@@ -244,7 +249,7 @@ def test_a_signal_lists_what_there_is(make_broker, join) -> None:
 
     broker.kill(signal.SIGUSR2)
     broker.wait_for_log(
-        r"durable subscription /dsub/mine to /topic/news, last used [\d-]{10} [\d:]{8}: "
+        r"durable subscription /dsub/mine@news to /topic/news, last used [\d-]{10} [\d:]{8}: "
         r"1 ready, 0 unsettled, [\d,]+ octets, 0 consumers$"
     )
     broker.wait_for_log(r"queue /queue/jobs: 2 ready, 0 unsettled, [\d,]+ octets, 0 consumers$")

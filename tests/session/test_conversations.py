@@ -318,13 +318,15 @@ def test_a_temporary_queue_ends_with_its_owner_and_is_nobody_elses() -> None:
     """What is sent there later is dropped; others get an ERROR when they want to read it."""
     broker = Broker()
     owner, other, third = broker.client(), broker.client(), broker.client()
+    name = owner.shared_name("/temp-queue/x")
     owner.do("SUBSCRIBE", destination="/temp-queue/x", id="1", ack="client")
-    other.do("SEND", b"1", destination="/reply-queue/s1.x")
+    other.do("SEND", b"0", destination="/reply-queue/s1.x")
+    other.do("SEND", b"1", destination=name)
     broker.run()
-    third.do("SUBSCRIBE", destination="/reply-queue/s1.x", id="1")
+    third.do("SUBSCRIBE", destination=name, id="1")
     broker.run()
     broker.end(owner)
-    other.do("SEND", b"2", destination="/reply-queue/s1.x", receipt="r")
+    other.do("SEND", b"2", destination=name, receipt="r")
     broker.run()
 
     assert bodies(owner) == [b"1"]
@@ -518,7 +520,7 @@ def test_a_deleted_subscription_gathers_nothing(is_in_two_steps: bool) -> None:
     if is_in_two_steps:
         client.do("UNSUBSCRIBE", id="1")
         client.do("SEND", b"x", destination="/topic/a")
-    client.do("UNSUBSCRIBE", id="1", durable="true", receipt="r")
+    client.do("UNSUBSCRIBE", id="1", destination="/topic/a", durable="true", receipt="r")
     client.do("SEND", b"y", destination="/topic/a")
     client.receive(subscribe)
     client.do("SEND", b"z", destination="/topic/a")
@@ -533,15 +535,39 @@ def test_a_name_can_not_be_of_two_topics() -> None:
     """The second SUBSCRIBE is refused, and says why."""
     broker = Broker()
     client = broker.client()
-    client.do("SUBSCRIBE", destination="/topic/a", id="1", persistent="true")
+    client.receive(frame("SUBSCRIBE", {"destination": "/topic/a", "id": "1", "activemq.subscriptionName": "news"}))
     broker.run()
     client.do("UNSUBSCRIBE", id="1")
-    client.do("SUBSCRIBE", destination="/topic/b", id="1", persistent="true", receipt="r")
+    names = {"destination": "/topic/b", "id": "1", "activemq.subscriptionName": "news", "receipt": "r"}
+    client.receive(frame("SUBSCRIBE", names))
     broker.run()
     error = client.inbox[-1]
 
     assert (error.command, error["receipt-id"]) == ("ERROR", "r")
     assert b"/topic/a" in error.body
+
+
+@pytest.mark.row("D01", "D02")
+@pytest.mark.parametrize("headers", [{"durable": "true", "auto-delete": "false"}, {"persistent": "true"}])
+def test_two_programs_with_one_id_have_a_subscription_each(headers: dict[str, str]) -> None:
+    """Each gets its own topic's messages, all of them, also those that came while it was away."""
+    broker = Broker()
+    publisher = broker.client()
+    topics = ["/topic/a", "/topic/b"]
+    for topic in topics:
+        client = broker.client()
+        client.receive(frame("SUBSCRIBE", {"destination": topic, "id": "1", **headers}))
+        broker.run()
+        broker.end(client)
+    for topic in topics:
+        publisher.do("SEND", topic.encode(), destination=topic)
+    broker.run()
+    readers = [broker.client() for _ in topics]
+    for reader, topic in zip(readers, topics, strict=True):
+        reader.receive(frame("SUBSCRIBE", {"destination": topic, "id": "1", **headers}))
+    broker.run()
+
+    assert [bodies(reader) for reader in readers] == [[b"/topic/a"], [b"/topic/b"]]
 
 
 @pytest.mark.row("D07")
@@ -552,7 +578,7 @@ def test_reading_by_name_needs_a_subscription() -> None:
     client.do("SUBSCRIBE", destination="/topic/a", id="one", persistent="true", ack="client")
     broker.run()
     broker.end(client)
-    reader.do("SUBSCRIBE", destination="/dsub/one", id="1")
+    reader.do("SUBSCRIBE", destination="/dsub/one@a", id="1")
     reader.do("SEND", b"x", destination="/topic/a")
     broker.run()
     reader.do("SUBSCRIBE", destination="/dsub/two", id="2")

@@ -16,8 +16,8 @@ MISSPELT = {"activemq.subcriptionName": "news"}
 ARTEMIS = {"durable-subscription-name": "news"}
 ARTEMIS_OLD = {"durable-subscriber-name": "news"}
 DIALECTS = [
-    (RABBIT, b"/dsub/1"),
-    (APOLLO, b"/dsub/1"),
+    (RABBIT, b"/dsub/1@%b"),
+    (APOLLO, b"/dsub/1@%b"),
     (ACTIVE, b"/dsub/me.news"),
     (MISSPELT, b"/dsub/me.news"),
     (ARTEMIS, b"/dsub/me.news"),
@@ -64,8 +64,9 @@ def test_each_dialect_makes_a_durable_subscription(
 
     assert envelope.kind is Kind.SUBSCRIBE
     assert envelope.flags == Flag.DURABLE | Flag.FENCE
-    assert envelope.destination == b"/topic/" + destination.removeprefix("/topic/").encode()
-    assert (envelope.block, envelope.count) == (name, 100)
+    topic = destination.removeprefix("/topic/").encode()
+    assert envelope.destination == b"/topic/" + topic
+    assert (envelope.block, envelope.count) == (name.replace(b"%b", topic), 100)
 
 
 @pytest.mark.row("D01")
@@ -120,7 +121,7 @@ def test_an_id_is_needed_where_it_is_the_name(headers: dict[str, str]) -> None:
     client = connected("1.0")
     client.receive(frame("SUBSCRIBE", {"destination": "/topic/a", **headers}))
 
-    assert b"the id of a durable subscription is its name" in client.error().body
+    assert b"the id of a durable subscription is part of its name" in client.error().body
 
 
 @pytest.mark.row("D01", "U04")
@@ -159,7 +160,7 @@ def test_messages_that_need_no_ack_are_settled_when_they_are_written() -> None:
     """Like a queue's."""
     client = connected()
     token = subscribe(client, RABBIT).token
-    client.offer(sent("/topic/a", b"x", b"y"), token, serial=7, queue=b"/dsub/1")
+    client.offer(sent("/topic/a", b"x", b"y"), token, serial=7, queue=b"/dsub/1@a")
     client.read()
     claimed, settle = client.told()
 
@@ -203,7 +204,7 @@ def test_unsubscribe_by_id_alone_ends_reading(headers: dict[str, str], name: byt
     token = subscribe(client, headers).token
     envelope = unsubscribe(client, id="1")
 
-    assert (envelope.kind, envelope.token, envelope.destination) == (Kind.UNSUBSCRIBE, token, name)
+    assert (envelope.kind, envelope.token, envelope.destination) == (Kind.UNSUBSCRIBE, token, name.replace(b"%b", b"a"))
     assert (envelope.flags, envelope.block) == (0, b"")
     assert client.session.subscription_count == 0
 
@@ -212,9 +213,9 @@ def test_unsubscribe_by_id_alone_ends_reading(headers: dict[str, str], name: byt
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
-        ({"id": "1", "durable": "true"}, b"/dsub/1"),
-        ({"id": "1", **RABBIT}, b"/dsub/1"),
-        ({"id": "1", **APOLLO}, b"/dsub/1"),
+        ({"id": "1", "durable": "True"}, b"/dsub/1@a"),
+        ({"id": "1", **RABBIT}, b"/dsub/1@a"),
+        ({"id": "1", **APOLLO}, b"/dsub/1@a"),
         *[({"id": "1", **headers}, b"/dsub/me.news") for headers in (ACTIVE, MISSPELT, ARTEMIS, ARTEMIS_OLD)],
         (ACTIVE, b"/dsub/me.news"),
         ({"destination": "/topic/a", **ACTIVE}, b"/dsub/me.news"),
@@ -248,15 +249,15 @@ def test_rabbits_header_deletes_whatever_the_subscription_is_called() -> None:
         ({"id": "1", **ACTIVE}, b"/dsub/me.news"),
         (ACTIVE, b"/dsub/me.news"),
         (ARTEMIS, b"/dsub/me.news"),
-        ({"id": "1", **APOLLO}, b"/dsub/1"),
-        ({"id": "1", "durable": "true"}, b"/dsub/1"),
+        ({"id": "1", "destination": "/topic/a", **APOLLO}, b"/dsub/1@a"),
+        ({"id": "1", "destination": "a", "durable": "TRUE"}, b"/dsub/1@a"),
     ],
 )
 @pytest.mark.parametrize("version", VERSIONS)
 def test_who_does_not_read_can_delete_all_the_same(version: str, headers: dict[str, str], name: bytes) -> None:
     """ActiveMQ's clients end reading first; it needs no subscription of this connection. Its receipt is a fence."""
     client = connected(version)
-    subscribe(client, {**RABBIT, **headers})
+    subscribe(client, {**RABBIT, **headers, "destination": "/topic/a"})
     unsubscribe(client, id="1")
     envelope = unsubscribe(client, **headers, receipt="r")
 
@@ -265,6 +266,41 @@ def test_who_does_not_read_can_delete_all_the_same(version: str, headers: dict[s
     assert client.read() == []
     client.pass_fence()
     assert [got["receipt-id"] for got in client.read()] == ["r"]
+
+
+@pytest.mark.row("D05")
+@pytest.mark.parametrize("headers", [{"durable": "true"}, APOLLO])
+def test_to_delete_what_is_not_open_needs_the_destination_that_is_part_of_its_name(headers: dict[str, str]) -> None:
+    """The ERROR says so."""
+    client = connected()
+    client.receive(frame("UNSUBSCRIBE", {"id": "1", **headers}))
+    got = client.error()
+
+    assert got["message"] == "missing header destination"
+    assert b"by its id and its destination" in got.body
+
+
+@pytest.mark.row("D01")
+@pytest.mark.parametrize("headers", [RABBIT, APOLLO])
+def test_programs_that_use_one_id_for_their_topics_do_not_share_anything(headers: dict[str, str]) -> None:
+    """Both call theirs 1; another client of the same topic and id is the same program, and shares."""
+    one, two, same = (subscribe(connected(), headers, topic) for topic in ("/topic/a", "/topic/b", "a"))
+
+    assert one.block != two.block
+    assert one.block == same.block
+
+
+@pytest.mark.row("D01")
+def test_clients_with_dots_in_their_names_do_not_share_anything() -> None:
+    """`a` and `b.c` are not `a.b` and `c`, and neither is `a.b.c` without a client-id."""
+    named = [("a", "b.c"), ("a.b", "c"), ("", "a.b.c")]
+    clients = [connected(**({"client-id": client_id} if client_id else {"login": "x"})) for client_id, _ in named]
+    names = [
+        subscribe(client, {"activemq.subscriptionName": name}).block
+        for client, (_, name) in zip(clients, named, strict=True)
+    ]
+
+    assert len(set(names)) == 3
 
 
 @pytest.mark.row("D04")

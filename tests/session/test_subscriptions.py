@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forkbroker.destinations import parse_subscription
-from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+from forkbroker.session.errors import FrameError
+from forkbroker.session.subscriptions import MAX_TOKEN, AckMode, Subscription, Subscriptions
 
 
 def subscription(
@@ -65,6 +68,16 @@ def test_tokens_are_never_used_again() -> None:
     assert subscriptions.by_token(50) is None
     assert subscriptions.by_token(51) is subscriptions.find("1") is second
     assert list(subscriptions) == [second]
+
+
+def test_tokens_end_where_the_field_of_an_envelope_does() -> None:
+    """The last one is given out; then the client has to connect again, and is told so."""
+    subscriptions = Subscriptions(first_token=MAX_TOKEN)
+    last = subscriptions.next_token()
+
+    assert last == 2**32 - 1
+    with pytest.raises(FrameError, match="too many subscriptions were made"):
+        subscriptions.next_token()
 
 
 def test_what_a_subscription_is() -> None:

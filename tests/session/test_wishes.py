@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.session import wishes as module
-from forkbroker.session.dialects import HeaderError
-from forkbroker.session.wishes import MAX_CRON, MAX_DEDUP_ID, MAX_REPEAT, read_wishes
+from forkbroker.session.dialects import MAX_NUMBER, HeaderError
+from forkbroker.session.wishes import MAX_CRON, MAX_DEDUP_ID, MAX_MOMENT, MAX_REPEAT, MAX_SPAN, read_wishes
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
@@ -46,7 +46,9 @@ def refusal(destination: str = "/queue/a", **headers: object) -> str:
 
 
 @pytest.mark.row("J01")
-@pytest.mark.parametrize(("value", "is_asked_for"), [("true", True), ("True", True), ("false", False), ("1", False)])
+@pytest.mark.parametrize(
+    ("value", "is_asked_for"), [("true", True), ("True", True), ("false", False), ("FALSE", False)]
+)
 @pytest.mark.parametrize("destination", [*QUEUES, "/topic/a"])
 def test_persistent_is_a_flag_of_the_envelope(destination: str, value: str, is_asked_for: bool) -> None:
     """No section: most persistent messages ask for nothing else."""
@@ -189,10 +191,65 @@ def test_of_several_ids_the_first_in_the_documented_order_counts() -> None:
         "AMQ_SCHEDULED_REPEAT",
     ],
 )
-@pytest.mark.parametrize("value", ["", "soon", "-2", "1.5", "9" * 16])
+@pytest.mark.parametrize("value", ["", "soon", "-2", "1.5", "+3"])
 def test_what_is_no_number_is_refused(name: str, value: str) -> None:
     """The ERROR names the header."""
     assert refusal(**{name: value}).startswith(f"bad SEND: {name} is {value!r}")
+
+
+LIMITS = [
+    ("priority", MAX_NUMBER),
+    ("expires", MAX_MOMENT),
+    ("expiration", MAX_SPAN),
+    ("ttl", MAX_SPAN),
+    ("expire-after", MAX_SPAN // 1000),
+    ("AMQ_SCHEDULED_DELAY", MAX_SPAN),
+    ("x-delay", MAX_SPAN),
+    ("deliver-after", MAX_SPAN // 1000),
+    ("AMQ_SCHEDULED_TIME", MAX_MOMENT),
+    ("deliver-at", MAX_MOMENT),
+    ("run_after", MAX_MOMENT // 1000),
+    ("AMQ_SCHEDULED_PERIOD", MAX_SPAN),
+    ("AMQ_SCHEDULED_REPEAT", MAX_REPEAT),
+]
+
+
+@pytest.mark.row("S02")
+@pytest.mark.parametrize(("name", "limit"), LIMITS)
+def test_a_number_above_its_limit_is_refused_with_the_limit(name: str, limit: int) -> None:
+    """By one, or by thousands of digits."""
+    assert refusal(**{name: limit + 1}) == f"bad SEND: {name} is {limit + 1}, at most {limit:,} is permitted\n"
+    assert f"(5,000 digits), at most {limit:,} is permitted" in refusal(**{name: "9" * 5_000})
+
+
+@pytest.mark.row("S02")
+@pytest.mark.parametrize(("name", "limit"), LIMITS)
+def test_a_number_equal_to_its_limit_travels(name: str, limit: int) -> None:
+    """Each has room in the envelope, and so has the sum of all that a router adds."""
+    more = {"AMQ_SCHEDULED_PERIOD": 1} if name == "AMQ_SCHEDULED_REPEAT" else {}
+    wishes = send(**{name: limit}, **more).wishes
+
+    assert wishes.expires + wishes.ttl + wishes.delay + wishes.deliver_at + wishes.period < 2**62
+
+
+@pytest.mark.row("J08")
+@pytest.mark.parametrize("name", ["dedup-id", "uniqkey"])
+def test_a_dedup_id_of_the_largest_size_is_permitted(name: str) -> None:
+    """The limit counts octets, not characters."""
+    whole = "é" * (MAX_DEDUP_ID // 2) + "x"
+
+    assert send(**{name: whole}).wishes.dedup_id == whole.encode()
+    assert f"{MAX_DEDUP_ID + 1} octets, at most {MAX_DEDUP_ID}" in refusal(**{name: whole + "x"})
+
+
+@pytest.mark.row("J07")
+def test_a_cron_line_of_the_largest_size_is_permitted() -> None:
+    """An octet more is not."""
+    line = ",".join(["0"] * 124) + " * * * *"
+    assert len(line) == MAX_CRON
+
+    assert send(AMQ_SCHEDULED_CRON=line).wishes.cron == line.encode()
+    assert f"more than {MAX_CRON} octets" in refusal(AMQ_SCHEDULED_CRON="0" + line)
 
 
 @pytest.mark.row("J06", "J07")
@@ -202,7 +259,7 @@ def test_what_is_no_number_is_refused(name: str, value: str) -> None:
         ({"AMQ_SCHEDULED_REPEAT": 3}, "AMQ_SCHEDULED_PERIOD does not say"),
         ({"AMQ_SCHEDULED_REPEAT": 3, "AMQ_SCHEDULED_PERIOD": 0}, "AMQ_SCHEDULED_PERIOD does not say"),
         ({"AMQ_SCHEDULED_REPEAT": -1}, "AMQ_SCHEDULED_PERIOD does not say"),
-        ({"AMQ_SCHEDULED_REPEAT": MAX_REPEAT + 1, "AMQ_SCHEDULED_PERIOD": 1}, f"at most {MAX_REPEAT}"),
+        ({"AMQ_SCHEDULED_REPEAT": MAX_REPEAT + 1, "AMQ_SCHEDULED_PERIOD": 1}, f"at most {MAX_REPEAT:,}"),
         ({"AMQ_SCHEDULED_CRON": "often"}, "AMQ_SCHEDULED_CRON: 'often' has 1 fields"),
         ({"AMQ_SCHEDULED_CRON": "61 * * * *"}, "Bad minute"),
         ({"AMQ_SCHEDULED_CRON": "* * * * *" + " " * MAX_CRON + "x"}, f"more than {MAX_CRON} octets"),
