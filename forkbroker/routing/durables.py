@@ -85,7 +85,7 @@ class Durables:
         except PatternError as error:
             self.notes.append(f"durable subscription {shown(name)}: not restored, {error}; the store keeps it")
             return
-        queue = self._queues.find(name) or self._queues.make(name)
+        queue = self._queues.restore(name)
         self._add(Durable(queue, topic, used_ms))
 
     def drop_unknown(self) -> None:

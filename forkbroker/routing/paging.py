@@ -61,7 +61,7 @@ class Paging:
 
     def restore(self, envelope: Envelope) -> None:
         """BACKLOG: the store has messages from before the broker's start."""
-        queue = self._queues.find(envelope.destination) or self._queues.make(envelope.destination)
+        queue = self._queues.restore(envelope.destination)
         octets = envelope.number + envelope.count * ENVELOPE_OVERHEAD
         queue.restore(envelope.index, envelope.count, octets)
 

@@ -88,7 +88,17 @@ class Queues:
 
     def make(self, name: bytes, owner: Peer | None = None) -> Queue:
         """A queue that doesn't exist yet."""
-        policy, born = self.policy_for(name), self._serial - 1
+        return self._make(name, owner, born=self._serial - 1)
+
+    def restore(self, name: bytes) -> Queue:
+        """The queue of this name, of which the store has messages from before the broker's start.
+
+        It was born before all of them: one that was born now would take them for an older queue's.
+        """
+        return self._queues.get(name) or self._make(name, None, born=0)
+
+    def _make(self, name: bytes, owner: Peer | None, *, born: int) -> Queue:
+        policy = self.policy_for(name)
         queue = Queue(name, policy, self.window, owner, is_durable=is_durable(name), born=born)
         self._queues[name] = queue
         return queue

@@ -54,9 +54,13 @@ class Router:
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float]) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
 
-        Nothing is told to the store, and what is persistent waits for it, until it is OPENED.
+        Nothing is told to the store, and what is persistent waits for it, until it is OPENED. Nor does `tick` do
+        anything before the first store is: a delayed message that fired between two others which the store tells of
+        would get a serial that one of those has.
         """
         self.counters = Counters()
+        self._has_opened = False
+        self._knows_serial = False
         self._out: Outbox = []
         self._interest: Interested = Everybody() if policy.broadcast_all else Interest()
         self._timers = Timers(wall)
@@ -114,7 +118,8 @@ class Router:
             Kind.PAGE: self._page,
             Kind.PAGED: self._paged,
             Kind.DISK: self._heed_disk,
-            Kind.BACKLOG: self._paging.restore,
+            Kind.OPENING: self._opening,
+            Kind.BACKLOG: self._backlog,
             Kind.DURABLE: self._restore_durable,
             Kind.DUPLICATE: self._restore_duplicate,
             Kind.OPENED: self._opened,
@@ -178,6 +183,8 @@ class Router:
 
     def tick(self, now: float) -> None:
         """Make the offers that have become possible, and deal with what is due or overdue."""
+        if not self._has_opened:
+            return
         self._timers.now = now
         self._timers.run_due()
         self._returns.tick()
@@ -185,6 +192,8 @@ class Router:
 
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
+        if not self._has_opened:
+            return None
         overdue, due = self._deliveries.deadline(), self._timers.deadline()
         return overdue if due is None else due if overdue is None else min(due, overdue)
 
@@ -357,8 +366,21 @@ class Router:
 
     # -- the store
 
-    def _opened(self, envelope: Envelope) -> None:
+    def _opening(self, envelope: Envelope) -> None:
         self._queues.resume_serials(envelope.serial)
+        self._knows_serial = True
+
+    def _require_serial(self, kind: Kind) -> None:
+        if not self._knows_serial:
+            raise AssertionError(f"{kind.name} before OPENING: the first free serial is not known")
+
+    def _backlog(self, envelope: Envelope) -> None:
+        self._require_serial(envelope.kind)
+        self._paging.restore(envelope)
+
+    def _opened(self, envelope: Envelope) -> None:
+        self._require_serial(envelope.kind)
+        self._has_opened = True
         self._journal.opened()
         self._durables.drop_unknown()
         self._go_on()
@@ -375,6 +397,7 @@ class Router:
     def _page(self, envelope: Envelope) -> None:
         details = envelope.details
         if details.due:
+            self._require_serial(envelope.kind)
             self._delays.restore(envelope.destination, make_run(envelope, envelope.serial, details))
             return
         queue = self._queues.find(envelope.destination)
@@ -400,6 +423,7 @@ class Router:
             self._queues.tidy(queue)
 
     def _restore_durable(self, envelope: Envelope) -> None:
+        self._require_serial(envelope.kind)
         self._durables.restore(envelope.destination, envelope.block, envelope.serial)
 
     def _restore_duplicate(self, envelope: Envelope) -> None:

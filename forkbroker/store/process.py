@@ -109,12 +109,13 @@ class StoreProcess:
         store = self._store
         opened = store.open(is_fresh=is_fresh)
         self._recovered_before = opened.recovered_before
+        self._tell(pack(Kind.OPENING, serial=opened.serial))
         flags = 0
         if is_fresh:
             self._is_short = False
             self._tell_stock(opened)
             flags = 0 if opened.was_in_order else int(Flag.RECOVERED)
-        self._tell(pack(Kind.OPENED, flags=flags, serial=opened.serial))
+        self._tell(pack(Kind.OPENED, flags=flags))
         self._look_at_disk()
         self._channel.flush()
 

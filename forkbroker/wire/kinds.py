@@ -57,7 +57,8 @@ TRANSACTION  number; payload: whole envelopes of these kinds, written together; 
 RETOLD       all that was told to the store before, and was not COMMITTED, was told again: it is written together, or
              not at all
 CLOSE        all was told; commit, and end
-OPENED       serial: the first free one; flag `RECOVERED`: the last end was not in good order
+OPENING      before all else: serial: the first free one
+OPENED       what is stored was told; flag `RECOVERED`: the last end was not in good order
 BACKLOG      before OPENED; destination: a queue; index: the priority; count: messages; number: octets of their
              bodies; serial: of the last one
 DURABLE      before OPENED; as DEFINE
@@ -124,6 +125,7 @@ class Kind(IntEnum):
     COMMITTED = 102
     DISK = 103
     FAILED = 104
+    OPENING = 105
 
 
 class Flag(IntEnum):
@@ -234,6 +236,7 @@ TO_STORE: frozenset[Kind] = frozenset(
 #: What the store sends.
 FROM_STORE: frozenset[Kind] = frozenset(
     {
+        Kind.OPENING,
         Kind.OPENED,
         Kind.BACKLOG,
         Kind.DURABLE,

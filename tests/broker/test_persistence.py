@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.deadline import stretched, wait_until
 from support.rawclient import RawClient, connect
 
 from forkbroker.testing.broker import RunningBroker
@@ -310,3 +312,25 @@ def test_stompy_sends_and_finds_again_after_a_restart(live) -> None:
 def re_opened(broker: RunningBroker) -> int:
     """How many messages the broker has found in its store."""
     return int(broker.wait_for_log(r"open, ([\d,]+) message")[1].replace(",", ""))
+
+
+def test_delayed_messages_that_are_overdue_at_the_start_cost_no_other_message(live, meet) -> None:
+    """Fifty messages in one queue, three thousand for another one that became due while no broker ran."""
+    broker = live()
+    producer = meet(broker)
+    for place in range(50):
+        producer.publish("/queue/keep", f"k{place}", persistent="true")
+    due_ms = int(time.time() * 1000 + stretched(4) * 1000)
+    headers = {"destination": "/queue/late", "persistent": "true", "deliver-at": str(due_ms)}
+    producer.send_raw(b"".join(producer.encode("SEND", headers, b"x" * 1024) for _ in range(3000)))
+    producer.sync()
+    end(broker, signal.SIGTERM, producer)
+    wait_until(lambda: time.time() * 1000 > due_ms, "the time of delivery")
+    consumer = meet(live())
+    consumer.subscribe("/queue/keep", ack="auto", prefetch_count=100)
+    consumer.expect_messages(*(f"k{place}" for place in range(50)))
+    consumer.subscribe("/queue/late", id=1, ack="auto", prefetch_count=100)
+
+    for _ in range(3000):
+        consumer.expect("MESSAGE", b"x" * 1024)
+    consumer.expect_nothing()

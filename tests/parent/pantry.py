@@ -37,7 +37,7 @@ class Pantry:
         self.channel.flush()
 
     def open(self) -> None:
-        self.tell(pack(Kind.OPENED, serial=1))
+        self.tell([*pack(Kind.OPENING, serial=1), *pack(Kind.OPENED)])
 
     def serve(self) -> int:
         while not self.channel.closed:

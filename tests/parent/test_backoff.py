@@ -211,7 +211,7 @@ def test_close_is_told_once_the_store_is_open() -> None:
     bench.loop.turn()
     bench.end()
 
-    assert bench.happened == ["started", "OPENED", "opened", "closed", "finished"]
+    assert bench.happened == ["started", "OPENING", "OPENED", "opened", "closed", "finished"]
     bench.close()
 
 

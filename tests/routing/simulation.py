@@ -86,17 +86,30 @@ class Child:
 class World:
     """A router, its children and its store, and the channels between them."""
 
-    def __init__(self, policy: Policy | None = None, slots: int = 4, stock: Stock | None = None) -> None:
-        """`stock`: what a store has from before; without it there is none."""
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        slots: int = 4,
+        stock: Stock | None = None,
+        *,
+        start_s: float = 0.0,
+        opens: bool = True,
+    ) -> None:
+        """`stock`: what a store has from before; without it there is none. `start_s`: so long after noon.
+
+        `opens`: at once; else the test does it.
+        """
         self.semaphores = Semaphores(slots)
-        self.wall = NOON
+        self.wall = NOON + start_s
         self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall)
         self.children: dict[Peer, Child] = {}
-        self.now = 0.0
+        self.now = start_s
         self._next_peer = 1
         self.stock = stock or Stock()
         if stock is not None:
             self.open_store(is_fresh=True)
+        elif opens:
+            self._open_and_close_store()
 
     def pass_time(self, seconds: float) -> None:
         """For both clocks."""
@@ -106,10 +119,20 @@ class World:
     # -- the store
 
     def open_store(self, *, is_fresh: bool = False) -> None:
-        """Another process of it, and the router hears what it says."""
+        """Another process of it, and the router hears what it says, with a turn of its loop between any two words."""
         self.stock.open(is_fresh=is_fresh)
+        while self.stock.said and is_fresh:
+            self.hear_store(1)
+            self.turn()
         self.hear_store()
         self.deliver()
+
+    def _open_and_close_store(self) -> None:
+        """The first one was open, so that time passes; nothing is told to it, and no other one comes."""
+        self.router.receive_stored(make(Kind.OPENING, serial=1), self.now)
+        self.router.receive_stored(make(Kind.OPENED), self.now)
+        self.router.store_ended("")
+        self.router.take()
 
     def run_store(self) -> None:
         """The store does all that it was told, and says it, and so on until nothing is left."""

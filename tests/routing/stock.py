@@ -51,11 +51,12 @@ class Stock:
         self.is_open = True
         self.is_up_to_date = False
         serial = max(self.rows, default=0) + 1
+        self.say(Kind.OPENING, serial=serial)
         if is_fresh:
             self.spilled.clear()
             self.recovered_before = serial
             self._tell_stock()
-        self.say(Kind.OPENED, serial=serial)
+        self.say(Kind.OPENED)
 
     def kill(self, heard: int = 0) -> None:
         """What it has not read is gone; of what it said, the first `heard` envelopes were written."""

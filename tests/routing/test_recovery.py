@@ -6,10 +6,10 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Policy, QueuePolicy
-from forkbroker.wire.details import Wishes
+from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, World, make, make_send
+from .simulation import NOON, Child, World, make, make_send
 from .stock import Stock
 
 A, B = b"/queue/a", b"/queue/b"
@@ -25,10 +25,7 @@ def make_world(policy: Policy | None = None) -> tuple[World, Child]:
 def restart(world: World, policy: Policy | None = None, *, after_s: float = 0.0) -> tuple[World, Child]:
     """All processes are killed; another broker starts, so much later, and a client comes."""
     world.stock.kill()
-    anew = World(policy, slots=64)
-    anew.wall = world.wall + after_s
-    anew.stock = world.stock
-    anew.open_store(is_fresh=True)
+    anew = World(policy, slots=64, stock=world.stock, start_s=world.wall - NOON + after_s)
     return anew, anew.add_child()
 
 
@@ -230,6 +227,72 @@ def test_a_repeated_message_comes_on_in_its_rhythm_with_new_numbers() -> None:
     # it is noon and 45 seconds at the start: one that is late, then at 50 and 60
     assert found == [0, 5, 15, 25]
     assert len(set(indexes)) == len(indexes) == 5
+
+
+def test_overdue_delayed_messages_take_no_place_of_what_waits_in_queues() -> None:
+    """The store tells of them in portions, and nothing fires before the first free serial and all rows are known."""
+    world, child = make_world()
+    send(world, child, *[b"keep %d" % number for number in range(50)], name=B)
+    for number in range(300):
+        send(world, child, b"late %d" % number, delay=6000)
+    world.run_store()
+    world, child = restart(world, after_s=6.5)
+    world.turn()
+    world.run_store()
+
+    assert len(world.stock.rows) == 350
+    world.subscribe(child, B)
+    world.subscribe(child, A, token=2)
+    bodies = world.consume(child)
+    assert [body for body in bodies if body.startswith(b"keep")] == [b"keep %d" % number for number in range(50)]
+    assert sorted(body for body in bodies if body.startswith(b"late")) == sorted(b"late %d" % n for n in range(300))
+
+
+def test_overdue_delayed_messages_hide_nothing_older_in_their_own_queue() -> None:
+    """They come behind what was there before their time."""
+    world, child = make_world()
+    send(world, child, b"1", b"2", b"3")
+    send(world, child, b"later", delay=6000)
+    world.run_store()
+    world, child = restart(world, after_s=6.5)
+    world.subscribe(child, A)
+
+    assert world.consume(child) == [b"1", b"2", b"3", b"later"]
+
+
+def test_nothing_happens_by_the_clock_before_the_store_is_open() -> None:
+    """Not a delayed message, nor the end of a durable subscription, whatever the store has told by then."""
+    policy = Policy(durable=QueuePolicy(idle_expiry=DAY_MS))
+    world, child = make_world(policy)
+    world.subscribe(child, TOPIC, durable=ME)
+    send(world, child, b"later", delay=6000)
+    world.run_store()
+    stock, world = world.stock, World(policy, start_s=2 * DAY_MS / 1000, opens=False)
+    stock.kill()
+    world.stock = stock
+    stock.open(is_fresh=True)
+    while len(stock.said) > 1:
+        world.hear_store(1)
+        assert world.turn() == []
+        assert world.router.deadline() is None
+    world.hear_store(1)
+
+    assert world.router.deadline() == world.now
+    world.turn()
+    assert [view.name for view in world.router.views()] == [A]
+
+
+def test_what_is_stored_is_not_told_before_the_first_free_serial() -> None:
+    """A store that does so breaks the contract."""
+    for kind, fields in (
+        (Kind.BACKLOG, {"destination": A, "count": 1, "index": 4}),
+        (Kind.DURABLE, {"destination": ME, "block": TOPIC}),
+        (Kind.PAGE, {"destination": A, "count": 1, "section": Details(due=1).pack(), "flags": Flag.SECTION}),
+        (Kind.OPENED, {}),
+    ):
+        world = World(opens=False)
+        with pytest.raises(AssertionError, match=f"{kind.name} before OPENING"):
+            world.router.receive_stored(make(kind, **fields), 0.0)
 
 
 # ---------------------------------------------------------------- durable subscriptions, and ids

@@ -42,10 +42,7 @@ class Life:
 
     def start(self, wall: float) -> None:
         """So many seconds after noon."""
-        self.world = World(self.policy, slots=self.slots)
-        self.world.pass_time(wall)
-        self.world.stock = self.stock
-        self.world.open_store(is_fresh=True)
+        self.world = World(self.policy, slots=self.slots, stock=self.stock, start_s=wall)
         self.producer = self.world.add_child()
         self.offers_seen = 0
 

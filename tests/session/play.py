@@ -282,7 +282,8 @@ class Broker:
         self._policy = policy
         self._slots = Semaphores()
         self.router = Router(routing or Policy(), self._slots, lambda: WALL_S + self.now)
-        self.router.receive_stored(joined(pack(Kind.OPENED, serial=1)), self.now)
+        self.router.receive_stored(joined(pack(Kind.OPENING, serial=1)), self.now)
+        self.router.receive_stored(joined(pack(Kind.OPENED)), self.now)
         self.is_committing = True
         """The store does its work; else what waits for it waits."""
         self._told = 0

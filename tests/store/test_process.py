@@ -39,11 +39,12 @@ def test_what_is_told_is_committed(start_store, tmp_path) -> None:
     """COMMITTED has the number of the last change, and the rows are there for everybody."""
     store = start_store()
     opened = store.hear(Kind.OPENED)
+    opening = store.heard[0]
 
     store.tell(write(1, [b"a", b"b"]), write(2, [b"c"], serial=3))
     store.hear(Kind.COMMITTED, 2)
 
-    assert opened.serial == 1
+    assert (opening.kind, opening.serial) == (Kind.OPENING, 1)
     assert opened.flags == 0
     assert rows(tmp_path) == [(1, b"a"), (2, b"b"), (3, b"c")]
     assert store.close() == Exit.OK
@@ -194,7 +195,7 @@ def test_what_is_told_before_a_fetch_is_in_its_answer(start_store) -> None:
     kinds = [envelope.kind for envelope in store.heard]
     store.hear(Kind.COMMITTED, 2)
 
-    assert kinds[1:4] == [Kind.COMMITTED, Kind.PAGE, Kind.PAGED]
+    assert kinds[2:5] == [Kind.COMMITTED, Kind.PAGE, Kind.PAGED]
     assert bodies_of(store.heard) == [b"a"]
 
 
@@ -262,7 +263,7 @@ def test_details_are_kept(start_store) -> None:
 
 
 def test_a_fresh_start_hears_what_there_is(start_store) -> None:
-    """BACKLOG, DURABLE, DUPLICATE, the PAGEs of the schedule, and OPENED last."""
+    """OPENING first, then BACKLOG, DURABLE, DUPLICATE, the PAGEs of the schedule, and OPENED last."""
     later = Details(persistent=True, due=4_000_000_000_000, dedup_id=b"d", dedup_until=4_000_000_000_000)
     first = start_store()
     first.hear(Kind.OPENED)
@@ -277,10 +278,10 @@ def test_a_fresh_start_hears_what_there_is(start_store) -> None:
 
     store = start_store()
     opened = store.hear(Kind.OPENED)
-    backlog, durable, duplicate, page, last = store.heard
+    opening, backlog, durable, duplicate, page, last = store.heard
 
     assert last is opened
-    assert (opened.serial, opened.flags) == (4, 0)
+    assert (opening.kind, opening.serial, opened.flags) == (Kind.OPENING, 4, 0)
     assert (backlog.kind, backlog.destination, backlog.index, backlog.count, backlog.number, backlog.serial) == (
         Kind.BACKLOG,
         QUEUE,
@@ -316,7 +317,7 @@ def test_a_store_that_is_started_anew_says_only_that_it_is_open(start_store) -> 
     store = start_store(is_fresh=False)
     store.hear(Kind.OPENED)
 
-    assert [envelope.kind for envelope in store.heard] == [Kind.OPENED]
+    assert [envelope.kind for envelope in store.heard] == [Kind.OPENING, Kind.OPENED]
 
 
 def test_a_deduplicated_message_that_is_settled_at_once_is_remembered(start_store) -> None:
