@@ -1,6 +1,6 @@
 # make run    a broker in the foreground            make test   lint, types, all tests
 # make bench  the table of docs/benchmarks.md       make soak   kills under load, for SOAK_SECONDS=600
-#                                                   make cuts   power cuts under load, CUTS=100 of them (as root)
+# make mutants  does a test notice broken code?     make cuts   power cuts under load, CUTS=100 of them (as root)
 # make install DESTDIR=... PREFIX=/usr/local
 #
 # Everything but install happens in a virtual environment of its own: PYTHON and a C compiler are all that is needed.
@@ -15,7 +15,7 @@ SOAK_SECONDS = 600
 CUTS = 100
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test lint bench soak cuts install clean
+.PHONY: run test lint bench soak cuts mutants install clean
 
 run: $(INSTALLED)
 	$(BIN)/stomp-broker $(ARGS)
@@ -41,6 +41,9 @@ soak: $(INSTALLED)
 
 cuts: $(INSTALLED)
 	$(BIN)/python tests/faults/power.py --cuts $(CUTS) --seconds 3600 $(ARGS)
+
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
