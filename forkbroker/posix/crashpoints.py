@@ -34,6 +34,7 @@ POINTS = {
     "parent.offered": "the semaphore is posted and the offers are sent",
     "parent.settled": "a settlement was applied, and what follows from it is sent",
     "store.group-read": "a group of changes was read, nothing of it is written",
+    "store.trying": "the parent can read which change is applied next",
     "store.written": "a group is written and not committed",
     "store.committed": "a group is committed, the parent was not told",
     "store.told": "the parent can read that a group is committed",

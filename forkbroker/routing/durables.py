@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from forkbroker.audience import Audience
 from forkbroker.destinations import is_pattern
 from forkbroker.patterns import PatternError, check_pattern
+from forkbroker.routing.fans import MESSAGE_OCTETS
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.timers import Timers
+from forkbroker.wire.envelope import Envelope
 
 CACHE_OCTETS = 4_194_304
 """Octets of destinations whose durable subscriptions are remembered: some 15,000 with one each."""
@@ -120,6 +122,11 @@ class Durables:
     def queues_for(self, destination: bytes) -> tuple[Queue, ...]:
         """The queues that get what is sent to this topic."""
         return self._audience.find(destination) if self._durables else ()
+
+    def weigh_copies(self, envelope: Envelope) -> int:
+        """Octets that the store has to write for a SEND to a topic, beside what it has to for one subscription."""
+        others = len(self.queues_for(envelope.destination)) - 1
+        return others * (len(envelope.raw) + envelope.count * MESSAGE_OCTETS) if others > 0 else 0
 
     def _make(self, name: bytes, topic: bytes) -> str | None:
         if len(self._durables) >= self._limit:

@@ -53,8 +53,10 @@ class Intake:
         queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
         is_persistent = envelope.flags & _PERSISTENT or policy.persistent
-        if is_persistent and self._journal.refusal and not (queue is not None and queue.is_temporary):
-            return f"persistent messages can't be stored now: {self._journal.refusal}"
+        if is_persistent and not (queue is not None and queue.is_temporary):
+            refusal = self._journal.find_refusal(len(envelope.raw))
+            if refusal:
+                return f"persistent messages can't be stored now: {refusal}"
         if envelope.flags & _SECTION and self._delays.is_full and envelope.wishes.is_delayed:
             return self._delays.describe_limit()
         if queue is None:

@@ -1,12 +1,15 @@
 """What the store is told, and who waits for it.
 
-Every change of what the store has is numbered and kept here until the store says that it is COMMITTED. A store process
-that ends is started anew, and told again what was not: so a store can end at any instant, and nothing that was
-accepted is lost while the parent lives.
+Every change of what the store has is numbered and kept until the store says that it is COMMITTED
+(`forkbroker.routing.telling`). A store process that ends is started anew, and told again what was not: so a store can
+end at any instant, and nothing that was accepted is lost while the parent lives.
 
 A peer's FENCED says that all before its fence has been applied, and that what of it is persistent will survive: it
 waits here until the last change that the peer brought about is committed. Whatever else answers that peer's requests
 waits behind it, so answers come in the order of the asking. Who changed nothing in the store waits for nothing.
+
+A change that the store can't write, and never will, is not told any more; FENCED for it becomes REFUSED. Its messages
+may have been delivered by then, and what later changes say of them meets nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +18,28 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from forkbroker.routing.peers import STORE, Outbox, Peer
+from forkbroker.routing.fans import Fan, Piece, pack_write
+from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.runs import Run
-from forkbroker.wire.envelope import Buffer, pack, pack_run, pack_serial
+from forkbroker.routing.telling import Change, Telling
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_serial, with_number
 from forkbroker.wire.kinds import Kind
 
 MAX_OCTETS = 67_108_864
 """Octets that are told and not committed, above which who sends persistent messages is held."""
+MAX_COPIES = 268_435_456
+"""Octets that one transaction may have the store write for durable subscriptions beside what the client has sent."""
+
+_RESUME_PERCENT = 80
+_ROOM_SHARE = 4
+"""Producers are held when what is not committed is this part of the room that the store has: it is told of the room
+now and then only, and what it writes takes more than what it is told."""
+_PLENTY = 1 << 62
+_FAILS_AFTER = 2
+"""Ends without a commit and without a reason, in a row: one may be somebody's kill."""
+
+_Part = tuple[list[Buffer], int]
+"""An envelope, and how many octets it gives the store to write, roughly."""
 
 
 class Journal:
@@ -30,45 +48,39 @@ class Journal:
     def __init__(self, out: Outbox) -> None:
         """Changes and answers go to `out`."""
         self._out = out
-        self._log: deque[tuple[int, list[Buffer], int]] = deque()
-        self._parts: list[list[Buffer]] | None = None
+        self._telling = Telling(out)
+        self._parts: list[_Part] | None = None
+        """Of the change that is being made."""
+        self._coming = 0
+        """Its number; 0: there is none."""
+        self._fan: Fan | None = None
         self._asked: list[list[Buffer]] = []
         """What was asked for meanwhile."""
         self._behind: dict[Peer, int] = {}
         self._waiting: dict[Peer, deque[tuple[int, list[Buffer]]]] = {}
+        self._ends = 0
+        """Of store processes that have committed nothing."""
+        self.notes: list[str] = []
+        """What an administrator should know."""
         self.last = 0
         """Number of the last change."""
         self.committed = 0
         """Number of the last change that will survive."""
-        self.octets = 0
-        """Of changes that are not committed."""
         self.held: set[Peer] = set()
         """Producers that wait until there is less of that."""
-        self.is_open = False
-        """A store process listens."""
         self.failure = ""
         """Why the store can't write; empty while it can, or may soon."""
         self.shortage = ""
         """Why the store should not be given more: the disk is nearly full."""
+        self.room = _PLENTY
+        """Octets that it may be given before it is."""
 
     # -- changes
 
     def write(self, queue: bytes, run: Run) -> None:
         """New messages: WRITE them if they are persistent, SPILL them if they aren't."""
-        kind = Kind.WRITE if run.details.persistent else Kind.SPILL
-        self._tell(
-            pack_run(
-                kind,
-                run.envelope,
-                first=run.first,
-                count=run.count,
-                number=self._next(),
-                serial=run.serial,
-                deliveries=run.deliveries,
-                destination=queue,
-                details=run.details,
-            )
-        )
+        if self._fan is None or not self._fan.add(queue, run):
+            self._tell(pack_write(queue, run, serial=run.serial, number=self._next()))
 
     def delete(self, run: Run) -> None:
         """Persistent messages are settled."""
@@ -118,17 +130,60 @@ class Journal:
     @contextmanager
     def one_change(self) -> Iterator[None]:
         """What is told meanwhile is one change: it was applied, so it is told even if an error ends it."""
-        parts: list[list[Buffer]] = []
+        parts: list[_Part] = []
         self._parts = parts
+        self._coming = self.last + 1
         try:
             yield
         finally:
             self._parts = None
-            if parts:
-                payload = [buffer for part in parts for buffer in part]
-                self._tell(pack(Kind.TRANSACTION, number=self._next(), count=len(parts), payload=payload))
-            self._out.extend((STORE, buffers) for buffers in self._asked)
-            self._asked.clear()
+            self._coming = 0
+            self._tell_together(parts)
+            self._ask_all()
+
+    @contextmanager
+    def fan_out(self, envelope: Envelope, most: int) -> Iterator[None]:
+        """The same batch is written for `most` queues at most: its bodies are told once.
+
+        Within a change it is a part of that. Alone it is cut into several changes where it would be too large: receipts
+        wait for the last one. What else is told meanwhile comes behind it, as it may be about what is written here.
+        """
+        before, others = self._parts, list[_Part]()
+        self._parts = others
+        self._fan = fan = Fan(envelope)
+        if before is None:
+            self._coming = self.last + most
+        try:
+            yield
+        finally:
+            self._parts, self._fan = before, None
+            if before is not None:
+                before += [(piece.pack(), piece.octets) for piece in fan.pieces]
+                before += others
+            else:
+                coming, self._coming = self._coming, 0
+                self._tell_pieces([piece for whole in fan.pieces for piece in whole.cut()], others, coming)
+                self._ask_all()
+
+    def _tell_pieces(self, pieces: list[Piece], others: list[_Part], coming: int) -> None:
+        """All but the last one are changes by themselves."""
+        for piece in pieces[:-1]:
+            self._add([piece.pack(self._next())], piece.octets)
+        parts = [*[(piece.pack(), piece.octets) for piece in pieces[-1:]], *others]
+        if parts:
+            # the number was known before: what is sent again meanwhile waits for it
+            self.last = coming - 1
+            self._tell_together(parts)
+
+    def _tell_together(self, parts: list[_Part]) -> None:
+        if not parts:
+            return
+        number, octets = self._next(), sum([octets for _, octets in parts])
+        if len(parts) == 1:
+            self._add([with_number(parts[0][0], number)], octets)
+        else:
+            end = pack(Kind.TOGETHER, number=number, count=len(parts))
+            self._add([*[buffers for buffers, _ in parts], end], octets)
 
     def _next(self) -> int:
         """The number of the next change; parts of one have none of their own."""
@@ -138,27 +193,30 @@ class Journal:
         return self.last
 
     def _tell(self, buffers: list[Buffer]) -> None:
+        octets = sum(map(len, buffers))
         if self._parts is not None:
-            self._parts.append(buffers)
-            return
-        size = sum(map(len, buffers))
-        self.octets += size
-        self._log.append((self.last, buffers, size))
-        if self.is_open:
-            self._out.append((STORE, buffers))
+            self._parts.append((buffers, octets))
+        else:
+            self._add([buffers], octets)
+
+    def _add(self, parts: list[list[Buffer]], octets: int) -> None:
+        self._telling.add(Change(self.last, parts, octets))
 
     # -- reading
 
     def fetch(self, queue: bytes, priority: int, after: int, octets: int) -> bool:
         """Ask for what of a queue comes behind this serial; tell whether there is somebody to ask."""
-        if self.is_open:
-            buffers = pack(Kind.FETCH, destination=queue, index=priority, serial=after, count=octets)
+        if self._telling.is_open:
+            self._asked.append(pack(Kind.FETCH, destination=queue, index=priority, serial=after, count=octets))
             if self._parts is None:
-                self._out.append((STORE, buffers))
-            else:
-                # behind the change: what it pages out is counted, and would be taken for lost
-                self._asked.append(buffers)
-        return self.is_open
+                self._ask_all()
+        return self._telling.is_open
+
+    def _ask_all(self) -> None:
+        """Behind the change: what it pages out is counted, and would be taken for lost."""
+        for buffers in self._asked:
+            self._telling.ask(buffers)
+        self._asked.clear()
 
     # -- who waits
 
@@ -167,10 +225,16 @@ class Journal:
         """Why nothing more should be given to the store; empty if it may."""
         return self.failure or self.shortage
 
+    def find_refusal(self, octets: int) -> str:
+        """Why so much should not be given to the store; empty if it may."""
+        if not self.refusal and octets > self.room:
+            return f"the disk has room for {self.room:,} octets, and these are {octets:,}"
+        return self.refusal
+
     @property
     def number(self) -> int:
         """Of the change that is being told, or was told last."""
-        return self.last if self._parts is None else self.last + 1
+        return self._coming or self.last
 
     @property
     def is_committed(self) -> bool:
@@ -178,14 +242,34 @@ class Journal:
         return self.committed >= self.last
 
     @property
+    def octets(self) -> int:
+        """Of changes that are not committed."""
+        return self._telling.octets
+
+    @property
     def is_full(self) -> bool:
         """So much is told and not committed that who brings more is to be held."""
-        return self.octets >= MAX_OCTETS
+        return self.octets >= self._most
+
+    @property
+    def has_room(self) -> bool:
+        """So little is left of it that who was held may go on."""
+        return self.octets * 100 < self._most * _RESUME_PERCENT
+
+    @property
+    def _most(self) -> int:
+        return max(1, min(MAX_OCTETS, self.room // _ROOM_SHARE))
 
     def wait_for(self, peer: Peer, number: int) -> None:
         """What answers this peer from now on waits until this change is committed."""
         if number > max(self.committed, self._behind.get(peer, 0)):
             self._behind[peer] = number
+
+    def attribute(self, peer: Peer, before: int) -> None:
+        """All changes behind this one were brought about by the peer: its answers wait for them."""
+        for change in self._telling.since(before):
+            change.cause = peer
+        self.wait_for(peer, self.last)
 
     def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
         """Answer this peer, once all that it brought about is committed."""
@@ -205,18 +289,22 @@ class Journal:
     def opened(self) -> None:
         """A store process listens: tell it what was not committed.
 
-        Perhaps it was, and only the word was lost. To write a part of it again would undo what followed: the half of a
-        transaction would stand there, or a message where it was before it was moved. So it is one group (RETOLD).
+        It works when it has committed that, or if there is nothing of it.
         """
-        self.is_open = True
-        self.failure = ""
-        self._out.extend((STORE, buffers) for _, buffers, _ in self._log)
-        self._out.append((STORE, pack(Kind.RETOLD)))
+        self._telling.opened()
+        if not self._telling:
+            self._works()
 
     def closed(self, reason: str) -> None:
         """The store process has ended; `reason` when it could not do its work."""
-        self.is_open = False
-        self.failure = reason or self.failure
+        self._telling.closed()
+        self._ends += 1
+        if reason:
+            self.failure = reason
+        else:
+            self._set_aside()
+        if not self.failure and self._ends >= _FAILS_AFTER:
+            self.failure = f"the store's process has ended {self._ends} times without having written anything"
 
     def commit(self, number: int) -> None:
         """All changes up to this number will survive: answer who waited for them.
@@ -224,15 +312,17 @@ class Journal:
         Raises:
             AssertionError: there was no such change.
         """
-        if number > self.last:
-            raise AssertionError(f"change {number} is committed, and {self.last} was the last")
+        self._telling.commit(number)
+        self._works()
         self.committed = max(self.committed, number)
-        while self._log and self._log[0][0] <= number:
-            self.octets -= self._log.popleft()[2]
         for peer in [peer for peer, behind in self._behind.items() if behind <= number]:
             del self._behind[peer]
         for peer in list(self._waiting):
             self._release(peer, number)
+
+    def _works(self) -> None:
+        self._ends = 0
+        self.failure = ""
 
     def _release(self, peer: Peer, number: int) -> None:
         waiting = self._waiting[peer]
@@ -240,3 +330,49 @@ class Journal:
             self._out.append((peer, waiting.popleft()[1]))
         if not waiting:
             del self._waiting[peer]
+
+    def heed_disk(self, reason: str, room: int) -> None:
+        """The store says why it should not be given more, or nothing; and how many octets it has room for."""
+        self.shortage = reason
+        self.room = room
+
+    # -- what can't be written
+
+    def trying(self, number: int) -> None:
+        """The store process is about to apply this one of the changes that it was told again."""
+        self._telling.trying(number)
+
+    def declined(self, number: int, reason: str) -> None:
+        """The store can't write this change, and has kept it for the administrator.
+
+        Raises:
+            AssertionError: there is no such change.
+        """
+        change = self._telling.find(number)
+        if change is None:
+            raise AssertionError(f"change {number} is declined, and is not one of those that are not committed")
+        self._refuse(change, f"the store can't write this: {reason}")
+        self._telling.drop(change)
+
+    def _set_aside(self) -> None:
+        """The store process has died: see whether it was for a change that another one has died at."""
+        change = self._telling.died()
+        if change is None:
+            return
+        if change.is_aside:
+            self.notes.append(f"store: change {change.number}, which was set aside, could not be kept")
+        self._refuse(change, "the store's process has died of this twice")
+        self._telling.set_aside(change, "the store's process has died of this change twice")
+
+    def _refuse(self, change: Change, reason: str) -> None:
+        """Let who has brought this about know, instead of its receipt or, where it wants none, by itself."""
+        peer = change.cause
+        if peer is None or change.is_aside:
+            return
+        waiting = self._waiting.get(peer, ())
+        for place, (number, buffers) in enumerate(waiting):
+            if number >= change.number and Envelope(buffers[0]).kind is Kind.FENCED:
+                fence = Envelope(buffers[0]).number
+                self._waiting[peer][place] = (number, pack(Kind.REFUSED, number=fence, block=reason.encode()))
+                return
+        self.answer(peer, pack(Kind.REFUSED, block=reason.encode()))

@@ -231,7 +231,7 @@ class Queues:
 
     def hold_for_store(self, peer: Peer) -> None:
         """Hold the peer that has brought what the store is to have, while it has too much to do."""
-        if not self._journal.failure:
+        if not self._journal.refusal:
             self._counters.producers_held += self.holds.hold(peer, self._journal)
 
     def tidy(self, queue: Queue) -> None:

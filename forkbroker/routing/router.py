@@ -29,13 +29,13 @@ from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.durables import Durables
 from forkbroker.routing.intake import Intake
 from forkbroker.routing.interest import Everybody, Interest, Interested
-from forkbroker.routing.journal import MAX_OCTETS, Journal
+from forkbroker.routing.journal import MAX_COPIES, Journal
 from forkbroker.routing.listing import describe
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Full, Policy
 from forkbroker.routing.queue import Queue
-from forkbroker.routing.queues import RESUME_PERCENT, Queues, shown
+from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import make_run
 from forkbroker.routing.timers import Timers
@@ -120,6 +120,8 @@ class Router:
             Kind.DISK: self._heed_disk,
             Kind.OPENING: self._opening,
             Kind.BACKLOG: self._backlog,
+            Kind.TRYING: self._trying,
+            Kind.DECLINED: self._declined,
             Kind.DURABLE: self._restore_durable,
             Kind.DUPLICATE: self._restore_duplicate,
             Kind.OPENED: self._opened,
@@ -142,7 +144,7 @@ class Router:
         """The store's process is gone; `reason` when it could not do its work. Another one will be OPENED."""
         self._journal.closed(reason)
         self._paging.closed()
-        if reason:
+        if self._journal.failure:
             # who brings more of what is persistent is refused from now on
             self._queues.holds.release(self._journal)
 
@@ -161,7 +163,7 @@ class Router:
         before = journal.last
         reason = method(peer, envelope)
         if journal.last != before:
-            journal.wait_for(peer, journal.last)
+            journal.attribute(peer, before)
             if journal.is_full and envelope.kind in _BRINGING:
                 self._queues.hold_for_store(peer)
         is_fence = envelope.flags & _FENCE or envelope.kind is Kind.FENCE
@@ -214,7 +216,8 @@ class Router:
 
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""
-        return self._returns.take_notes()
+        notes, self._journal.notes = self._journal.notes, []
+        return self._returns.take_notes() + notes
 
     def describe(self) -> Iterable[str]:
         """Queues, durable subscriptions and the schedule, a line for each."""
@@ -243,21 +246,24 @@ class Router:
             if reason is not None:
                 self.counters.messages_refused += envelope.count
                 return reason
-            with self._journal.one_change():
-                self._keep(peer, envelope, queues)
+            self._keep(peer, envelope, queues)
         self._forward(envelope)
         return None
 
     def _keep(self, peer: Peer, envelope: Envelope, queues: tuple[Queue, ...]) -> None:
         """What is sent to a topic, for durable subscriptions."""
-        for queue in queues:
-            self._intake.put(peer, queue, envelope)
-            if queue.policy.full is Full.HOLD:
-                self._queues.hold(peer, queue)
+        if not queues:
+            return
+        with self._journal.fan_out(envelope, len(queues)):
+            for queue in queues:
+                self._intake.put(peer, queue, envelope)
+                if queue.policy.full is Full.HOLD:
+                    self._queues.hold(peer, queue)
 
     def _find_refusal_of_durables(self, envelope: Envelope, queues: tuple[Queue, ...]) -> str | None:
-        if self._journal.refusal and (envelope.flags & _PERSISTENT or any(queue.policy.persistent for queue in queues)):
-            return f"persistent messages can't be stored now: {self._journal.refusal}"
+        refusal = self._journal.find_refusal(len(envelope.raw)) if queues else ""
+        if refusal and (envelope.flags & _PERSISTENT or any(queue.policy.persistent for queue in queues)):
+            return f"persistent messages can't be stored now: {refusal}"
         for queue in queues:
             excess = self._queues.find_excess(queue) if queue.policy.full is Full.REFUSE else None
             if excess is not None:
@@ -339,6 +345,12 @@ class Router:
             self._forward(part)
 
     def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> str | None:
+        copies = sum([self._durables.weigh_copies(part) for part in parts if part.kind is Kind.SEND])
+        if copies > MAX_COPIES:
+            return (
+                f"the transaction would have the store write {copies:,} octets of copies for durable subscriptions "
+                f"at once, the limit is {MAX_COPIES:,}: send its messages to topics in smaller transactions"
+            )
         made: set[bytes] = set()
         for part in parts:
             if part.kind is Kind.SETTLE:
@@ -390,8 +402,11 @@ class Router:
 
     def _committed(self, envelope: Envelope) -> None:
         journal = self._journal
+        has_failed = bool(journal.failure)
         journal.commit(envelope.number)
-        if journal.held and journal.octets * 100 < MAX_OCTETS * RESUME_PERCENT:
+        if has_failed:
+            self._go_on()
+        if journal.held and journal.has_room:
             self._queues.holds.release(journal)
 
     def _page(self, envelope: Envelope) -> None:
@@ -412,9 +427,20 @@ class Router:
             self._returns.make_room(queue)
 
     def _heed_disk(self, envelope: Envelope) -> None:
-        self._journal.shortage = envelope.block.decode(errors="replace") if envelope.token else ""
-        if not envelope.token:
+        journal = self._journal
+        was_short = bool(journal.shortage)
+        journal.heed_disk(envelope.block.decode(errors="replace") if envelope.token else "", envelope.serial)
+        if journal.held and (journal.shortage or journal.has_room):
+            # while there is a shortage who brings more is refused
+            self._queues.holds.release(journal)
+        if was_short and not envelope.token:
             self._go_on()
+
+    def _trying(self, envelope: Envelope) -> None:
+        self._journal.trying(envelope.number)
+
+    def _declined(self, envelope: Envelope) -> None:
+        self._journal.declined(envelope.number, envelope.block.decode(errors="replace"))
 
     def _go_on(self) -> None:
         """The store can take and give again."""

@@ -40,8 +40,17 @@ class StoreError(ForkbrokerError):
         self.status = status
 
 
+class FullError(StoreError):
+    """What was to be written has no room, or can't be written for another reason that may pass. What is there can be
+    read, and perhaps deleted: the process goes on, and tries again."""
+
+
+class ChangeError(StoreError):
+    """One of the changes can't be written, and never will be, whatever becomes of the disk; others can."""
+
+
 class Message(NamedTuple):
-    """A persistent message. As a change: to be written, in place of whatever has this serial."""
+    """A persistent message. As a change: to be written, in place of itself if it was told before."""
 
     serial: int
     queue: bytes
@@ -236,8 +245,34 @@ class Store(ABC):
         applied in part.
 
         Raises:
+            FullError: there is no room. The same changes and more come again before long.
+            ChangeError: one of them can't be done. The others come again without it.
             StoreError: it could not be done. The process ends.
         """
+
+    def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
+        """As `write` of all these together. Each list is taken when all before it have been applied.
+
+        So the process knows at which one an error, or its own death, has come. A backend that doesn't heed that has a
+        harder time with changes that it can't write: none of what comes with them is written.
+        """
+        self.write([change for some in changes for change in some])
+
+    def set_aside(self, number: int, octets: bytes) -> str:
+        """Keep for the administrator what is not to be written, as it was told; returns where, for the log.
+
+        Raises:
+            StoreError: that could not be done. The process goes on.
+        """
+        return "nowhere: this store has no place for it"
+
+    def make_room(self) -> bool:
+        """There was no room for what is to be written: give up what was kept for that. Tell whether there was some."""
+        return False
+
+    def keep_room(self) -> bool:
+        """Keep some room for what makes room; called now and then. Tell whether there is as much as there should be."""
+        return True
 
     @abstractmethod
     def read(self, queue: bytes, priority: int, after: int, octets: int) -> tuple[list[Message | Chunk], bool]:

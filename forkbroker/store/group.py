@@ -6,86 +6,115 @@ store that was started anew may be told again what the one before has written al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Message, Move, Purge, Update
-from forkbroker.store.pages import stored_details, unpack_messages
+from forkbroker.store.api import Change, Chunk, Delete, Message, Move, weigh
+from forkbroker.store.changes import is_lone_delete, unpack_change
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One change, or one request, as it came."""
+
+    number: int
+    """Of the change; 0: it is none."""
+    parts: tuple[Envelope, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """Of the first envelope."""
+        return self.parts[0].kind if self.parts else Kind.TOGETHER
+
+    @property
+    def octets(self) -> int:
+        """Of all its envelopes."""
+        return sum([len(part.raw) for part in self.parts])
 
 
 class Group:
     """Changes, in their order."""
 
     def __init__(self) -> None:
+        self.told: list[Told] = []
+        """What it is made of."""
         self._changes: list[Change | None] = []
+        self._ends: list[int] = []
         self._places: dict[int, int] = {}
         self._placed = 0
-        self.number = 0
-        """Of the last change."""
+        self._lanes: set[tuple[bytes, int]] = set()
+        self._looked = 0
+        self.octets = 0
+        """What is to be written, roughly."""
         self.cancelled = 0
         """Messages that need not be written any more."""
 
     def __bool__(self) -> bool:
         """There is something to commit."""
-        return self.number > 0
+        return bool(self.told)
+
+    @property
+    def number(self) -> int:
+        """Of the last change."""
+        return max([told.number for told in self.told[-1:]], default=0)
+
+    def add(self, told: Told) -> None:
+        """A numbered change.
+
+        Raises:
+            EnvelopeError: it is none, or can't be decoded; the group is what it was.
+        """
+        changes = unpack_change(told.parts)
+        self.told.append(told)
+        for change in changes:
+            if isinstance(change, Delete):
+                self._cancel(change)
+            elif isinstance(change, Move):
+                # to be found under other serials from now on: who deletes these must not meet the old ones
+                self._take_places(change.first, change.last)
+            self._changes.append(change)
+        self.octets += sum([weigh(change) for change in changes if isinstance(change, Message | Chunk)])
+        self._ends.append(len(self._changes))
 
     def take_changes(self) -> list[Change]:
         """What is to be written."""
         return [change for change in self._changes if change is not None]
 
-    def add(self, envelope: Envelope) -> None:
-        """A numbered change.
+    def each(self) -> Iterator[tuple[Told, list[Change]]]:
+        """The same, change by change."""
+        start = 0
+        for told, end in zip(self.told, self._ends, strict=True):
+            yield told, [change for change in self._changes[start:end] if change is not None]
+            start = end
 
-        Raises:
-            EnvelopeError: it is none, or can't be decoded.
-        """
-        self.number = max(self.number, envelope.number)
-        if envelope.kind is Kind.TRANSACTION:
-            for part in envelope.nested():
-                self._add(part)
-        else:
-            self._add(envelope)
+    def without(self, number: int) -> Group:
+        """All but the change with this number."""
+        group = Group()
+        for told in self.told:
+            if told.number != number:
+                group.add(told)
+        return group
 
-    def _add(self, envelope: Envelope) -> None:
-        apply = _ADD.get(envelope.kind)
-        if apply is None:
-            raise EnvelopeError(f"{envelope.kind.name} is no change of the store")
-        apply(self, envelope)
+    def lone_deletes(self) -> list[Change]:
+        """What only deletes: it may be done before its time, as nothing that comes before it can be about the same."""
+        return [change for told, changes in self.each() if is_lone_delete(told.parts) for change in changes]
 
-    def _write(self, envelope: Envelope) -> None:
-        messages, reminder = unpack_messages(envelope)
-        self._changes += messages
-        if reminder is not None:
-            self._changes.append(reminder)
+    def concerns(self, queue: bytes, priority: int) -> bool:
+        """Whether messages are to be written that belong to this queue and priority."""
+        for change in self._changes[self._looked :]:
+            if isinstance(change, Message | Move):
+                self._lanes.add((change.queue, change.details.priority))
+            elif isinstance(change, Chunk):
+                self._lanes.add((change.queue, change.priority))
+        self._looked = len(self._changes)
+        return (queue, priority) in self._lanes
 
-    def _spill(self, envelope: Envelope) -> None:
-        priority = envelope.details.priority
-        self._changes.append(Chunk(envelope.serial, envelope.destination, priority, envelope.count, envelope.raw))
-
-    def _delete(self, envelope: Envelope) -> None:
-        first, last = _range(envelope)
-        for place in self._take_places(first, last):
+    def _cancel(self, change: Delete) -> None:
+        for place in self._take_places(change.first, change.last):
             self._changes[place] = None
             self.cancelled += 1
-        self._changes.append(Delete(first, last))
-
-    def _move(self, envelope: Envelope) -> None:
-        # they are to be found under other serials from now on: who deletes these must not meet the old ones
-        first, last = _range(envelope)
-        self._take_places(first, last)
-        self._changes.append(
-            Move(
-                first=first,
-                last=last,
-                new_first=envelope.new_serial(),
-                new_number=envelope.index,
-                queue=envelope.destination,
-                deliveries=envelope.deliveries,
-                details=stored_details(envelope.details),
-            )
-        )
 
     def _take_places(self, first: int, last: int) -> list[int]:
         """Where those of these messages stand that are written in this group."""
@@ -97,33 +126,12 @@ class Group:
         self._placed = len(changes)
         if not places:
             return []
+        if last - first > len(places):
+            return [places.pop(serial) for serial in [*places] if first <= serial <= last]
         return [places.pop(serial) for serial in range(first, last + 1) if serial in places]
 
-    def _update(self, envelope: Envelope) -> None:
-        self._changes.append(Update(*_range(envelope), envelope.deliveries, envelope.index))
 
-    def _purge(self, envelope: Envelope) -> None:
-        self._changes.append(Purge(envelope.destination))
-
-    def _define(self, envelope: Envelope) -> None:
-        self._changes.append(Define(envelope.destination, envelope.block, envelope.serial))
-
-    def _forget(self, envelope: Envelope) -> None:
-        self._changes.append(Forget(envelope.destination))
-
-
-def _range(envelope: Envelope) -> tuple[int, int]:
-    """The serials of the first and the last message that it means."""
-    return envelope.serial, envelope.serial + envelope.count - 1
-
-
-_ADD: dict[Kind, Callable[[Group, Envelope], None]] = {
-    Kind.WRITE: Group._write,
-    Kind.SPILL: Group._spill,
-    Kind.DELETE: Group._delete,
-    Kind.UPDATE: Group._update,
-    Kind.MOVE: Group._move,
-    Kind.PURGE: Group._purge,
-    Kind.DEFINE: Group._define,
-    Kind.FORGET: Group._forget,
-}
+def take_aside(told: Told) -> tuple[bytes, str]:
+    """The octets of a change that was set aside, and why."""
+    octets = b"".join([bytes(part.payload) for part in told.parts])
+    return octets, told.parts[0].block.decode("utf-8", "replace")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import repeat
 
-from forkbroker.store.api import Chunk, Message, Remember
+from forkbroker.errors import EnvelopeError
+from forkbroker.store.api import Change, Chunk, Message, Remember
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, Buffer, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
@@ -24,33 +25,46 @@ _NUMBER_AT = slice(24, 32)
 _MAX_INDEX = 0xFFFF_FFFF
 
 
-def unpack_messages(envelope: Envelope) -> tuple[list[Message], Remember | None]:
-    """The rows of a WRITE, and the `dedup-id` that is to be remembered.
+class Batch:
+    """The messages of a WRITE, decoded once for all queues that get them."""
 
-    Raises:
-        EnvelopeError: it can't be decoded.
-    """
-    details = envelope.details
-    reminder = Remember(envelope.destination, details.dedup_id, details.dedup_until) if details.dedup_id else None
-    block, bodies = envelope.block, envelope.pieces()
-    ident, _, lines = block.partition(b"\n")
-    suffix, first, serial, count = ident[1:], envelope.index, envelope.serial, envelope.count
-    headers: Iterable[bytes] = repeat(lines[:-1])
-    if envelope.flags & Flag.MIXED:
-        headers, bodies = _split_pieces(bodies)
-    idents = [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
-    # columns, as Message(…) in a loop takes twice the time
-    rows = map(
-        Message,
-        range(serial, serial + count),
-        repeat(envelope.destination),
-        idents,
-        headers,
-        bodies,
-        repeat(envelope.deliveries),
-        repeat(stored_details(details)),
-    )
-    return list(rows), reminder
+    def __init__(self, envelope: Envelope) -> None:
+        """Decode them.
+
+        Raises:
+            EnvelopeError: that can't be.
+        """
+        details = envelope.details
+        block, bodies = envelope.block, envelope.pieces()
+        ident, _, lines = block.partition(b"\n")
+        suffix, first, count = ident[1:], envelope.index, envelope.count
+        self._headers: Iterable[bytes] = repeat(lines[:-1])
+        if envelope.flags & Flag.MIXED:
+            self._headers, bodies = _split_pieces(bodies)
+        self._bodies = bodies
+        self._idents = [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
+        self._deliveries = envelope.deliveries
+        self._details = stored_details(details)
+        self._dedup = (details.dedup_id, details.dedup_until)
+
+    def rows_for(self, queue: bytes, serial: int) -> list[Change]:
+        """The rows of a queue, whose first message has this serial, and the `dedup-id` that is to be remembered."""
+        # columns, as Message(…) in a loop takes twice the time
+        rows: list[Change] = list(
+            map(
+                Message,
+                range(serial, serial + len(self._idents)),
+                repeat(queue),
+                self._idents,
+                self._headers,
+                self._bodies,
+                repeat(self._deliveries),
+                repeat(self._details),
+            )
+        )
+        if self._dedup[0]:
+            rows.append(Remember(queue, *self._dedup))
+        return rows
 
 
 def stored_details(details: Details) -> Details:
@@ -66,7 +80,9 @@ def _split_pieces(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:
     bodies: list[Buffer] = []
     for piece in pieces:
         whole = bytes(piece)
-        end = 0 if whole.startswith(b"\n") else whole.index(_EMPTY_LINE) + 1
+        end = 0 if whole.startswith(b"\n") else whole.find(_EMPTY_LINE) + 1
+        if not end and not whole.startswith(b"\n"):
+            raise EnvelopeError(f"WRITE: piece {len(headers)} has no empty line between header lines and body")
         headers.append(whole[:end])
         bodies.append(whole[end + 1 :])
     return headers, bodies

@@ -9,6 +9,11 @@ each without waiting for the other.
 It is crash-only: whatever goes wrong with the backend, it says why (FAILED) and ends, and the parent starts another
 one and tells that again what was not COMMITTED: this is the first group, as a whole (RETOLD). When the parent is gone
 it commits what it has heard, and ends; what came after that is in disorder, as nobody knows what the clients have seen.
+
+There are two exceptions. A disk that is full does not end it: the group waits, and grows, and is tried again each
+second; meanwhile what was committed is read, and what consumers have settled is deleted before its time. And a change
+that can't be decoded or written is DECLINED, and the others go on. To find it among those that were told again, which
+may have ended the process before, each of these is announced before it is applied (TRYING).
 """
 
 from __future__ import annotations
@@ -16,15 +21,16 @@ from __future__ import annotations
 import logging
 import select
 import socket
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
-from forkbroker.errors import Exit
+from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.titles import set_title
-from forkbroker.store.api import Opened, Store, StoreError
-from forkbroker.store.group import Group
+from forkbroker.store.api import Change, ChangeError, FullError, Opened, Store, StoreError
+from forkbroker.store.disk import Disk
+from forkbroker.store.group import Group, Told, take_aside
 from forkbroker.store.pages import count_messages, pack_pages
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack
@@ -33,14 +39,13 @@ from forkbroker.wire.kinds import Flag, Kind
 log = logging.getLogger(__name__)
 
 _GROUP_OCTETS = 8_388_608
-"""Envelopes in one group, roughly at most: a commit should not take seconds."""
+"""What is written in one group, roughly at most: a commit should not take seconds."""
 _OUT_OCTETS = 8_388_608
 """Octets that wait for the parent above which nothing more is read for it."""
 _FLUSH_OCTETS = 1_048_576
 """The same while the store is opened."""
-_DISK_EVERY_S = 1.0
-_HYSTERESIS_PERCENT = 110
-"""Of the watermark has to be free before there is room again."""
+_AGAIN_S = 1.0
+"""Between two looks at the disk, and two tries to write what has no room."""
 _FLUSH_S = 2.0
 """How long a parent that does not read may keep the process from ending."""
 
@@ -70,13 +75,18 @@ class StoreProcess:
         self._channel = Channel(end, max_envelope=max_envelope)
         self._poll = select.poll()
         self._watermark = watermark
-        self._inbox: deque[Envelope] = deque()
+        self._disk: Disk
+        self._inbox: deque[Told] = deque()
+        self._parts: list[Envelope] = []
+        """Of a change that has not come to its end."""
         self._octets = 0
-        self._is_short: bool | None = None
-        self._disk_at = 0.0
+        """Of what has come and is in no group."""
+        self._group = Group()
+        self._asked: deque[Envelope] = deque()
+        """What can't be answered before the group is committed."""
+        self._retold: int | None = None
+        """How many of what has come was told to the process before; None: there is more of it."""
         self._recovered_before = 0
-        self._is_up_to_date = False
-        """All that the process before was told has come."""
         self._is_done = False
         self._is_told_to_close = False
         self._cancelled = 0
@@ -90,6 +100,8 @@ class StoreProcess:
             self._open(is_fresh=is_fresh)
             while not self._is_done:
                 self._turn()
+            # now or never: what has no room is lost, or told again to the next one
+            self._write()
             self._store.close(in_order=self._is_told_to_close)
         except StoreError as error:
             return self._fail(error)
@@ -108,15 +120,16 @@ class StoreProcess:
     def _open(self, *, is_fresh: bool) -> None:
         store = self._store
         opened = store.open(is_fresh=is_fresh)
+        self._disk = Disk(store, self._watermark, is_fresh=is_fresh)
         self._recovered_before = opened.recovered_before
         self._tell(pack(Kind.OPENING, serial=opened.serial))
         flags = 0
         if is_fresh:
-            self._is_short = False
             self._tell_stock(opened)
             flags = 0 if opened.was_in_order else int(Flag.RECOVERED)
-        self._tell(pack(Kind.OPENED, flags=flags))
+        # before it is told that it may give more
         self._look_at_disk()
+        self._tell(pack(Kind.OPENED, flags=flags))
         self._channel.flush()
 
     def _tell_stock(self, opened: Opened) -> None:
@@ -136,10 +149,14 @@ class StoreProcess:
 
     def _tell(self, buffers: Sequence[Buffer]) -> None:
         """Before OPENED the parent only listens, so it may be waited for."""
-        channel = self._channel
-        channel.send(buffers)
-        while channel.pending > _FLUSH_OCTETS and not channel.flush():
-            self._poll.register(channel.fileno(), select.POLLOUT)
+        self._channel.send(buffers)
+        if self._channel.pending > _FLUSH_OCTETS:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Wait until the parent has been given all."""
+        while not self._channel.flush():
+            self._poll.register(self._channel.fileno(), select.POLLOUT)
             self._poll.poll()
 
     # -- serving
@@ -148,7 +165,7 @@ class StoreProcess:
         channel = self._channel
         self._wait()
         self._read()
-        if not self._is_up_to_date:
+        if self._retold is None:
             # with the parent gone there will be no more of it, and a part is worse than nothing
             self._is_done = channel.closed
         elif channel.pending <= _OUT_OCTETS or channel.closed:
@@ -162,7 +179,7 @@ class StoreProcess:
         if self._channel.pending:
             events |= select.POLLOUT
         self._poll.register(self._channel.fileno(), events)
-        self._poll.poll(_DISK_EVERY_S * 1000 if self._watermark else None)
+        self._poll.poll(_AGAIN_S * 1000)
 
     def _read(self) -> None:
         """All that is there, up to a group."""
@@ -170,54 +187,183 @@ class StoreProcess:
         poll.register(channel.fileno(), select.POLLIN)
         while self._has_room() and not channel.closed and poll.poll(0):
             for envelope in channel.receive():
-                if envelope.kind is Kind.RETOLD:
-                    self._is_up_to_date = True
-                    continue
-                self._inbox.append(envelope)
                 self._octets += len(envelope.raw)
+                self._take_in(envelope)
+
+    def _take_in(self, envelope: Envelope) -> None:
+        """Put together what belongs together."""
+        kind = envelope.kind
+        if kind is Kind.RETOLD:
+            self._retold = len(self._inbox)
+        elif kind is Kind.TOGETHER:
+            parts, self._parts = tuple(self._parts), []
+            self._inbox.append(Told(envelope.number, parts))
+        elif envelope.number or kind in _REQUESTS:
+            self._inbox.append(Told(envelope.number, (envelope,)))
+        else:
+            self._parts.append(envelope)
 
     def _has_room(self) -> bool:
-        return self._octets < _GROUP_OCTETS or not self._is_up_to_date
+        return self._octets < _GROUP_OCTETS or self._retold is None or bool(self._parts)
 
     def _work(self) -> None:
         """Commit what has come, and answer in between."""
-        group = Group()
-        while self._inbox and not self._is_done:
-            envelope = self._inbox.popleft()
-            self._octets -= len(envelope.raw)
-            if envelope.kind is Kind.FETCH:
-                self._commit(group)
-                group = Group()
-                self._fetch(envelope)
-                if self._channel.pending > _OUT_OCTETS:
-                    return
-            elif envelope.kind is Kind.CLOSE:
+        for _ in range(self._retold or 0):
+            self._add(self._take(), is_retold=True)
+        if self._retold:
+            self._commit(is_retold=True)
+            self._retold = 0
+        while self._inbox and not self._is_done and self._channel.pending <= _OUT_OCTETS:
+            told = self._take()
+            if told.kind is Kind.FETCH:
+                self._commit()
+                self._asked.append(told.parts[0])
+                self._answer()
+            elif told.kind is Kind.CLOSE:
                 self._is_told_to_close = self._is_done = True
             else:
-                group.add(envelope)
-        self._commit(group)
+                self._add(told)
+                if self._group.octets >= _GROUP_OCTETS:
+                    self._commit()
+        self._commit()
+        self._answer()
         if self._channel.closed and not self._inbox:
             self._is_done = True
 
-    def _commit(self, group: Group) -> None:
-        if not group:
+    def _take(self) -> Told:
+        told = self._inbox.popleft()
+        self._octets -= told.octets
+        return told
+
+    # -- writing
+
+    def _add(self, told: Told, *, is_retold: bool = False) -> None:
+        if is_retold:
+            self._announce(told.number)
+        try:
+            if told.kind is Kind.SET_ASIDE:
+                self._keep(told.number, *take_aside(told))
+                told = Told(told.number, ())
+            self._group.add(told)
+        except EnvelopeError as error:
+            self._decline(told, str(error))
+            self._group.add(Told(told.number, ()))
+
+    def _commit(self, *, is_retold: bool = False) -> None:
+        """Write the group, unless that was tried in vain a moment ago."""
+        if not self._group or not self._disk.may_try():
+            return
+        try:
+            self._write(is_retold=is_retold)
+        except FullError as error:
+            if not self._disk.is_stuck:
+                log.error("store %s: %s; tried again each second", self._store.url, error)
+            self._disk.fails(str(error))
+            self._delete_ahead()
+        else:
+            if self._disk.works():
+                log.info("store %s: can be written again", self._store.url)
+
+    def _write(self, *, is_retold: bool = False) -> None:
+        """Raises StoreError."""
+        if not self._group:
             return
         if crash is not None:
             crash("store.group-read", "")
-        self._store.write(group.take_changes())
+        try:
+            self._write_group(is_retold=is_retold)
+        except FullError:
+            if not self._store.make_room():
+                raise
+            self._write_group(is_retold=is_retold)
+        group, self._group = self._group, Group()
         self._cancelled += group.cancelled
         if crash is not None:
             crash("store.committed", "")
+        self._disk.written(group.octets)
         self._channel.send(pack(Kind.COMMITTED, number=group.number))
         self._channel.flush()
         if crash is not None:
             crash("store.told", "")
 
-    def _fetch(self, envelope: Envelope) -> None:
-        if self._channel.closed:
-            return
+    def _write_group(self, *, is_retold: bool) -> None:
+        """All of it but what can't be written."""
+        if not is_retold:
+            with suppress(ChangeError):
+                self._store.write(self._group.take_changes())
+                return
+        while True:
+            trying: list[Told] = []
+            try:
+                self._store.write_one_by_one(self._each(trying))
+            except ChangeError as error:
+                if not trying:
+                    raise
+                self._decline(trying[-1], str(error))
+                self._group = self._group.without(trying[-1].number)
+            else:
+                return
+
+    def _each(self, trying: list[Told]) -> Iterator[list[Change]]:
+        """The group's changes one by one, each announced; the present one is the last of `trying`."""
+        for told, changes in self._group.each():
+            self._announce(told.number)
+            trying.append(told)
+            yield changes
+        # a death from here on is none of theirs
+        self._announce(0)
+
+    def _announce(self, number: int) -> None:
+        """If it ends this process, the parent is to know which one it was."""
+        self._channel.send(pack(Kind.TRYING, number=number))
+        self._drain()
+        if crash is not None:
+            crash("store.trying", str(number))
+
+    def _decline(self, told: Told, reason: str) -> None:
+        """It is not written, now or later."""
+        self._keep(told.number, b"".join([bytes(part.raw) for part in told.parts]), reason)
+        self._channel.send(pack(Kind.DECLINED, number=told.number, block=reason.encode("utf-8", "replace")))
+
+    def _keep(self, number: int, octets: bytes, reason: str) -> None:
+        try:
+            where = self._store.set_aside(number, octets)
+        except StoreError as error:
+            where = f"nowhere: {error}"
+        log.error("store %s: change %d is not written, but kept in %s: %s", self._store.url, number, where, reason)
+
+    def _delete_ahead(self) -> None:
+        """What consumers have settled makes room, whatever waits before it."""
+        deletes = self._group.lone_deletes()
+        if deletes:
+            with suppress(FullError):
+                self._store.write(deletes)
+
+    # -- reading
+
+    def _answer(self) -> None:
+        """What was asked for, as far as that can be said now."""
+        for _ in range(len(self._asked)):
+            if self._channel.pending > _OUT_OCTETS:
+                return
+            envelope = self._asked.popleft()
+            if not self._channel.closed and not self._fetch(envelope):
+                self._asked.append(envelope)
+
+    def _fetch(self, envelope: Envelope) -> bool:
+        """Answer; not if all that there is waits to be written."""
         queue, priority = envelope.destination, envelope.index
-        items, has_more = self._store.read(queue, priority, envelope.serial, envelope.count)
+        try:
+            items, has_more = self._store.read(queue, priority, envelope.serial, envelope.count)
+        except FullError as error:
+            self._disk.fails(str(error))
+            return False
+        if not self._group:
+            self._disk.works()
+        if self._group.concerns(queue, priority):
+            if not items:
+                return False
+            has_more = True
         for page in pack_pages(items, recovered_before=self._recovered_before):
             self._channel.send(page)
         flags = 0 if has_more else int(Flag.FINAL)
@@ -226,17 +372,13 @@ class StoreProcess:
         self._channel.flush()
         if crash is not None:
             crash("store.paged", "")
+        return True
 
     def _look_at_disk(self) -> None:
-        now = time.monotonic()
-        if not self._watermark or now < self._disk_at:
-            return
-        self._disk_at = now + _DISK_EVERY_S
-        free = self._store.free()
-        needed = self._watermark * _HYSTERESIS_PERCENT // 100 if self._is_short else self._watermark
-        is_short = free < needed
-        if is_short is self._is_short:
-            return
-        self._is_short = is_short
-        reason = f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
-        self._channel.send(pack(Kind.DISK, token=int(is_short), block=reason.encode() if is_short else b""))
+        said = self._disk.look(self._octets + self._group.octets)
+        if said is not None:
+            reason, room = said
+            self._channel.send(pack(Kind.DISK, token=int(bool(reason)), block=reason.encode(), serial=room))
+
+
+_REQUESTS = (Kind.FETCH, Kind.CLOSE)

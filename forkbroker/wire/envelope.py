@@ -376,6 +376,13 @@ def with_index(envelope: Envelope, index: int) -> Envelope:
     return Envelope(raw)
 
 
+def with_number(buffers: list[Buffer], number: int) -> list[Buffer]:
+    """The same envelope with this number."""
+    head = bytearray(buffers[0])
+    _NUMBER.pack_into(head, 24, number)
+    return [head, *buffers[1:]]
+
+
 def pack_serial(serial: int) -> bytes:
     """The payload of a MOVE."""
     return _NUMBER.pack(serial)

@@ -53,7 +53,12 @@ DEFINE       number; destination: the queue of a durable subscription; block: it
              was last used, in milliseconds since the epoch
 FORGET       number; destination: a durable subscription, and all its messages
 FETCH        destination; index: the priority; serial: all up to this are in memory, or gone; count: octets wanted
-TRANSACTION  number; payload: whole envelopes of these kinds, written together; count: how many
+FAN          number; block: the targets, each a serial and a queue; count: how many; payload: a whole WRITE or SPILL,
+             which is meant for each of them (`forkbroker.wire.fan`)
+TOGETHER     number; count: so many changes without a number came before it: they have this one, and are written
+             together, or not at all. None: the number of a change that is not told any more.
+SET_ASIDE    payload: a part of a change that is not to be written, but kept for the administrator; block: why. A
+             TOGETHER ends them.
 RETOLD       all that was told to the store before, and was not COMMITTED, was told again: it is written together, or
              not at all
 CLOSE        all was told; commit, and end
@@ -67,7 +72,10 @@ PAGE         before OPENED: messages of the schedule. As the answer to FETCH: me
              order. As WRITE.
 PAGED        the end of the answer; destination; index: the priority; count: messages; flag `FINAL`: there are no more
 COMMITTED    number: of the last change that will survive
-DISK         token: 1 when less than the watermark is free, 0 when there is room again; block: the reason
+TRYING       number: of the change, among those that were told again, that is applied next; 0: all were applied
+DECLINED     number: of a change that can't be written, and never will be; block: the reason. It counts as written.
+DISK         token: 1 when the store should not be given more, 0 when there is room again; block: the reason;
+             serial: octets that may still be written
 FAILED       the store ends; block: the reason, for the administrator; token: an exit status
 ===========  =======================================================================================
 
@@ -116,6 +124,9 @@ class Kind(IntEnum):
     FORGET = 71
     FETCH = 72
     RETOLD = 73
+    FAN = 74
+    TOGETHER = 75
+    SET_ASIDE = 76
     OPENED = 96
     BACKLOG = 97
     DURABLE = 98
@@ -126,6 +137,8 @@ class Kind(IntEnum):
     DISK = 103
     FAILED = 104
     OPENING = 105
+    TRYING = 106
+    DECLINED = 107
 
 
 class Flag(IntEnum):
@@ -228,7 +241,9 @@ TO_STORE: frozenset[Kind] = frozenset(
         Kind.FORGET,
         Kind.FETCH,
         Kind.RETOLD,
-        Kind.TRANSACTION,
+        Kind.FAN,
+        Kind.TOGETHER,
+        Kind.SET_ASIDE,
         Kind.CLOSE,
     }
 )
@@ -246,6 +261,8 @@ FROM_STORE: frozenset[Kind] = frozenset(
         Kind.COMMITTED,
         Kind.DISK,
         Kind.FAILED,
+        Kind.TRYING,
+        Kind.DECLINED,
     }
 )
 

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
+from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Flag, Kind
 
 
@@ -40,6 +41,10 @@ class Stock:
         """How many of these the process before may have committed: one group, all of it or nothing."""
         self.is_up_to_date = False
         """All that the process before was told was told again."""
+        self.parts: list[Envelope] = []
+        """Read, of a change whose end was not."""
+        self.aside: list[bytes] = []
+        """Kept for the administrator."""
         self.is_open = False
         self.recovered_before = 0
 
@@ -63,6 +68,7 @@ class Stock:
         self.is_open = False
         self.repeated = 0
         self.told.clear()
+        self.parts.clear()
         self.said = deque([*self.said][:heard])
 
     def _tell_stock(self) -> None:
@@ -84,7 +90,7 @@ class Stock:
             assert not self.is_up_to_date
             self.is_up_to_date, self.repeated = True, len(self.told)
         else:
-            assert self.is_up_to_date or envelope.number, "a question before all was told again"
+            assert self.is_up_to_date or envelope.kind is not Kind.FETCH, "a question before all was told again"
             self.told.append(envelope)
 
     def say(self, kind: Kind, **fields: object) -> None:
@@ -101,13 +107,27 @@ class Stock:
         for _ in range(min(envelopes, len(self.told))):
             envelope = self.told.popleft()
             if envelope.kind is Kind.FETCH:
+                assert not self.parts, "a question within a change"
                 number = self._say_committed(number)
                 self._fetch(envelope)
+            elif not envelope.number:
+                self.parts.append(envelope)
             else:
                 assert envelope.number > number, "a change came twice, or before its time"
                 number = envelope.number
-                self._apply(envelope)
+                self._apply_whole(envelope)
         self._say_committed(number)
+
+    def _apply_whole(self, envelope: Envelope) -> None:
+        """A change that has come to its end."""
+        parts, self.parts = self.parts, []
+        if envelope.kind is Kind.TOGETHER:
+            assert envelope.count == len(parts)
+        else:
+            assert not parts, "parts of a change without its end"
+            parts = [envelope]
+        for part in parts:
+            self._apply(part)
 
     def _say_committed(self, number: int) -> int:
         if number:
@@ -116,9 +136,12 @@ class Stock:
 
     def _apply(self, envelope: Envelope) -> None:
         kind, serial, count = envelope.kind, envelope.serial, envelope.count
-        if kind is Kind.TRANSACTION:
-            for part in envelope.nested():
-                self._apply(part)
+        if kind is Kind.FAN:
+            targets, batch = unpack_fan(envelope)
+            for target in targets:
+                self._apply(Envelope(address(batch, target)))
+        elif kind is Kind.SET_ASIDE:
+            self.aside.append(bytes(envelope.payload))
         elif kind is Kind.WRITE:
             self._write(envelope)
         elif kind is Kind.SPILL:

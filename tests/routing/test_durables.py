@@ -7,6 +7,7 @@ import pytest
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fan import unpack_fan
 from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import Child, World, make, make_send
@@ -375,8 +376,8 @@ def test_a_full_one_may_hold_the_publishers_of_its_topic() -> None:
     assert world.answers(producer) == [(Kind.RESUME, 0)]
 
 
-def test_what_one_send_gives_to_several_durables_is_one_change() -> None:
-    """All of them have it after a crash, or none."""
+def test_what_one_send_gives_to_several_durables_is_told_once() -> None:
+    """A list of the queues, with a serial each, and the messages once."""
     world, producer, reader = make_world()
     world.subscribe(reader, TOPIC, durable=ME)
     world.subscribe(reader, ALL, durable=YOU, token=2)
@@ -385,7 +386,9 @@ def test_what_one_send_gives_to_several_durables_is_one_change() -> None:
     world.send(producer, TOPIC, [b"1"], persistent=True, fence=9)
 
     (change,) = told(world)
-    assert [(part.kind, part.destination) for part in change.nested()] == [(Kind.WRITE, ME), (Kind.WRITE, YOU)]
+    targets, batch = unpack_fan(change)
+    assert [queue for _, queue in targets] == [ME, YOU]
+    assert (batch.kind, batch.pieces()) == (Kind.WRITE, [b"1"])
     assert world.answers(producer) == []
     world.run_store()
     assert world.answers(producer) == [(Kind.FENCED, 9)]

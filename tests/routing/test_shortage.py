@@ -22,14 +22,15 @@ def make_world(policy: QueuePolicy | None = None, *, memory: int = 1 << 26) -> t
 
 
 def say_disk(world: World, *, is_short: bool) -> None:
-    world.router.receive_stored(make(Kind.DISK, token=int(is_short), block=WHY.encode() if is_short else b""), 0.0)
+    reason, room = (WHY.encode(), 0) if is_short else (b"", 1 << 40)
+    world.router.receive_stored(make(Kind.DISK, token=int(is_short), block=reason, serial=room), 0.0)
 
 
 # ---------------------------------------------------------------- memory without a store
 
 
 def test_a_queue_that_memory_has_no_room_for_holds_its_producers() -> None:
-    """Until there is a store, or consumers have made room."""
+    """Until there is a store that writes, or consumers have made room."""
     for is_opened in (True, False):
         world, child = make_world(memory=100_000)
         reader = world.add_child()
@@ -40,6 +41,7 @@ def test_a_queue_that_memory_has_no_room_for_holds_its_producers() -> None:
 
         if is_opened:
             world.open_store()
+            world.run_store()
         else:
             world.subscribe(reader, A)
             world.consume(reader)

@@ -19,6 +19,7 @@ from forkbroker.store.locate import make_store
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, pack_run, pack_serial
+from forkbroker.wire.fan import pack_targets
 from forkbroker.wire.kinds import Flag, Kind
 
 PATIENCE_S = 20.0
@@ -211,10 +212,14 @@ def move(
     )
 
 
-def transaction(number: int, *parts: list[Buffer]) -> list[Buffer]:
-    """TRANSACTION."""
-    payload = [buffer for part in parts for buffer in part]
-    return pack(Kind.TRANSACTION, number=number, count=len(parts), payload=payload)
+def together(number: int, *parts: list[Buffer]) -> list[Buffer]:
+    """Changes without numbers, and TOGETHER behind them."""
+    return [*[buffer for part in parts for buffer in part], *pack(Kind.TOGETHER, number=number, count=len(parts))]
+
+
+def fan(number: int, targets: list[tuple[int, bytes]], batch: list[Buffer]) -> list[Buffer]:
+    """FAN."""
+    return pack(Kind.FAN, number=number, count=len(targets), block=pack_targets(targets), payload=batch)
 
 
 def bodies_of(pages: Iterable[Envelope]) -> list[bytes]:

@@ -21,7 +21,7 @@ from store.driven import (
     move,
     serials_of,
     spill,
-    transaction,
+    together,
     update,
     write,
 )
@@ -65,11 +65,11 @@ def test_much_that_comes_at_once_is_committed_in_few_groups(start_store) -> None
 
 
 def test_what_is_settled_within_a_group_is_not_written(start_store, tmp_path) -> None:
-    """The deleted parts of a run; all in one TRANSACTION, which is one group."""
+    """The deleted parts of a run; all in one change, which is one group."""
     store = start_store()
     store.hear(Kind.OPENED)
 
-    store.tell(transaction(1, write(0, [b"a", b"b", b"c", b"d"], serial=1), delete(0, 2, 2)))
+    store.tell(together(1, write(0, [b"a", b"b", b"c", b"d"], serial=1), delete(0, 2, 2)))
     store.hear(Kind.COMMITTED, 1)
 
     assert rows(tmp_path) == [(1, b"a"), (4, b"d")]
@@ -81,7 +81,7 @@ def test_what_was_moved_is_not_taken_for_what_was_deleted(start_store, tmp_path)
     store.hear(Kind.OPENED)
 
     store.tell(
-        transaction(
+        together(
             1,
             write(0, [b"a", b"b", b"c"], serial=1),
             update(0, 1, 3, deliveries=2),
@@ -126,7 +126,7 @@ def test_what_was_told_before_is_harmless(start_store, tmp_path) -> None:
 
 JOB_AND_RESULT = [
     write(1, [b"job"]),
-    transaction(2, delete(0, 1), write(0, [b"result"], serial=2)),
+    together(2, delete(0, 1), write(0, [b"result"], serial=2)),
 ]
 """What was committed, and nobody was told: the next process hears it again."""
 
@@ -306,8 +306,8 @@ def test_a_fresh_start_hears_what_there_is(start_store) -> None:
     assert bodies_of(store.fetch()) == [b"a", b"bb"]
 
 
-def test_a_store_that_is_started_anew_says_only_that_it_is_open(start_store) -> None:
-    """The parent knows the rest."""
+def test_a_store_that_is_started_anew_says_only_how_the_disk_is_and_that_it_is_open(start_store) -> None:
+    """In this order, so that nothing is accepted in between; the parent knows the rest."""
     first = start_store()
     first.hear(Kind.OPENED)
     first.tell(write(1, [b"a"]))
@@ -317,7 +317,7 @@ def test_a_store_that_is_started_anew_says_only_that_it_is_open(start_store) -> 
     store = start_store(is_fresh=False)
     store.hear(Kind.OPENED)
 
-    assert [envelope.kind for envelope in store.heard] == [Kind.OPENING, Kind.OPENED]
+    assert [envelope.kind for envelope in store.heard] == [Kind.OPENING, Kind.DISK, Kind.OPENED]
 
 
 def test_a_deduplicated_message_that_is_settled_at_once_is_remembered(start_store) -> None:
@@ -325,7 +325,7 @@ def test_a_deduplicated_message_that_is_settled_at_once_is_remembered(start_stor
     details = Details(persistent=True, dedup_id=b"d", dedup_until=4_000_000_000_000)
     first = start_store()
     first.hear(Kind.OPENED)
-    first.tell(transaction(1, write(0, [b"a"], serial=1, details=details), delete(0, 1)))
+    first.tell(together(1, write(0, [b"a"], serial=1, details=details), delete(0, 1)))
     first.hear(Kind.COMMITTED, 1)
     first.close()
 
@@ -426,6 +426,8 @@ def test_a_disk_that_is_nearly_full_is_told(start_store) -> None:
     """And again when there is room: above the watermark by a tenth."""
     store = start_store("memory:1000000", watermark=500_000)
     store.hear(Kind.OPENED)
+    before = store.hear(Kind.DISK)
+    store.heard.clear()
 
     store.tell(write(1, [bytes(600_000)]))
     short = store.hear(Kind.DISK)
@@ -433,9 +435,10 @@ def test_a_disk_that_is_nearly_full_is_told(start_store) -> None:
     store.tell(delete(2, 1))
     room = store.hear(Kind.DISK)
 
-    assert short.token == 1
+    assert (before.token, before.serial) == (0, 500_000)
+    assert (short.token, short.serial) == (1, 0)
     assert b"500,000" in short.block
-    assert room.token == 0
+    assert (room.token, room.serial) == (0, 500_000)
 
 
 def test_a_store_that_was_started_anew_tells_how_the_disk_is(start_store) -> None:
@@ -460,7 +463,7 @@ def test_a_store_that_was_started_anew_tells_how_the_disk_is(start_store) -> Non
 )
 def test_a_group_is_there_whole_or_not_at_all(start_store, tmp_path, point, survives) -> None:
     """Wherever the process is killed; told again, all is there once and in order."""
-    change = transaction(1, write(0, [b"a", b"b"], serial=1), write(0, [b"c"], serial=3, queue=OTHER), delete(0, 2))
+    change = together(1, write(0, [b"a", b"b"], serial=1), write(0, [b"c"], serial=3, queue=OTHER), delete(0, 2))
     first = start_store(crash=point)
     first.hear(Kind.OPENED)
     first.tell(change)

@@ -1,0 +1,97 @@
+"""Whether the store's disk has room, and for how much.
+
+What is free is looked at each second, and whenever so much was written since that it may be less by a good part. The
+parent is told how many octets there are above the watermark, as it accepts what the store has not heard of yet; and
+when there are too few, or the disk refuses, that it should accept nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+
+from forkbroker.store.api import Store
+
+_EVERY_S = 1.0
+_WRITTEN_OCTETS = 1_048_576
+"""Told since the last look, above which the next one is due."""
+_HYSTERESIS_PERCENT = 110
+"""Of the watermark has to be free before there is room again."""
+_STEP_OCTETS = 1_048_576
+"""The parent is told of the room in steps of this size,"""
+_MATTERS_OCTETS = 1 << 30
+"""and of what is above this only that it is."""
+
+
+class Disk:
+    """What the process knows of the disk, and what it has told the parent."""
+
+    def __init__(self, store: Store, watermark: int, *, is_fresh: bool) -> None:
+        """`watermark`: octets that should be free; 0: whatever there is will do.
+
+        `is_fresh`: the parent believes that there is plenty. Else it may have heard otherwise from a process before.
+        """
+        self._store = store
+        self._watermark = watermark
+        self._look_at = 0.0
+        self._try_at = 0.0
+        self._written = 0
+        self._refusal = ""
+        self._said = (False, _MATTERS_OCTETS // _STEP_OCTETS) if is_fresh else None
+
+    @property
+    def is_stuck(self) -> bool:
+        """It has refused what was to be written last."""
+        return bool(self._refusal)
+
+    def may_try(self) -> bool:
+        """Whether it is time to write: always, but for a second after it was refused."""
+        return not self._refusal or time.monotonic() >= self._try_at
+
+    def fails(self, reason: str) -> None:
+        """It has refused."""
+        self._refusal = reason
+        self._try_at = time.monotonic() + _EVERY_S
+        self._look_at = 0.0
+
+    def works(self) -> bool:
+        """It has not; tell whether that is new."""
+        was_stuck, self._refusal = self.is_stuck, ""
+        if was_stuck:
+            self._look_at = 0.0
+        return was_stuck
+
+    def written(self, octets: int) -> None:
+        """So much was."""
+        self._written += octets
+
+    def look(self, waiting: int) -> tuple[str, int] | None:
+        """What the parent is to be told, if there is news: why nothing more should come, and the room there is.
+
+        `waiting`: octets that have come and are not written.
+
+        Raises:
+            StoreError: the store is not where it was.
+        """
+        now = time.monotonic()
+        if now < self._look_at and self._written + waiting < _WRITTEN_OCTETS:
+            return None
+        self._look_at, self._written = now + _EVERY_S, 0
+        free = self._store.free()
+        room = max(0, free - self._watermark)
+        reason = self._find_reason(free)
+        step = min(room, _MATTERS_OCTETS) // _STEP_OCTETS
+        if self._said == (bool(reason), step):
+            return None
+        self._said = (bool(reason), step)
+        return reason, room
+
+    def _find_reason(self, free: int) -> str:
+        was_short = self._said is not None and self._said[0]
+        needed = self._watermark * _HYSTERESIS_PERCENT // 100 if was_short else self._watermark
+        if self._refusal:
+            return self._refusal
+        if free < needed:
+            return f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
+        if not self._store.keep_room():
+            return f"{free:,} octets are free for the store, too few to keep some for what consumers settle"
+        return ""

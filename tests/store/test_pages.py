@@ -1,0 +1,175 @@
+"""Rows of batches, and batches of rows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.store.api import Chunk, Message, Remember
+from forkbroker.store.pages import Batch, pack_pages
+from forkbroker.wire.details import DURABLY, Details
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Flag, Kind
+from store.driven import bodies_of, spill, write
+
+
+def envelope(buffers: list[bytes | bytearray | memoryview]) -> Envelope:
+    """As the other side gets it."""
+    return Envelope(b"".join(buffers))
+
+
+# -- the way in
+
+
+def test_a_batch_becomes_a_row_for_each_message() -> None:
+    """Numbers and serials rise side by side; what all share is the same for all."""
+    details = Details(persistent=True, priority=7, expires=5)
+    batch = Batch(envelope(write(1, [b"a", b"bb"], index=3, deliveries=2, details=details)))
+
+    assert batch.rows_for(b"/queue/x", 9) == [
+        Message(9, b"/queue/x", b"3-0123456789abcdef-7", b"destination:/queue/a\n", b"a", 2, details),
+        Message(10, b"/queue/x", b"4-0123456789abcdef-7", b"destination:/queue/a\n", b"bb", 2, details),
+    ]
+
+
+def test_a_dedup_id_is_no_part_of_the_row() -> None:
+    """It is remembered for the queue, until its time is over."""
+    batch = Batch(envelope(write(1, [b"a"], details=Details(persistent=True, dedup_id=b"d", dedup_until=8))))
+
+    row, reminder = batch.rows_for(b"/queue/x", 9)
+
+    assert isinstance(row, Message)
+    assert row.details is DURABLY
+    assert reminder == Remember(b"/queue/x", b"d", 8)
+
+
+def test_rows_for_several_queues_share_their_bodies() -> None:
+    """They are not copied for each of them."""
+    batch = Batch(envelope(write(1, [b"a" * 1000, b"b" * 1000])))
+    one, other = batch.rows_for(b"/dsub/a", 1), batch.rows_for(b"/dsub/b", 3)
+
+    assert [row.body for row in one] == [b"a" * 1000, b"b" * 1000]
+    assert all(row.body is twin.body for row, twin in zip(one, other, strict=True))
+
+
+def test_header_lines_of_a_mixed_batch_are_each_messages_own() -> None:
+    """One has none; an empty line in the body is the body's."""
+    batch = Batch(envelope(write(1, [b"a:b\n\none\n\n", b"\ntwo", b"\n\n"], flags=Flag.MIXED)))
+
+    assert [(row.headers, bytes(row.body)) for row in batch.rows_for(b"/queue/a", 1)] == [
+        (b"a:b\n", b"one\n\n"),
+        (b"", b"two"),
+        (b"", b"\n"),
+    ]
+
+
+@pytest.mark.parametrize("piece", [b"a:b\n", b"", b"body"])
+def test_a_mixed_piece_without_an_empty_line_is_named(piece) -> None:
+    """By its place: it can't be told where the body begins."""
+    with pytest.raises(EnvelopeError, match="piece 1 has no empty line"):
+        Batch(envelope(write(1, [b"a:b\n\n", piece], flags=Flag.MIXED)))
+
+
+# -- the way out
+
+
+def messages(*serials: int, **fields: object) -> list[Message]:
+    """Of one batch, whose first message had the number 0."""
+    return [
+        Message(serial, b"/queue/a", b"%d-s-1" % serial, b"a:b\n", b"body")._replace(**fields) for serial in serials
+    ]
+
+
+def pages_of(items: list[Message | Chunk], recovered_before: int = 0) -> list[Envelope]:
+    """What goes to the parent."""
+    return [envelope(page) for page in pack_pages(items, recovered_before=recovered_before)]
+
+
+@pytest.mark.parametrize(
+    ("items", "counts"),
+    [
+        (messages(1, 2, 3), [3]),
+        (messages(1, 3), [1, 1]),
+        (messages(1) + messages(2, message_id=b"7-s-1"), [1, 1]),
+        (messages(1) + messages(2, message_id=b"2-s-2"), [1, 1]),
+        (messages(1) + messages(2, deliveries=1), [1, 1]),
+        (messages(1) + messages(2, details=Details(persistent=True, expires=5)), [1, 1]),
+        (messages(1) + messages(2, queue=b"/queue/b"), [1, 1]),
+        (messages(1) + messages(2, headers=b"c:d\n"), [2]),
+        (messages(*range(1, 1030)), [1024, 5]),
+        (messages(1, 2, message_id=b""), [1, 1]),
+        (messages(1, message_id=b"99999999999-s-1"), [1]),
+    ],
+)
+def test_what_came_together_and_has_one_fate_is_one_page(items, counts) -> None:
+    """And nothing else."""
+    pages = pages_of(items)
+
+    assert [page.count for page in pages] == counts
+    assert [bytes(body) for body in bodies_of(pages)] == [
+        b"%s\n%s" % (item.headers, item.body) if pages[0].flags & Flag.MIXED else item.body for item in items
+    ]
+
+
+def test_what_may_have_been_delivered_is_marked() -> None:
+    """Up to a serial, and in a page of its own."""
+    pages = pages_of(messages(1, 2, 3), recovered_before=3)
+
+    assert [(page.count, bool(page.flags & Flag.RECOVERED)) for page in pages] == [(2, True), (1, False)]
+
+
+def test_a_backslash_is_told() -> None:
+    """Clients of older versions need the headers translated."""
+    (page,) = pages_of(messages(1) + messages(2, headers=b"c:\\c\n"))
+
+    assert page.flags & Flag.ESCAPED
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"a:b\n", b"c:\\n\n"]), st.binary(max_size=20)), min_size=1, max_size=30),
+    st.integers(0, 3),
+)
+def test_rows_make_the_pages_of_which_they_were_made(rows, deliveries) -> None:
+    """There and back."""
+    items = [
+        Message(10 + place, b"/queue/a", b"%d-s-1" % (5 + place), headers, body, deliveries)
+        for place, (headers, body) in enumerate(rows)
+    ]
+
+    pages = pages_of(items)
+    again = [message for page in pages for message in Batch(page).rows_for(page.destination, page.serial)]
+
+    assert again == items
+
+
+def test_messages_of_different_fates_are_numbered_each_by_its_own() -> None:
+    """The place of the first message in its batch stands in each page."""
+    one, two = pages_of(messages(3, 4) + messages(5, 6, deliveries=1))
+
+    assert [(page.index, page.serial, page.count, page.deliveries) for page in (one, two)] == [
+        (3, 3, 2, 0),
+        (5, 5, 2, 1),
+    ]
+
+
+def test_a_spilled_batch_is_paged_as_it_came() -> None:
+    """But for its kind and its number; rows before and behind it stand in pages of their own."""
+    chunk = envelope(spill(17, [b"x", b"y"], serial=2))
+    items = [*messages(1), Chunk(2, b"/queue/a", 4, 2, chunk.raw), *messages(4)]
+
+    before, page, behind = pages_of(items)
+
+    assert (page.kind, page.number, page.serial, page.count) == (Kind.PAGE, 0, 2, 2)
+    assert page.raw[6:24] == chunk.raw[6:24]
+    assert page.raw[32:] == chunk.raw[32:]
+    assert [(other.serial, other.index) for other in (before, behind)] == [(1, 1), (4, 4)]
+
+
+def test_a_row_that_somebody_wrote_by_hand_is_paged() -> None:
+    """Without an identity it gets one, and its last line its line feed."""
+    (page,) = pages_of([Message(1, b"/queue/a", b"", b"a:b", b"x")])
+
+    assert page.block == b"-store-0\na:b\n\n"
+    assert page.index == 0
