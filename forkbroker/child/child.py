@@ -7,6 +7,10 @@ unmarked: the semaphore tells the parent that the claim was made.
 
 It reads the channel whatever the client does, as the parent must be able to rely on that; it reads the client only
 while there is room for what that may cause. When the parent is gone this process has no purpose, and ends at once.
+
+SIGTERM ends the client politely: ERROR with the reason, and what it has not settled is returned, which is no crash. A
+signal that was sent to all processes of the broker is another matter, as the parent has got it too and ends in good
+order; so the child waits for a moment whether QUIESCE comes, and then obeys the parent only.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 import selectors
+import signal
 import socket
 from contextlib import suppress
 
@@ -22,6 +27,7 @@ from forkbroker.errors import Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.posix.signals import Signals
 from forkbroker.posix.titles import set_title
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session, State
@@ -43,6 +49,10 @@ once a message and not twice."""
 _PORTION = 65_536
 """Octets read at first of what a client sends that asks for receipts: who waits for those of a hundred persistent
 messages gets a part of them while the store commits the rest (a third more messages a second)."""
+_TERM_AFTER_S = 0.5
+"""Between SIGTERM and the end of the client, in which the parent may say that the broker ends. `kill` of a process
+group takes microseconds, a service manager that signals each of 2,000 processes some milliseconds."""
+TERM_REASON = "disconnected by the administrator"
 _TITLE_EVERY_S = 0.5
 _CRASH_AFTER: dict[int, str] = {
     Kind.CLAIMED: "child.claim-told",
@@ -67,7 +77,9 @@ def main(
     `end` is this process's end of the channel, `client` the accepted socket, `address` the client's for the title.
     Both sockets are closed on return.
     """
-    return ClientChild(end, client, address, policy, limits, slots, max_envelope).run()
+    child = ClientChild(end, client, address, policy, limits, slots, max_envelope)
+    child.obey_signals()
+    return child.run()
 
 
 class ClientChild:
@@ -102,12 +114,25 @@ class ClientChild:
         self._flush_until: float | None = None
         self._tell_by = math.inf
         self._client_is_lost = False
+        self._is_termed = False
         self._titled_count = -1
         self._titled_at = now - _TITLE_EVERY_S
 
     def _reach(self, point: str) -> None:
         if crash is not None:
             crash(point, self._session.login)
+
+    def obey_signals(self) -> None:
+        """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""
+        Signals(self._loop, {signal.SIGTERM: self._term})
+
+    def _term(self) -> None:
+        if not self._is_termed:
+            self._is_termed = True
+            self._loop.call_at(self._loop.now + _TERM_AFTER_S, self._end_client)
+
+    def _end_client(self) -> None:
+        self._session.end(TERM_REASON, self._loop.now)
 
     def run(self) -> int:
         """Turn until the session has ended, or the parent."""

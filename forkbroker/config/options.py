@@ -135,7 +135,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("user", name, None, "NAME", "become this user once everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
     Option(
-        "shutdown-timeout", seconds(0), "10 s", "TIME", "how long clients may take what is under way at the end", _START
+        "shutdown-timeout",
+        seconds(0),
+        "10 s",
+        "TIME",
+        "time for a clean shutdown; clients may settle for half of it",
+        _START,
     ),
     Option("log-file", path, None, "FILE", "append the log to FILE; reopened when it is renamed, and at SIGUSR1", _LOG),
     Option("syslog", None, None, "", "log to syslog; the default after --daemonize without --log-file", _LOG),

@@ -82,6 +82,9 @@ class Routes(Protocol):
     def deadline(self) -> float | None:
         """When something will be due, if anything."""
 
+    def stop_offers(self) -> None:
+        """Make no new deliveries."""
+
     def find_silent(self, since: float) -> Collection[Peer]:
         """Who has owed an answer since then, and keeps something from others by not giving it."""
 
@@ -98,7 +101,7 @@ class ParentPolicy:
     max_envelope: int = 268_435_456
     """Octets that one envelope of a child may have: the largest transaction that the other limits permit."""
     shutdown_timeout_s: float = 10.0
-    """From SIGTERM to SIGKILL. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
+    """From SIGTERM to the end of all processes. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
 
 
 def _ignore() -> None:
@@ -219,8 +222,8 @@ class Parent:
             loop,
             self._supervisor,
             timeout_s=policy.shutdown_timeout_s,
-            begin=self._stop_accepting,
-            finish=lambda: self._keeper.finish(policy.shutdown_timeout_s),
+            begin=self._begin_to_end,
+            finish=self._keeper.finish,
             is_committed=lambda: router.is_committed,
             send=self._send,
             logger=logger,
@@ -425,7 +428,7 @@ class Parent:
         self._logger.info("%s: connected", child.name)
 
     def _heed_quiesced(self, child: Child, _: Envelope) -> None:
-        """The last one lets CLOSE go out: what the children sent up before must be offered by then."""
+        """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""
         self._router.tick(self._loop.now)
         self._dispatch(None)
         self._shutdown.quiesced(child)
@@ -434,6 +437,7 @@ class Parent:
         child.reason = to_text(envelope.block)
         child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
+        self._shutdown.quiesced(child)
 
     # -- time
 
@@ -500,6 +504,7 @@ class Parent:
             self._supervisor.kill(child)
         self._silent = silent
 
-    def _stop_accepting(self) -> None:
+    def _begin_to_end(self) -> None:
         self._listeners.close()
+        self._router.stop_offers()
         self._hooks.stopping()

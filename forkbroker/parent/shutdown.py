@@ -1,36 +1,47 @@
 """The end of the broker, in bounded time.
 
-    RUNNING --ask--> QUIESCING --all answered, or a third of the time--> CLOSING --the time is up--> KILLING
-    RUNNING, QUIESCING, CLOSING --a second ask, or at_once--> KILLING
+    RUNNING --ask--> SETTLING --half of the time--> QUIESCING --a tenth--> CLOSING --a fifth--> KILLING
+    SETTLING, QUIESCING --all children have answered, all is committed--> CLOSING
+    RUNNING, SETTLING, QUIESCING, CLOSING --a second ask, or at_once--> KILLING
 
-QUIESCING: nobody is accepted; children stop reading from their clients, send up what they have read, and say so. Now
+SETTLING: no client is accepted and no new delivery is made. A child whose client holds deliveries of queues goes on
+reading it, as the client may settle them: what is acknowledged now is not delivered again after the next start. All
+other children stop reading, send up what they have read, and answer. QUIESCING: now no child reads any more. Then
 all that was under way is routed, and what of it is persistent is committed, and on its way down. CLOSING: children
-write what came, say goodbye and end. In every phase the end is finished, the store's included, as soon as no child is
-left. Whom not even SIGKILL ends within a moment (a process that waits for
-a dead disk) is left to init.
+write what came, say goodbye and end. In every phase the end is finished as soon as no child is left; the store has
+the rest of the time for it, a fifth at least. A process that not even SIGKILL ends within a moment (it waits for a
+dead disk) is left to init.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from forkbroker.parent.roster import Child, count_clients
 from forkbroker.parent.supervisor import Supervisor
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.envelope import Buffer, pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Kind, State
 
 REASON = "the broker is shutting down"
 
+_SETTLED_BY = 0.5
+_QUIET_BY = 0.6
+_GONE_BY = 0.8
+"""When each phase ends at the latest, in parts of the time."""
 _KILL_TAKES_S = 5.0
+_KILL_TAKES_AT_LEAST_S = 1.0
+_NOW, _WHEN_SETTLED = 0, 1
+"""Tokens of QUIESCE."""
 
 
 class Phase(Enum):
     """How far the end has come."""
 
     RUNNING = "running"
+    SETTLING = "settling"
     QUIESCING = "quiescing"
     CLOSING = "closing"
     KILLING = "killing"
@@ -46,19 +57,21 @@ class Shutdown:
         *,
         timeout_s: float,
         begin: Callable[[], None],
-        finish: Callable[[], None],
+        finish: Callable[[float], None],
         is_committed: Callable[[], bool],
         send: Callable[[Child, Sequence[Buffer]], None],
         logger: logging.Logger,
     ) -> None:
-        """`begin` stops accepting; `send` queues an envelope for a child, to be flushed at the turn's end.
+        """`timeout_s` is from `ask` to the end of all processes, the store's included.
 
-        `finish` is called when no child is left that could be waited for, and stops the loop; `is_committed` tells
-        whether all receipts that children wait for are true.
+        `begin` stops accepting and delivering; `send` queues an envelope for a child, to be flushed at the turn's end.
+        `finish` is called when no child is left that could be waited for, with the seconds that are left for it, and
+        stops the loop; `is_committed` tells whether all receipts that children wait for are true.
         """
         self._loop = loop
         self._supervisor = supervisor
         self._timeout_s = timeout_s
+        self._ends_at = 0.0
         self._begin = begin
         self._finish = finish
         self._is_committed = is_committed
@@ -71,23 +84,33 @@ class Shutdown:
     def ask(self) -> None:
         """SIGTERM or SIGINT: in good order the first time, at once the second time."""
         if self.phase is Phase.RUNNING:
-            self._quiesce()
+            self._settle()
         else:
             self.at_once()
 
-    def _quiesce(self) -> None:
-        self.phase = Phase.QUIESCING
+    def _settle(self) -> None:
+        self.phase = Phase.SETTLING
         children = self._supervisor.children
         self._logger.info("shutting down, %s", count_clients(len(children)))
-        self._begin()
-        self._waits_for = set(children)
-        self._tell_all(pack(Kind.QUIESCE))
-        self._loop.call_at(self._loop.now + self._timeout_s / 3, self._close)
-        self._loop.call_at(self._loop.now + self._timeout_s, self._expire)
+        self._begin_once()
+        self._waits_for = {child for child in children if child.state is not State.LEAVING}
+        self._tell(self._waits_for, pack(Kind.QUIESCE, token=_WHEN_SETTLED))
+        for part, step in ((_SETTLED_BY, self._quiesce), (_QUIET_BY, self._close), (_GONE_BY, self._expire)):
+            self._loop.call_at(self._loop.now + self._timeout_s * part, step)
         self._go_on()
 
-    def _tell_all(self, buffers: Sequence[Buffer]) -> None:
-        for child in self._supervisor.children:
+    def _begin_once(self) -> None:
+        if not self._ends_at:
+            self._ends_at = self._loop.now + self._timeout_s
+            self._begin()
+
+    def _quiesce(self) -> None:
+        if self.phase is Phase.SETTLING:
+            self.phase = Phase.QUIESCING
+            self._tell(self._waits_for, pack(Kind.QUIESCE, token=_NOW))
+
+    def _tell(self, children: Iterable[Child], buffers: Sequence[Buffer]) -> None:
+        for child in children:
             if not child.is_closed:
                 self._send(child, buffers)
 
@@ -116,17 +139,18 @@ class Shutdown:
     def _finish_once(self) -> None:
         if not self._is_finishing:
             self._is_finishing = True
-            self._finish()
+            self._finish(max(0.0, self._ends_at - self._loop.now))
 
     def _close(self) -> None:
-        if self.phase is Phase.QUIESCING:
+        if self.phase in (Phase.SETTLING, Phase.QUIESCING):
             self.phase = Phase.CLOSING
-            self._tell_all(pack(Kind.CLOSE, block=REASON.encode()))
+            self._tell(self._supervisor.children, pack(Kind.CLOSE, block=REASON.encode()))
 
     def _expire(self) -> None:
         late = len(self._supervisor.children)
         if late and self.phase is Phase.CLOSING:
-            self._logger.warning("%s had not ended after %.0f s, killed", count_clients(late), self._timeout_s)
+            late_s = self._timeout_s * _GONE_BY
+            self._logger.warning("%s had not ended after %.1f s, killed", count_clients(late), late_s)
             self._kill()
 
     def at_once(self) -> None:
@@ -135,13 +159,14 @@ class Shutdown:
             return
         left = count_clients(len(self._supervisor.children))
         self._logger.warning("shutting down at once, %s killed", left)
-        self._begin()
+        self._begin_once()
         self._kill()
 
     def _kill(self) -> None:
         self.phase = Phase.KILLING
         self._supervisor.kill_all()
-        self._loop.call_at(self._loop.now + _KILL_TAKES_S, self._give_up)
+        left_s = max(_KILL_TAKES_AT_LEAST_S, self._ends_at - self._loop.now)
+        self._loop.call_at(self._loop.now + min(_KILL_TAKES_S, left_s), self._give_up)
         self._go_on()
 
     def _give_up(self) -> None:

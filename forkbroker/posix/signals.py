@@ -63,8 +63,8 @@ def reset_signals() -> None:
 
     What a terminal sends to the whole foreground group (Ctrl-C), a service manager to all processes of a service, or
     an administrator by a program's name, is meant for the parent, which tells its children what follows from it: they
-    ignore it, and end by the parent's word or by SIGKILL. SIGPIPE is ignored as the interpreter has it: a peer that
-    has gone is an error of a write, not a death.
+    ignore it, and end by the parent's order or by SIGKILL, unless they arrange for something else. SIGPIPE is ignored
+    as the interpreter has it: a peer that has gone is an error of a write, not a death.
 
     The order matters: a signal that comes as soon as nothing is blocked must find no trace of the parent.
     """

@@ -76,6 +76,11 @@ class Deliveries:
         self._guards = timers.add("guard", self._end_guard)
         self._claims = Claims(slots, policy.answer_timeout_s)
         self._children: dict[Peer, _Child] = {}
+        self._is_stopped = False
+
+    def stop_offers(self) -> None:
+        """Offer nothing more: the broker ends. What is offered already is decided, and settlements are applied."""
+        self._is_stopped = True
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
@@ -203,6 +208,8 @@ class Deliveries:
                 consumer.overdue += 1
                 self._refresh(consumer)
             self._apply(offer, fate)
+        if self._is_stopped:
+            return
         changed = self._queues.changed
         for queue in list(changed):
             if not self._claims.free_slots:

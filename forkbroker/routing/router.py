@@ -192,6 +192,10 @@ class Router:
         self._returns.tick()
         self._deliveries.tick(now)
 
+    def stop_offers(self) -> None:
+        """Make no new deliveries: the broker ends, and consumers only settle what they have."""
+        self._deliveries.stop_offers()
+
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
         if not self._has_opened:

@@ -113,6 +113,8 @@ class Session:
         self._end_deadline: float | None = None
         self._holds: set[int] = set()
         self._is_quiet = False
+        self._is_settling = False
+        """The parent ends: read on only until the client has settled what it was delivered."""
         self._simple: dict[str, _Simple] = {}
         self._delivery: Delivery | None = None
         self._unsettled: Unsettled | None = None
@@ -163,6 +165,12 @@ class Session:
         if self._frame_deadline is not None:
             self._frame_deadline = now + self._policy.frame_timeout_s
 
+    def end(self, reason: str, now: float) -> None:
+        """End the session with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
+        is_ending = self._is_quiet or self._is_settling
+        if not is_ending and self.state in (State.AWAITING_CONNECT, State.CONNECTED):
+            self._fail(reason, reason, None, now)
+
     def connection_lost(self, reason: str) -> None:
         """Nothing can be read or written any more."""
         self._finish(self.reason or reason)
@@ -202,6 +210,8 @@ class Session:
             self._fail(error.message, error.detail, error.receipt, now)
             self.is_warning = error.kind in (ErrorKind.TLS_HELLO, ErrorKind.HTTP_REQUEST)
         self._watch_half_frame(now)
+        if self._is_settling:
+            self._quiesce()
 
     def _negotiated(self) -> bool:
         """Let the parser go on behind CONNECT, now that the version is known (C15)."""
@@ -379,10 +389,19 @@ class Session:
         elif kind is Kind.RESUME:
             self._holds.discard(envelope.token)
         elif kind is Kind.QUIESCE:
-            self._is_quiet = True
-            self._upward.request(pack(Kind.QUIESCED))
+            self._is_settling = bool(envelope.token)
+            self._quiesce()
         else:
             raise EnvelopeError(f"{kind.name} from the parent")
+
+    def _quiesce(self) -> None:
+        """Stop reading, unless what the client has to settle is waited for."""
+        if self._is_quiet or (
+            self._is_settling and self.state is State.CONNECTED and self._subscriptions.hold_deliveries()
+        ):
+            return
+        self._is_quiet = True
+        self._upward.request(pack(Kind.QUIESCED))
 
     def _receive_end(self, envelope: Envelope, now: float) -> None:
         reason = envelope.block.decode(errors="replace")

@@ -147,6 +147,10 @@ class Subscriptions:
         """By our token."""
         return self._by_token.get(token)
 
+    def hold_deliveries(self) -> bool:
+        """Tell whether the client has deliveries of queues that it has not settled, or not yet for good (COMMIT)."""
+        return any(s.is_queue and (s.unsettled or s.in_transactions) for s in self._by_id.values())
+
     def for_topic(self, name: bytes) -> tuple[Subscription, ...]:
         """The subscriptions that get a copy of what is sent to this topic, in the order they were made."""
         return self._audience.find(name)

@@ -33,7 +33,8 @@ REFUSED      number: the fence of what was refused, or 0; block: the reason, for
 HOLD         stop reading from the client; token: who holds it (0: a queue that it fills is at its limit, 1: a
              subscriber with `slow-subscribers=hold`). It is read while nobody holds it.
 RESUME       the opposite of HOLD, with the same token
-QUIESCE      stop reading from the client, send up what was read, answer QUIESCED
+QUIESCE      stop reading from the client, send up what was read, answer QUIESCED. Token 1: only when the client has
+             no unsettled delivery of a queue left; until then it is read.
 CLOSE        block: the reason; write what came before, say goodbye, end
 ===========  =======================================================================================
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -44,12 +45,69 @@ def meet() -> Iterator[Callable[..., RawClient]]:
 
 def end(broker: RunningBroker, number: int, *clients: RawClient) -> None:
     """Send this signal to the parent, and wait for the end of all processes; these clients leave when they see it."""
-    broker.kill(number)
+    if broker.is_running:
+        broker.kill(number)
     for client in clients:
         client.drain()
         client.close()
-    assert broker.wait() == (0 if number == signal.SIGTERM else -number)
+    assert broker.wait() == (-number if number == signal.SIGKILL else 0)
     broker.stop()
+
+
+@pytest.mark.parametrize("mode", ["client-individual", "client", "transaction"])
+def test_what_is_settled_while_the_broker_ends_does_not_come_again(live, meet, mode) -> None:
+    """ACKs that come up to a second after SIGTERM count; with the last one the broker ends, long before its time."""
+    first = live("--shutdown-timeout", "40 s")
+    producer, idle, worker = meet(first), meet(first), meet(first)
+    idle.subscribe("/queue/b", ack="client-individual")
+    for place in range(4):
+        producer.publish("/queue/a", f"m{place}", persistent="true")
+    worker.subscribe("/queue/a", ack="client" if mode == "client" else "client-individual")
+    messages = worker.expect_messages("m0", "m1", "m2", "m3")
+    first.kill(signal.SIGTERM)
+    began = time.monotonic()
+    first.wait_for_log("shutting down, 3 clients")
+    for pause_s, message in zip((0.02, 0.1, 0.3, 0.6), messages, strict=True):
+        select.select([], [], [], pause_s)
+        if mode == "transaction":
+            worker.send("BEGIN", transaction=message["ack"])
+            worker.send("ACK", id=message["ack"], transaction=message["ack"])
+            worker.send("COMMIT", transaction=message["ack"], receipt=message.body.decode())
+        else:
+            worker.send("ACK", id=message["ack"], receipt=message.body.decode())
+        worker.expect("RECEIPT", receipt_id=message.body.decode())
+    worker.expect_error("shut")
+    assert time.monotonic() - began < stretched(10)
+    end(first, 0, producer, idle, worker)
+    second = live()
+    again = meet(second)
+    again.subscribe("/queue/a")
+
+    again.expect_nothing()
+
+
+@pytest.mark.parametrize("settled", [0, 1])
+def test_what_nobody_settles_keeps_the_broker_for_half_of_its_time(live, meet, settled) -> None:
+    """Then it ends as ever, and what was not settled comes again; nothing new was delivered meanwhile."""
+    first = live("--shutdown-timeout", "3 s")
+    producer, worker = meet(first), meet(first)
+    for place in range(3):
+        producer.publish("/queue/a", f"m{place}", persistent="true")
+    worker.subscribe("/queue/a", ack="client-individual", prefetch_count=2)
+    messages = worker.expect_messages("m0", "m1")
+    first.kill(signal.SIGTERM)
+    first.wait_for_log("shutting down")
+    began = time.monotonic()
+    for message in messages[:settled]:
+        worker.send("ACK", id=message["ack"])
+    worker.expect_error("shut")
+    took_s = time.monotonic() - began
+    end(first, 0, producer, worker)
+    again = meet(live())
+    again.subscribe("/queue/a")
+
+    again.expect_messages(*["m0", "m1", "m2"][settled:])
+    assert 1.0 < took_s < stretched(3)
 
 
 @ENDS

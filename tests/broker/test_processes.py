@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 from support.deadline import wait_until
@@ -73,3 +75,40 @@ def test_no_passcode_and_no_body_is_logged(make_broker, join, passcode) -> None:
     log = "\n".join(broker.log)
     assert passcode not in log
     assert "confidential" not in log
+
+
+def test_sigterm_to_a_child_ends_its_client_and_is_no_crash(broker, join) -> None:
+    """However often: the message goes back each time, and never counts as poison. One line in the log each time."""
+    producer = join(broker)
+    producer.publish("/queue/a", "job")
+    for time in range(4):
+        worker = join(broker, login=f"worker{time}")
+        worker.subscribe("/queue/a", ack="client-individual")
+        assert (worker.expect("MESSAGE", "job").get("redelivered") == "true") is bool(time)
+        [pid] = [pid for pid, title in broker.children() if f" {worker.address} " in title]
+        os.kill(pid, signal.SIGTERM)
+        worker.expect_error("disconnected by the administrator")
+        worker.close()
+        gone = broker.wait_for_log(rf"info  client \d+ \S+ worker{time}: gone, (.+)$")[1]
+        assert gone.startswith("disconnected by the administrator, ")
+    producer.subscribe("/queue/a")
+
+    producer.expect("MESSAGE", "job")
+    assert not [line for line in broker.log if " error " in line or "poison" in line]
+
+
+def test_sigterm_to_all_processes_is_the_end_of_the_broker(broker, join) -> None:
+    """As to the parent alone: what consumers hold may be settled, and clients hear that the broker ends."""
+    producer, worker = join(broker), join(broker)
+    producer.publish("/queue/a", "job", persistent="true")
+    worker.subscribe("/queue/a", ack="client-individual")
+    message = worker.expect("MESSAGE", "job")
+    os.killpg(broker.pid, signal.SIGTERM)
+    broker.wait_for_log("shutting down, 2 clients")
+    worker.ack(message)
+
+    for client in (producer, worker):
+        client.expect_error("shut")
+        client.close()
+    assert broker.wait() == 0
+    assert sum("gone, the broker is shutting down" in line for line in broker.log) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 
 from child.conftest import Play
 from support.deadline import stretched, wait_until
@@ -68,3 +70,37 @@ def test_the_client_sees_the_end_before_the_parent_has_read(connected: Play) -> 
     assert b"message:the end" in heard
     assert not connected.has_ended()
     assert Kind.LEAVING is connected.told()[-1].kind
+
+
+def test_sigterm_ends_the_client_politely(connected: Play) -> None:
+    """It is told why, the parent is told as well, and the process ends as after any other session."""
+    os.kill(connected.pid, signal.SIGTERM)
+
+    assert b"message:disconnected by the administrator\n" in connected.hears(b"\0")
+    leaving = connected.told()[-1]
+    assert leaving.kind is Kind.LEAVING
+    assert leaving.block == b"disconnected by the administrator"
+    connected.client.close()
+    wait_until(connected.has_ended, "the end of the child")
+    assert connected.status == 0
+
+
+def test_sigterm_that_reaches_the_parent_too_is_the_parents(connected: Play) -> None:
+    """The broker ends: the client hears of that, and is not disconnected by anybody."""
+    os.kill(connected.pid, signal.SIGTERM)
+    connected.tells(pack(Kind.QUIESCE, token=1))
+    assert Kind.QUIESCED is connected.told(Kind.QUIESCED)[-1].kind
+    select.select([], [], [], 0.8)
+    connected.tells(pack(Kind.CLOSE, block=b"the end"))
+
+    assert b"message:the end\n" in connected.hears(b"\0")
+    assert connected.told()[-1].block == b"the end"
+
+
+def test_sigterm_to_a_client_that_has_not_logged_in(play: Play) -> None:
+    """It is told as well; and however often the signal comes, it is told once."""
+    for _ in range(3):
+        os.kill(play.pid, signal.SIGTERM)
+
+    assert play.hears(b"\0").count(b"ERROR") == 1
+    assert [envelope.kind for envelope in play.told()] == [Kind.LEAVING]

@@ -106,6 +106,9 @@ class Switchboard:
         notes, self._notes = self._notes, []
         return notes
 
+    def stop_offers(self) -> None:
+        self._logger.info("router: no more offers")
+
     def tick(self, now: float) -> None:
         if self.due is not None and self.due <= now:
             self.due = None
@@ -226,6 +229,10 @@ class Puppet:
 
     def do_warn(self) -> None:
         self.leave("memory is short", Flag.WARNING)
+
+    def do_leave_and_wait(self) -> None:
+        self.leave("client disconnected")
+        self.status = None
 
     def do_leave_and_die(self) -> None:
         self.leave("client disconnected")

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from driven import Starter, is_alive
+from driven import PATIENCE_S, Starter, is_alive
 
 from forkbroker.parent.parent import ParentPolicy
 
@@ -57,23 +57,57 @@ def test_nobody_is_accepted_any_more(start: Starter) -> None:
     assert broker.wait() == 0
 
 
-def test_who_does_not_answer_holds_the_others_for_a_third_of_the_time(start: Starter) -> None:
-    """CLOSE is sent to all without the last QUIESCED."""
-    broker = start(ParentPolicy(shutdown_timeout_s=1.2))
-    alice = broker.logged_in("alice")
+def test_who_has_not_settled_at_half_time_is_to_read_no_more(start: Starter) -> None:
+    """QUIESCE with token 1, then 0 to those that have not answered; a tenth later CLOSE is sent to all."""
+    broker = start(ParentPolicy(shutdown_timeout_s=2.0))
+    alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell("refuse-quiesce", "count")
     alice.line()
     broker.signal(signal.SIGTERM)
     began = time.monotonic()
 
+    assert [alice.line()[:13] for _ in range(2)] == ["got QUIESCE 1", "got QUIESCE 0"]
+    assert 0.9 < time.monotonic() - began < 1.1 * PATIENCE_S
+    assert alice.line().startswith("got CLOSE ")
+    assert [bob.line()[:11] for _ in range(2)] == ["got QUIESCE", "got CLOSE 0"]
     assert broker.wait() == 0
-    assert 0.3 < time.monotonic() - began < 1.2
-    assert "gone, the broker is shutting down" in broker.log
+    assert broker.log.count("gone, the broker is shutting down") == 2
+
+
+def test_nothing_is_offered_any_more(start: Starter) -> None:
+    """The router is told so, once, before the children are."""
+    broker = start()
+    alice = broker.logged_in("alice")
+    alice.tell("refuse-quiesce", "count")
+    alice.line()
+    broker.signal(signal.SIGTERM)
+    assert alice.line().startswith("got QUIESCE 1")
+    assert broker.log.count("router: no more offers") == 1
+    broker.signal(signal.SIGTERM)
+
+    assert broker.wait() == 0
+    assert broker.log.count("router: no more offers") == 1
+
+
+def test_who_leaves_meanwhile_is_not_waited_for(start: Starter) -> None:
+    """LEAVING is an answer: it says that nothing more comes."""
+    broker = start(ParentPolicy(shutdown_timeout_s=60.0))
+    alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
+    alice.tell("refuse-quiesce", "count")
+    alice.line()
+    broker.signal(signal.SIGTERM)
+    assert alice.line().startswith("got QUIESCE 1")
+    assert bob.line().startswith("got QUIESCE 1")
+    alice.tell("leave-and-wait")
+
+    assert bob.line().startswith("got CLOSE ")
+    alice.tell("exit 0")
+    assert broker.wait() == 0
 
 
 def test_who_does_not_end_is_killed_when_the_time_is_up(start: Starter) -> None:
     """One line with the number, and the exit status is still 0."""
-    broker = start(ParentPolicy(shutdown_timeout_s=0.6))
+    broker = start(ParentPolicy(shutdown_timeout_s=1.0))
     clients = [broker.logged_in(name) for name in ("alice", "bob", "carol")]
     clients[0].tell("stop")
     clients[1].tell("refuse-close")
@@ -81,7 +115,7 @@ def test_who_does_not_end_is_killed_when_the_time_is_up(start: Starter) -> None:
     broker.signal(signal.SIGTERM)
 
     assert broker.wait() == 0
-    assert "WARNING 2 clients had not ended after 1 s, killed" in broker.log
+    assert "WARNING 2 clients had not ended after 0.8 s, killed" in broker.log
     assert not any(is_alive(client.pid) for client in clients)
     assert "ERROR" not in broker.log
 

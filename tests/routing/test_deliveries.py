@@ -45,6 +45,26 @@ def test_an_offer_says_all_that_a_delivery_needs() -> None:
     assert world.semaphores.values[offer.slot] == 1
 
 
+def test_when_offers_stop_what_is_offered_is_decided_and_nothing_more_goes_out() -> None:
+    """A claim that is told late counts, and settlements; what comes back stays."""
+    world, producer, (first, second) = make_world(2, credit=1)
+    world.send(producer, A, [b"a", b"b"])
+    world.turn()
+    claimed, other = world.read(first, Kind.OFFER), world.read(second, Kind.OFFER)
+    world.router.stop_offers()
+    assert world.claim(first, claimed)
+    world.answer(second, Kind.PASSED, other)
+    world.hear(second)
+    world.tell(second, make(Kind.READY))
+    world.send(producer, A, [b"c"])
+    world.settle(first, claimed.serial)
+    world.hear(first)
+
+    assert offers_of(world) == []
+    assert world.view(A).ready == 2
+    assert world.router.counters.messages_acknowledged == 1
+
+
 def test_a_deep_queue_is_shared_out_one_candidate_each() -> None:
     """A copy for a second one would be wasted."""
     world, producer, _ = make_world(3, credit=100)

@@ -392,6 +392,93 @@ def test_quiesce_is_answered_behind_all_that_was_read() -> None:
     assert client.error()["message"] == "broker is shutting down"
 
 
+def test_quiesce_waits_for_what_the_client_has_to_settle() -> None:
+    """With token 1 the client is read until it holds nothing, and what it sends meanwhile counts."""
+    client = connected()
+    token = client.subscribe("/queue/a", ack="client-individual")
+    client.offer(sent("/queue/a", b"1", b"2"), token)
+    client.told()
+    client.down(Kind.QUIESCE, token=1)
+    acks = [message["ack"] for message in client.read()]
+    client.do("ACK", id=acks[0])
+    client.do("SEND", b"result", destination="/queue/b")
+
+    assert [e.kind for e in client.told()] == [Kind.SETTLE, Kind.SEND]
+    assert client.session.wants_input
+
+    client.do("ACK", id=acks[1])
+
+    assert [e.kind for e in client.told()] == [Kind.SETTLE, Kind.QUIESCED]
+    assert not client.session.wants_input
+
+
+def test_quiesce_waits_for_the_commit_of_what_is_settled() -> None:
+    """An ACK within a transaction is none before COMMIT."""
+    client = connected()
+    client.offer(sent("/queue/a", b"1"), client.subscribe("/queue/a", ack="client"))
+    client.told()
+    client.down(Kind.QUIESCE, token=1)
+    client.do("BEGIN", transaction="t")
+    client.do("ACK", id=client.read()[0]["ack"], transaction="t")
+    waits = client.session.wants_input
+    client.do("COMMIT", transaction="t")
+
+    assert waits
+    assert [e.kind for e in client.told()] == [Kind.TRANSACTION, Kind.QUIESCED]
+
+
+@pytest.mark.parametrize("token", [0, 1])
+def test_quiesce_does_not_wait_for_topics_or_for_who_holds_nothing(token) -> None:
+    """What was sent to a topic does not come again; and no answer is given twice."""
+    client = connected()
+    client.subscribe("/topic/a", ack="client")
+    client.subscribe("/queue/a", ack="client", subscription_id="2")
+    client.forward(sent("/topic/a", b"1"))
+    client.told()
+    client.down(Kind.QUIESCE, token=token)
+    client.down(Kind.QUIESCE)
+
+    assert [e.kind for e in client.told()] == [Kind.QUIESCED]
+
+
+def test_half_of_the_time_is_enough_for_settling() -> None:
+    """QUIESCE without the token ends the patience of the one that had it."""
+    client = connected()
+    client.offer(sent("/queue/a", b"1"), client.subscribe("/queue/a", ack="client"))
+    client.told()
+    client.down(Kind.QUIESCE, token=1)
+    waited = client.session.wants_input
+    client.down(Kind.QUIESCE)
+
+    assert waited
+    assert [e.kind for e in client.told()] == [Kind.QUIESCED]
+    assert not client.session.wants_input
+
+
+def test_an_end_from_outside_is_an_error_with_its_reason() -> None:
+    """Behind the receipts that are due; and once only."""
+    client = connected()
+    client.do("SEND", b"1", destination="/queue/a", receipt="r")
+    client.session.end("go away", client.now)
+    client.session.end("once more", client.now)
+    client.pass_fence()
+
+    receipt, error = client.read()
+    assert receipt["receipt-id"] == "r"
+    assert error["message"] == "go away"
+    assert client.session.is_finished
+
+
+def test_nobody_is_ended_from_outside_while_the_broker_ends() -> None:
+    """The same signal may have reached all processes; the parent's word is the better one."""
+    client = connected()
+    client.down(Kind.QUIESCE)
+    client.session.end("go away", client.now)
+
+    assert client.read() == []
+    assert not client.session.is_finished
+
+
 def test_a_kind_that_the_parent_never_sends_is_our_bug() -> None:
     """It ends this child, not silently."""
     with pytest.raises(EnvelopeError, match="READY from the parent"):
