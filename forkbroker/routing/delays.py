@@ -55,6 +55,10 @@ class Delays:
         """No more of them."""
         return self.octets >= self._limit
 
+    def would_be_full(self, octets: int) -> bool:
+        """Tell whether no more of them are permitted once they use so many octets more."""
+        return self.octets + octets >= self._limit
+
     def describe_limit(self) -> str:
         """Why there may be no more of them."""
         return (

@@ -10,12 +10,13 @@ from forkbroker.routing.delays import Delays
 from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.planning import Plan, octets_before_last
 from forkbroker.routing.policies import Full, QueuePolicy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import first_due
 from forkbroker.routing.returns import Returns
-from forkbroker.routing.runs import make_run
+from forkbroker.routing.runs import Run, make_run
 from forkbroker.routing.timers import Timers
 from forkbroker.schedules import ScheduleError
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
@@ -66,6 +67,40 @@ class Intake:
             return None
         excess = queues.find_excess(queue)
         return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"
+
+    def find_refusal_of_part(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+        """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
+        reason = self.find_refusal(peer, part, plan.made)
+        if reason is not None:
+            return reason
+        name, run = part.destination, make_run(part, 0)
+        if part.flags & _SECTION and part.wishes.is_delayed:
+            if self._delays.would_be_full(plan.delayed_octets + octets_before_last(run)):
+                return self._delays.describe_limit()
+            plan.delayed_octets += run.memory
+        elif self._refuses(peer, name):
+            excess = self.find_excess_of_part(name, run, plan)
+            if excess is not None:
+                return f"queue {shown(name)} {excess}"
+        if self._queues.would_make(name):
+            plan.made.add(name)
+        return None
+
+    def find_excess_of_part(self, name: bytes, run: Run, plan: Plan) -> str | None:
+        """Which limit of this queue these messages exceed, after what is planned; if none, they are planned as well."""
+        messages = plan.messages(name) + run.count - 1
+        excess = self._queues.find_excess_with(name, messages, plan.octets(name) + octets_before_last(run))
+        if excess is None:
+            plan.add(name, run)
+        return excess
+
+    def _refuses(self, peer: Peer, name: bytes) -> bool:
+        """Whether the queue of this name refuses this producer's messages when it is at its limit."""
+        queue = self._queues.find(name)
+        full = (self._queues.policy_for(name) if queue is None else queue.policy).full
+        return full is Full.REFUSE or (
+            full is Full.HOLD and queue is not None and not self._queues.is_holding(peer, queue)
+        )
 
     def send(self, peer: Peer, envelope: Envelope) -> None:
         """Accept the messages of a SEND that was not refused.

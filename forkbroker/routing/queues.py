@@ -216,6 +216,18 @@ class Queues:
             return f"can't be given more: {self._journal.refusal}"
         return None
 
+    def find_excess_with(self, name: bytes, messages: int, octets: int) -> str | None:
+        """Which of its limits the queue of this name, if it exists, has reached with so much more than it holds."""
+        queue = self._queues.get(name)
+        policy = self.policy_for(name) if queue is None else queue.policy
+        if policy.max_bytes and octets + (queue.octets if queue else 0) >= policy.max_bytes:
+            return f"would hold more octets than its limit (max-queue-bytes), {policy.max_bytes:,}"
+        if policy.max_length and messages + (queue.messages if queue else 0) >= policy.max_length:
+            return f"would hold more messages than its limit (max-queue-length), {policy.max_length:,}"
+        if self._journal.refusal and octets + (queue.memory if queue else 0) >= self.window.free:
+            return f"can't be given more: {self._journal.refusal}"
+        return None
+
     def is_holding(self, peer: Peer, queue: Queue) -> bool:
         """Whether the queue at its limit holds this producer back, and takes what it has sent already.
 

@@ -33,6 +33,7 @@ from forkbroker.routing.journal import MAX_COPIES, Journal
 from forkbroker.routing.listing import describe
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
+from forkbroker.routing.planning import Plan
 from forkbroker.routing.policies import Full, Policy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
@@ -355,7 +356,7 @@ class Router:
                 f"the transaction would have the store write {copies:,} octets of copies for durable subscriptions "
                 f"at once, the limit is {MAX_COPIES:,}: send its messages to topics in smaller transactions"
             )
-        made: set[bytes] = set()
+        plan = Plan()
         for part in parts:
             if part.kind is Kind.SETTLE:
                 if self._deliveries.has_lost(peer, Token(part.token), list(part.settlements())):
@@ -366,18 +367,21 @@ class Router:
                 # what can't be decoded is found before anything is applied
                 part.bounds(0, part.count)
                 _ = part.wishes
-                reason = self._find_refusal_of_part(peer, part, made)
+                reason = self._find_refusal_of_part(peer, part, plan)
                 if reason is not None:
                     return reason
         return None
 
-    def _find_refusal_of_part(self, peer: Peer, part: Envelope, made: set[bytes]) -> str | None:
-        """Why this SEND can't be; what of queues it makes is noted in `made`."""
-        if not is_queue(part.destination):
-            return self._find_refusal_of_durables(part, self._durables.queues_for(part.destination))
-        reason = self._intake.find_refusal(peer, part, made)
-        if reason is None and self._queues.would_make(part.destination):
-            made.add(part.destination)
+    def _find_refusal_of_part(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+        """Why this SEND can't be, after what is planned; if it can, it is planned as well."""
+        if is_queue(part.destination):
+            return self._intake.find_refusal_of_part(peer, part, plan)
+        queues = self._durables.queues_for(part.destination)
+        reason = self._find_refusal_of_durables(part, queues)
+        for queue in queues:
+            if reason is None and queue.policy.full is Full.REFUSE:
+                excess = self._intake.find_excess_of_part(queue.name, make_run(part, 0), plan)
+                reason = None if excess is None else f"durable subscription {shown(queue.name)} {excess}"
         return reason
 
     # -- the store

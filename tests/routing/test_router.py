@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.policies import Full, Policy, Rule
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -118,7 +118,7 @@ def test_a_transaction_is_applied_as_a_whole() -> None:
     ("policy", "refused"),
     [
         (Policy(max_queues=2), b"/queue/c does not exist"),
-        (Policy(queue=QueuePolicy(max_bytes=1, full=Full.REFUSE)), b"/queue/a holds"),
+        (Policy(rules=(Rule(A, {"max_bytes": 1, "full": Full.REFUSE}),)), b"/queue/a holds"),
     ],
 )
 def test_a_transaction_that_is_refused_leaves_no_trace(policy: Policy, refused: bytes) -> None:
