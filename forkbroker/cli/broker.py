@@ -27,7 +27,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM, read_arguments
-from forkbroker.cli.wiring import run_broker
+from forkbroker.cli.wiring import routing_policy, run_broker
 from forkbroker.config.options import BEYOND, Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
@@ -107,6 +107,7 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     # where that is depends on whose rights the command was started with
     settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
     make_store(settings.store or "")  # to hear now whether it can be understood
+    routing_policy(settings)  # and this
     log = _open_log(settings, identity, opened)
     files = raise_file_limit()
     listeners = _check_passed(passed, settings) if passed else _open_listeners(settings, opened)

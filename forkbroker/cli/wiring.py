@@ -12,13 +12,14 @@ from dataclasses import replace
 from forkbroker.child import child
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.config.options import Settings
+from forkbroker.errors import ConfigurationError
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.routing.policies import Expired, Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.policies import Expired, Full, Policy, QueuePolicy, Rule, find_overflow_cycle
 from forkbroker.routing.router import Router
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
@@ -52,7 +53,11 @@ def max_envelope(settings: Settings) -> int:
 
 
 def routing_policy(settings: Settings) -> Policy:
-    """What the router is to heed."""
+    """What the router is to heed.
+
+    Raises:
+        ConfigurationError: full queues would move their messages round for ever.
+    """
     rest = QueuePolicy(
         max_length=settings.max_queue_length,
         max_bytes=settings.max_queue_bytes,
@@ -61,7 +66,7 @@ def routing_policy(settings: Settings) -> Policy:
         redelivery_delay=_milliseconds(settings.redelivery_delay),
         dedup_window=_milliseconds(settings.dedup_window),
     )
-    return Policy(
+    policy = Policy(
         broadcast_all=settings.broadcast == "all",
         offer_candidates=settings.offer_candidates,
         max_queues=settings.max_queues,
@@ -71,6 +76,23 @@ def routing_policy(settings: Settings) -> Policy:
         queue=replace(rest, persistent=settings.persistent == "queues"),
         durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),
         rules=tuple(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
+    )
+    _check_overflow(policy)
+    return policy
+
+
+def _check_overflow(policy: Policy) -> None:
+    """Refuse rules by which full queues would move their messages round for ever; say which ones these are."""
+    cycle = find_overflow_cycle(policy)
+    if not cycle:
+        return
+    rules = [rule.pattern for rule in policy.rules if any(rule.matches(name) for name in cycle)]
+    way = " -> ".join(name.decode("utf-8", "backslashreplace") for name in [*cycle, cycle[0]])
+    raise ConfigurationError(
+        " and ".join(f"--policy '{pattern.decode('utf-8', 'backslashreplace')}'" for pattern in rules)
+        or "--queue-full",
+        f"full queues would move their dead letters in a circle, {way}",
+        "give one of these queues another dead-letter, or full=drop-oldest",
     )
 
 

@@ -71,6 +71,11 @@ class QueuePolicy:
     idle_expiry: int = 0
     """When a durable subscription ends that nobody uses."""
 
+    def overflows_to(self, name: bytes) -> bytes:
+        """Return where a queue of this name moves its oldest messages when it is full; empty: nowhere."""
+        moves = self.full is Full.DEAD_LETTER and (self.max_length or self.max_bytes)
+        return self.dead_letter if moves and self.dead_letter != name else b""
+
     def redelivery_wait(self, deliveries: int) -> int:
         """How long (milliseconds) a message waits after so many deliveries."""
         if deliveries < 2 or not self.redelivery_delay:
@@ -88,6 +93,12 @@ class Rule:
     """A canonical name, `*`, `#` and `>` as in subscriptions to topics."""
     changes: Mapping[str, object]
     """Fields of `QueuePolicy`."""
+
+    def matches(self, name: bytes) -> bool:
+        """Tell whether the rule speaks of the queue of this name."""
+        patterns: Patterns[bool] = Patterns()
+        patterns.add(self.pattern, True)
+        return bool(patterns.find(name))
 
 
 class QueuePolicies:
@@ -145,3 +156,23 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     answer_timeout_s: float = 1.0
     """A candidate that has not answered an offer for so long is passed over until it answers."""
+
+
+def find_overflow_cycle(policy: Policy) -> list[bytes]:
+    """Return queues that would fill each other for ever: each of them, when full, moves messages to the next one.
+
+    They are in their order, the last one moves to the first; empty: there are none. A queue whose dead letters are
+    itself is none of them: it drops what is too much. Only names that are somebody's dead letters can be in a circle,
+    so these are all that have to be looked at, whatever the patterns match.
+    """
+    policies = QueuePolicies(policy.queue, policy.rules)
+    names = {policy.queue.dead_letter, policy.durable.dead_letter}
+    names |= {rule.changes["dead_letter"] for rule in policy.rules if "dead_letter" in rule.changes}  # type: ignore[misc]
+    following = {name: policies.find(name).overflows_to(name) for name in names}
+    for start in sorted(names):
+        path = [start]
+        while (name := following[path[-1]]) and name not in path:
+            path.append(name)
+        if name:
+            return path[path.index(name) :]
+    return []

@@ -8,6 +8,7 @@ anyway (it has expired, or makes room) is dropped then.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from forkbroker.routing.counters import Counters
@@ -53,17 +54,20 @@ class Returns:
 
     def bury(self, queue: Queue, run: Run, reason: Reason) -> None:
         """Taken messages, to the dead letters; back to their place where that can't be."""
+        grave = self._move(queue, run, reason)
+        if grave is not None:
+            self.make_room(grave)
+
+    def _move(self, queue: Queue, run: Run, reason: Reason) -> Queue | None:
+        """As `bury`, and the dead letters may be above their limit then: these, if the messages are there."""
         grave_name = queue.policy.dead_letter
         grave = self._queues.find(grave_name)
-        is_full = (
-            grave is not None and grave.policy.full in (Full.HOLD, Full.REFUSE) and self._queues.find_excess(grave)
-        )
-        if is_full or queue.is_gone or queue.name == grave_name:
+        if queue.is_gone or queue.name == grave_name or self._is_closed(grave, grave_name):
             if reason in (Reason.EXPIRED, Reason.LIMIT):
                 self.drop(queue, run)
             else:
                 self._put_back_later(queue, run)
-            return
+            return None
         self._counters.messages_dead_lettered += run.count
         queue.forget(run)
         serial, run.serial = run.serial, self._queues.take_serials(run.count)
@@ -72,7 +76,13 @@ class Returns:
             self._journal.move(serial, grave_name, run)
         grave = grave or self._queues.make(grave_name)
         self._queues.append(grave, run, is_written=True)
-        self.make_room(grave)
+        return grave
+
+    def _is_closed(self, grave: Queue | None, name: bytes) -> bool:
+        """Whether the dead letters of this name can't be more: they are full, or may not be made."""
+        if grave is None:
+            return self._queues.find_refusal_to_make(name) is not None
+        return not grave.policy.full.is_losing and self._queues.find_excess(grave) is not None
 
     def drop(self, queue: Queue, run: Run) -> None:
         """Taken messages, to nowhere."""
@@ -83,7 +93,31 @@ class Returns:
         """A queue above its limit whose policy is to lose its oldest messages does so.
 
         Those are the oldest of the lowest priority. Where they are in the store alone they have to be fetched first.
+        What they are moved to may be full then, and so on. Where that leads back to a queue that has made room already,
+        it loses what is too much, or one message would go round for ever.
         """
+        seen: set[Queue] = set()
+        full: Queue | None = queue
+        while full is not None:
+            if full.policy.full is not Full.DEAD_LETTER or full in seen:
+                self._drop_excess(full)
+                return
+            seen.add(full)
+            full = self._move_excess(full)
+
+    def _move_excess(self, queue: Queue) -> Queue | None:
+        """What is too much, to the dead letters: these, if anything was moved."""
+        filled: Queue | None = None
+        for run in self._take_excess(queue):
+            filled = self._move(queue, run, Reason.LIMIT) or filled
+        return filled
+
+    def _drop_excess(self, queue: Queue) -> None:
+        for run in self._take_excess(queue):
+            self.drop(queue, run)
+
+    def _take_excess(self, queue: Queue) -> Iterator[Run]:
+        """Take out the oldest messages until the queue keeps its limits; none where it does not lose messages."""
         policy = queue.policy
         if not policy.full.is_losing:
             return
@@ -93,11 +127,7 @@ class Returns:
             lane = self._paging.last_lane(queue)
             if lane is None:
                 return
-            run = queue.take(lane, max(1, queue.messages - policy.max_length) if policy.max_length else 1)
-            if policy.full is Full.DEAD_LETTER:
-                self.bury(queue, run, Reason.LIMIT)
-            else:
-                self.drop(queue, run)
+            yield queue.take(lane, max(1, queue.messages - policy.max_length) if policy.max_length else 1)
 
     def tick(self) -> None:
         """Deal with what has expired."""

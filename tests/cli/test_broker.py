@@ -131,6 +131,10 @@ def test_the_interpreter_can_be_asked_for_the_module(start) -> None:
         (["--listen", "nowhere"], "--listen nowhere: not an address to listen on; write HOST:PORT"),
         (["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0: other hosts can reach it, and anybody may log in; listen on"),
         (["--syslog", "--log-file", "x"], "--syslog: --log-file is given as well; give one of them"),
+        (
+            ["--queue-full=dead-letter", "--max-queue-bytes=1MiB", "--policy=/queue/DLQ dead-letter=/queue/x"],
+            "--policy '/queue/DLQ': full queues would move their dead letters in a circle, /queue/DLQ -> /queue/x ->",
+        ),
     ],
 )
 def test_a_bad_setting_is_one_line_and_status_2(start, arguments, message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
 from .stock import Stock
@@ -315,3 +316,86 @@ def test_a_batch_larger_than_the_limit_is_cut_to_its_end() -> None:
     world.tell(child, envelope)
 
     assert contents(world) == [7, 8, 9]
+
+
+# ---------------------------------------------------------------- one full queue fills another
+
+
+def overflowing(pattern: bytes, dead_letter: bytes) -> Rule:
+    return Rule(pattern, {"full": Full.DEAD_LETTER, "max_length": 2, "dead_letter": dead_letter})
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_full_queues_that_fill_each_other_lose_what_is_too_much(persistent: bool) -> None:
+    """A start refuses such rules; if they were there all the same, no message would go round for ever."""
+    world = World(Policy(rules=(overflowing(A, B), overflowing(B, A))), stock=Stock())
+    child = world.add_child()
+
+    send(world, child, *range(10), persistent=persistent)
+
+    assert (world.view(A).ready, world.view(B).ready) == (2, 2)
+    assert world.router.counters.messages_dropped == 6
+    world.run_store()
+    assert len(world.stock.rows) == (4 if persistent else 0)
+
+
+def test_a_long_row_of_full_queues_passes_its_oldest_on() -> None:
+    """From each one to the next, however many there are: no rule calls itself."""
+    names = [b"/queue/%d" % number for number in range(1500)]
+    world = World(Policy(rules=tuple(overflowing(name, after) for name, after in pairwise(names))), stock=Stock())
+    child = world.add_child()
+    for name in names:
+        world.tell(child, make_send(name, [b"x", b"x"]))
+
+    world.send(child, names[0], [b"last"])
+
+    assert [world.router._queues.find(name).messages for name in names] == [2] * 1499 + [3]  # type: ignore[union-attr]
+    assert world.router.counters.messages_dead_lettered == 1499
+
+
+def test_dead_letters_that_may_not_be_made_leave_messages_where_they_are() -> None:
+    """With so many queues that there may be no other one: what has to go is dropped, all else stays."""
+    rule = Rule(A, {"full": Full.DEAD_LETTER, "max_length": 2, "max_deliveries": 1})
+    world = World(Policy(rules=(rule,), max_queues=1), stock=Stock())
+    child = world.add_child()
+    send(world, child, 1, 2, 3, persistent=True)
+    reader = reader_of(world, credit=1)
+    offer = world.take_one(reader)
+    world.settle(reader, offer.serial, 1, Outcome.REJECTED)
+    world.end(reader)
+
+    assert [view.name for view in world.router.views()] == [A]
+    assert world.router.counters.messages_dead_lettered == 0
+    assert contents(world) == [2, 3]
+    assert world.router.counters.messages_dropped == 1
+    world.run_store()
+    assert not world.stock.rows
+
+
+# ---------------------------------------------------------------- two limits at once
+
+
+@pytest.mark.parametrize("full", MAKING_ROOM)
+@pytest.mark.parametrize(("length", "octets", "kept"), [(3, 1 << 20, 3), (100, 10_000, 4), (3, 10_000, 3), (100, 1, 0)])
+def test_a_queue_with_two_limits_keeps_both(full: Full, length: int, octets: int, kept: int) -> None:
+    """Whichever is reached first; also the messages that came before the last one go one by one."""
+    world, child = make_world(full, length=length, octets=octets)
+    for number in range(10):
+        world.send(child, A, [b"%-1500d" % number])
+
+    assert contents(world) == list(range(10 - kept, 10))
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"), [({"length": 2, "octets": 1 << 20}, "length"), ({"length": 9, "octets": 4_000}, "bytes")]
+)
+def test_a_refusal_names_the_one_of_two_limits_that_was_reached(limits: dict[str, int], named: str) -> None:
+    """Exactly at it, and not one message earlier."""
+    world, child = make_world(Full.REFUSE, **limits)
+    for number in range(2):
+        world.send(child, A, [b"%-1500d" % number])
+        assert world.answers(child) == []
+
+    world.send(child, A, [b"3"])
+
+    assert f"its limit (max-queue-{named})" in world.refusal(child)

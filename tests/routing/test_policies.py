@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.patterns import PatternError
-from forkbroker.routing.policies import Full, QueuePolicies, QueuePolicy, Rule
+from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy, Rule, find_overflow_cycle
 
 
 def test_all_rules_that_match_count_and_later_ones_win() -> None:
@@ -63,3 +63,53 @@ def test_the_wait_before_a_redelivery_grows_to_its_limit() -> None:
         0, 100, 200, 400, 800, 1000, 1000, 1000,
     ]  # fmt: skip
     assert QueuePolicy().redelivery_wait(9) == 0
+
+
+# ---------------------------------------------------------------- circles
+
+
+def overflow(pattern: bytes, dead_letter: bytes, **rest: object) -> Rule:
+    return Rule(pattern, {"full": Full.DEAD_LETTER, "max_length": 1, "dead_letter": dead_letter} | rest)
+
+
+A, B, C, DLQ = b"/queue/a", b"/queue/b", b"/queue/c", b"/queue/DLQ"
+
+
+@pytest.mark.parametrize(
+    ("rules", "cycle"),
+    [
+        ([overflow(A, B), overflow(B, A)], [A, B]),
+        ([overflow(A, B), overflow(B, C), overflow(C, B)], [B, C]),
+        ([overflow(A, B), overflow(B, C, max_length=0, max_bytes=9), overflow(C, A)], [A, B, C]),
+        ([overflow(b"/queue/*", B), overflow(B, C), overflow(b"/dsub/#", DLQ)], [B, C]),
+        ([overflow(b"/queue/*", B), Rule(C, {"dead_letter": DLQ}), Rule(DLQ, {"dead_letter": C})], [C, DLQ]),
+    ],
+)
+def test_queues_that_would_fill_each_other_for_ever_are_found(rules: list[Rule], cycle: list[bytes]) -> None:
+    """By names or patterns, whichever limit they have; in the order in which a message would go round."""
+    found = find_overflow_cycle(Policy(rules=tuple(rules)))
+
+    assert found in [cycle[start:] + cycle[:start] for start in range(len(cycle))]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(),
+        Policy(queue=QueuePolicy(full=Full.DEAD_LETTER, max_length=1)),
+        Policy(rules=(overflow(A, B), overflow(B, C), overflow(C, DLQ))),
+        Policy(rules=(overflow(A, B), overflow(B, A, max_length=0))),
+        Policy(rules=(overflow(A, B), overflow(B, A, full=Full.DROP_OLDEST))),
+        Policy(rules=(overflow(A, B), overflow(B, A), Rule(b"/queue/#", {"full": Full.REFUSE}))),
+        Policy(rules=(overflow(b"/queue/#", DLQ), overflow(b"/dsub/#", B))),
+    ],
+)
+def test_ways_that_end_are_permitted(policy: Policy) -> None:
+    """At a queue without a limit, one that does otherwise when it is full, or one whose dead letters are itself."""
+    assert find_overflow_cycle(policy) == []
+
+
+def test_a_rule_knows_the_queues_that_it_speaks_of() -> None:
+    """As patterns do."""
+    assert Rule(b"/queue/*.x", {}).matches(b"/queue/a.x")
+    assert not Rule(b"/queue/*.x", {}).matches(b"/queue/a")
