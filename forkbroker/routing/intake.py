@@ -97,10 +97,9 @@ class Intake:
     def _refuses(self, peer: Peer, name: bytes) -> bool:
         """Whether the queue of this name refuses this producer's messages when it is at its limit."""
         queue = self._queues.find(name)
-        full = (self._queues.policy_for(name) if queue is None else queue.policy).full
-        return full is Full.REFUSE or (
-            full is Full.HOLD and queue is not None and not self._queues.is_holding(peer, queue)
-        )
+        if queue is None:
+            return self._queues.would_make(name) and self._queues.policy_for(name).full is Full.REFUSE
+        return not queue.policy.full.is_losing and not self._queues.is_holding(peer, queue)
 
     def send(self, peer: Peer, envelope: Envelope) -> None:
         """Accept the messages of a SEND that was not refused.

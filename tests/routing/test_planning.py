@@ -73,6 +73,14 @@ def test_queues_are_counted_each_by_itself() -> None:
     assert commit(world, child, *batches(A, 1)) == "queue /queue/a holds 2 messages, its limit (max-queue-length) is 2"
 
 
+def test_what_is_dropped_anyway_counts_nowhere() -> None:
+    """The temporary queue of a client that is gone is never full."""
+    world, child = make_world(refusing(max_length=2))
+
+    assert commit(world, child, *batches(b"/reply-queue/7-x", 9)) is None
+    assert world.router.counters.messages_dropped == 9
+
+
 def test_what_was_refused_is_not_counted_next_time() -> None:
     """A plan lives as long as its transaction."""
     world, child = make_world(refusing(max_length=2))
