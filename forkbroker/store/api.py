@@ -27,17 +27,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from forkbroker.errors import ForkbrokerError
+from forkbroker.errors import Exit, ForkbrokerError
 from forkbroker.wire.details import DURABLY, Details
 
 
 class StoreError(ForkbrokerError):
     """The store can't do its work. The text names it, says what was met, and if possible what to do."""
 
-    def __init__(self, message: str, status: int) -> None:
-        """`status` is what the process ends with (`forkbroker.errors.Exit`)."""
+    def __init__(self, message: str, status: int, *, is_final: bool = False) -> None:
+        """`status` is what the process ends with (`forkbroker.errors.Exit`); `is_final`: the broker has to end as well.
+
+        Otherwise another process is started after a while.
+        """
         super().__init__(message)
         self.status = status
+        self.is_final = is_final
 
 
 class FullError(StoreError):
@@ -47,6 +51,19 @@ class FullError(StoreError):
 
 class ChangeError(StoreError):
     """One of the changes can't be written, and never will be, whatever becomes of the disk; others can."""
+
+
+class SerialTakenError(ChangeError):
+    """A message was to be written under the serial of another one, which would have destroyed that one."""
+
+    def __init__(self, serial: int, queue: bytes, there: bytes) -> None:
+        """`queue` is that of the message to be written, `there` that of the message that has the serial."""
+        shown, other = (name.decode("utf-8", "backslashreplace") for name in (queue, there))
+        super().__init__(
+            f"serial {serial} of a message for {shown} is the serial of another message, in {other}; nothing was "
+            "written. This is an error in the broker: please report it",
+            Exit.SOFTWARE,
+        )
 
 
 class Message(NamedTuple):
@@ -67,7 +84,7 @@ class Message(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Spilled messages that follow each other. As a change: to be kept, in place of whatever has this serial."""
+    """Spilled messages that follow each other. As a change: to be kept, in place of itself if it was told before."""
 
     serial: int
     """Of the first message."""
@@ -144,6 +161,18 @@ class Remember(NamedTuple):
 
 MESSAGE_OVERHEAD = 128
 """Octets that a message without headers and body weighs: there must be an end of them, too, in what is read at once."""
+
+
+def is_same(message: Message, other: Message) -> bool:
+    """Whether these are one message, perhaps at two moments of its life.
+
+    Number, queue, deliveries and details change; headers, body, and session and batch in `message_id` don't.
+    """
+    return (
+        message.headers == other.headers
+        and message.body == other.body
+        and message.message_id.partition(b"-")[2] == other.message_id.partition(b"-")[2]
+    )
 
 
 def renumber(message_id: bytes, number: int) -> bytes:
@@ -246,7 +275,8 @@ class Store(ABC):
 
         Raises:
             FullError: there is no room. The same changes and more come again before long.
-            ChangeError: one of them can't be done. The others come again without it.
+            ChangeError: one of them can't be done. The others come again without it. SerialTakenError: the serial of a
+                message is another one's.
             StoreError: it could not be done. The process ends.
         """
 

@@ -14,12 +14,16 @@ from forkbroker.store.api import StoreError
 _LOCKED_S = 5.0
 """How long somebody with a tool may keep the database locked before the store gives up, to try again."""
 
-_SETTINGS = """
+LOG_OCTETS = 67_108_864
+"""Of SQLite's write-ahead log: what is left of it when it was larger."""
+
+_SETTINGS = f"""
+PRAGMA ignore_check_constraints = ON;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = OFF;
 PRAGMA cache_size = -8192;
 PRAGMA wal_autocheckpoint = 1000;
-PRAGMA journal_size_limit = 67108864;
+PRAGMA journal_size_limit = {LOG_OCTETS};
 """
 
 _REASONS = {
@@ -69,6 +73,20 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def check_integrity(connection: sqlite3.Connection) -> str:
+    """What is wrong with the file, or with an index of it; empty: nothing is. This reads all of it.
+
+    Rows that break the constraints of the schema are no damage (`forkbroker.store.rows`).
+
+    Raises:
+        sqlite3.Error: it can't be read.
+    """
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+    return "" if text == "ok" else text
+
+
 def describe_damage(path: Path, detail: str) -> str:
     """What to say of a database that is damaged."""
     return (
@@ -87,6 +105,17 @@ def is_partial(error: sqlite3.Error) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 
 
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether to open the database again at once may help."""
+    return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
+
+
+def describe_error(error: sqlite3.Error) -> str:
+    """SQLite's words, and the name of its extended code, which says what it tried."""
+    name = getattr(error, "sqlite_errorname", "")
+    return f"{error}, {name}" if name else str(error)
+
+
 @contextmanager
 def translating(path: Path, describe: Callable[[Path, str], str] = describe_damage) -> Iterator[None]:
     """Errors of SQLite and of the system become StoreErrors that name `path` and say what that means."""
@@ -94,9 +123,9 @@ def translating(path: Path, describe: Callable[[Path, str], str] = describe_dama
         yield
     except sqlite3.Error as error:
         if is_damage(error):
-            raise StoreError(describe(path, str(error)), Exit.DATAERR) from error
+            raise StoreError(describe(path, describe_error(error)), Exit.DATAERR) from error
         reason, status = _REASONS.get(_code(error), ("SQLite refuses", Exit.IOERR))
-        raise StoreError(f"{path}: {reason} ({error})", status) from error
+        raise StoreError(f"{path}: {reason} ({describe_error(error)})", status) from error
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}", Exit.IOERR) from error
 

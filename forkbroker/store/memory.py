@@ -26,8 +26,10 @@ from forkbroker.store.api import (
     Opened,
     Purge,
     Remember,
+    SerialTakenError,
     Store,
     Update,
+    is_same,
     renumber,
     weigh,
 )
@@ -152,7 +154,7 @@ class MemoryStore(Store):
     # -- changes
 
     def write(self, changes: Sequence[Change]) -> None:
-        """One by one: nothing can go wrong in between."""
+        """One by one: what goes wrong in between ends the process, and all that it has."""
         for change in changes:
             self._apply[type(change)](change)
 
@@ -163,7 +165,7 @@ class MemoryStore(Store):
         self._put(chunk._replace(raw=bytes(chunk.raw)), chunk.priority)
 
     def _put(self, item: Message | Chunk, priority: int) -> None:
-        self._drop(item.serial)
+        self._drop_told_before(item)
         if isinstance(item, Message) and item.details.due:
             lane = self._schedule
         else:
@@ -171,6 +173,19 @@ class MemoryStore(Store):
         lane.put(item)
         self._places[item.serial] = lane
         self._used += weigh(item)
+
+    def _drop_told_before(self, item: Message | Chunk) -> None:
+        lane = self._places.get(item.serial)
+        if lane is None:
+            return
+        there = lane.items[item.serial]
+        if isinstance(item, Message) and isinstance(there, Message):
+            is_told_before = is_same(item, there)
+        else:
+            is_told_before = item == there
+        if not is_told_before:
+            raise SerialTakenError(item.serial, item.queue, there.queue)
+        self._drop(item.serial)
 
     def _drop(self, serial: int) -> None:
         lane = self._places.pop(serial, None)

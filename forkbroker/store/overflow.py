@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from forkbroker.store.api import Change, Chunk, Forget, Purge
+from forkbroker.store.api import Change, Chunk, Forget, Purge, SerialTakenError
 from forkbroker.store.database import touch
 
 _SETTINGS = """
@@ -33,11 +33,12 @@ CREATE TABLE IF NOT EXISTS chunks (
 );
 CREATE INDEX IF NOT EXISTS chunks_of_queues ON chunks (queue, priority, serial);
 """
-_KEEP = "INSERT OR REPLACE INTO chunks (serial, queue, priority, messages, raw) VALUES (?, ?, ?, ?, ?)"
+_KEEP = "INSERT INTO chunks (serial, queue, priority, messages, raw) VALUES (?, ?, ?, ?, ?)"
 _READ = (
     "SELECT serial, queue, priority, messages, raw FROM chunks WHERE queue = ? AND priority = ? AND serial > ? "
     "ORDER BY serial"
 )
+_FIND = "SELECT serial, queue, priority, messages, raw FROM chunks WHERE serial = ?"
 _TAKE = "DELETE FROM chunks WHERE queue = ? AND priority = ? AND serial <= ?"
 _PURGE = "DELETE FROM chunks WHERE queue = ?"
 
@@ -57,24 +58,56 @@ class Overflow:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.executescript(_SETTINGS)
         self._has_any = self._find_any()
+        # the process before may have ended between the last deletion and this
+        self._shrink()
 
     def _find_any(self) -> bool:
         return self._connection.execute("SELECT 1 FROM chunks LIMIT 1").fetchone() is not None
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Apply what concerns chunks."""
+        """Apply what concerns chunks.
+
+        Raises:
+            SerialTakenError: the serial of a chunk is another one's.
+        """
         mine = [change for change in changes if isinstance(change, Chunk | Purge | Forget)]
         if not any(isinstance(change, Chunk) for change in mine) and not (mine and self._has_any):
             return
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        for change in mine:
-            if isinstance(change, Chunk):
-                execute(_KEEP, change)
-                self._has_any = True
-            else:
-                execute(_PURGE, (change.queue,))
-        execute("COMMIT")
+        try:
+            for change in mine:
+                if isinstance(change, Chunk):
+                    self._keep(change)
+                else:
+                    execute(_PURGE, (change.queue,))
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self._note_what_is_left()
+
+    def _keep(self, chunk: Chunk) -> None:
+        try:
+            self._connection.execute(_KEEP, chunk)
+        except sqlite3.IntegrityError:
+            # told again, perhaps, by a broker that did not hear that it was committed
+            there = Chunk._make(self._connection.execute(_FIND, (chunk.serial,)).fetchone())
+            if there != chunk:
+                raise SerialTakenError(chunk.serial, chunk.queue, there.queue) from None
+        self._has_any = True
+
+    def _note_what_is_left(self) -> None:
+        """If that is nothing, the disk gets its room back."""
+        if self._has_any and not self._find_any():
+            self._has_any = False
+            self._shrink()
+
+    def _shrink(self) -> None:
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        if not self._has_any and pages > _SMALL_PAGES:
+            self._connection.execute("VACUUM")
 
     def read(self, queue: bytes, priority: int, after: int, octets: int) -> list[Chunk]:
         """What comes behind this serial, in order: this many octets and one chunk more, if there is so much."""
@@ -92,11 +125,8 @@ class Overflow:
         """These are in memory again."""
         if not self._has_any:
             return
-        if self._connection.execute(_TAKE, (queue, priority, upto)).rowcount and not self._find_any():
-            self._has_any = False
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            if pages > _SMALL_PAGES:
-                self._connection.execute("VACUUM")
+        if self._connection.execute(_TAKE, (queue, priority, upto)).rowcount:
+            self._note_what_is_left()
 
     def close(self, *, in_order: bool) -> None:
         """The end; in order, of the file as well."""

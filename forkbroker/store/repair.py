@@ -1,13 +1,16 @@
 """Saving what can be read of a damaged database (`--store-repair`).
 
-Messages are read in the order of their serials. Where SQLite meets damage the serials that are left are halved again
-and again, until what can't be read is down to single messages: so it is only those that a damaged page has taken. Which
-serials there are the indexes tell; if these are damaged too, any between the first and the last one are tried.
+The whole table is read in the order in which it stands in the file, from its begin and, if there is damage, from its
+end; what lies between the two places where that ended is read around the damage (`forkbroker.store.around`). Which
+serials there should be the indexes tell; if these are damaged too, any between the first and the last one are tried.
+The indexes of the new database are made anew.
+
+Everything that can be read is saved, also what is no message any more: a row whose checksum is wrong, or that breaks a
+rule, is not delivered, but stays for the administrator. A row whose serial is another one's, or none, is moved to the
+end. Rows without a checksum (`forkbroker.store.rows`) may have changed without being noticed.
 
 The damaged file stays, under another name. At no instant is there no file under the old one: an empty database would
 look like a store that never had any messages.
-
-A changed octet in a body is not seen: SQLite has no checksums.
 """
 
 from __future__ import annotations
@@ -15,26 +18,24 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
-from typing import Any
 
-from forkbroker.store.database import connect, is_damage, is_partial
-from forkbroker.store.schema import upgrade
+from forkbroker.store.around import read_ranges, read_to_damage
+from forkbroker.store.database import check_integrity, connect, is_damage
+from forkbroker.store.rows import COLUMNS, Row, UnfitRowError, to_message
+from forkbroker.store.schema import MAX_SERIAL, upgrade
 
-_MESSAGE = (
-    "serial, queue, priority, deliveries, crashes, expires, due, period, repeat, cron, reason, origin, message_id, "
-    "headers, body"
-)
-_COLUMNS = {"messages": _MESSAGE, "durables": "queue, topic, used", "duplicates": "queue, dedup_id, until"}
+_TABLES = {"durables": "queue, topic, used", "duplicates": "queue, dedup_id, until"}
 _TEXTS = frozenset({"queue", "cron", "reason", "origin", "message_id", "headers", "topic", "dedup_id"})
+_INSTEAD = {"queue": "''", "message_id": "''", "headers": "''", "body": "x''", "priority": "-1", "deliveries": "-1"}
+"""Of columns that can't be NULL: what stands for one in a damaged row. It makes the row unfit, but keeps it."""
 _BEYOND = 10_000
 """How far above the last serial that is known others are looked for, when neither end of the table can be read."""
 _GROUP = 1000
-_TRIES = 50_000
-"""Reads around damage at most: a page that leads back to itself, or a serial far off, would keep us for ever."""
+_SAME = "SELECT 1 FROM messages WHERE serial = ? AND CAST(headers AS BLOB) = ? AND CAST(body AS BLOB) = ?"
 
 
 def repair_database(path: Path) -> str:
@@ -50,17 +51,18 @@ def repair_database(path: Path) -> str:
         return f"{path} is sound, nothing to repair"
     fresh = Path(f"{path}-salvage")
     _unlink(fresh)
-    saved, lost = _salvage(path, fresh)
-    aside = Path(f"{path}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
+    saved, unfit, lost = _salvage(path, fresh)
+    aside = _choose_name(path)
     _exchange(path, fresh, aside)
     known = f", {lost:,} could not be read" if lost else ""
-    return f"{path} was damaged: {saved:,} messages saved{known}; the damaged file is now {aside}"
+    kept = f" ({unfit:,} of them damaged: kept, and not delivered)" if unfit else ""
+    return f"{path} was damaged: {saved:,} messages saved{kept}{known}; the damaged file is now {aside}"
 
 
 def _is_sound(path: Path) -> bool:
     try:
         with closing(_connect_damaged(path)) as connection:
-            return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
+            return not check_integrity(connection)
     except sqlite3.Error as error:
         if is_damage(error):
             return False
@@ -70,6 +72,7 @@ def _is_sound(path: Path) -> bool:
 def _connect_damaged(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
+        connection.text_factory = bytes
         # so that a schema which is damaged in one place, or a file that is too short, keeps nobody from the rest
         connection.execute("PRAGMA writable_schema = ON")
     except BaseException:
@@ -78,36 +81,121 @@ def _connect_damaged(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _salvage(path: Path, fresh: Path) -> tuple[int, int]:
-    """Messages that were saved, and those that certainly were there and could not be."""
+def _salvage(path: Path, fresh: Path) -> tuple[int, int, int]:
+    """Messages that were saved; those of them that are damaged; those that certainly were there and could not be."""
     with closing(connect(fresh)) as new:
         upgrade(new)
         new.execute("INSERT INTO meta (name, value) VALUES ('in_order', 0)")
+        saver = _Saver(new)
         try:
             old = _connect_damaged(path)
         except sqlite3.Error:
-            return 0, 0
+            return 0, 0, 0
         with closing(old):
-            old.text_factory = bytes
-            saved, lost = _save_messages(old, new)
-            for table in ("durables", "duplicates"):
+            lost = _save_messages(old, saver)
+            for table in _TABLES:
                 _save_table(old, new, table)
             _save_meta(old, new)
+        saver.finish()
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return saved, lost
+    return saver.saved, saver.unfit, lost
 
 
-def _save_messages(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[int, int]:
-    serials, is_complete = _list_serials(old)
-    missing = set(serials)
-    saved, group = 0, []
-    for row in _read_around(old, serials if is_complete else _guess_serials(old, serials)):
-        missing.discard(row[0])
-        group.append(row)
-        if len(group) == _GROUP:
-            saved += _save(new, "messages", group)
-            group.clear()
-    return saved + _save(new, "messages", group), len(missing)
+class _Saver:
+    """Writes rows of messages into the new database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._insert = _make_insert("messages", COLUMNS)
+        self._group: list[Row] = []
+        self._misplaced: list[Row] = []
+        self.seen: set[int] = set()
+        """The serials of the rows that came."""
+        self.saved = 0
+        self.unfit = 0
+
+    def add(self, row: Row) -> None:
+        """Save it, if that was not done before."""
+        serial = row[0]
+        if not 0 < serial <= MAX_SERIAL:
+            self._misplace(row)
+        elif serial not in self.seen:
+            self.seen.add(serial)
+            self._group.append(row)
+            if len(self._group) == _GROUP:
+                self._write()
+        else:
+            self._write()
+            if self._connection.execute(_SAME, (serial, row[3], row[4])).fetchone() is None:
+                self._misplace(row)
+
+    def _misplace(self, row: Row) -> None:
+        if row not in self._misplaced:
+            self._misplaced.append(row)
+
+    def finish(self) -> None:
+        """What has no serial of its own comes to the end."""
+        self._write()
+        (last,) = self._connection.execute("SELECT max(serial) FROM messages").fetchone()
+        first = (last or 0) + 1
+        self._group = [(first + place, *row[1:]) for place, row in enumerate(self._misplaced)]
+        self._write()
+
+    def _write(self) -> None:
+        if self._group:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(self._insert, self._group)
+            self._connection.execute("COMMIT")
+            self.saved += len(self._group)
+            self.unfit += sum(map(_is_unfit, self._group))
+            self._group.clear()
+
+
+def _is_unfit(row: Row) -> bool:
+    try:
+        to_message(row)
+    except UnfitRowError:
+        return True
+    return False
+
+
+def _save_messages(old: sqlite3.Connection, saver: _Saver) -> int:
+    """How many messages that the indexes know could not be read."""
+    columns = _find_columns(old)
+    if not columns:
+        return 0
+    known, is_complete = _list_serials(old)
+    table = f"SELECT {columns} FROM messages NOT INDEXED"
+    is_whole = _add_all(saver, read_to_damage(old, table))
+    met = len(saver.seen)
+    if not is_whole:
+        _add_all(saver, read_to_damage(old, f"{table} ORDER BY serial DESC"))
+    beyond = 0 if is_whole or len(saver.seen) > met else _BEYOND
+    missing = [serial for serial in known if serial not in saver.seen]
+    if missing or not is_whole:
+        serials = missing if is_complete else _guess_serials(known, saver.seen, beyond=beyond)
+        select = f"{table} WHERE serial BETWEEN ? AND ? ORDER BY serial"
+        for row in read_ranges(old, select, serials, known=missing, seen=saver.seen):
+            saver.add(row)
+    return sum(serial not in saver.seen for serial in known)
+
+
+def _find_columns(old: sqlite3.Connection) -> str:
+    """Of `COLUMNS` those that the table has, and NULL for others; empty if there is no table."""
+    try:
+        names = {row[1].decode() for row in old.execute("PRAGMA table_info(messages)")}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return ""
+    return ", ".join(name if name in names else "NULL" for name in COLUMNS.split(", ")) if "serial" in names else ""
+
+
+def _add_all(saver: _Saver, rows: Generator[Row, None, bool]) -> bool:
+    """Save what there is up to the first damage; whether there was none."""
+    while True:
+        try:
+            saver.add(next(rows))
+        except StopIteration as end:
+            return bool(end.value)
 
 
 def _list_serials(old: sqlite3.Connection) -> tuple[list[int], bool]:
@@ -127,60 +215,18 @@ def _list_serials(old: sqlite3.Connection) -> tuple[list[int], bool]:
     return sorted(serials), is_complete
 
 
-def _guess_serials(old: sqlite3.Connection, known: list[int]) -> range:
-    """All between the first and the last one, as far as these can be found out."""
-    first, last, beyond = known[:1], known[-1:], 0
-    with suppress(sqlite3.Error):
-        first += [serial for (serial,) in old.execute("SELECT serial FROM messages ORDER BY serial LIMIT 1")]
-    try:
-        last += [serial for (serial,) in old.execute("SELECT serial FROM messages ORDER BY serial DESC LIMIT 1")]
-    except sqlite3.Error:
-        last.append(_find_last_before_damage(old))
-        beyond = _BEYOND
-    return range(min(first, default=1), max(last, default=0) + beyond + 1)
-
-
-def _find_last_before_damage(old: sqlite3.Connection) -> int:
-    last = 0
-    with suppress(sqlite3.Error):
-        for (serial,) in old.execute("SELECT serial FROM messages NOT INDEXED ORDER BY serial"):
-            if serial <= last:
-                break  # a page leads back to one before it
-            last = serial
-    return last
-
-
-def _read_around(old: sqlite3.Connection, serials: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    """The rows with these serials, as far as they can be read."""
-    ranges = [(0, len(serials) - 1)]
-    select = f"SELECT {_MESSAGE} FROM messages NOT INDEXED WHERE serial BETWEEN ? AND ? ORDER BY serial"
-    tries = 0
-    while ranges and tries < _TRIES:
-        first, last = ranges.pop()
-        if first > last:
-            continue
-        tries += 1
-        met = serials[first] - 1
-        try:
-            for row in old.execute(select, (serials[first], serials[last])):
-                if row[0] <= met:
-                    break  # a page leads back to one before it
-                met = row[0]
-                yield row
-                first = bisect_right(serials, row[0])
-        except sqlite3.Error as error:
-            if not is_partial(error):
-                return
-            if first < last:
-                middle = (first + last) // 2
-                ranges += [(middle + 1, last), (first, middle)]
+def _guess_serials(known: list[int], seen: set[int], *, beyond: int) -> range:
+    """All between the first and the last one, as far as these are known, and `beyond` more."""
+    serials = [*known[:1], *known[-1:], *seen]
+    return range(min(serials, default=1), max(serials, default=0) + beyond + 1)
 
 
 def _save_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
-    rows: list[tuple[Any, ...]] = []
-    # what came before the damage counts
-    with suppress(sqlite3.Error):
-        rows.extend(old.execute(f"SELECT {_COLUMNS[table]} FROM {table}"))
+    rows: list[Row] = []
+    # what comes before the damage, from either end
+    for order in ("", "ORDER BY queue DESC"):
+        with suppress(sqlite3.Error):
+            rows.extend(old.execute(f"SELECT {_TABLES[table]} FROM {table} NOT INDEXED {order}"))
     _save(new, table, rows)
 
 
@@ -192,14 +238,28 @@ def _save_meta(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     new.executemany("INSERT INTO meta (name, value) VALUES ('recovered_before', ?)", rows)
 
 
-def _save(new: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> int:
-    """How many of these have found a place: where a page was damaged something else may stand than was written."""
-    columns = _COLUMNS[table]
-    values = ", ".join("CAST(? AS TEXT)" if column in _TEXTS else "?" for column in columns.split(", "))
+def _save(new: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+    """Those of these that find a place: where a page was damaged something else may stand than was written."""
     new.execute("BEGIN IMMEDIATE")
-    saved = new.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({values})", rows).rowcount
+    new.executemany(_make_insert(table, _TABLES[table]), rows)
     new.execute("COMMIT")
-    return max(0, saved)
+
+
+def _make_insert(table: str, columns: str) -> str:
+    values = ", ".join(map(_as_value, columns.split(", ")))
+    return f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({values})"
+
+
+def _as_value(column: str) -> str:
+    value = "CAST(? AS TEXT)" if column in _TEXTS else "?"
+    return f"coalesce({value}, {_INSTEAD[column]})" if column in _INSTEAD else value
+
+
+def _choose_name(path: Path) -> Path:
+    """For the damaged file: one that there is none of."""
+    wished = f"{path}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (Path(f"{wished}-{number}") if number else Path(wished) for number in count())
+    return next(name for name in names if not name.exists())
 
 
 def _exchange(path: Path, fresh: Path, aside: Path) -> None:

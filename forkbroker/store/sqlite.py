@@ -6,30 +6,32 @@ and `-overflow` (`forkbroker.store.overflow`). All are the broker's alone (0600)
 A group of changes is one transaction in WAL mode with `synchronous=FULL`: one fdatasync. Others may read meanwhile.
 Whatever SQLite raises becomes a `StoreError`: the process ends, and the next one starts from what was committed.
 
+One broker has the database. At the opening another one is kept out by two locks, of the name and of the file; and in
+each group's transaction stands the question whether the database is still this broker's (`forkbroker.store.owner`).
+
 In `meta` stands whether the database was left in order; from its opening until it is closed it says no. Found so, the
 database is checked: SQLite survives a crash by itself, but what crashed may have been the disk.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from zlib import crc32
 
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix.crashpoints import reach as crash
+from forkbroker.store.again import apply_again
 from forkbroker.store.api import (
-    MESSAGE_OVERHEAD,
     Backlog,
     Change,
     Chunk,
@@ -44,37 +46,55 @@ from forkbroker.store.api import (
     Store,
     StoreError,
     Update,
-    weigh,
 )
-from forkbroker.store.database import connect, describe_damage, translating
-from forkbroker.store.lock import Lock
+from forkbroker.store.database import (
+    LOG_OCTETS,
+    check_integrity,
+    connect,
+    describe_damage,
+    describe_error,
+    is_damage,
+    is_passing,
+    touch,
+    translating,
+)
+from forkbroker.store.findings import Findings
+from forkbroker.store.lock import IdentityLock, Lock
 from forkbroker.store.overflow import Overflow, describe_damaged_overflow
+from forkbroker.store.owner import Owner, find_processes
+from forkbroker.store.reading import Reader
 from forkbroker.store.repair import repair_database
-from forkbroker.store.schema import VERSION, TooNewError, upgrade
-from forkbroker.wire.details import DEFAULT_PRIORITY, DURABLY, Details, Reason
+from forkbroker.store.rows import checksum, is_number, to_columns
+from forkbroker.store.schema import MAX_SERIAL, VERSION, TooNewError, upgrade
+from forkbroker.wire.details import DURABLY
 
 log = logging.getLogger(__name__)
 
 _SCHEME = "sqlite://"
 _SWEEP_S = 60.0
 """Between two removals of dedup-ids whose time is over."""
+_TRIES = 4
+"""To open the database, if the system refuses at first: rarely, SQLite meets its own files as they come and go."""
+_AGAIN_S = 0.1
+_ROOM = 1 << 40
+"""Serials that have to be free at the start."""
 
 _DETAILS = "priority, crashes, expires, due, reason, origin, period, repeat, cron"
-# with text, and without REPLACE, a message of 1 KiB is written in three quarters of the time
-_INSERT_TEXT = "INSERT INTO messages (serial, queue, message_id, headers, body) VALUES (?, ?, ?, ?, ?)"
+# with text, a message of 1 KiB is written in three quarters of the time
+_INSERT_TEXT = "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_PLAIN = (
-    "INSERT OR REPLACE INTO messages (serial, queue, message_id, headers, body) "
-    "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?)"
+    "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) "
+    "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
 )
 _INSERT = (
-    f"INSERT OR REPLACE INTO messages (serial, queue, message_id, headers, body, deliveries, {_DETAILS}) "
+    f"INSERT INTO messages (serial, queue, message_id, headers, body, deliveries, {_DETAILS}, checksum) "
     "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, "
-    "?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))"
+    "?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?)"
 )
 _DELETE = "DELETE FROM messages WHERE serial BETWEEN ? AND ?"
 _UPDATE = "UPDATE messages SET deliveries = ?, crashes = ? WHERE serial BETWEEN ? AND ?"
 _MOVE = (
-    "UPDATE OR REPLACE messages SET serial = serial + ?, "
+    "UPDATE messages SET serial = serial + ?, "
     "message_id = (serial + ?) || substr(message_id, instr(message_id, '-')), queue = CAST(? AS TEXT), deliveries = ?, "
     "priority = ?, crashes = ?, expires = ?, due = ?, reason = ?, origin = CAST(? AS TEXT), period = ?, repeat = ?, "
     "cron = CAST(? AS TEXT) WHERE serial BETWEEN ? AND ?"
@@ -83,24 +103,16 @@ _PURGE = "DELETE FROM messages WHERE queue = CAST(? AS TEXT) AND due IS NULL"
 _DEFINE = "INSERT OR REPLACE INTO durables (queue, topic, used) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"
 _FORGET = "DELETE FROM durables WHERE queue = CAST(? AS TEXT)"
 _REMEMBER = "INSERT OR REPLACE INTO duplicates (queue, dedup_id, until) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"
+_LAST = f"SELECT max(serial) FROM messages WHERE serial <= {MAX_SERIAL}"
 
-_COLUMNS = (
-    "serial, queue, message_id, headers, body, deliveries, priority, crashes, expires, due, reason, origin, period, "
-    "repeat, cron"
-)
-_READ = (
-    f"SELECT {_COLUMNS} FROM messages "
-    "WHERE queue = CAST(? AS TEXT) AND priority = ? AND serial > ? AND due IS NULL ORDER BY serial"
-)
-_SCHEDULED = f"SELECT {_COLUMNS} FROM messages WHERE due IS NOT NULL ORDER BY serial"
-_BACKLOG = (
-    "SELECT queue, priority, count(*), sum(octets), max(serial) FROM messages WHERE due IS NULL "
-    "GROUP BY queue, priority"
-)
-_PLAIN_ROW = itemgetter(0, 1, 2, 3, 4)
 _text = lru_cache(maxsize=256)(bytes.decode)
-"""Names and headers, which are the same for many messages."""
-_PLAIN = (DEFAULT_PRIORITY, None, None, None, None, None, None, None, None)
+"""Names, which are the same for many messages."""
+
+
+@lru_cache(maxsize=256)
+def _header_text(headers: bytes) -> tuple[str, int]:
+    """Headers, which are the same for many messages, and their part of the checksum."""
+    return headers.decode(), crc32(headers)
 
 
 class SqliteStore(Store):
@@ -109,13 +121,15 @@ class SqliteStore(Store):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.path = _parse(url)
+        self._owner = Owner(self.path)
         self._lock: Lock | None = None
+        self._identity: IdentityLock | None = None
         self._connection: sqlite3.Connection
+        self._reader: Reader
         self._overflow: Overflow
         self._overflow_path = Path(f"{self.path}-overflow")
         self._inode = 0
-        self._replaces = False
-        """Messages may be written that are there already."""
+        self._page_size = 0
         self._sweep_at = 0.0
 
     # -- beginning and end
@@ -123,25 +137,77 @@ class SqliteStore(Store):
     def repair(self) -> str:
         """See `forkbroker.store.repair`."""
         with translating(self.path):
-            self._lock_it()
-            return repair_database(self.path)
+            self._lock_name()
+            if self.path.exists():
+                self._lock_file()
+            try:
+                return repair_database(self.path)
+            finally:
+                # it may have another identity now
+                self._release_file()
 
     def open(self, *, is_fresh: bool) -> Opened:
         """Lock, upgrade, check."""
         with translating(self.path):
-            self._lock_it()
-            self._connection = connect(self.path)
-            self._inode = self.path.stat().st_ino
-            self._upgrade()
-            opened = self._note_opening() if is_fresh else self._read_opening()
+            self._lock_name()
+            opened = self._open_with_patience(is_fresh=is_fresh)
         with self._spilling():
             self._overflow = Overflow(self._overflow_path, is_fresh=is_fresh)
         return opened
 
-    def _lock_it(self) -> None:
+    def _open_with_patience(self, *, is_fresh: bool) -> Opened:
+        for attempt in range(1, _TRIES):
+            try:
+                return self._open_database(is_fresh=is_fresh)
+            except sqlite3.Error as error:
+                if not is_passing(error):
+                    raise
+                log.warning("store %s: not opened (%s), trying again", self.path, describe_error(error))
+            time.sleep(_AGAIN_S * attempt)
+        return self._open_database(is_fresh=is_fresh)
+
+    def _open_database(self, *, is_fresh: bool) -> Opened:
+        if is_fresh:
+            touch(self.path)
+        elif not self.path.exists():
+            raise StoreError(_describe_absence(self.path), Exit.IOERR)
+        if self._identity is None:
+            self._lock_file()
+        has_log = Path(f"{os.path.realpath(self.path)}-wal").exists()
+        self._connection = connect(self.path)
+        try:
+            self._inode = self.path.stat().st_ino
+            if is_fresh:
+                self._upgrade()
+                opened = self._note_opening(has_log=has_log)
+            else:
+                self._check_owner()
+                opened = self._read_opening()
+            (self._page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
+        except BaseException:
+            self._connection.close()
+            raise
+        self._reader = Reader(self._connection, Findings(self.path))
+        return opened
+
+    def _lock_name(self) -> None:
         if self._lock is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = Lock(Path(f"{self.path}-lock"), owner=os.getppid())
+
+    def _lock_file(self) -> None:
+        self._identity = IdentityLock(self.path, lambda: find_processes(self.path), owner=os.getppid())
+
+    def _release_file(self) -> None:
+        if self._identity is not None:
+            self._identity.release()
+            self._identity = None
+
+    def _check_owner(self) -> None:
+        has_tables = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if not has_tables:
+            raise StoreError(_describe_absence(self.path), Exit.IOERR)
+        self._owner.check(self._connection)
 
     def _upgrade(self) -> None:
         try:
@@ -158,27 +224,40 @@ class SqliteStore(Store):
     def _read_opening(self) -> Opened:
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         before = meta.get(b"recovered_before", 0)
-        (last,) = self._connection.execute("SELECT max(serial) FROM messages").fetchone()
-        return Opened(max((last or 0) + 1, before), bool(meta.get(b"in_order", 1)), before)
+        if not is_number(before, MAX_SERIAL):
+            before = 0
+        (last,) = self._connection.execute(_LAST).fetchone()
+        free = max((last or 0) + 1, before)
+        if free > MAX_SERIAL - _ROOM:
+            raise StoreError(
+                f"{self.path}: no serials are left above {free - 1:,}; give the messages with the highest ones in "
+                "table messages, or recovered_before in table meta, lower ones",
+                Exit.CONFIG,
+            )
+        return Opened(free, bool(meta.get(b"in_order", 1)), before)
 
-    def _note_opening(self) -> Opened:
+    def _note_opening(self, *, has_log: bool) -> Opened:
         opened = self._read_opening()
         before = opened.recovered_before
         if not opened.was_in_order:
+            if not has_log and self.path.stat().st_nlink > 1:
+                raise StoreError(_describe_other_name(self.path), Exit.CONFIG)
             self._check()
             before = opened.serial
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        self._set_meta(in_order=0, recovered_before=before)
+        self._set_meta(in_order=0, recovered_before=before, **self._owner.describe(broker=os.getppid()))
         execute("DELETE FROM duplicates WHERE until < ?", (_now_ms(),))
         execute("COMMIT")
+        # into the file itself, so that whoever opens it by another name, and so without the log, sees it
+        execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return Opened(opened.serial, opened.was_in_order, before)
 
     def _check(self) -> None:
         """Raises sqlite3.DatabaseError."""
-        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != b"ok":
-            raise StoreError(describe_damage(self.path, found.decode("utf-8", "replace")), Exit.DATAERR)
+        found = check_integrity(self._connection)
+        if found:
+            raise StoreError(describe_damage(self.path, found), Exit.DATAERR)
 
     def _set_meta(self, **values: int) -> None:
         self._connection.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values.items())
@@ -187,9 +266,13 @@ class SqliteStore(Store):
         """The log goes into the database: what is left is one file."""
         with translating(self.path):
             if in_order:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._owner.check(self._connection)
                 self._set_meta(in_order=1)
+                self._connection.execute("COMMIT")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._connection.close()
+            self._release_file()
         with self._spilling():
             self._overflow.close(in_order=in_order)
         if self._lock is not None:
@@ -197,32 +280,40 @@ class SqliteStore(Store):
             self._lock = None
 
     def free(self) -> int:
-        """Of the file system, for this user."""
+        """Of the file system, for this user, and within the database, where messages were deleted.
+
+        What is written goes through SQLite's log first. So if the file system has no room for a whole log, the room
+        within the database is of no use.
+        """
         with translating(self.path):
             found = os.statvfs(self.path.parent)
-        return found.f_bavail * found.f_frsize
+            free = found.f_bavail * found.f_frsize
+            if free < LOG_OCTETS:
+                return free
+            (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            return int(free + pages * self._page_size)
 
     # -- what there is
 
     def backlog(self) -> Iterable[Backlog]:
         """From the index alone."""
         with translating(self.path):
-            return [Backlog._make(row) for row in self._connection.execute(_BACKLOG)]
+            return self._reader.backlog()
 
     def durables(self) -> Iterable[Define]:
         """All of them."""
         with translating(self.path):
-            return [Define._make(row) for row in self._connection.execute("SELECT queue, topic, used FROM durables")]
+            return self._reader.durables()
 
     def duplicates(self) -> Iterator[Remember]:
         """Row by row."""
         with translating(self.path):
-            yield from map(Remember._make, self._connection.execute("SELECT queue, dedup_id, until FROM duplicates"))
+            yield from self._reader.duplicates()
 
     def scheduled(self) -> Iterator[Message]:
         """Row by row."""
         with translating(self.path):
-            yield from map(_to_message, self._connection.execute(_SCHEDULED))
+            yield from self._reader.scheduled()
 
     # -- changes
 
@@ -232,26 +323,43 @@ class SqliteStore(Store):
             self._overflow.write(changes)
         with translating(self.path):
             try:
-                self._apply(changes)
-            except sqlite3.IntegrityError:
-                # some of it was written before
-                self._connection.execute("ROLLBACK")
-                self._replaces = True
-                self._apply(changes)
-                self._replaces = False
-            if crash is not None:
-                crash("store.written", "")
-            self._connection.execute("COMMIT")
+                self._write_group(changes)
+            except BaseException:
+                self._roll_back()
+                raise
             self._check_place()
 
-    def _apply(self, changes: Sequence[Change]) -> None:
+    def _write_group(self, changes: Sequence[Change]) -> None:
+        self._begin()
+        try:
+            for sort, group in groupby(changes, type):
+                _APPLY[sort](self, group)
+        except sqlite3.Error as error:
+            # some of it was written before, or a page is damaged
+            if not (isinstance(error, sqlite3.IntegrityError) or is_damage(error)):
+                raise
+            self._roll_back()
+            self._begin()
+            apply_again(self._connection, changes, lambda change: _APPLY[type(change)](self, (change,)))
+        if crash is not None:
+            crash("store.written", "")
+        self._connection.execute("COMMIT")
+
+    def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        for sort, group in groupby(changes, type):
-            _APPLY[sort](self, group)
+        self._owner.check(self._connection)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _check_place(self) -> None:
         """What is written to a file that somebody has removed ends with this process: nobody is to rely on it."""
-        if self.path.stat().st_ino != self._inode:
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            raise StoreError(_describe_absence(self.path), Exit.IOERR) from None
+        if inode != self._inode:
             raise StoreError(f"{self.path}: another file has taken the place of the database", Exit.IOERR)
 
     def _insert(self, messages: Iterable[Message]) -> None:
@@ -260,18 +368,19 @@ class SqliteStore(Store):
             if is_plain:
                 self._insert_plain(list(group))
             else:
-                self._connection.executemany(_INSERT, (message[:6] + _to_columns(message[6]) for message in group))
+                rows = ((*m[:6], *to_columns(m.details), checksum(m.headers, m.body)) for m in group)
+                self._connection.executemany(_INSERT, rows)
 
     def _insert_plain(self, messages: Sequence[Message]) -> None:
-        rows: Iterable[tuple[Any, ...]] = map(_PLAIN_ROW, messages)
-        statement = _INSERT_PLAIN
-        if not self._replaces:
-            with suppress(UnicodeDecodeError):
-                rows = [
-                    (serial, _text(queue), ident.decode(), _text(headers), body)
-                    for serial, queue, ident, headers, body, _, _ in messages
-                ]
-                statement = _INSERT_TEXT
+        try:
+            rows: list[tuple[Any, ...]] = []
+            for serial, queue, ident, headers, body, _, _ in messages:
+                lines, begun = _header_text(headers)
+                rows.append((serial, _text(queue), ident.decode(), lines, body, crc32(body, begun)))
+            statement = _INSERT_TEXT
+        except UnicodeDecodeError:
+            rows = [(*message[:5], checksum(message.headers, message.body)) for message in messages]
+            statement = _INSERT_PLAIN
         self._connection.executemany(statement, rows)
 
     def _delete(self, changes: Iterable[Delete]) -> None:
@@ -283,7 +392,7 @@ class SqliteStore(Store):
 
     def _move(self, changes: Iterable[Move]) -> None:
         for first, last, new_first, new_number, queue, deliveries, details in changes:
-            columns = (new_first - first, new_number - first, queue, deliveries, *_to_columns(details))
+            columns = (new_first - first, new_number - first, queue, deliveries, *to_columns(details))
             self._connection.execute(_MOVE, (*columns, first, last))
 
     def _purge(self, changes: Iterable[Purge]) -> None:
@@ -314,8 +423,8 @@ class SqliteStore(Store):
         with self._spilling():
             self._overflow.take(queue, priority, after)
             chunks = self._overflow.read(queue, priority, after, octets)
-        with translating(self.path), closing(self._connection.execute(_READ, (queue, priority, after))) as rows:
-            return _read_both(rows, chunks, octets) if chunks else _read_rows(rows, octets)
+        with translating(self.path):
+            return self._reader.read(queue, priority, after, octets, chunks)
 
     def _spilling(self) -> AbstractContextManager[None]:
         return translating(self._overflow_path, describe_damaged_overflow)
@@ -341,79 +450,22 @@ def _parse(url: str) -> Path:
     return Path(path)
 
 
-def _read_rows(rows: Iterable[tuple[Any, ...]], octets: int) -> tuple[list[Message | Chunk], bool]:
-    found: list[Message | Chunk] = []
-    for row in rows:
-        if octets <= 0:
-            return found, True
-        octets -= len(row[3]) + len(row[4]) + MESSAGE_OVERHEAD
-        found.append(_to_message(row))
-    return found, False
-
-
-def _read_both(rows: Iterable[tuple[Any, ...]], chunks: list[Chunk], octets: int) -> tuple[list[Message | Chunk], bool]:
-    found: list[Message | Chunk] = []
-    messages: Iterator[Message | Chunk] = map(_to_message, rows)
-    for item in heapq.merge(messages, chunks, key=lambda item: item[0]):
-        if octets <= 0:
-            return found, True
-        octets -= weigh(item)
-        found.append(item)
-    return found, False
+def _describe_other_name(path: Path) -> str:
+    return (
+        f"{path} has several names (hard links), and was left in disorder by a broker that used another one: SQLite's "
+        "log with the last changes is beside that one. Start the broker with that name, and remove the others"
+    )
 
 
 def _is_plain(message: Message) -> bool:
     return message.details is DURABLY and not message.deliveries
 
 
-def _to_message(row: tuple[Any, ...]) -> Message:
-    columns = row[6:]
-    return Message._make((*row[:6], DURABLY if columns == _PLAIN else _to_details(*columns)))
-
-
-@lru_cache(maxsize=1024)
-def _to_columns(details: Details) -> tuple[Any, ...]:
-    """In the order of `_DETAILS`, with NULL for what is as usual."""
+def _describe_absence(path: Path) -> str:
     return (
-        details.priority,
-        details.crashes or None,
-        details.expires or None,
-        details.due or None,
-        details.reason.name.lower() if details.reason else None,
-        details.origin or None,
-        details.period or None,
-        details.repeat or None,
-        details.cron or None,
+        f"{path} is gone: it was removed, renamed or emptied while the broker runs; put it back, or stop the broker. "
+        "What was not written waits in memory until then"
     )
-
-
-@lru_cache(maxsize=1024)
-def _to_details(
-    priority: int,
-    crashes: int | None,
-    expires: int | None,
-    due: int | None,
-    reason: bytes | None,
-    origin: bytes | None,
-    period: int | None,
-    repeat: int | None,
-    cron: bytes | None,
-) -> Details:
-    return Details(
-        priority=priority,
-        persistent=True,
-        reason=_REASON_NAMES.get(reason or b"", Reason.NONE),
-        crashes=crashes or 0,
-        expires=expires or 0,
-        due=due or 0,
-        period=period or 0,
-        repeat=repeat or 0,
-        origin=origin or b"",
-        cron=cron or b"",
-    )
-
-
-_REASON_NAMES = {reason.name.lower().encode(): reason for reason in Reason}
 
 
 def _now_ms() -> int:

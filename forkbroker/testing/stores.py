@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from forkbroker.store.api import (
     Opened,
     Purge,
     Remember,
+    SerialTakenError,
     Store,
     StoreError,
     Update,
@@ -84,11 +86,15 @@ class StoreConformance:
     @pytest.fixture
     def open_store(self, opened: list[Store], tmp_path: Path) -> Callable[..., tuple[Store, Opened]]:
         """Open the test's store, or open it again; `is_fresh` as in `Store.open`."""
+        made: list[Store] = []
 
         def open_it(*, is_fresh: bool = True) -> tuple[Store, Opened]:
             while opened:
                 opened.pop().close(in_order=False)
-            store = self.make_store(tmp_path)
+            if is_fresh:
+                made.append(self.make_store(tmp_path))
+            # a process gets what its broker has made by fork(2)
+            store = deepcopy(made[-1])
             known = store.open(is_fresh=is_fresh)
             opened.append(store)
             return store, known
@@ -222,13 +228,63 @@ class StoreConformance:
 
         assert store.read(QUEUE, 4, 1, PLENTY) == ([message(2)], False)
 
-    def test_a_message_that_is_written_again_replaces_the_first(self, store: Store) -> None:
-        """As after the death of the process between commit and answer."""
-        store.write([message(1), message(2)])
-        store.write([message(2), message(1, b"again"), message(3)])
+    def test_a_message_that_is_told_again_is_there_once(self, store: Store) -> None:
+        """As after the death of the process between commit and answer; what followed it is told again as well."""
+        low = Details(priority=1, persistent=True)
+        told: list[Change] = [
+            message(1),
+            message(2),
+            Update(2, 2, deliveries=3, crashes=1),
+            Move(1, 1, new_first=5, new_number=7, queue=OTHER, deliveries=1, details=low),
+            message(6),
+        ]
+        store.write(told)
+        store.write([*told, message(7)])
 
-        assert serials(store) == [1, 2, 3]
-        assert store.read(QUEUE, 4, 0, 1)[0] == [message(1, b"again")]
+        found = store.read(QUEUE, 4, 0, PLENTY)[0]
+
+        assert [item.serial for item in found] == [2, 6, 7]
+        assert found[0] == message(2)._replace(deliveries=3, details=replace(DURABLY, crashes=1))
+        assert serials(store, OTHER, 1) == [5]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            message(1, b"another", OTHER),
+            message(1, b"another"),
+            message(1, queue=OTHER),
+            message(1)._replace(message_id=b"1-0123456789abcdef-2"),
+            message(1, b"another", details=Details(persistent=True, expires=1_900_000_000_000)),
+        ],
+    )
+    def test_a_message_does_not_destroy_another_one(self, store: Store, other: Message) -> None:
+        """One that has its serial: neither is the right one, so the store refuses, and names the serial and both."""
+        store.write([message(1)])
+
+        with pytest.raises(SerialTakenError, match=f"serial 1 .*{other.queue.decode()}.*{QUEUE.decode()}"):
+            store.write([other])
+
+        assert serials(store) == [1]
+
+    def test_a_move_does_not_destroy_another_message(self, store: Store) -> None:
+        """One of several that stands where they are to go."""
+        store.write([message(1), message(2), message(12, queue=OTHER)])
+
+        with pytest.raises(SerialTakenError, match=f"serial 12 .*{QUEUE.decode()}.*{OTHER.decode()}"):
+            store.write([Move(1, 2, new_first=11, new_number=1, queue=QUEUE, deliveries=0, details=DURABLY)])
+
+        assert store.read(OTHER, 4, 0, PLENTY)[0] == [message(12, queue=OTHER)]
+
+    def test_a_chunk_does_not_destroy_another_one(self, store: Store) -> None:
+        """Of another queue, or of other octets."""
+        store.write([chunk(1)])
+
+        for other in (chunk(1, queue=OTHER), chunk(1, raw=b"others"), chunk(1, 2), chunk(1, priority=5)):
+            with pytest.raises(SerialTakenError, match="serial 1 "):
+                store.write([other])
+
+        assert serials(store) == [1]
+        assert serials(store, OTHER) == serials(store, priority=5) == []
 
     # -- changes of messages
 

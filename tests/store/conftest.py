@@ -12,6 +12,8 @@ pytest.register_assert_rewrite("forkbroker.testing.stores")
 
 from support.leftovers import Leftovers  # noqa: E402 (behind the registration)
 
+from forkbroker.store.api import Store  # noqa: E402
+from forkbroker.store.locate import make_store  # noqa: E402
 from store.driven import DrivenStore  # noqa: E402
 
 StartStore = Callable[..., DrivenStore]
@@ -31,9 +33,14 @@ def leftovers() -> Iterator[None]:
 def start_store(tmp_path: Path) -> Iterator[StartStore]:
     """Start processes of the store, on `URL` or the test's own database; all that are left are killed at the end."""
     started: list[DrivenStore] = []
+    stores: dict[str, Store] = {}
 
-    def start(url: str | None = None, **settings: object) -> DrivenStore:
-        driven = DrivenStore(url or f"sqlite://{tmp_path}/queues.db", **settings)  # type: ignore[arg-type]
+    def start(url: str | None = None, *, is_fresh: bool = True, **settings: object) -> DrivenStore:
+        url = url or f"sqlite://{tmp_path}/queues.db"
+        if is_fresh or url not in stores:
+            # another broker has another one
+            stores[url] = make_store(url)
+        driven = DrivenStore(stores[url], is_fresh=is_fresh, **settings)  # type: ignore[arg-type]
         started.append(driven)
         return driven
 

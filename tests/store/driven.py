@@ -15,7 +15,7 @@ from forkbroker.posix import children
 from forkbroker.posix.crashpoints import Crash
 from forkbroker.store import process
 from forkbroker.store import sqlite as sqlite_store
-from forkbroker.store.locate import make_store
+from forkbroker.store.api import Store
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, pack_run, pack_serial
@@ -32,7 +32,7 @@ class DrivenStore:
 
     def __init__(
         self,
-        url: str,
+        store: Store,
         *,
         is_fresh: bool = True,
         repair: bool = False,
@@ -41,12 +41,12 @@ class DrivenStore:
         file_size: int = 0,
         retold: bool = True,
     ) -> None:
-        """`crash` as in the variable FORKBROKER_CRASH; `file_size`: octets that a file may have at most.
+        """`store` is not open: each process of one broker gets the same one.
 
-        `retold`: there is nothing that it would have to be told again.
+        `crash` as in the variable FORKBROKER_CRASH; `file_size`: octets that a file may have at most. `retold`: there
+        is nothing that it would have to be told again.
         """
         ours, theirs = open_pair()
-        store = make_store(url)
 
         def main() -> int:
             if crash:

@@ -182,7 +182,7 @@ def test_the_lock_of_a_dead_broker_is_waited_for(tmp_path) -> None:
     os.close(locked)
     os.close(released)
 
-    assert holder == f"{os.getpid()}\n"
+    assert holder == f"{os.getpid()} {os.getpid()}\n"
 
 
 # -- versions
@@ -226,6 +226,7 @@ def test_a_later_database_is_refused(url, path) -> None:
 def _abandon(store: SqliteStore) -> None:
     """What the end of a process does."""
     store._connection.close()
+    store._release_file()
     assert store._lock is not None
     store._lock.release()
 
