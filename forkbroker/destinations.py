@@ -7,8 +7,9 @@ A name is a prefix that says what kind of thing it is, and the part behind it:
     /reply-topic/a     another client's temporary topic     /reply-queue/a another client's temporary queue
     /dsub/a            a durable subscription to a topic, read like a queue: for subscriptions only
 
-`/remote-temp-topic/` and `/remote-temp-queue/` are other names of the last two (ActiveMQ's); they are normalised
-away. What a bare name (`a.b`) means is a setting.
+Other brokers have other prefixes for the same things, which are normalised away: `/remote-temp-topic/` and
+`/remote-temp-queue/` (ActiveMQ), `/amq/queue/` and `/exchange/amq.topic/` (RabbitMQ), `jms.queue.` and `jms.topic.`
+(Artemis). What a bare name (`a.b`) means is a setting.
 
 A subscription to a topic may name a pattern: `forkbroker.patterns` says what its levels mean.
 
@@ -18,6 +19,7 @@ clients may have sent otherwise.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -49,7 +51,13 @@ class Sort(Enum):
 _SORTS = {sort.value: sort for sort in Sort} | {
     "/remote-temp-topic/": Sort.REPLY_TOPIC,
     "/remote-temp-queue/": Sort.REPLY_QUEUE,
+    "/amq/queue/": Sort.QUEUE,
+    "/exchange/amq.topic/": Sort.TOPIC,
+    "jms.queue.": Sort.QUEUE,
+    "jms.topic.": Sort.TOPIC,
 }
+_PREFIX = re.compile("|".join(map(re.escape, _SORTS)))
+"""No prefix is the beginning of another one, so it is clear which one a text begins with."""
 _BARE = {"topic": Sort.TOPIC, "queue": Sort.QUEUE}
 _KNOWN = ", ".join(sorted(_SORTS))
 _TOPIC_PREFIX = Sort.TOPIC.value.encode()
@@ -120,6 +128,11 @@ def parse_subscription(text: str, bare: str) -> Destination:
     return destination
 
 
+def is_bare(text: str) -> bool:
+    """Whether a client that wrote this left it to a setting what it means."""
+    return _PREFIX.match(text) is None and not text.startswith("/")
+
+
 def is_queue(name: bytes) -> bool:
     """Whether messages to this canonical name go to one consumer."""
     return name.startswith(_QUEUE_PREFIXES)
@@ -149,12 +162,11 @@ def _make(text: str, sort: Sort, local: str) -> Destination:
 
 
 def _split(text: str, bare: str) -> tuple[Sort, str]:
+    prefix = _PREFIX.match(text)
+    if prefix is not None:
+        return _SORTS[prefix[0]], text[prefix.end() :]
     if text.startswith("/"):
-        cut = text.find("/", 1) + 1
-        sort = _SORTS.get(text[:cut])
-        if sort is None:
-            raise DestinationError(f"destination {_quoted(text)} has an unknown prefix: known are {_KNOWN}")
-        return sort, text[cut:]
+        raise DestinationError(f"destination {_quoted(text)} has an unknown prefix: known are {_KNOWN}")
     if bare in _BARE:
         return _BARE[bare], text
     raise DestinationError(f"destination {_quoted(text)} has no prefix: known are {_KNOWN}")

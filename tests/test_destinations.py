@@ -11,6 +11,7 @@ from forkbroker.destinations import (
     DestinationError,
     Sort,
     durable_name,
+    is_bare,
     is_pattern,
     is_queue,
     parse_destination,
@@ -30,6 +31,11 @@ from forkbroker.destinations import (
         ("/reply-queue/7-x", Sort.REPLY_QUEUE, b"/reply-queue/7-x", "7-x"),
         ("/remote-temp-topic/7-x", Sort.REPLY_TOPIC, b"/reply-topic/7-x", "7-x"),
         ("/remote-temp-queue/7-x", Sort.REPLY_QUEUE, b"/reply-queue/7-x", "7-x"),
+        ("/amq/queue/jobs", Sort.QUEUE, b"/queue/jobs", "jobs"),
+        ("/exchange/amq.topic/a.b", Sort.TOPIC, b"/topic/a.b", "a.b"),
+        ("/exchange/amq.topic/a/b", Sort.TOPIC, b"/topic/a/b", "a/b"),
+        ("jms.queue.jobs", Sort.QUEUE, b"/queue/jobs", "jobs"),
+        ("jms.topic.a.b", Sort.TOPIC, b"/topic/a.b", "a.b"),
         ("/queue/żółw", Sort.QUEUE, "/queue/żółw".encode(), "żółw"),
         ("/queue/\udcff", Sort.QUEUE, b"/queue/\xff", "\udcff"),
         ("/topic//", Sort.TOPIC, b"/topic//", "/"),
@@ -58,6 +64,12 @@ def test_a_bare_name_means_what_the_setting_says() -> None:
         ("", "is empty"),
         ("/queue/a\0b", "NUL"),
         ("/exchange/a", "unknown prefix: known are"),
+        ("/exchange/amq.topic", "unknown prefix: known are .*/exchange/amq.topic/"),
+        ("/exchange/amq.topic/", "is empty"),
+        ("/exchange/amq.direct/a", "unknown prefix"),
+        ("/amq/a", "unknown prefix: known are .*/amq/queue/"),
+        ("/amq/queue/", "is empty"),
+        ("jms.queue.", "is empty"),
         ("/queue", "unknown prefix"),
         ("/", "unknown prefix"),
         ("/queue/\ud800", "not UTF-8"),
@@ -168,3 +180,25 @@ def test_the_name_of_a_durable_subscription_is_as_limited_as_others(name: str, f
     """It travels where they do."""
     with pytest.raises(DestinationError, match=fault):
         durable_name(name)
+
+
+@pytest.mark.parametrize("text", ["jms.queue", "jms.queuea", "ajms.queue.a", "JMS.queue.a", "amq/queue/a", "queue/a"])
+def test_what_only_looks_like_a_prefix_is_a_bare_name(text: str) -> None:
+    """Prefixes are read to the letter."""
+    assert parse_destination(text, "topic").name == b"/topic/" + text.encode()
+    assert is_bare(text)
+
+
+@pytest.mark.parametrize("text", ["/topic/a", "/amq/queue/a", "jms.queue.a", "jms.topic.a", "/unknown", "/"])
+def test_a_name_with_a_prefix_is_not_bare(text: str) -> None:
+    """Nor is one with a prefix that nobody knows."""
+    assert not is_bare(text)
+
+
+def test_wildcards_behind_another_brokers_prefix_are_those_of_a_topic() -> None:
+    """For subscriptions to topics only, as ever."""
+    assert parse_subscription("/exchange/amq.topic/a.*", "error").name == b"/topic/a.*"
+    assert parse_subscription("jms.topic.#", "error").is_pattern
+    for text in ("/amq/queue/a.*", "jms.queue.#"):
+        with pytest.raises(DestinationError, match="wildcard levels"):
+            parse_subscription(text, "error")
