@@ -36,7 +36,7 @@ class Consuming:
     def __init__(
         self,
         policy: SessionPolicy,
-        version: Version,
+        rules: Version,
         own: OwnDestinations,
         subscriptions: Subscriptions,
         unsettled: Unsettled,
@@ -46,9 +46,10 @@ class Consuming:
         delivery: Delivery,
         client_id: str,
     ) -> None:
-        """`client_id` is what CONNECT said: names of durable subscriptions are within it."""
+        """`rules` are those of the version, or more lenient ones; `client_id` is what CONNECT said: names of durable
+        subscriptions are within it."""
         self._policy = policy
-        self._version = version
+        self._rules = rules
         self._own = own
         self._subscriptions = subscriptions
         self._unsettled = unsettled
@@ -115,7 +116,7 @@ class Consuming:
 
     def reject(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError."""
-        if not self._version.nack_allowed:
+        if not self._rules.nack_allowed:
             raise FrameError("NACK is not in STOMP 1.0", "NACK came with STOMP 1.1; connect with accept-version")
         self._settle(headers, receipt, Outcome.RELEASED if wants_requeue(headers) else Outcome.REJECTED)
 
@@ -144,9 +145,9 @@ class Consuming:
     def _read_id(self, headers: Mapping[str, str], destination: str) -> str:
         subscription_id = headers.get("id")
         if subscription_id is None:
-            if self._version.subscription_id_required:
-                raise FrameError("missing header id", f"STOMP {self._version.name} demands an id on SUBSCRIBE")
-            subscription_id = "\0" + destination
+            if self._rules.subscription_id_required:
+                raise FrameError("missing header id", f"STOMP {self._rules.name} demands an id on SUBSCRIBE")
+            subscription_id = f"\0{destination}" if self._rules.anonymous_subscriptions else destination
         self._check_new(subscription_id)
         return subscription_id
 
@@ -160,20 +161,21 @@ class Consuming:
             )
 
     def _find_named(self, headers: Mapping[str, str]) -> Subscription:
-        """The subscription that an UNSUBSCRIBE means: by its id, in 1.0 by its destination as well (U08)."""
+        """The subscription that an UNSUBSCRIBE means: by its id, or by its destination (U08)."""
         subscription_id = headers.get("id")
         if subscription_id is not None:
             subscription = self._subscriptions.find(subscription_id)
             if subscription is None:
                 raise FrameError("unknown subscription", f"there is no subscription {shown(subscription_id)}")
             return subscription
-        if not (self._version.unsubscribes_by_destination and "destination" in headers):
+        if not (self._rules.unsubscribes_by_destination and "destination" in headers):
             raise FrameError("missing header id", "an UNSUBSCRIBE needs the id of the subscription")
-        name = self._own.for_subscribe(headers["destination"]).name
+        text = headers["destination"]
+        name = self._own.for_subscribe(text).name
         found = [s for s in self._subscriptions if s.destination.name == name]
         if not found:
-            raise FrameError("unknown subscription", f"there is no subscription to {shown(headers['destination'])}")
-        return min(found, key=lambda subscription: not subscription.id.startswith("\0"))
+            raise FrameError("unknown subscription", f"there is no subscription to {shown(text)}")
+        return min(found, key=lambda subscription: subscription.id.lstrip("\0") != text)
 
     def _check_whole(self, name: str, transaction: Transaction) -> None:
         """A subscription that has ended gave its messages back, those that this transaction has settled as well."""
@@ -188,7 +190,7 @@ class Consuming:
 
     def _read_mode(self, headers: Mapping[str, str]) -> AckMode:
         value = headers.get("ack", "auto")
-        permitted = self._version.ack_modes
+        permitted = self._rules.ack_modes
         if value not in permitted:
             would_be_right = ", ".join(sorted(permitted))
             raise FrameError("unknown ack mode", f"ack is {shown(value)}, one of {would_be_right} would be right")
@@ -201,7 +203,7 @@ class Consuming:
             self._subscriptions.next_token(),
             self._own.for_subscribe(text),
             mode,
-            message_opening(shown_id, self._version),
+            message_opening(shown_id, self._rules),
             credit=window.messages,
             window=window.octets,
         )

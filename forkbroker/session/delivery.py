@@ -195,6 +195,7 @@ class Delivery:
             return
         sizes = list(map(len, messages.pieces[first : first + count])) if subscription.window else [0] * count
         number = self._unsettled.add_run(subscription, serial, sizes, is_queue=is_queue)
+        self._unsettled.name_run(subscription, messages.ident, messages.index + first, number, count)
         frames = messages.acknowledged_frames(subscription, first, count, number, self._version)
         if is_queue:
             self._outbox.put(frames)

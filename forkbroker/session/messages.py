@@ -29,7 +29,8 @@ class Messages:
 
     def __init__(self, envelope: Envelope, version: Version) -> None:
         """Raises EnvelopeError when the envelope's lengths don't add up."""
-        self._index = envelope.index
+        self.index = envelope.index
+        """The number that the first message-id begins with."""
         self.pieces = envelope.pieces()
         block = envelope.block
         if envelope.flags & _ESCAPED and version is not V12:
@@ -46,7 +47,8 @@ class Messages:
                 if details.origin:
                     block = self._readdress(envelope, block, details, version)
         # The first line is the rest of the message-id, where an id of the delivery may be put behind it.
-        self._ident, _, self._lines = block.partition(b"\n")
+        self.ident, _, self._lines = block.partition(b"\n")
+        """What all message-ids end with."""
         self._marks = _marks(envelope, expires)
 
     def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version) -> bytes:
@@ -68,7 +70,7 @@ class Messages:
     def frames(self, subscription: Subscription, first: int, count: int) -> list[Buffer]:
         """MESSAGE frames that need no acknowledgement, from the envelope's `first` message on."""
         opening = subscription.opening + self._marks + b"message-id:"
-        return self._join(first, count, (opening, self._numbers(first, count), self._ident + b"\n" + self._lines))
+        return self._join(first, count, (opening, self._numbers(first, count), self.ident + b"\n" + self._lines))
 
     def acknowledged_frames(
         self, subscription: Subscription, first: int, count: int, delivery: int, version: Version
@@ -82,14 +84,14 @@ class Messages:
         deliveries = [b"%d" % number for number in range(delivery, delivery + count)]
         if version.message_carries_ack:
             opening += b"ack:%d-" % subscription.token
-            rest = self._ident + b"\n" + self._lines
+            rest = self.ident + b"\n" + self._lines
             return self._join(first, count, (opening, deliveries, b"\nmessage-id:", numbers, rest))
         opening += b"message-id:"
-        ident = b"%b-%d-" % (self._ident, subscription.token)
+        ident = b"%b-%d-" % (self.ident, subscription.token)
         return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
 
     def _numbers(self, first: int, count: int) -> list[bytes]:
-        start = self._index + first
+        start = self.index + first
         if start + count <= MAX_BATCH:
             return _NUMBERS[start : start + count]
         return [b"%d" % number for number in range(start, start + count)]

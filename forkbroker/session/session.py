@@ -47,7 +47,7 @@ from forkbroker.stomp.negotiation import (
     supported_versions,
 )
 from forkbroker.stomp.parser import Parser
-from forkbroker.stomp.versions import V10
+from forkbroker.stomp.versions import V10, lenient
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -300,7 +300,8 @@ class Session:
         assert version is not None
         own = OwnDestinations(self._secret, self._policy.bare_destinations)
         transactions = Transactions(self._policy, self._id.encode(), self._batch_numbers)
-        unsettled = self._unsettled = Unsettled(self._subscriptions, version)
+        rules = version if self._policy.strict else lenient(version)
+        unsettled = self._unsettled = Unsettled(self._subscriptions, rules)
         delivery = self._delivery = Delivery(
             self._policy,
             self._subscriptions,
@@ -314,7 +315,7 @@ class Session:
         )
         consuming = self._consuming = Consuming(
             self._policy,
-            version,
+            rules,
             own,
             self._subscriptions,
             unsettled,

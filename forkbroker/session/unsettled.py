@@ -2,7 +2,8 @@
 
 A delivery's name is `<token>-<number>`: the subscription's token, and the number of the delivery in the session. So a
 name that was never given out can be told from one that is settled, or was taken back (STOMP leaves both open; the
-first is an error, the second comes of itself when a client acknowledges late).
+first is an error, the second comes of itself when a client acknowledges late). Clients of 1.2 that give a message-id
+in its place are understood as well, see `message_ids`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 
 from forkbroker.session.errors import FrameError, shown
+from forkbroker.session.message_ids import MessageIds
 from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
 from forkbroker.stomp.versions import Version
 
@@ -21,9 +23,11 @@ _MAX_DIGITS = 18
 class Unsettled:
     """The deliveries of one session, by name."""
 
-    def __init__(self, subscriptions: Subscriptions, version: Version) -> None:
+    def __init__(self, subscriptions: Subscriptions, rules: Version) -> None:
+        """`rules` are those of the version, or more lenient ones."""
         self._subscriptions = subscriptions
-        self._version = version
+        self._rules = rules
+        self._message_ids = MessageIds(subscriptions.by_token) if rules.ack_by_message_id else None
         self.last_delivery = 0
         self.late = 0
         """ACKs and NACKs of what was settled or taken back already."""
@@ -40,6 +44,11 @@ class Unsettled:
         if subscription.window:
             subscription.sizes.update(zip(numbers, sizes, strict=True))
         return first
+
+    def name_run(self, subscription: Subscription, ident: bytes, index: int, first: int, count: int) -> None:
+        """These deliveries, from number `first` on, have the message-ids `<index><ident>` and following."""
+        if self._message_ids is not None:
+            self._message_ids.add(ident, subscription.token, index, first, count)
 
     def take(self, headers: Mapping[str, str]) -> tuple[Subscription, dict[int, int]] | None:
         """The deliveries that an ACK or NACK with these headers settles; None: it came too late.
@@ -72,33 +81,47 @@ class Unsettled:
             subscription.sizes.pop(number, None)
 
     def _read_name(self, headers: Mapping[str, str]) -> tuple[int, int]:
-        version, header = self._version, self._version.ack_header
+        rules, header = self._rules, self._rules.ack_header
         name = headers.get(header, "")
         if not name:
-            raise FrameError(f"missing header {header}", f"STOMP {version.name} demands {header} on ACK and NACK")
-        if version.ack_names_subscription and "subscription" not in headers:
-            raise FrameError("missing header subscription", f"STOMP {version.name} demands {header} and subscription")
+            raise FrameError(f"missing header {header}", f"STOMP {rules.name} demands {header} on ACK and NACK")
+        if rules.ack_names_subscription and "subscription" not in headers:
+            raise FrameError("missing header subscription", f"STOMP {rules.name} demands {header} and subscription")
         parts = name.split("-")
-        if self._is_unacknowledged(parts):
-            return 0, 0
-        is_whole = len(parts) == (2 if version.message_carries_ack else 5)
+        if len(parts) == 3 and parts[0].isdecimal() and parts[2].isdecimal():
+            return self._find_message(name, parts[0])
+        is_whole = len(parts) == (2 if rules.message_carries_ack else 5)
         token, number = map(_read_number, parts[-2:]) if is_whole else (0, 0)
         subscriptions = self._subscriptions
         if subscriptions.first_token <= token <= subscriptions.last_token and 1 <= number <= self.last_delivery:
             return token, number
-        raise FrameError("unknown delivery", f"{header} is {shown(name)}, which no MESSAGE of this connection has had")
+        raise self._unknown(name)
 
-    def _is_unacknowledged(self, parts: list[str]) -> bool:
-        """Whether this is the `message-id` of an `auto` subscription's message: acknowledging it does nothing (A12).
+    def _find_message(self, name: str, index: str) -> tuple[int, int]:
+        """The delivery whose whole `message-id` this is; (0, 0) when it needs no acknowledgement, or not any more.
 
-        In 1.2 it might as well be the wrong name of a message that waits for its ACK: then it is an error.
+        In 1.0 and 1.1 only messages of `auto` subscriptions have a message-id of this form. In 1.2 all have it: read by
+        the letter, it would then be the wrong name of a message that waits for its ACK (A12).
         """
-        if len(parts) != 3 or not (parts[0].isdecimal() and parts[2].isdecimal()):
-            return False
-        return not (self._version.message_carries_ack and any(s.settles for s in self._subscriptions))
+        if self._message_ids is None:
+            if self._rules.message_carries_ack and any(s.settles for s in self._subscriptions):
+                raise self._unknown(name)
+            return 0, 0
+        found = self._message_ids.find(index, name[len(index) :].encode())
+        if len(found) > 1:
+            raise FrameError(
+                "ambiguous message-id",
+                f"id is {shown(name)}, the message-id of {len(found)} deliveries that are not settled; "
+                "the value of the ack header of each MESSAGE says which one is meant",
+            )
+        return found[0] if found else (0, 0)
+
+    def _unknown(self, name: str) -> FrameError:
+        header = self._rules.ack_header
+        return FrameError("unknown delivery", f"{header} is {shown(name)}, which no MESSAGE of this connection has had")
 
     def _check_subscription(self, headers: Mapping[str, str], subscription: Subscription) -> None:
-        named = headers["subscription"] if self._version.ack_names_subscription else subscription.id
+        named = headers["subscription"] if self._rules.ack_names_subscription else subscription.id
         if named != subscription.id:
             raise FrameError(
                 "wrong subscription",

@@ -40,7 +40,7 @@ from forkbroker.stomp.headers import (
 )
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.runs import LARGE, RUN_FRAMES, RUN_FROM, cut_open, cut_sized
-from forkbroker.stomp.versions import V12, Version
+from forkbroker.stomp.versions import V12, Version, lenient
 
 _UNNEGOTIATED = replace(V12, name="", escapes="")
 """The rules of the first frame: either line end (F03), UTF-8, nothing escaped (F22)."""
@@ -110,7 +110,7 @@ class Parser:
     def negotiated(self, version: Version) -> None:
         """Read what follows by the rules of `version`. Call `receive(b"")` for what the client pipelined."""
         self.version = version
-        self._rules = version if self._strict else replace(version, cr_ends_line=True)
+        self._rules = version if self._strict else lenient(version)
         if not self._rules.cr_ends_line:
             self._block_end = _LF_END
         self._is_holding = False

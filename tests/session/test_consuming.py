@@ -11,6 +11,7 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 from .play import Client, frame, sent
 
 VERSIONS = ["1.0", "1.1", "1.2"]
+STRICT = SessionPolicy(strict=True)
 
 
 def connected(version: str = "1.2", policy: SessionPolicy | None = None) -> Client:
@@ -19,9 +20,15 @@ def connected(version: str = "1.2", policy: SessionPolicy | None = None) -> Clie
     return client
 
 
-def consuming(version: str = "1.2", ack: str = "client", messages: int = 3, **headers: object) -> tuple[Client, int]:
+def consuming(
+    version: str = "1.2",
+    ack: str = "client",
+    messages: int = 3,
+    policy: SessionPolicy | None = None,
+    **headers: object,
+) -> tuple[Client, int]:
     """A client with so many unsettled messages of a queue, of serials 11, 12, …"""
-    client = connected(version)
+    client = connected(version, policy)
     token = client.subscribe("/queue/a", ack, **headers)
     for n in range(messages):
         client.offer(sent("/queue/a", b"%d" % n), token, serial=11 + n)
@@ -49,14 +56,64 @@ def settled(client: Client) -> list[tuple[int, int, Outcome]]:
 @pytest.mark.row("U01")
 @pytest.mark.parametrize("version", ["1.1", "1.2"])
 @pytest.mark.parametrize("missing", ["destination", "id"])
-def test_destination_and_id_are_required(version: str, missing: str) -> None:
+def test_strict_requires_destination_and_id(version: str, missing: str) -> None:
     """The error names the header."""
-    client = connected(version)
+    client = connected(version, STRICT)
     headers: dict[str, object] = {"destination": "/queue/a", "id": "1"}
     del headers[missing]
     client.receive(frame("SUBSCRIBE", headers))
 
     assert client.error()["message"] == f"missing header {missing}"
+
+
+@pytest.mark.row("U01")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_destination_is_always_required(version: str) -> None:
+    """Nothing could stand for it."""
+    client = connected(version)
+    client.do("SUBSCRIBE", id="1")
+
+    assert client.error()["message"] == "missing header destination"
+
+
+@pytest.mark.row("U01", "U07")
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+@pytest.mark.parametrize("by", ["id", "destination"])
+def test_without_id_the_destination_is_the_id(version: str, by: str) -> None:
+    """As the client wrote it: MESSAGE has it, UNSUBSCRIBE takes it."""
+    client = connected(version)
+    token = client.subscribe("/topic/a", subscription_id=None)
+    client.forward(sent("/topic/a", b"x"))
+    (got,) = client.read()
+    client.do("SUBSCRIBE", destination="/queue/b", id="2")
+    client.told()
+    client.receive(frame("UNSUBSCRIBE", {by: "/topic/a"}))
+    (envelope,) = client.told()
+
+    assert got["subscription"] == "/topic/a"
+    assert (envelope.kind, envelope.token) == (Kind.UNSUBSCRIBE, token)
+
+
+@pytest.mark.row("U02")
+def test_without_id_a_second_subscription_to_the_destination_is_an_error() -> None:
+    """Nothing would tell the two apart."""
+    client = connected()
+    client.subscribe("/topic/a", subscription_id=None)
+    client.do("SUBSCRIBE", destination="/topic/a")
+
+    assert client.error()["message"] == "subscription exists"
+
+
+@pytest.mark.row("U08")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_destination_finds_first_what_was_subscribed_without_id(version: str) -> None:
+    """Whichever of the two was there earlier."""
+    client = connected(version)
+    client.subscribe("/topic/a", subscription_id="named")
+    token = client.subscribe("/topic/a", subscription_id=None)
+    client.do("UNSUBSCRIBE", destination="/topic/a")
+
+    assert [e.token for e in client.told()] == [token]
 
 
 @pytest.mark.row("U01")
@@ -99,7 +156,7 @@ def test_10_can_not_subscribe_twice_to_one_destination_without_ids() -> None:
     [
         ("1.0", "auto", True),
         ("1.0", "client", True),
-        ("1.0", "client-individual", False),
+        ("1.0", "client-individual", True),
         ("1.1", "client-individual", True),
         ("1.2", "client-individual", True),
         ("1.2", "AUTO", False),
@@ -107,13 +164,31 @@ def test_10_can_not_subscribe_twice_to_one_destination_without_ids() -> None:
     ],
 )
 def test_ack_modes_are_those_of_the_version(version: str, ack: str, is_legal: bool) -> None:
-    """Any other value is an error that lists them."""
+    """Clients of 1.0 get `client-individual` as well; any other value is an error that lists them."""
     client = connected(version)
     client.do("SUBSCRIBE", destination="/queue/a", id="1", ack=ack)
 
     assert (client.session.state is State.CONNECTED) == is_legal
     if not is_legal:
         assert b"auto, client" in client.error().body
+
+
+@pytest.mark.row("U03")
+def test_strict_keeps_10_to_its_own_ack_modes() -> None:
+    """The error lists them."""
+    client = connected("1.0", STRICT)
+    client.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual")
+
+    assert b"one of auto, client would be right" in client.error().body
+
+
+@pytest.mark.row("U03", "A05")
+def test_10_acknowledges_single_messages_where_it_asks_for_that() -> None:
+    """`client-individual`: the second message alone."""
+    client, _ = consuming("1.0", "client-individual", messages=3)
+    client.receive(frame("ACK", ack_of(client, 1)))
+
+    assert settled(client) == [(12, 1, Outcome.ACKNOWLEDGED)]
 
 
 @pytest.mark.row("U03")
@@ -227,14 +302,26 @@ def test_a_credit_larger_than_any_is_no_limit() -> None:
 
 
 @pytest.mark.row("U07")
-@pytest.mark.parametrize("headers", [{"id": "2"}, {}, {"destination": "/queue/a"}])
-def test_unsubscribe_names_an_existing_subscription_by_id(headers: dict[str, object]) -> None:
-    """Anything else is an error in 1.1 and 1.2."""
-    client = connected()
+@pytest.mark.parametrize("headers", [{"id": "2"}, {}, {"destination": "/queue/b"}])
+@pytest.mark.parametrize("policy", [None, STRICT])
+def test_unsubscribe_names_an_existing_subscription(headers: dict[str, object], policy: SessionPolicy | None) -> None:
+    """Anything else is an error."""
+    client = connected(policy=policy)
     client.subscribe("/queue/a")
     client.receive(frame("UNSUBSCRIBE", headers))
 
     assert client.error()["message"] in ("unknown subscription", "missing header id")
+
+
+@pytest.mark.row("U07", "U08")
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+def test_strict_wants_the_id_to_unsubscribe(version: str) -> None:
+    """The destination is for 1.0."""
+    client = connected(version, STRICT)
+    client.subscribe("/queue/a")
+    client.do("UNSUBSCRIBE", destination="/queue/a")
+
+    assert client.error()["message"] == "missing header id"
 
 
 @pytest.mark.row("U08")
@@ -316,23 +403,47 @@ def test_10_acks_by_message_id_in_all_subscriptions() -> None:
 
 @pytest.mark.row("A02")
 @pytest.mark.parametrize("command", ["ACK", "NACK"])
-def test_11_needs_message_id_and_subscription(command: str) -> None:
+def test_strict_11_needs_message_id_and_subscription(command: str) -> None:
     """Either missing is an error, and so is the wrong subscription."""
     for missing in ("message-id", "subscription"):
-        client, _ = consuming("1.1")
+        client, _ = consuming("1.1", policy=STRICT)
         headers = ack_of(client, 0)
         del headers[missing]
         client.receive(frame(command, headers))
         assert client.error()["message"] == f"missing header {missing}"
-    client, _ = consuming("1.1")
+    client, _ = consuming("1.1", policy=STRICT)
     client.receive(frame(command, ack_of(client, 0) | {"subscription": "2"}))
 
     assert client.error()["message"] == "wrong subscription"
 
 
+@pytest.mark.row("A02")
+@pytest.mark.parametrize(("command", "outcome"), [("ACK", Outcome.ACKNOWLEDGED), ("NACK", Outcome.RELEASED)])
+@pytest.mark.parametrize("named", [{}, {"subscription": "2"}, {"subscription": ""}])
+def test_11_needs_no_subscription_as_its_message_ids_tell_deliveries_apart(
+    command: str, outcome: Outcome, named: dict[str, str]
+) -> None:
+    """Missing or wrong: what was delivered under this message-id is settled, at its own subscription."""
+    client, token = consuming("1.1")
+    client.subscribe("/queue/b", "client", "2")
+    client.receive(frame(command, {"message-id": ack_of(client, 0)["message-id"], **named}))
+    (envelope,) = client.told()
+
+    assert (envelope.token, *envelope.settlements()) == (token, (11, 1, outcome))
+
+
+@pytest.mark.row("A02")
+def test_11_needs_the_message_id() -> None:
+    """Nothing else tells what is meant."""
+    client, _ = consuming("1.1")
+    client.do("ACK", subscription="1")
+
+    assert client.error()["message"] == "missing header message-id"
+
+
 @pytest.mark.row("A03")
-def test_12_needs_the_id_of_the_ack_header_and_nothing_else() -> None:
-    """`message-id` is no substitute."""
+def test_12_needs_the_id() -> None:
+    """`message-id` is another header."""
     client, _ = consuming("1.2")
     client.receive(frame("ACK", ack_of(client, 0)))
     fine = settled(client)
@@ -340,6 +451,85 @@ def test_12_needs_the_id_of_the_ack_header_and_nothing_else() -> None:
 
     assert fine == [(11, 1, Outcome.ACKNOWLEDGED)]
     assert client.error()["message"] == "missing header id"
+
+
+@pytest.mark.row("A03")
+@pytest.mark.parametrize(("command", "outcome"), [("ACK", Outcome.ACKNOWLEDGED), ("NACK", Outcome.RELEASED)])
+@pytest.mark.parametrize(("ack", "serials"), [("client", (11, 2)), ("client-individual", (12, 1))])
+def test_12_takes_a_message_id_that_names_one_unsettled_delivery(
+    command: str, outcome: Outcome, ack: str, serials: tuple[int, int]
+) -> None:
+    """As if it were the value of `ack`; on a second connection the message has the same id, and that is one as well."""
+    client = connected()
+    token = client.subscribe("/queue/a", ack)
+    client.offer(sent("/queue/a", b"x", b"y", b"z"), token, serial=11)
+    got = client.read()
+    client.told()
+    client.do(command, id=got[1]["message-id"])
+
+    assert settled(client) == [(*serials, outcome)]
+
+
+@pytest.mark.row("A03", "A11")
+def test_12_counts_a_message_id_of_what_is_settled_as_late() -> None:
+    """It is ignored, and its receipt comes; a message that comes again under the same id is acknowledged by it."""
+    client = connected()
+    token = client.subscribe("/queue/a", "client")
+    message = sent("/queue/a", b"x")
+    client.offer(message, token, serial=11)
+    (got,) = client.read()
+    client.do("NACK", id=got["message-id"])
+    client.do("ACK", id=got["message-id"], receipt="r")
+    late = settled(client)
+    client.pass_fence()
+    (receipt,) = client.read()
+    client.offer(message, token, serial=11, deliveries=1)
+    client.read()
+    client.told()
+    client.do("ACK", id=got["message-id"])
+
+    assert (late, receipt["receipt-id"]) == ([(11, 1, Outcome.RELEASED)], "r")
+    assert settled(client) == [(11, 1, Outcome.ACKNOWLEDGED)]
+
+
+@pytest.mark.row("A03")
+@pytest.mark.parametrize("destinations", [("/topic/a", "/topic/a"), ("/topic/a", "/topic/*")])
+def test_12_refuses_a_message_id_of_two_unsettled_deliveries(destinations: tuple[str, str]) -> None:
+    """The error says what would be right; once one of them is settled, the id names the other."""
+    unclear, clear = connected(), connected()
+    for client in (unclear, clear):
+        for number, destination in enumerate(destinations):
+            client.subscribe(destination, "client", str(number))
+        client.forward(sent("/topic/a", b"x"))
+    message_id = clear.read()[0]["message-id"]
+    clear.do("ACK", id=clear.inbox[-1]["ack"])
+    clear.do("ACK", id=message_id)
+    unclear.read()
+    unclear.do("ACK", id=message_id)
+    error = unclear.error()
+
+    assert error["message"] == "ambiguous message-id"
+    assert b"2 deliveries" in error.body and b"ack header" in error.body
+    assert [len(s.unsettled) for s in clear.session._subscriptions] == [0, 0]
+
+
+@pytest.mark.row("A03", "T06")
+def test_12_finds_a_message_id_again_after_abort() -> None:
+    """However many messages came and went meanwhile."""
+    client = connected()
+    token = client.subscribe("/queue/a", "client-individual")
+    client.offer(sent("/queue/a", b"x"), token, serial=11)
+    message_id = client.read()[0]["message-id"]
+    client.do("BEGIN", transaction="t")
+    client.do("ACK", id=message_id, transaction="t")
+    for number in range(1000):
+        client.offer(sent("/queue/a", b"y", session_id=f"s{number}"), token, serial=20)
+        client.do("ACK", id=client.read()[0]["ack"])
+    client.do("ABORT", transaction="t")
+    client.told()
+    client.do("ACK", id=message_id)
+
+    assert settled(client) == [(11, 1, Outcome.ACKNOWLEDGED)]
 
 
 @pytest.mark.row("A04")
@@ -383,9 +573,9 @@ def test_auto_is_settled_when_the_last_octet_is_written() -> None:
 
 
 @pytest.mark.row("A08")
-def test_10_has_no_nack() -> None:
+def test_strict_10_has_no_nack() -> None:
     """An error says so."""
-    client, _ = consuming("1.0")
+    client, _ = consuming("1.0", policy=STRICT)
     client.receive(frame("NACK", ack_of(client, 0) | {"receipt": "r"}))
     error = client.error()
 
@@ -393,9 +583,9 @@ def test_10_has_no_nack() -> None:
     assert error["receipt-id"] == "r"
 
 
-@pytest.mark.row("A09")
+@pytest.mark.row("A08", "A09")
 @pytest.mark.parametrize(("ack", "serials"), [("client", (11, 2)), ("client-individual", (12, 1))])
-@pytest.mark.parametrize("version", ["1.1", "1.2"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_nack_reaches_as_far_as_ack(version: str, ack: str, serials: tuple[int, int]) -> None:
     """Cumulative in client mode, one message otherwise."""
     client, _ = consuming(version, ack)
@@ -458,12 +648,26 @@ def test_an_ack_for_an_auto_subscription_is_ignored(version: str) -> None:
 
 
 @pytest.mark.row("A12", "A03")
-def test_in_12_the_message_id_is_an_error_where_acks_are_expected() -> None:
+def test_in_strict_12_the_message_id_is_an_error_where_acks_are_expected() -> None:
     """The client would wait for ever for messages that it believes to have acknowledged."""
-    client, _ = consuming("1.2")
+    client, _ = consuming("1.2", policy=STRICT)
     client.receive(frame("ACK", {"id": client.inbox[-1]["message-id"]}))
 
     assert client.error()["message"] == "unknown delivery"
+
+
+@pytest.mark.row("A12")
+def test_in_12_an_auto_message_is_told_apart_from_those_that_wait() -> None:
+    """Its message-id names nothing that is unsettled, so the ACK does nothing."""
+    client, _ = consuming("1.2")
+    token = client.subscribe("/queue/b", "auto", "2")
+    client.offer(sent("/queue/b", b"x", session_id="other"), token)
+    got = client.read()[-1]
+    client.told()
+    client.do("ACK", id=got["message-id"])
+
+    assert client.session.state is State.CONNECTED
+    assert settled(client) == []
 
 
 def test_an_ack_of_a_topic_message_makes_room_for_the_next() -> None:

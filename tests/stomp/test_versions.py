@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from forkbroker.stomp.versions import V10, V11, V12, VERSIONS
+from forkbroker.stomp.versions import V10, V11, V12, VERSIONS, Version, lenient
 
 
 def test_versions_are_known_by_name_oldest_first() -> None:
@@ -25,3 +25,27 @@ def test_what_1_0_lacks_stands_in_its_record() -> None:
     assert not (V10.escapes or V10.nack_allowed or V10.heart_beats or V10.subscription_id_required)
     assert V11.ack_modes - V10.ack_modes == {"client-individual"}
     assert [version.ack_header for version in VERSIONS.values()] == ["message-id", "message-id", "id"]
+
+
+@pytest.mark.parametrize("version", VERSIONS.values())
+def test_a_lenient_record_differs_only_in_what_clients_of_other_brokers_do(version: Version) -> None:
+    """What is written to the client, and how octets are read, stays that of the version."""
+    both = dataclasses.asdict(version), dataclasses.asdict(lenient(version))
+    changed = {name for name in both[0] if both[0][name] != both[1][name]}
+
+    assert changed <= {
+        "cr_ends_line",
+        "subscription_id_required",
+        "unsubscribes_by_destination",
+        "ack_modes",
+        "ack_names_subscription",
+        "ack_by_message_id",
+        "nack_allowed",
+    }
+    assert lenient(version).ack_modes == V12.ack_modes
+
+
+def test_only_deliveries_with_an_ack_header_may_be_named_otherwise() -> None:
+    """The message-ids of 1.0 and 1.1 are the names of deliveries themselves."""
+    assert [lenient(version).ack_by_message_id for version in VERSIONS.values()] == [False, False, True]
+    assert not any(version.ack_by_message_id for version in VERSIONS.values())

@@ -1,0 +1,114 @@
+"""Message-ids of unsettled deliveries: found where they are clear, and forgotten in time."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.destinations import parse_subscription
+from forkbroker.session.message_ids import MessageIds
+from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+
+
+def made(subscriptions: Subscriptions) -> Subscription:
+    """One more subscription that acknowledges."""
+    token = subscriptions.next_token()
+    queue = parse_subscription("/queue/a", "topic")
+    subscription = Subscription(str(token), token, queue, AckMode.CLIENT, b"", credit=9)
+    subscriptions.add(subscription)
+    return subscription
+
+
+def holding(*numbers: int) -> tuple[MessageIds, Subscription, Subscriptions]:
+    """A subscription with these deliveries unsettled."""
+    subscriptions = Subscriptions()
+    subscription = made(subscriptions)
+    subscription.unsettled.update(dict.fromkeys(numbers, 0))
+    return MessageIds(subscriptions.by_token), subscription, subscriptions
+
+
+def test_every_message_of_a_run_is_found_by_its_number() -> None:
+    """From the first to the last, and none before or behind."""
+    message_ids, subscription, _ = holding(*range(1, 100))
+    message_ids.add(b"-s-1", subscription.token, 5, 20, 3)
+
+    found = [message_ids.find(str(index), b"-s-1") for index in range(4, 9)]
+
+    assert found == [[], [(1, 20)], [(1, 21)], [(1, 22)], []]
+
+
+def test_another_batch_or_session_is_not_meant() -> None:
+    """The rest of the id has to be the same."""
+    message_ids, subscription, _ = holding(20)
+    message_ids.add(b"-s-1", subscription.token, 5, 20, 1)
+
+    assert [message_ids.find("5", ident) for ident in (b"-s-2", b"-t-1", b"-s-11", b"")] == [[]] * 4
+
+
+def test_what_is_settled_is_not_found() -> None:
+    """Also where other messages of its run are unsettled, or in a transaction."""
+    message_ids, subscription, _ = holding(21)
+    subscription.in_transactions = 1
+    message_ids.add(b"-s-1", subscription.token, 5, 20, 2)
+
+    assert message_ids.find("5", b"-s-1") == []
+    assert message_ids.find("6", b"-s-1") == [(subscription.token, 21)]
+
+
+def test_a_message_of_two_subscriptions_is_found_twice() -> None:
+    """Whoever asks has to say that this is not clear; what has ended is not meant."""
+    message_ids, first, subscriptions = holding(20)
+    second = made(subscriptions)
+    second.unsettled[21] = 0
+    for subscription, number in ((first, 20), (second, 21)):
+        message_ids.add(b"-s-1", subscription.token, 5, number, 1)
+
+    assert message_ids.find("5", b"-s-1") == [(first.token, 20), (second.token, 21)]
+    subscriptions.remove(first)
+    assert message_ids.find("5", b"-s-1") == [(second.token, 21)]
+
+
+@pytest.mark.parametrize("index", ["", "x", "-1", "\N{ARABIC-INDIC DIGIT FIVE}", "9" * 5_000])
+def test_what_is_no_number_finds_nothing(index: str) -> None:
+    """However long."""
+    message_ids, subscription, _ = holding(20)
+    message_ids.add(b"-s-1", subscription.token, 5, 20, 1)
+
+    assert message_ids.find(index, b"-s-1") == []
+
+
+def test_what_is_settled_is_forgotten_in_time() -> None:
+    """A consumer that settles what it gets leaves a bounded number of runs, not one for each message."""
+    message_ids, subscription, _ = holding()
+    most = 0
+    for number in range(1, 5_001):
+        subscription.unsettled[number] = 0
+        message_ids.add(b"-s-%d" % number, subscription.token, 0, number, 1)
+        subscription.unsettled.pop(number - 10, None)
+        most = max(most, len(message_ids._runs))
+
+    assert most <= 300
+    assert message_ids.find("0", b"-s-4995") == [(subscription.token, 4995)]
+
+
+def test_what_is_unsettled_is_never_forgotten() -> None:
+    """Nor is a whole run of which one message is."""
+    message_ids, subscription, _ = holding()
+    for number in range(1, 3_001):
+        subscription.unsettled[3 * number] = 0
+        message_ids.add(b"-s-%d" % number, subscription.token, 0, 3 * number - 2, 3)
+
+    assert all(message_ids.find("2", b"-s-%d" % number) for number in range(1, 3_001))
+
+
+def test_what_a_transaction_holds_is_not_forgotten() -> None:
+    """ABORT gives it back."""
+    message_ids, subscription, subscriptions = holding()
+    message_ids.add(b"-s-0", subscription.token, 0, 1, 1)
+    subscription.in_transactions = 1
+    other = made(subscriptions)
+    for number in range(2, 2_000):
+        message_ids.add(b"-s-%d" % number, other.token, 0, number, 1)
+    subscription.in_transactions = 0
+    subscription.unsettled[1] = 0
+
+    assert message_ids.find("0", b"-s-0") == [(subscription.token, 1)]
