@@ -15,7 +15,7 @@ def test_each_mutant_is_another_module() -> None:
     original = ast.unparse(ast.parse((mutants.ROOT / MODULE).read_text()))
     made = mutants.make_mutants(MODULE)
 
-    assert len(made) > 50
+    assert len(made) > 20
     for mutant in made:
         assert mutant.source != original, mutant.name
         compile(mutant.source, str(MODULE), "exec")
