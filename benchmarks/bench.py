@@ -21,6 +21,7 @@ import persistence
 import procedures
 import report
 import scenarios
+import turns
 from procedures import Bench, Row
 from processes import Broker, MeasurementError, compile_loadgen
 
@@ -49,6 +50,7 @@ def all_procedures() -> dict[str, Procedure]:
     found["deep-fill"] = depth.measure_deep
     found["deep-persistent"] = depth.measure_deep_persistent
     found["idle"] = procedures.measure_idle
+    found["turns"] = turns.measure_turns
     return found
 
 

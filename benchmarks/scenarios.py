@@ -17,11 +17,12 @@ class Unit(Enum):
     MICROSECONDS = "µs (p50)"
     CONNECTIONS = "connections/s"
     MEBIBYTES = "MiB"
+    MILLISECONDS = "ms"
 
     @property
     def less_is_better(self) -> bool:
         """Whether a target is an upper bound."""
-        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES)
+        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES, Unit.MILLISECONDS)
 
 
 @dataclass(frozen=True)
