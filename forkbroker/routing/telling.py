@@ -4,9 +4,9 @@ Not more than a window of octets is told ahead of what is committed: the store r
 writes it, as one group, so this is what it may have to keep in memory. What it is asked for waits in the same row, as
 an answer has to know what was changed before.
 
-A store process that dies says before, change by change, at which one it is (TRYING). A change at which two have died is
-set aside: the next one is not told it, but given its octets to keep for the administrator. If that is more than it can
-bear as well, they are dropped.
+A store process that dies says before, change by change, at which one it is (TRYING). A change at which two in a row
+have died is set aside: the next one is not told it, but given its octets to keep for the administrator. If that is more
+than it can bear as well, they are dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from forkbroker.wire.kinds import Kind
 WINDOW_OCTETS = 134_217_728
 """Twice what producers are held at: in all ordinary cases there is nothing that waits to be told."""
 
-_DEATHS = 2
 _CUT_OCTETS = 1_048_576
 """Of a change that is set aside, told at once."""
 
@@ -29,7 +28,7 @@ _CUT_OCTETS = 1_048_576
 class Change:
     """One change, and what becomes of it."""
 
-    __slots__ = ("cause", "deaths", "is_aside", "number", "octets", "parts")
+    __slots__ = ("cause", "is_aside", "number", "octets", "parts")
 
     def __init__(self, number: int, parts: list[list[Buffer]], octets: int) -> None:
         self.number = number
@@ -39,7 +38,6 @@ class Change:
         """What it gives the store to write, roughly."""
         self.cause: Peer | None = None
         """Who has brought it about."""
-        self.deaths = 0
         self.is_aside = False
         """It is not to be written any more."""
 
@@ -57,6 +55,8 @@ class Telling:
         """The number of the last change that any process was told."""
         self._told_octets = 0
         self._trying = 0
+        self._died_at = 0
+        """The change at which the process before has died; 0: at none."""
         self.octets = 0
         """Of all changes that are not committed."""
         self.is_open = False
@@ -121,8 +121,7 @@ class Telling:
             octets = changes.popleft().octets
             self.octets -= octets
             self._told_octets -= octets
-        if changes:
-            changes[0].deaths = 0
+        self._died_at = 0
         self._go_on()
 
     def _go_on(self) -> None:
@@ -144,11 +143,9 @@ class Telling:
 
     def died(self) -> Change | None:
         """The store process has died without a word: the change that is to be set aside for it, if there is one."""
-        change, self._trying = self.find(self._trying), 0
-        if change is None:
-            return None
-        change.deaths += 1
-        return change if change.deaths == _DEATHS else None
+        number, self._trying = self._trying, 0
+        died_at, self._died_at = self._died_at, number
+        return self.find(number) if number == died_at else None
 
     def set_aside(self, change: Change, reason: str) -> None:
         """Don't tell this any more; but, for the first time, its octets."""
@@ -158,8 +155,8 @@ class Telling:
             for at in range(0, len(octets), _CUT_OCTETS)
         ]
         change.parts.append(pack(Kind.TOGETHER, number=change.number, count=len(change.parts)))
-        change.deaths = 0
         change.is_aside = True
+        self._died_at = 0
         self._resize(change, len(octets))
 
     def drop(self, change: Change) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.policies import Policy
+from forkbroker.routing import router
+from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.telling import WINDOW_OCTETS
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
+from forkbroker.wire.fan import unpack_fan
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World, make, make_send
@@ -240,3 +244,152 @@ def test_who_brings_nothing_for_the_store_is_not_held_for_it() -> None:
 
     assert world.answers(other) == []
     assert world.answers(worker) == []
+
+
+# ---------------------------------------------------------------- how much is told at once
+
+
+def make_fan(durables: int) -> tuple[World, Child]:
+    """Durable subscriptions to one topic, that the store knows."""
+    world = World(Policy(queue_memory=1 << 30), stock=Stock())
+    reader = world.add_child()
+    for number in range(durables):
+        world.subscribe(reader, b"/topic/t", durable=b"/dsub/%d" % number, token=number + 1, credit=0)
+    world.run_store()
+    return world, world.add_child()
+
+
+def queues_of(envelopes: list[Envelope]) -> list[bytes]:
+    """Who gets what these write."""
+    found = []
+    for envelope in envelopes:
+        if envelope.kind is Kind.FAN:
+            found += [queue for _, queue in unpack_fan(envelope)[0]]
+        elif envelope.kind is Kind.WRITE:
+            found.append(envelope.destination)
+    return found
+
+
+def test_a_large_message_for_three_durables_is_told_one_by_one() -> None:
+    """No envelope is larger than what the client has sent; the receipt waits for the last one."""
+    world, child = make_fan(3)
+    body = bytes(45 * MIB)
+
+    world.send(child, b"/topic/t", [body], persistent=True, fence=1)
+    envelopes = told(world)
+
+    assert [envelope.kind for envelope in envelopes] == [Kind.WRITE] * 3
+    assert max(len(envelope.raw) for envelope in envelopes) < 46 * MIB
+    assert len({envelope.number for envelope in envelopes}) == 3
+    assert sorted(queues_of(envelopes)) == [b"/dsub/0", b"/dsub/1", b"/dsub/2"]
+    world.stock.work(2)
+    world.hear_store()
+    assert (Kind.FENCED, 1) not in world.answers(child)
+    world.run_store()
+    assert (Kind.FENCED, 1) in world.answers(child)
+
+
+def test_a_batch_for_a_thousand_durables_is_told_in_pieces() -> None:
+    """What is told is a fraction of what is to be written, each piece is bounded, and so is what is told at once."""
+    world, child = make_fan(1000)
+
+    world.send(child, b"/topic/t", [bytes(1000)] * 256, persistent=True, fence=1)
+    envelopes = []
+    while news := told(world):
+        assert sum(256_000 * len(queues_of([envelope])) for envelope in news) < WINDOW_OCTETS + 8 * MIB
+        envelopes += news
+        world.stock.work()
+        world.hear_store()
+
+    assert {envelope.kind for envelope in envelopes} == {Kind.FAN}
+    assert sum(len(envelope.raw) for envelope in envelopes) < 16 * MIB
+    assert all(len(unpack_fan(envelope)[0]) * 256_000 < 8 * MIB for envelope in envelopes)
+    assert sorted(queues_of(envelopes)) == sorted(b"/dsub/%d" % number for number in range(1000))
+    assert world.answers(child) == [(Kind.HOLD, 0), (Kind.RESUME, 0), (Kind.FENCED, 1)]
+
+
+def test_a_message_that_is_sent_again_waits_for_the_last_piece_of_the_first() -> None:
+    """Its receipt says that all durable subscriptions have it."""
+    world, child = make_fan(3)
+    other = world.add_child()
+    wishes = Wishes(dedup_id=b"d")
+    world.send(child, b"/topic/t", [bytes(9 * MIB)], persistent=True, wishes=wishes, fence=1)
+    world.send(other, b"/topic/t", [bytes(9 * MIB)], persistent=True, wishes=wishes, fence=2)
+    world.deliver()
+    world.stock.work(2)
+    world.hear_store()
+    assert world.answers(other) == []
+    world.run_store()
+
+    assert world.answers(other) == [(Kind.FENCED, 2)]
+    assert len(world.stock.rows) == 3
+
+
+def test_what_has_to_make_room_is_told_behind_what_comes() -> None:
+    """Durable subscriptions at their limit: the new messages once for all, then what each loses."""
+    world = World(Policy(durable=QueuePolicy(max_length=1, full=Full.DROP_OLDEST)), stock=Stock())
+    reader, child = world.add_child(), world.add_child()
+    for token, name in enumerate((b"/dsub/a", b"/dsub/b"), start=1):
+        world.subscribe(reader, b"/topic/t", durable=name, token=token, credit=0)
+    world.send(child, b"/topic/t", [b"1"], persistent=True)
+    world.run_store()
+
+    world.send(child, b"/topic/t", [b"2"], persistent=True)
+
+    assert [envelope.kind for envelope in told(world)] == [Kind.FAN, Kind.DELETE, Kind.DELETE, Kind.TOGETHER]
+    world.run_store()
+    assert sorted((row.queue, row.body) for row in world.stock.rows.values()) == [
+        (b"/dsub/a", b"2"),
+        (b"/dsub/b", b"2"),
+    ]
+
+
+def test_a_transaction_for_many_durables_is_one_change_and_has_its_bodies_once() -> None:
+    """However many; both or none of its parts."""
+    world, child = make_fan(30)
+    parts = [make_send(b"/topic/t", [bytes(MIB)], persistent=True).raw, make_send(A, [b"1"], persistent=True).raw]
+
+    world.tell(child, make(Kind.TRANSACTION, count=2, payload=parts, flags=Flag.FENCE, number=4))
+    envelopes = told(world)
+
+    assert [(envelope.kind, bool(envelope.number)) for envelope in envelopes] == [
+        (Kind.FAN, False),
+        (Kind.WRITE, False),
+        (Kind.TOGETHER, True),
+    ]
+    assert sum(len(envelope.raw) for envelope in envelopes) < 2 * MIB
+    world.run_store()
+    assert len(world.stock.rows) == 31
+
+
+def test_a_transaction_that_makes_too_many_copies_is_refused(monkeypatch) -> None:
+    """All of it, with the figures; up to the limit it is taken."""
+    monkeypatch.setattr(router, "MAX_COPIES", MIB)
+    world, child = make_fan(5)
+    fits, exceeds = (make_send(b"/topic/t", [bytes(MIB // 4 - size)], persistent=True).raw for size in (400, 0))
+    one = make_send(A, [b"1"], persistent=True).raw
+
+    world.tell(child, make(Kind.TRANSACTION, count=2, payload=[one, exceeds], flags=Flag.FENCE, number=4))
+    assert "octets of copies for durable subscriptions" in world.refusal(child)
+    assert not world.stock.rows
+    world.tell(child, make(Kind.TRANSACTION, count=2, payload=[one, fits], flags=Flag.FENCE, number=5))
+    world.run_store()
+
+    assert len(world.stock.rows) == 6
+
+
+def test_a_queue_that_ends_is_purged_in_the_store_if_the_store_has_anything_of_it() -> None:
+    """What was spilled would stay there otherwise."""
+    world = World(Policy(queue_memory=1000), stock=Stock())
+    owner, child = world.add_child(), world.add_child()
+    world.subscribe(owner, b"/reply-queue/x", flags=Flag.TEMPORARY, credit=0)
+    for _ in range(3):
+        world.send(child, b"/reply-queue/x", [bytes(1000)])
+    world.run_store()
+    assert world.stock.spilled
+
+    world.unsubscribe(owner)
+
+    assert [(one.kind, one.destination) for one in told(world)] == [(Kind.PURGE, b"/reply-queue/x")]
+    world.run_store()
+    assert not world.stock.spilled

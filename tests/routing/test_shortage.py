@@ -175,3 +175,55 @@ def test_who_settles_while_no_store_works_is_not_held_for_it() -> None:
     world.tell(worker, make(Kind.TRANSACTION, count=1, payload=[settle]))
 
     assert world.answers(worker) == []
+
+
+# ---------------------------------------------------------------- the room that is left
+
+
+def say_room(world: World, octets: int) -> None:
+    """The store has room for so much."""
+    world.router.receive_stored(make(Kind.DISK, serial=octets), 0.0)
+
+
+def test_producers_are_held_before_they_have_used_up_the_room() -> None:
+    """By a quarter of it, as the store needs more than it is told, and knows nothing of what is on its way."""
+    world, child = make_world()
+    say_room(world, 400_000)
+
+    world.send(child, A, [bytes(90_000)], persistent=True)
+    assert world.answers(child) == []
+    world.send(child, A, [bytes(10_000)], persistent=True)
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.RESUME, 0)]
+
+
+def test_what_is_larger_than_the_room_is_refused() -> None:
+    """Exactly so large it would fit; what is not persistent needs none."""
+    world, child = make_world()
+    octets = len(make_send(A, [bytes(90_000)], persistent=True).raw)
+
+    say_room(world, octets - 1)
+    world.send(child, A, [bytes(90_000)], persistent=True)
+    assert f"room for {octets - 1:,} octets" in world.refusal(child)
+    world.send(child, A, [bytes(90_000)])
+    say_room(world, octets)
+    world.send(child, A, [bytes(90_000)], persistent=True)
+    world.run_store()
+
+    assert [kind for kind, _ in world.answers(child)] == [Kind.HOLD, Kind.RESUME]
+
+
+def test_a_shortage_lets_go_who_was_held_for_the_store() -> None:
+    """What it brings now is refused: that is better than silence."""
+    world, child = make_world()
+    say_room(world, 40_000)
+    world.send(child, A, [bytes(20_000)], persistent=True)
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+    world.router.receive_stored(make(Kind.DISK, token=1, block=WHY.encode()), 0.0)
+
+    assert world.answers(child) == [(Kind.RESUME, 0)]
+    world.send(child, A, [b"x"], persistent=True)
+    assert world.refusal(child).endswith(WHY)

@@ -257,3 +257,168 @@ def test_another_failure_without_a_word_keeps_the_reason() -> None:
 
     world.send(child, A, [b"1"], persistent=True)
     assert world.refusal(child).endswith(WHY)
+
+
+# ---------------------------------------------------------------- one that can't be written to
+
+
+def refuses(world: World) -> str:
+    """Why a persistent message of one that has sent none before is refused at once; empty if it isn't."""
+    child = world.add_child()
+    world.send(child, B, [b"x"], persistent=True)
+    world.deliver()
+    refused = [envelope for envelope in child.inbox if envelope.kind is Kind.REFUSED]
+    return refused[-1].block.decode() if refused else ""
+
+
+def test_a_store_that_ends_twice_and_writes_nothing_has_failed() -> None:
+    """Who sends is told at once instead of waiting for ever; until it writes again."""
+    world, child = make_world()
+    world.send(child, A, [b"1"], persistent=True)
+    world.kill_store()
+    world.open_store()
+    assert refuses(world) == ""
+    world.kill_store()
+
+    assert "has ended 2 times" in refuses(world)
+    world.open_store()
+    assert "has ended 2 times" in refuses(world)
+    world.run_store()
+    assert refuses(world) == ""
+
+
+def test_two_ends_with_a_commit_in_between_refuse_nobody() -> None:
+    """Somebody kills it now and then."""
+    world, child = make_world()
+    for _ in range(3):
+        world.send(child, A, [b"1"], persistent=True)
+        world.kill_store()
+        assert refuses(world) == ""
+        world.open_store()
+        world.run_store()
+
+
+def test_ends_of_a_store_that_has_nothing_to_write_refuse_nobody() -> None:
+    """It has opened, which is all that it could do."""
+    world, _ = make_world()
+    for _ in range(3):
+        world.kill_store()
+        world.open_store()
+
+    assert refuses(world) == ""
+
+
+def test_a_reason_holds_until_what_was_told_is_written() -> None:
+    """A store that opens and fails again at the same group would hold whoever sends in between."""
+    world, child = make_world()
+    world.send(child, A, [b"1"], persistent=True)
+    world.kill_store(WHY)
+    world.open_store()
+
+    assert WHY in refuses(world)
+    world.run_store()
+    assert refuses(world) == ""
+
+
+def die_at(world: World, number: int) -> None:
+    """The store announces a change, and dies."""
+    world.stock.say(Kind.TRYING, number=number)
+    world.kill_store(heard=1_000_000)
+    world.open_store()
+
+
+def test_a_change_that_kills_the_store_twice_is_set_aside_and_its_sender_refused() -> None:
+    """The others get their receipts; its octets are kept, and what says more of its messages meets nothing."""
+    world, child = make_world()
+    bad, worker = world.add_child(), world.add_child()
+    world.send(child, A, [b"1"], persistent=True, fence=1)
+    world.send(bad, A, [b"bad"], persistent=True, fence=5)
+    world.send(child, A, [b"2"], persistent=True, fence=2)
+    world.deliver()
+    die_at(world, 2)
+    assert world.answers(bad) == []
+    die_at(world, 2)
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.FENCED, 1), (Kind.FENCED, 2)]
+    refused = world.children[bad.peer].inbox.popleft()
+    assert (refused.kind, refused.number) == (Kind.REFUSED, 5)
+    assert b"has died of this twice" in refused.block
+    assert [row.body for row in world.stock.rows.values()] == [b"1", b"2"]
+    kept = Envelope(b"".join(world.stock.aside))
+    assert (kept.kind, kept.number, kept.pieces()) == (Kind.WRITE, 2, [b"bad"])
+    world.subscribe(worker, A)
+    assert world.consume(worker) == [b"1", b"bad", b"2"]
+    assert not world.stock.rows
+
+
+def test_a_change_that_is_declined_is_refused_too() -> None:
+    """The store lives, and has kept it; another process is not told it."""
+    world, child = make_world()
+    world.send(child, A, [b"bad"], persistent=True, fence=5)
+    world.deliver()
+    world.stock.say(Kind.DECLINED, number=1, block=b"piece 0 has no empty line")
+    world.hear_store()
+    world.kill_store()
+    world.open_store()
+    assert [envelope.kind for envelope in world.stock.told] == [Kind.TOGETHER]
+    world.run_store()
+
+    (refused,) = child.inbox
+    assert (refused.kind, refused.number) == (Kind.REFUSED, 5)
+    assert refused.block == b"the store can't write this: piece 0 has no empty line"
+    assert world.router.is_committed
+
+
+def test_what_is_declined_and_wants_no_receipt_is_refused_by_itself() -> None:
+    """As any other SEND that is refused; and once."""
+    world, child = make_world()
+    world.send(child, A, [b"bad"], persistent=True)
+    world.deliver()
+    world.stock.say(Kind.DECLINED, number=1, block=b"why")
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.REFUSED, 0)]
+
+
+def test_only_whom_it_concerns_is_refused() -> None:
+    """The next receipt of the same sender is of another change; one that has left can't be told."""
+    world, child = make_world()
+    other = world.add_child()
+    for fence in (1, 2, 3):
+        world.send(child, A, [b"x"], persistent=True, fence=fence)
+    world.send(other, A, [b"bad"], persistent=True, fence=9)
+    world.deliver()
+    world.end(other)
+    for number in (2, 4):
+        world.stock.say(Kind.DECLINED, number=number, block=b"why")
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.FENCED, 1), (Kind.REFUSED, 2), (Kind.FENCED, 3)]
+
+
+def test_what_is_not_there_can_not_be_declined() -> None:
+    """A store that says so is broken."""
+    world, _ = make_world()
+
+    with pytest.raises(AssertionError, match="change 7 is declined"):
+        world.router.receive_stored(make(Kind.DECLINED, number=7), 0.0)
+
+
+def test_a_message_that_only_the_store_should_have_had_is_missing_and_nothing_else() -> None:
+    """It was paged out; the queue goes on behind it, and is empty in the end."""
+    world, child = make_world(memory=10_000)
+    reader = world.add_child()
+    for number in range(6):
+        world.send(child, A, [b"%-5000d" % number], persistent=True)
+    world.deliver()
+    world.stock.say(Kind.DECLINED, number=5, block=b"why")
+    world.hear_store()
+    world.kill_store()
+    world.open_store()
+    world.run_store()
+    world.subscribe(reader, A)
+
+    assert [int(body) for body in world.consume(reader)] == [0, 1, 2, 3, 5]
+    view = world.view(A)
+    assert (view.ready, view.unsettled, view.octets, view.paged) == (0, 0, 0, 0)

@@ -1,0 +1,84 @@
+"""What is sent to several durable subscriptions: told once, and cut where it is too much."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.routing import fans
+from forkbroker.routing.fans import Fan, Piece
+from forkbroker.routing.runs import Run, make_run
+from forkbroker.wire.details import DURABLY, PLAIN, Details
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fan import unpack_fan
+from forkbroker.wire.kinds import Kind
+
+from .simulation import make_send
+
+QUEUES = [b"/dsub/%d" % number for number in range(10)]
+
+
+def run_of(*bodies: bytes, serial: int = 5, details: Details = DURABLY) -> Run:
+    """Messages of one SEND."""
+    return make_run(make_send(b"/topic/t", bodies), serial, details)
+
+
+def packed(piece: Piece) -> Envelope:
+    """As the store gets it."""
+    return Envelope(b"".join(piece.pack(7)))
+
+
+def test_queues_that_know_the_same_of_a_batch_share_a_piece() -> None:
+    """Another expiry, another piece."""
+    run = run_of(b"x", b"yy")
+    fan = Fan(run.envelope)
+    late = make_run(run.envelope, 9, Details(persistent=True, expires=8))
+
+    assert fan.add(b"/dsub/a", run)
+    assert fan.add(b"/dsub/b", make_run(run.envelope, 7, DURABLY))
+    assert fan.add(b"/dsub/c", late)
+    (both, alone) = map(packed, fan.pieces)
+
+    targets, batch = unpack_fan(both)
+    assert targets == [(5, b"/dsub/a"), (7, b"/dsub/b")]
+    assert (both.number, batch.kind, batch.pieces(), batch.details) == (7, Kind.WRITE, [b"x", b"yy"], DURABLY)
+    assert (alone.kind, alone.number, alone.serial, alone.destination) == (Kind.WRITE, 7, 9, b"/dsub/c")
+    assert alone.details.expires == 8
+
+
+def test_another_batch_is_none_of_the_fans() -> None:
+    """A dead letter that has to make room, for one."""
+    assert not Fan(run_of(b"x").envelope).add(b"/queue/DLQ", run_of(b"x"))
+
+
+def test_what_becomes_of_a_run_afterwards_changes_nothing() -> None:
+    """It may be cut, and its front dropped, before the fan is told."""
+    run = run_of(b"a", b"b", b"c")
+    fan = Fan(run.envelope)
+    fan.add(b"/dsub/a", run)
+    fan.add(b"/dsub/b", make_run(run.envelope, 8, DURABLY))
+    run.split(2)
+
+    (piece,) = fan.pieces
+    targets, batch = unpack_fan(packed(piece))
+    assert targets == [(5, b"/dsub/a"), (8, b"/dsub/b")]
+    assert batch.pieces() == [b"a", b"b", b"c"]
+
+
+def test_what_is_not_persistent_is_spilled() -> None:
+    """To one or to many."""
+    run = run_of(b"x", details=PLAIN)
+
+    assert packed(Piece(run, [(5, b"/dsub/a")])).kind is Kind.SPILL
+    assert unpack_fan(packed(Piece(run, [(5, b"/dsub/a"), (6, b"/dsub/b")])))[1].kind is Kind.SPILL
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(10, [10]), (9.99, [9, 1]), (3, [3, 3, 3, 1]), (0.5, [1] * 10)])
+def test_a_piece_is_cut_where_the_store_would_have_too_much_to_write(monkeypatch, limit, sizes) -> None:
+    """Never below one queue; each keeps its serial."""
+    piece = Piece(run_of(bytes(1000)), [(100 + place, queue) for place, queue in enumerate(QUEUES)])
+    monkeypatch.setattr(fans, "FAN_OCTETS", int(limit * piece.octets / 10))
+    parts = list(piece.cut())
+
+    assert [len(part.targets) for part in parts] == sizes
+    assert [target for part in parts for target in part.targets] == piece.targets
+    assert all(part.octets <= fans.FAN_OCTETS or len(part.targets) == 1 for part in parts)
