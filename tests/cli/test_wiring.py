@@ -1,49 +1,171 @@
-"""What the settings mean to the parts of the broker."""
+"""What the settings mean to the parts of the broker: each option arrives where it has its effect."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 
-from forkbroker.cli.arguments import read_arguments
-from forkbroker.cli.wiring import routing_policy
-from forkbroker.errors import ConfigurationError
-from forkbroker.routing.policies import Expired, Full, Rule
+from forkbroker.cli import wiring
+from forkbroker.config.options import OPTIONS, Settings, make_settings
+from forkbroker.routing.policies import Expired, Full
+
+PARTS: tuple[Callable[[Settings], Any], ...] = (
+    wiring.parent_policy,
+    wiring.routing_policy,
+    wiring.session_policy,
+    wiring.frame_limits,
+)
+"""Records that are made of the settings, for the parts of the broker."""
+
+ELSEWHERE = {
+    "listen", "daemonize", "pidfile", "user", "group", "log-file", "syslog", "log-level", "allow-anonymous",
+    "child-memory", "child-cpu", "child-files", "store", "store-repair", "disk-free",
+}  # fmt: skip
+"""Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
+
+ARRIVES: dict[str, tuple[str, str, object]] = {
+    "shutdown-timeout": ("2 s", "shutdown_timeout_s", 2.0),
+    "max-clients": ("7", "admission.max_clients", 7),
+    "max-clients-per-address": ("3", "admission.max_clients_per_address", 3),
+    "fork-rate": ("9", "admission.fork_rate", 9),
+    "connect-timeout": ("3 s", "connect_timeout_s", 3.0),
+    "frame-timeout": ("4 s", "frame_timeout_s", 4.0),
+    "heart-beat": ("100,200", "heart_beat_ms", (100, 200)),
+    "broadcast": ("all", "broadcast_all", True),
+    "bare-destinations": ("queue", "bare_destinations", "queue"),
+    "strict": ("", "strict", True),
+    "content-length": ("as-sent", "content_length_always", False),
+    "max-client-buffer": ("1 MiB", "max_client_buffer", 1_048_576),
+    "slow-subscribers": ("hold", "slow_subscribers", "hold"),
+    "prefetch": ("5", "prefetch", 5),
+    "offer-candidates": ("2", "offer_candidates", 2),
+    "max-deliveries": ("4", "queue.max_deliveries", 4),
+    "max-queue-bytes": ("1 MiB", "queue.max_bytes", 1_048_576),
+    "max-queue-length": ("11", "queue.max_length", 11),
+    "max-queues": ("12", "max_queues", 12),
+    "queue-full": ("dead-letter", "queue.full", Full.DEAD_LETTER),
+    "redelivery-delay": ("1.5 s", "queue.redelivery_delay", 1500),
+    "dedup-window": ("6 s", "queue.dedup_window", 6000),
+    "max-delayed-bytes": ("2 MiB", "max_delayed_bytes", 2_097_152),
+    "max-durables": ("13", "max_durables", 13),
+    "durable-expiry": ("1 d", "durable.idle_expiry", 86_400_000),
+    "persistent": ("queues", "queue.persistent", True),
+    "queue-memory": ("3 MiB", "queue_memory", 3_145_728),
+    "max-command": ("64", "max_command", 64),
+    "max-header-line": ("1 KiB", "max_header_line", 1024),
+    "max-headers": ("50", "max_headers", 50),
+    "max-body": ("1 MiB", "max_body", 1_048_576),
+    "max-login-frame": ("1 KiB", "max_login_frame", 1024),
+    "max-subscriptions": ("14", "max_subscriptions", 14),
+    "max-transactions": ("15", "max_transactions", 15),
+    "max-transaction-frames": ("16", "max_transaction_frames", 16),
+    "max-transaction-size": ("1 MiB", "max_transaction_size", 1_048_576),
+}
+"""A value that is not the default, the field that it reaches in one of these records, and what stands there then."""
 
 
-def test_rules_become_policies_in_terms_of_routing() -> None:
-    """In their order, words as members of enumerations, times in milliseconds."""
-    policy = routing_policy(
-        read_arguments(["--policy", "/queue/a.# full=refuse lease=2s", "--policy", "/dsub/* expired=dead-letter"])
+def _given(option: str, text: str) -> Settings:
+    return make_settings({option.replace("-", "_"): text or True})
+
+
+def _find(settings: Settings, path: str) -> list[object]:
+    """What stands under this path in those records that have it."""
+    found: list[object] = []
+    for make in PARTS:
+        record: object = make(settings)
+        for name in path.split("."):
+            record = getattr(record, name, None)
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def _differences(one: object, other: object, path: str = "") -> set[str]:
+    """The fields in which two records differ."""
+    if not dataclasses.is_dataclass(one):
+        return set() if one == other else {path}
+    names = [field.name for field in dataclasses.fields(one)]
+    return {
+        difference
+        for name in names
+        for difference in _differences(getattr(one, name), getattr(other, name), f"{path}.{name}".lstrip("."))
+    }
+
+
+def test_each_option_is_in_one_of_the_two_tables() -> None:
+    """An option that arrives nowhere would do nothing."""
+    assert {option.name for option in OPTIONS} == ELSEWHERE | ARRIVES.keys() | {"policy"}
+    assert not ELSEWHERE & ARRIVES.keys()
+
+
+@pytest.mark.parametrize("option", ARRIVES)
+def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
+    """In the unit of that part; the default is another value."""
+    text, path, value = ARRIVES[option]
+
+    assert value in _find(_given(option, text), path)
+    assert value not in _find(make_settings({}), path)
+
+
+@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "allow-anonymous"}))
+def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
+    """Else the table above should name it."""
+    texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
+    row = next(row for row in OPTIONS if row.name == option)
+    settings = _given(option, "" if row.is_flag else texts.get(option, "1"))
+
+    assert not any(_differences(make(settings), make(make_settings({}))) for make in PARTS)
+
+
+@pytest.mark.parametrize("option", ARRIVES)
+def test_an_option_changes_what_its_name_says_and_little_else(option: str) -> None:
+    """Queues and durable subscriptions share most limits, and the size of an envelope follows from two of them."""
+    settings, usual = _given(option, ARRIVES[option][0]), make_settings({})
+    changed = {path for make in PARTS for path in _differences(make(settings), make(usual))}
+    fields = {path.rpartition(".")[2] for path in changed}
+
+    assert ARRIVES[option][1] in changed
+    assert fields - {"max_envelope", "fork_burst"} == {ARRIVES[option][1].rpartition(".")[2]}
+
+
+def test_a_rule_of_a_policy_reaches_the_router_in_its_terms() -> None:
+    """Words become members of its enumerations, all else stays."""
+    lines = ["/queue/a max-length=3 full=drop-oldest", "/dsub/# expired=dead-letter lease=2s"]
+    one, other = wiring.routing_policy(make_settings({"policy": lines})).rules
+
+    assert (one.pattern, dict(one.changes)) == (b"/queue/a", {"max_length": 3, "full": Full.DROP_OLDEST})
+    assert (other.pattern, dict(other.changes)) == (b"/dsub/#", {"expired": Expired.DEAD_LETTER, "lease": 2000})
+
+
+def test_durable_subscriptions_lose_their_oldest_and_are_never_persistent_by_themselves() -> None:
+    """A subscriber that is away must not hold the publishers of a topic."""
+    policy = wiring.routing_policy(make_settings({"queue_full": "hold", "persistent": "queues"}))
+
+    assert (policy.queue.full, policy.queue.persistent) == (Full.HOLD, True)
+    assert (policy.durable.full, policy.durable.persistent) == (Full.DROP_OLDEST, False)
+
+
+@pytest.mark.parametrize("larger", ["max_body", "max_transaction_size"])
+def test_an_envelope_has_room_for_the_largest_body_and_transaction(larger: str) -> None:
+    """And for the header blocks beside it."""
+    settings = make_settings({"max_body": "1 MiB", "max_transaction_size": "1 MiB", larger: "50 MiB"})
+
+    assert wiring.max_envelope(settings) >= 50 * 1_048_576 + settings.max_header_line
+
+
+def test_the_burst_of_forks_is_never_above_a_low_rate() -> None:
+    """One fork a second is one at a time."""
+    policies: Sequence[Any] = [wiring.parent_policy(make_settings({"fork_rate": rate})) for rate in ("1", "5000")]
+
+    assert policies[0].admission.fork_burst == 1
+    assert policies[1].admission.fork_burst == 100
+
+
+def test_a_refusal_is_a_frame_that_every_version_can_read() -> None:
+    """The client has not said which one it speaks."""
+    assert wiring.refuse("too many clients") == (
+        b"ERROR\nmessage:too many clients\ncontent-type:text/plain\ncontent-length:17\n\ntoo many clients\n\0\n"
     )
-
-    assert policy.rules == (
-        Rule(b"/queue/a.#", {"full": Full.REFUSE, "lease": 2000}),
-        Rule(b"/dsub/*", {"expired": Expired.DEAD_LETTER}),
-    )
-
-
-def test_rules_by_which_messages_would_go_round_for_ever_are_refused() -> None:
-    """The text has the rules, the way, and what to do; rules that have nothing to do with it are not blamed."""
-    rules = [
-        "/queue/a full=dead-letter max-length=10 dead-letter=/queue/b",
-        "/queue/other lease=1s",
-        "/queue/b.# full=dead-letter max-bytes=1MiB dead-letter=/queue/a",
-    ]
-    arguments = [word for rule in rules for word in ("--policy", rule)]
-
-    with pytest.raises(ConfigurationError) as caught:
-        routing_policy(read_arguments(arguments))
-
-    assert str(caught.value) == (
-        "--policy '/queue/a' and --policy '/queue/b.#': full queues would move their dead letters in a circle, "
-        "/queue/a -> /queue/b -> /queue/a; give one of these queues another dead-letter, or full=drop-oldest"
-    )
-
-
-def test_options_for_all_queues_count_for_the_circle_too() -> None:
-    """A rule that only names another queue closes it."""
-    arguments = ["--queue-full", "dead-letter", "--max-queue-length", "5"]
-    assert routing_policy(read_arguments(arguments)).queue.full is Full.DEAD_LETTER
-
-    with pytest.raises(ConfigurationError, match=r"^--policy '/queue/DLQ': .* /queue/DLQ -> /queue/x -> /queue/DLQ;"):
-        routing_policy(read_arguments([*arguments, "--policy", "/queue/DLQ dead-letter=/queue/x"]))
