@@ -19,7 +19,15 @@ from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.routing.policies import Expired, Full, Policy, QueuePolicy, Rule, find_overflow_cycle
+from forkbroker.routing.policies import (
+    Expired,
+    Full,
+    Policy,
+    QueuePolicy,
+    Rule,
+    Visible,
+    find_overflow_cycle,
+)
 from forkbroker.routing.router import Router
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
@@ -62,6 +70,7 @@ def routing_policy(settings: Settings) -> Policy:
         max_length=settings.max_queue_length,
         max_bytes=settings.max_queue_bytes,
         full=Full(settings.queue_full),
+        visible=Visible(settings.visible),
         max_deliveries=settings.max_deliveries,
         redelivery_delay=_milliseconds(settings.redelivery_delay),
         dedup_window=_milliseconds(settings.dedup_window),
@@ -98,7 +107,7 @@ def _check_overflow(policy: Policy) -> None:
 
 def _in_terms_of_routing(changes: Mapping[str, object]) -> dict[str, object]:
     """A policy's words, as members of the enumerations that routing has for them."""
-    words: dict[str, Callable[[object], object]] = {"full": Full, "expired": Expired}
+    words: dict[str, Callable[[object], object]] = {"full": Full, "expired": Expired, "visible": Visible}
     return {key: words[key](value) if key in words else value for key, value in changes.items()}
 
 

@@ -90,6 +90,7 @@ class Settings:
     max_queue_length: int
     max_queues: int
     queue_full: Literal["hold", "refuse", "drop-oldest", "dead-letter"]
+    visible: Literal["accepted", "committed"]
     redelivery_delay: float
     dedup_window: float
     max_delayed_bytes: int
@@ -252,6 +253,14 @@ OPTIONS: tuple[Option, ...] = (
         "hold",
         "POLICY",
         "at a queue's limit: hold its senders, refuse with an ERROR, drop-oldest messages, or dead-letter these",
+        _QUEUES,
+    ),
+    Option(
+        "visible",
+        choice("accepted", "committed"),
+        "accepted",
+        "WHEN",
+        "offer persistent messages when they are accepted, or when committed",
         _QUEUES,
     ),
     Option(

@@ -20,6 +20,7 @@ KEYS: dict[str, Callable[[str], object]] = {
     "max-bytes": none_or(size(1024)),
     "full": choice("hold", "refuse", "drop-oldest", "dead-letter"),
     "persistent": yes_or_no,
+    "visible": choice("accepted", "committed"),
     "ttl": milliseconds(0),
     "expired": choice("drop", "dead-letter"),
     "max-deliveries": number(0),

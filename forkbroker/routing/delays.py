@@ -122,7 +122,7 @@ class Delays:
             run.details = ready
             if details.persistent:
                 self._journal.move(serial, name, run)
-            self._queues.append(queue, run, is_written=True)
+            self._queues.append(queue, run, is_written=True, is_hidden=True)
         else:
             self._repeat(queue, run, ready, due, repeat)
         if 0 < details.expires <= self._timers.wall_ms():
@@ -153,7 +153,7 @@ class Delays:
         run.envelope = with_index(run.envelope, run.envelope.index + run.count)
         run.details = replace(run.details, due=due, repeat=repeat)
         with self._journal.one_change():
-            self._queues.append(queue, copy)
+            self._queues.append(queue, copy, is_hidden=True)
             if run.details.persistent:
                 self._journal.move(run.serial, queue.name, run)
         self.restore(queue.name, run)

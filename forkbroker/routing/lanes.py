@@ -1,31 +1,45 @@
 """The messages of one queue and one priority, in order: what of them is in memory, and what only the store has.
 
-    returned | fresh | paged
-    --------- memory ------  store
+    returned | fresh | pending | paged
+    ------------ memory ------   store
 
 What was taken and came back is older than what was never taken, which is older than what is paged: so each message
 has its old place, and what is in memory is always the head. While anything is paged, what arrives is paged as well.
+
+Pending is what may not be seen before a change of the store is committed, and whatever came behind it: it is in its
+place, and can't be taken yet.
+
+What expires leaves its place as an empty run among the fresh ones, as nothing can be cut out of the middle of a row
+without going through it; the row is made anew when too many are empty.
 """
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 
+from forkbroker.routing.expiries import Expiries
 from forkbroker.routing.runs import Run
+
+_SPARE = 64
+"""Empty runs that may stand in a row."""
 
 
 class Lane:
     """Messages that wait."""
 
     __slots__ = (
+        "_empty",
+        "expiries",
         "fresh",
+        "hidden",
         "is_fetching",
         "last",
         "memory",
         "paged",
         "paged_octets",
         "paged_since",
+        "pending",
         "priority",
         "ready",
         "returned",
@@ -37,10 +51,17 @@ class Lane:
         self.fresh: deque[Run] = deque()
         # the oldest one last: nearly always it is the next to be taken
         self.returned: list[Run] = []
+        self.pending: deque[tuple[int, Run]] = deque()
+        """Behind the fresh ones: with the number of the change that has to be committed first."""
+        self._empty = 0
+        self.expiries = Expiries()
+        """Of what can be taken."""
         self.ready = 0
         """Messages in memory that can be taken."""
+        self.hidden = 0
+        """Messages in memory that are pending."""
         self.memory = 0
-        """Octets that these use."""
+        """Octets that both use."""
         self.paged = 0
         """Messages that only the store has."""
         self.paged_octets = 0
@@ -52,12 +73,34 @@ class Lane:
         self.is_fetching = False
         """The store was asked for what comes next."""
 
-    def append(self, run: Run) -> None:
-        """New messages, with serials above all before, or paged ones that follow what is in memory."""
-        self.fresh.append(run)
-        self.ready += run.count
+    def append(self, run: Run, number: int = 0) -> None:
+        """New messages, with serials above all before, or paged ones that follow what is in memory.
+
+        They can't be taken before the change with this number is committed; 0: at once, if all before them can.
+        """
         self.memory += run.memory
         self.last = run.serial + run.count - 1
+        if number or self.pending:
+            self.pending.append((number, run))
+            self.hidden += run.count
+        else:
+            self._show(run)
+
+    def commit(self, number: int) -> list[Run]:
+        """All changes up to this number are committed: the messages that can be taken by that."""
+        shown: list[Run] = []
+        while self.pending and self.pending[0][0] <= number:
+            run = self.pending.popleft()[1]
+            self.hidden -= run.count
+            self._show(run)
+            shown.append(run)
+        return shown
+
+    def _show(self, run: Run) -> None:
+        self.fresh.append(run)
+        self.ready += run.count
+        if run.details.expires:
+            self.expiries.add(run)
 
     def page_out(self, run: Run) -> None:
         """New messages that only the store keeps."""
@@ -78,6 +121,8 @@ class Lane:
         insort(self.returned, run, key=_descending)
         self.ready += run.count
         self.memory += run.memory
+        if run.details.expires:
+            self.expiries.add(run)
 
     def head(self) -> Run:
         """The oldest run. There must be one."""
@@ -88,28 +133,50 @@ class Lane:
         run = self.head()
         if count < run.count:
             run = run.split(count)
-        elif self.returned:
-            self.returned.pop()
         else:
-            self.fresh.popleft()
+            if self.returned:
+                self.returned.pop()
+            else:
+                self.fresh.popleft()
+                self._drop_empty()
+            if run.details.expires:
+                self.expiries.remove(run)
         self.ready -= run.count
         self.memory -= run.memory
         return run
 
-    def take_expired(self, now_ms: int) -> list[Run]:
-        """Take out of memory what has expired by now (milliseconds since the epoch)."""
-        expired = [run for run in (*self.returned, *self.fresh) if 0 < run.details.expires <= now_ms]
-        if expired:
-            self.returned = [run for run in self.returned if not 0 < run.details.expires <= now_ms]
-            self.fresh = deque(run for run in self.fresh if not 0 < run.details.expires <= now_ms)
-            self.ready -= sum(run.count for run in expired)
-            self.memory -= sum(run.memory for run in expired)
+    def take_expired(self, now_ms: int, most: int) -> list[Run]:
+        """Take out of memory what has expired by now (milliseconds since the epoch): so many runs at most."""
+        expired: list[Run] = []
+        while len(expired) < most and (run := self.expiries.find_due(now_ms)) is not None:
+            self.expiries.remove(run)
+            self.ready -= run.count
+            self.memory -= run.memory
+            expired.append(self._cut(run))
+        self._clean()
         return expired
 
-    def next_expiry(self) -> int:
-        """When the first of what is in memory expires (milliseconds since the epoch); 0: never."""
-        times = (run.details.expires for run in (*self.returned, *self.fresh) if run.details.expires)
-        return min(times, default=0)
+    def _cut(self, run: Run) -> Run:
+        """Take this run out of its place."""
+        at = bisect_left(self.returned, -run.serial, key=_descending)
+        if at < len(self.returned) and self.returned[at] is run:
+            return self.returned.pop(at)
+        self._empty += 1
+        run = run.move_out()
+        self._drop_empty()
+        return run
+
+    def _drop_empty(self) -> None:
+        """The head of the row has messages."""
+        fresh = self.fresh
+        while self._empty and fresh and not fresh[0].count:
+            fresh.popleft()
+            self._empty -= 1
+
+    def _clean(self) -> None:
+        if self._empty > _SPARE + len(self.fresh) // 2:
+            self.fresh = deque(run for run in self.fresh if run.count)
+            self._empty = 0
 
 
 def _descending(run: Run) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.lanes import Lane
@@ -37,7 +38,7 @@ class Paging:
 
     def last_lane(self, queue: Queue) -> Lane | None:
         """From which lane to take what can be spared first; None as with `next_lane`."""
-        return self._find(queue, reversed(queue.lanes))
+        return self._find(queue, takewhile(_can_spare, reversed(queue.lanes)))
 
     def look_on(self, queue: Queue) -> None:
         """What was in memory has expired: ask for what follows, which may have as well."""
@@ -75,10 +76,7 @@ class Paging:
         lane = queue.lane(run.details.priority)
         if run.serial <= lane.last:
             return
-        queue.page_in(run)
-        self._queues.changed[queue] = None
-        if run.details.expires:
-            self._queues.watch_expiry(queue, run.details.expires)
+        self._queues.page_in(queue, run)
 
     def paged(self, queue: Queue, envelope: Envelope) -> None:
         """PAGED: that is all for now."""
@@ -111,3 +109,8 @@ class Paging:
         lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, octets)
         lane.paged_since = 0
         return lane.is_fetching
+
+
+def _can_spare(lane: Lane) -> bool:
+    """Whether the first message of this lane is not one that may not be seen yet."""
+    return bool(lane.ready or not lane.pending)

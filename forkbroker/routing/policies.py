@@ -39,6 +39,15 @@ class Expired(Enum):
     DEAD_LETTER = "dead-letter"
 
 
+class Visible(Enum):
+    """When a persistent message is offered to consumers."""
+
+    ACCEPTED = "accepted"
+    """At once, while the store is writing it."""
+    COMMITTED = "committed"
+    """When it survives whatever happens."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
     """What holds for one queue, or one durable subscription. Times in milliseconds; 0: no limit, or never."""
@@ -50,6 +59,7 @@ class QueuePolicy:
     full: Full = Full.HOLD
     persistent: bool = False
     """All messages are to survive, whatever their senders say."""
+    visible: Visible = Visible.ACCEPTED
     ttl: int = 0
     """When messages expire whose senders do not say."""
     expired: Expired = Expired.DROP

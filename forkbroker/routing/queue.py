@@ -29,7 +29,6 @@ class Queue:
         "memory",
         "messages",
         "name",
-        "next_expiry",
         "octets",
         "owner",
         "policy",
@@ -74,8 +73,6 @@ class Queue:
         """How long producers may wait for consumers to make room in memory (seconds); 0: there is room."""
         self.held: set[Peer] = set()
         """Producers that are held back because of this queue."""
-        self.next_expiry = 0
-        """When to look for what has expired (milliseconds since the epoch); 0: not at all."""
         self.waiting: dict[int, Run] = {}
         """Runs that were delivered and wait for their redelivery, by their serials."""
         self.is_gone = False
@@ -102,17 +99,26 @@ class Queue:
     def keeps(self, run: Run) -> bool:
         """Whether these new messages stay in memory; else the store has to have them."""
         lane = self.lane(run.details.priority)
-        return not lane.paged and (not lane.ready or self.memory + run.memory <= self.window.free)
+        return not lane.paged and (not lane.memory or self.memory + run.memory <= self.window.free)
 
-    def append(self, run: Run) -> None:
-        """New messages, with serials above all before, that stay in memory."""
+    def append(self, run: Run, number: int = 0) -> Lane:
+        """New messages, with serials above all before, that stay in memory; in which lane. `number` as there."""
         memory = run.memory
-        self.lane(run.details.priority).append(run)
-        self.ready += run.count
+        lane = self.lane(run.details.priority)
+        self.ready -= lane.ready
+        lane.append(run, number)
+        self.ready += lane.ready
         self.messages += run.count
         self.octets += memory
         self.memory += memory
         self.window.used += memory
+        return lane
+
+    def commit(self, lane: Lane, number: int) -> list[Run]:
+        """All changes up to this number are committed: the messages of this lane that can be taken by that."""
+        shown = lane.commit(number)
+        self.ready += sum(run.count for run in shown)
+        return shown
 
     def page_out(self, run: Run) -> None:
         """New messages that only the store keeps."""
@@ -120,11 +126,14 @@ class Queue:
         self.messages += run.count
         self.octets += run.memory
 
-    def page_in(self, run: Run) -> None:
-        """Paged messages that follow what is in memory."""
-        self.octets += self.lane(run.details.priority).page_in(run)
-        self.ready += run.count
+    def page_in(self, run: Run) -> Lane:
+        """Paged messages that follow what is in memory; in which lane."""
+        lane = self.lane(run.details.priority)
+        self.ready -= lane.ready
+        self.octets += lane.page_in(run)
+        self.ready += lane.ready
         self._use(run.memory)
+        return lane
 
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""
@@ -140,12 +149,17 @@ class Queue:
         self.ready -= count
         return lane.take(count)
 
-    def take_expired(self, now_ms: int) -> list[Run]:
-        """Take out of memory what has expired by now, and find out when to look again."""
-        expired = [run for lane in self.lanes for run in lane.take_expired(now_ms)]
+    def take_expired(self, now_ms: int, most: int) -> list[Run]:
+        """Take out of memory what has expired by now: so many runs at most."""
+        expired: list[Run] = []
+        for lane in self.lanes:
+            expired += lane.take_expired(now_ms, most - len(expired))
         self.ready -= sum(run.count for run in expired)
-        self.next_expiry = min(filter(None, (lane.next_expiry() for lane in self.lanes)), default=0)
         return expired
+
+    def next_expiry(self) -> int:
+        """When the first of what can be taken expires (milliseconds since the epoch); 0: never."""
+        return min(filter(None, (lane.expiries.next() for lane in self.lanes)), default=0)
 
     def drop_ready(self) -> None:
         """The queue is gone: what waits in memory goes with it."""
@@ -185,8 +199,9 @@ class Queue:
     def view(self) -> QueueView:
         """What it looks like now."""
         paged = self.paged
-        unsettled = self.messages - self.ready - paged
-        return QueueView(self.name, self.ready + paged, unsettled, self.octets, len(self.consumers), paged)
+        waiting = self.ready + paged + sum(lane.hidden for lane in self.lanes)
+        unsettled = self.messages - waiting
+        return QueueView(self.name, waiting, unsettled, self.octets, len(self.consumers), paged)
 
     def _use(self, octets: int) -> None:
         self.memory += octets

@@ -7,6 +7,7 @@ queue of a durable subscription (`/dsub/`) exists as long as the subscription.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from forkbroker.destinations import Sort
@@ -14,8 +15,9 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.routing.counters import Counters, QueueView
 from forkbroker.routing.holds import Holds
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.lanes import Lane
 from forkbroker.routing.peers import Outbox, Peer
-from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy
+from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy, Visible
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.runs import Run
 from forkbroker.routing.timers import Timers
@@ -27,7 +29,7 @@ RESUME_PERCENT = 80
 _CATCH_UP_MS = 100
 """How long consumers may take to make room in memory before what comes goes to the store."""
 _SWEEP_EVERY_MS = 100
-"""Between two looks for what has expired in one queue."""
+"""Between two looks for what has expired in one queue: what expires one by one is taken out in one go."""
 _REPLY = Sort.REPLY_QUEUE.value.encode()
 _DURABLE = Sort.DURABLE.value.encode()
 
@@ -54,6 +56,8 @@ class Queues:
         """Those for which an offer may have become possible; a dict for its order."""
         self.expiring: dict[Queue, None] = {}
         """Those in which messages have expired."""
+        self._pending: deque[tuple[int, Queue, Lane]] = deque()
+        """What becomes visible when a change is committed, by the numbers of the changes."""
         self.watchers: list[Callable[[Queue], None]] = []
         """They are called with each queue that is gone."""
 
@@ -134,8 +138,10 @@ class Queues:
         """The store has all below this one."""
         self._serial = max(self._serial, serial)
 
-    def append(self, queue: Queue, run: Run, *, is_written: bool = False) -> None:
+    def append(self, queue: Queue, run: Run, *, is_written: bool = False, is_hidden: bool = False) -> None:
         """New messages at the queue's end. `is_written`: the store has been told what it is to know of them.
+
+        If they are persistent and `is_hidden`, or the policy says so, no consumer sees them before that is committed.
 
         What memory has no room for and the store can't take is lost, where the policy is to lose messages.
         """
@@ -150,13 +156,38 @@ class Queues:
                 return
             self._journal.write(queue.name, run)
             self._counters.messages_spilled += run.count
-        if keeps:
-            queue.append(run)
-            self.changed[queue] = None
-            if run.details.expires:
-                self.watch_expiry(queue, run.details.expires)
-        else:
+        if not keeps:
+            # what comes from the store is committed
             queue.page_out(run)
+        elif run.details.persistent and (is_hidden or queue.policy.visible is Visible.COMMITTED):
+            number = self._journal.number
+            self._pending.append((number, queue, queue.append(run, number)))
+        else:
+            lane = queue.append(run)
+            if not lane.pending:
+                self._offer(queue, run)
+
+    def page_in(self, queue: Queue, run: Run) -> None:
+        """Paged messages that follow what is in memory."""
+        if not queue.page_in(run).pending:
+            self._offer(queue, run)
+
+    def commit(self, number: int) -> list[Queue]:
+        """All changes up to this number are committed: the queues in which messages can be taken by that."""
+        shown: dict[Queue, None] = {}
+        while self._pending and self._pending[0][0] <= number:
+            _, queue, lane = self._pending.popleft()
+            if not queue.is_gone:
+                shown[queue] = None
+                for run in queue.commit(lane, number):
+                    self._offer(queue, run)
+        return list(shown)
+
+    def _offer(self, queue: Queue, run: Run) -> None:
+        """These can be taken now."""
+        self.changed[queue] = None
+        if run.details.expires:
+            self.watch_expiry(queue, run.details.expires)
 
     def put_back(self, queue: Queue, run: Run) -> None:
         """To its old place, as it is."""
@@ -165,9 +196,7 @@ class Queues:
             queue.forget(run)
             return
         queue.put_back(run)
-        self.changed[queue] = None
-        if run.details.expires:
-            self.watch_expiry(queue, run.details.expires)
+        self._offer(queue, run)
 
     def put_back_after(self, wait_ms: float, queue: Queue, run: Run) -> None:
         """To its old place, as it is, when so many milliseconds have passed."""
@@ -187,17 +216,17 @@ class Queues:
 
     def watch_expiry(self, queue: Queue, expires_ms: int) -> None:
         """Messages in the queue's memory expire then."""
-        if not queue.next_expiry or expires_ms < queue.next_expiry:
-            queue.next_expiry = expires_ms
-            self._expiries.at(expires_ms, queue.name)
+        self._expiries.at_latest(expires_ms, queue.name)
 
-    def take_expired(self, queue: Queue) -> list[Run]:
-        """Take out of the queue what has expired."""
+    def take_expired(self, queue: Queue, most: int) -> list[Run]:
+        """Take out of the queue what has expired: so many runs at most. If there are more it stays an expiring one."""
         now_ms = self._timers.wall_ms()
-        expired = queue.take_expired(now_ms)
-        next_expiry, queue.next_expiry = queue.next_expiry, 0
-        if next_expiry:
-            self.watch_expiry(queue, max(next_expiry, now_ms + _SWEEP_EVERY_MS))
+        expired = queue.take_expired(now_ms, most)
+        next_expiry = queue.next_expiry()
+        if not 0 < next_expiry <= now_ms:
+            self.expiring.pop(queue, None)
+            if next_expiry:
+                self.watch_expiry(queue, max(next_expiry, now_ms + _SWEEP_EVERY_MS))
         return expired
 
     def _note_expiry(self, name: bytes) -> None:

@@ -18,7 +18,11 @@ from forkbroker.routing.policies import Expired, Full
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.runs import Run
+from forkbroker.routing.timers import BUDGET
 from forkbroker.wire.details import Reason
+from forkbroker.wire.kinds import Flag
+
+_RECOVERED = int(Flag.RECOVERED)
 
 
 class Returns:
@@ -70,6 +74,9 @@ class Returns:
             return None
         self._counters.messages_dead_lettered += run.count
         queue.forget(run)
+        if run.envelope.flags & _RECOVERED:
+            # the new serial does not tell that it may have been delivered before the broker's start
+            run.deliveries = max(1, run.deliveries)
         serial, run.serial = run.serial, self._queues.take_serials(run.count)
         run.details = replace(run.details, origin=queue.name, reason=reason, expires=0)
         if run.details.persistent:
@@ -130,11 +137,13 @@ class Returns:
             yield queue.take(lane, max(1, queue.messages - policy.max_length) if policy.max_length else 1)
 
     def tick(self) -> None:
-        """Deal with what has expired."""
-        expiring = self._queues.expiring
-        while expiring:
-            queue, _ = expiring.popitem()
-            for run in self._queues.take_expired(queue):
+        """Deal with what has expired: a part of it, if it is much; then the next turn goes on."""
+        expiring, budget = self._queues.expiring, BUDGET
+        while expiring and budget > 0:
+            queue = next(iter(expiring))
+            expired = self._queues.take_expired(queue, budget)
+            budget -= len(expired) + 1
+            for run in expired:
                 self._counters.messages_expired += run.count
                 if queue.policy.expired is Expired.DEAD_LETTER:
                     self.bury(queue, run, Reason.EXPIRED)

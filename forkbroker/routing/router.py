@@ -201,6 +201,8 @@ class Router:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
         if not self._has_opened:
             return None
+        if self._queues.expiring:
+            return self._timers.now
         overdue, due = self._deliveries.deadline(), self._timers.deadline()
         return overdue if due is None else due if overdue is None else min(due, overdue)
 
@@ -412,6 +414,8 @@ class Router:
         journal = self._journal
         has_failed = bool(journal.failure)
         journal.commit(envelope.number)
+        for queue in self._queues.commit(envelope.number):
+            self._returns.make_room(queue)
         if has_failed:
             self._go_on()
         if journal.held and journal.has_room:

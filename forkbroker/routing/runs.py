@@ -9,13 +9,14 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from forkbroker.wire.details import PLAIN, Details
-from forkbroker.wire.envelope import Envelope
-from forkbroker.wire.kinds import Flag
+from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.kinds import Flag, Kind
 
 ENVELOPE_OVERHEAD = 512
 """Octets that the objects about one envelope cost, roughly."""
 
 _UNIFORM = int(Flag.UNIFORM)
+_NOTHING = Envelope(b"".join(pack(Kind.SEND)))
 
 
 class Run:
@@ -83,6 +84,22 @@ class Run:
         self.octets -= octets
         self.memory -= front.memory
         return front
+
+    def move_out(self) -> Run:
+        """Return all messages as another run. This one is empty from now on, and keeps nothing in memory."""
+        moved = Run(
+            self.envelope,
+            first=self.first,
+            count=self.count,
+            serial=self.serial,
+            octets=self.octets,
+            overhead=self.overhead,
+            deliveries=self.deliveries,
+            details=self.details,
+        )
+        self.envelope = _NOTHING
+        self.count = self.octets = self.memory = 0
+        return moved
 
     def octets_of(self, count: int) -> int:
         """Octets of the first `count` bodies."""

@@ -142,7 +142,8 @@ class StoreProcess:
             self._tell(pack(Kind.DURABLE, destination=queue, block=topic, serial=used_ms))
         for queue, dedup_id, until_ms in store.duplicates():
             self._tell(pack(Kind.DUPLICATE, destination=queue, block=dedup_id, number=until_ms))
-        for page in pack_pages(store.scheduled(), recovered_before=self._recovered_before):
+        # what is still in the schedule was never delivered: consumers see it when it has left that, committed
+        for page in pack_pages(store.scheduled(), recovered_before=0):
             self._tell(page)
         how = "" if opened.was_in_order else ", left in disorder: these may have been delivered before"
         log.info("store %s: open, %d messages%s", store.url, messages, how)

@@ -94,9 +94,8 @@ class Ledger:
             assert note is not None, "settled, or never accepted, or dead with the broker before"
             assert note.holder is None, "held by somebody"
             assert offer.deliveries == note.deliveries, "counted wrongly"
-            # what has another serial since then was delivered, and is marked by that, or was delayed
-            if not (note.is_recovered and (offer.deliveries or note.is_delayed)):
-                assert bool(offer.flags & Flag.RECOVERED) == note.is_recovered, "marked wrongly"
+            is_marked = bool(offer.flags & Flag.RECOVERED or offer.deliveries)
+            assert is_marked == (note.is_recovered or note.deliveries > 0), "marked wrongly"
             assert offer.destination in (note.queue, DLQ)
             assert offer.details.priority == note.priority
             if not (note.was_offered or note.is_delayed):
@@ -143,7 +142,10 @@ class Ledger:
                 assert body in there, "it was there for good, and is lost"
             if body in there:
                 assert note.is_persistent
-                note.is_recovered, note.holder, note.deliveries = True, None, there[body].deliveries
+                row = there[body]
+                # what waits for its time cannot have been delivered
+                note.is_recovered = note.is_recovered or not row.details.due
+                note.holder, note.deliveries = None, row.deliveries
         for job, result in self.results.items():
             assert job not in there or result not in there, "half of a transaction"
             if self.notes[job].is_safe and result in self.present:

@@ -245,9 +245,10 @@ class Stock:
     def _say_page(self, rows: list[Row]) -> None:
         first = rows[0]
         flags, payload = pack_pieces([row.body for row in rows])
+        is_recovered = first.serial < self.recovered_before and not first.details.due
         self.say(
             Kind.PAGE,
-            flags=flags | Flag.PERSISTENT | (Flag.RECOVERED if first.serial < self.recovered_before else 0),
+            flags=flags | Flag.PERSISTENT | (Flag.RECOVERED if is_recovered else 0),
             index=first.index,
             count=len(rows),
             serial=first.serial,

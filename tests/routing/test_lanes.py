@@ -66,7 +66,7 @@ def test_what_a_lane_uses_is_the_sum_of_what_can_be_taken() -> None:
     assert lane.memory == total()
     lane.put_back(run)
     assert (lane.ready, lane.memory) == (4, total())
-    lane.take_expired(10**15)
+    lane.take_expired(10**15, 100)
     serials(lane)
     assert (lane.ready, lane.memory) == (0, 0)
 
@@ -75,14 +75,14 @@ def test_what_has_expired_is_taken_out_wherever_it_stands() -> None:
     """Among what came back, and among what was never taken; at its moment, not before it."""
     lane = make_lane(run_at(1, expires=500), run_at(2, 2, expires=700), run_at(4), run_at(5, expires=500))
     lane.put_back(lane.take(1))
-    assert lane.next_expiry() == 500
+    assert lane.expiries.next() == 500
 
-    assert lane.take_expired(499) == []
-    assert [run.serial for run in lane.take_expired(500)] == [1, 5]
+    assert lane.take_expired(499, 100) == []
+    assert [run.serial for run in lane.take_expired(500, 100)] == [1, 5]
 
-    assert lane.next_expiry() == 700
+    assert lane.expiries.next() == 700
     assert (lane.ready, serials(lane)) == (3, [2, 3, 4])
-    assert lane.next_expiry() == 0
+    assert lane.expiries.next() == 0
 
 
 def test_what_comes_from_the_store_takes_its_part_of_what_was_thought() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.policies import Expired, Policy, QueuePolicy
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import NOON, Child, World, make, make_send
+from .simulation import DLQ, NOON, Child, World, make, make_send
 from .stock import Stock
 
 A, B = b"/queue/a", b"/queue/b"
@@ -32,6 +32,15 @@ def restart(world: World, policy: Policy | None = None, *, after_s: float = 0.0)
 def send(world: World, child: Child, *bodies: bytes, name: bytes = A, **wishes: int) -> None:
     for body in bodies:
         world.send(child, name, [body], persistent=True, wishes=Wishes(**wishes))  # type: ignore[arg-type]
+
+
+def marks(world: World, child: Child) -> list[tuple[bytes, bool]]:
+    """Take all that there is: bodies, and whether the child marks them with `redelivered`."""
+    return [
+        (bytes(piece), bool(offer.flags & Flag.RECOVERED or offer.deliveries))
+        for offer in world.consume_offers(child)
+        for piece in offer.pieces()
+    ]
 
 
 # ---------------------------------------------------------------- messages
@@ -84,6 +93,86 @@ def test_what_may_have_been_delivered_is_marked_and_what_is_new_is_not() -> None
     flags = [bool(offer.flags & Flag.RECOVERED) for offer in world.consume_offers(child)]
 
     assert flags == [True, False]
+
+
+def test_a_delayed_message_that_was_not_due_is_not_marked() -> None:
+    """Nobody can have seen it."""
+    world, child = make_world()
+    send(world, child, b"1", delay=5000)
+    world.run_store()
+    world, child = restart(world)
+    world.subscribe(child, A)
+    world.pass_time(5)
+
+    assert marks(world, child) == [(b"1", False)]
+
+
+def test_a_delayed_message_whose_firing_was_not_committed_is_not_marked() -> None:
+    """Nobody has seen it: it is shown behind the commit. This holds for one that is paged out as well."""
+    world, child = make_world()
+    send(world, child, *[b"%-3000d" % number for number in range(10)], delay=5000)
+    world.run_store()
+    world.subscribe(child, A)
+    world.pass_time(5)
+    world.turn()
+    assert not child.inbox
+    world, child = restart(world, Policy(queue_memory=5000))
+    world.turn()
+    assert world.view(A).paged
+    world.subscribe(child, A)
+
+    found = marks(world, child)
+    assert [int(body) for body, _ in found] == list(range(10))
+    assert not any(is_marked for _, is_marked in found)
+
+
+def test_a_delayed_message_whose_firing_was_committed_is_marked() -> None:
+    """It may have been delivered."""
+    world, child = make_world()
+    send(world, child, b"1", delay=5000)
+    world.pass_time(5)
+    world.turn()
+    world.run_store()
+    world, child = restart(world)
+    world.subscribe(child, A)
+
+    assert marks(world, child) == [(b"1", True)]
+
+
+def test_copies_of_a_repeated_message_are_marked_only_if_they_were_there_at_a_crash() -> None:
+    """Those that come afterwards are new, in this life and in the next one."""
+    world, child = make_world()
+    send(world, child, b"tick", delay=1000, period=1000, repeat=-1)
+    world.pass_time(1)
+    world.turn()
+    world.run_store()
+    world, child = restart(world)
+    world.subscribe(child, A)
+    world.pass_time(1)
+
+    assert marks(world, child) == [(b"tick", True), (b"tick", False)]
+    world.run_store()
+    world, child = restart(world)
+    world.subscribe(child, A)
+    world.pass_time(1)
+    assert marks(world, child) == [(b"tick", False)]
+
+
+def test_a_dead_letter_of_a_message_that_may_have_been_delivered_is_marked() -> None:
+    """Though its serial is new, and though it comes from the store once more."""
+    expiring = QueuePolicy(expired=Expired.DEAD_LETTER)
+    world, child = make_world()
+    send(world, child, *[b"%-3000d" % number for number in range(10)], ttl=5000)
+    world.run_store()
+    world, child = restart(world, Policy(queue=expiring, queue_memory=5000), after_s=6.0)
+    for _ in range(20):
+        world.turn()
+        world.run_store()
+        world.pass_time(0.2)
+    assert world.view(DLQ).paged
+    world.subscribe(child, DLQ)
+
+    assert [is_marked for _, is_marked in marks(world, child)] == [True] * 10
 
 
 def test_deliveries_that_were_counted_count_on() -> None:

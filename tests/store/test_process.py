@@ -296,6 +296,7 @@ def test_a_fresh_start_hears_what_there_is(start_store) -> None:
         b"/topic/x",
         7,
     )
+    assert not page.flags & Flag.RECOVERED
     assert (duplicate.kind, duplicate.destination, duplicate.block, duplicate.number) == (
         Kind.DUPLICATE,
         QUEUE,
