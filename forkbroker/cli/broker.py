@@ -21,7 +21,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from forkbroker.parent.parent import Hooks
 from forkbroker.posix.addresses import close_and_unlink, describe_listener, open_listener, reaches_beyond
 from forkbroker.posix.daemonize import Readiness, detach, fill_standard_streams
 from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog
+from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
@@ -63,10 +64,11 @@ class Foreground:
     def ready(self) -> None:
         """Say where the broker listens, a line for each address: with port 0 this is how to learn the port.
 
-        Past the interpreter's buffer, which would complain again at the end when nobody reads.
+        Past the interpreter's buffer, which would complain again at the end when nobody reads; and without waiting for
+        a reader.
         """
-        with suppress(OSError):
-            os.write(1, "".join(f"listening on {name}\n" for name in self._names).encode())
+        with suppress(OSError), closing(Outlet(1)) as outlet:
+            outlet.write("".join(f"listening on {name}\n" for name in self._names).encode())
 
     def failed(self, message: str, status: int) -> None:
         """Complain; the status is the process's own."""
@@ -121,7 +123,7 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         ready=lambda: _be_ready(readiness, service, names),
         stopping=service.stopping,
         status=service.status,
-        beat=service.alive,
+        beat=lambda: _beat(service, log),
         reopen_logs=log.reopen,
         close_listener=socket.socket.close if passed else close_and_unlink,
         log_descriptors=lambda: log.descriptors,
@@ -135,6 +137,12 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         if settings.daemonize:
             logger.error("cannot start: %s", error)
         return error.status
+
+
+def _beat(service: Service, log: Log) -> None:
+    """The parent's loop turns."""
+    service.alive()
+    log.tell_dropped()
 
 
 def _make_store_directory(url: str, identity: Identity) -> None:
@@ -191,7 +199,7 @@ def _open_default_log() -> tuple[Log, str | None]:
     try:
         return SyslogLog(), None
     except StartError as error:
-        return StderrLog(), str(error)
+        return StderrLog(reopens=False), str(error)
 
 
 def _open_listeners(settings: Settings, opened: ExitStack) -> list[socket.socket]:

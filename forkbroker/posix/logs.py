@@ -3,24 +3,28 @@
     2026-11-20T22:01:02.345 info  client 7 127.0.0.1:40112: connected
 
 Every process writes through its own copy of the descriptor, a line with one system call: that keeps lines whole without
-a process or a thread that collects them. A line that cannot be written (disk full, no syslog daemon) is dropped: a
-broker does not stop for its log. What clients send may stand in a line, so control characters are escaped.
+a process or a thread that collects them. A line that cannot be written now (disk full, no syslog daemon, a pipe that
+nobody reads, a stopped terminal) is dropped, and counted: a broker neither stops nor waits for its log. Once a line can
+be written again, one before it says how many are missing. What clients send may stand in a line, so control characters
+are escaped.
 
 A forked child must keep `Log.descriptors`, or its lines go nowhere, or worse, into whatever has got the number since.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from forkbroker.errors import Exit, StartError
+from forkbroker.posix.outlets import Outlet
 
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Level names as the option has them: act now, look, the life of broker and clients, for us."""
@@ -30,6 +34,7 @@ SYSLOG_SOCKETS = (Path("/dev/log"), Path("/var/run/log"))
 
 _STDERR = 2
 _FILE_MODE = 0o640
+_OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 _FACILITY_DAEMON = 3 << 3
@@ -55,8 +60,31 @@ def format_line(record: logging.LogRecord) -> str:
     return f"{stamp}.{int(record.msecs):03d} {record.levelname.lower():<5} {format_text(record)}"
 
 
+def _report(dropped: int) -> logging.LogRecord:
+    return logging.LogRecord(
+        "forkbroker",
+        logging.WARNING,
+        __file__,
+        0,
+        "log: %s dropped, they could not be written",
+        (_lines(dropped),),
+        None,
+    )
+
+
+def _lines(number: int) -> str:
+    return f"{number:,} line{'' if number == 1 else 's'}"
+
+
 class Log(logging.Handler):
     """Where this process's log goes, from `start` to `close`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dropped = 0
+        self._counted_by = os.getpid()
+        self._is_torn = False
+        """The last line was written in part: the next one must not continue it."""
 
     @property
     @abstractmethod
@@ -74,6 +102,32 @@ class Log(logging.Handler):
     def give_to(self, uid: int, gid: int) -> None:
         """Let the user whom the broker becomes write it after the next reopening."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or count it."""
+        self.tell_dropped()
+        if self._dropped or not self._put(record):
+            self._dropped += 1
+
+    def tell_dropped(self) -> None:
+        """Write how many lines were dropped, if there are some and the log can be written again."""
+        if self._counted_by != os.getpid():  # a process that was forked answers for its own lines only
+            self._counted_by, self._dropped = os.getpid(), 0
+        if self._dropped and self._put(_report(self._dropped)):
+            self._dropped = 0
+
+    @abstractmethod
+    def _put(self, record: logging.LogRecord) -> bool:
+        """Write a line without waiting; tell whether it is written."""
+
+    def _put_line(self, record: logging.LogRecord, write: Callable[[bytes], int]) -> bool:
+        line = f"{format_line(record)}\n".encode(errors="replace")
+        data = b"\n" + line if self._is_torn else line
+        try:
+            self._is_torn = write(data) < len(data)
+        except OSError:
+            return False
+        return not self._is_torn
+
     def close(self) -> None:
         """Take no more events."""
         logging.getLogger().removeHandler(self)
@@ -83,15 +137,23 @@ class Log(logging.Handler):
 class StderrLog(Log):
     """The standard error stream, for brokers in the foreground."""
 
+    def __init__(self, *, reopens: bool = True) -> None:
+        """`reopens`: see Outlet; without it for a process that will give its standard streams up."""
+        super().__init__()
+        self._outlet = Outlet(_STDERR, reopens=reopens)
+
     @property
     def descriptors(self) -> Sequence[int]:
-        """None: every child has the standard streams."""
-        return ()
+        """What the stream was opened as again; every child has the stream itself."""
+        return self._outlet.descriptors
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        with suppress(OSError):
-            os.write(_STDERR, f"{format_line(record)}\n".encode(errors="replace"))
+    def _put(self, record: logging.LogRecord) -> bool:
+        return self._put_line(record, self._outlet.write)
+
+    def close(self) -> None:
+        """Take no more events."""
+        super().close()
+        self._outlet.close()
 
 
 class FileLog(Log):
@@ -111,19 +173,30 @@ class FileLog(Log):
             raise StartError(f"cannot write log file {path}: {error.strerror}", Exit.CANTCREAT) from error
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        """Open without waiting. A FIFO can be opened for writing only while it is open for reading, by us if need be:
+        then lines are dropped until a reader comes."""
+        try:
+            return os.open(self._path, _OPEN, _FILE_MODE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        reader = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.open(self._path, _OPEN, _FILE_MODE)
+        finally:
+            os.close(reader)
 
     @property
     def descriptors(self) -> Sequence[int]:
         """The file's; the number stays the same over reopening."""
         return (self._fd,)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def _put(self, record: logging.LogRecord) -> bool:
         """Write a line, in the file that stands under the path now."""
         with suppress(OSError):
             if self._was_moved():
                 self.reopen()
-            os.write(self._fd, f"{format_line(record)}\n".encode(errors="replace"))
+        return self._put_line(record, lambda data: os.write(self._fd, data))
 
     def _was_moved(self) -> bool:
         try:
@@ -186,24 +259,32 @@ class SyslogLog(Log):
         """The socket's; it changes when the daemon was restarted."""
         return () if self._socket is None else (self._socket.fileno(),)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def _put(self, record: logging.LogRecord) -> bool:
         """Send a datagram; after a restart of the daemon, over a new socket."""
         priority = _FACILITY_DAEMON | _SEVERITIES.get(record.levelno, 6)
         line = f"<{priority}>stomp-broker[{record.process}]: {format_text(record)}".encode(errors="replace")
-        if not self._send(line[:_DATAGRAM_OCTETS]):
+        try:
+            if self._send(line[:_DATAGRAM_OCTETS]):
+                return True
             if self._socket is not None:
                 self._socket.close()
             self._socket = self._connect()
-            self._send(line[:_DATAGRAM_OCTETS])
+            return self._send(line[:_DATAGRAM_OCTETS])
+        except BlockingIOError:
+            return False
 
     def _send(self, line: bytes) -> bool:
-        """False when the socket has nobody at its other end."""
+        """Send; False when the socket has nobody at its other end.
+
+        Raises:
+            BlockingIOError: the daemon reads nothing.
+        """
         if self._socket is None:
             return False
         try:
             self._socket.send(line)
         except BlockingIOError:
-            return True
+            raise
         except OSError:
             return False
         return True

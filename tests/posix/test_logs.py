@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import socket
 import stat
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,26 @@ def started():
     yield run
     for one in logs:
         one.close()
+
+
+def _texts(path: Path) -> list[str]:
+    """The lines of a log without their times."""
+    return [line[24:] for line in path.read_text().splitlines()]
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Callable[[], list[str]]]:
+    """Read a FIFO: what is in it, line for line, without the times."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def read() -> list[str]:
+        data = b""
+        while select.select([fd], [], [], 0)[0] and (piece := os.read(fd, 1 << 20)):
+            data += piece
+        return [line[24:] for line in data.decode().splitlines()]
+
+    yield read
+    os.close(fd)
 
 
 def test_a_line_has_time_level_and_text(started, capfd) -> None:
@@ -156,13 +179,88 @@ def test_a_file_that_cannot_be_opened_again_is_written_on(started, tmp_path) -> 
     assert kept.read_text()[24:] == "info  still here\n"
 
 
-def test_a_full_disk_stops_nobody(started) -> None:
-    """A line that cannot be written is dropped."""
+def test_a_full_disk_stops_nobody_and_the_lines_are_counted(started, tmp_path) -> None:
+    """A line that cannot be written is dropped; the next one that can be comes behind their number."""
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    started(FileLog(Path("/dev/full")))
-
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    one = started(FileLog(path))
     log.error("lost")
+    path.unlink()
+    log.error("written")
+
+    assert _texts(path) == ["warning log: 1 line dropped, they could not be written", "error written"]
+    one.tell_dropped()
+    assert len(_texts(path)) == 2
+
+
+def test_a_fifo_without_a_reader_is_a_log_already(started, tmp_path) -> None:
+    """Opening it does not wait; lines are dropped until it is read, and after a reader has left."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    started(FileLog(path))
+    log.info("lost")
+    with _reader(path) as read:
+        log.info("read")
+        first = read()
+    log.info("lost as well")
+    log.info("and this")
+    with _reader(path) as read:
+        log.info("read again")
+        second = read()
+
+    assert first == ["warning log: 1 line dropped, they could not be written", "info  read"]
+    assert second == ["warning log: 2 lines dropped, they could not be written", "info  read again"]
+
+
+def test_a_full_fifo_holds_nobody_up(started, tmp_path) -> None:
+    """What has room is read later; the rest is counted, and told once there is room, without another line."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    with _reader(path) as read:
+        one = started(FileLog(path))
+        for _ in range(2000):
+            log.info("x" * 100)
+        kept = read()
+        one.tell_dropped()
+        told = read()
+
+    assert 0 < len(kept) < 2000
+    assert told == [f"warning log: {2000 - len(kept):,} lines dropped, they could not be written"]
+
+
+def test_a_line_that_was_written_in_part_is_not_continued(started, tmp_path) -> None:
+    """A long line fills the rest of a pipe: it counts as dropped, and the next one begins on a line of its own."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    with _reader(path) as read:
+        started(FileLog(path))
+        log.info("x" * 100_000)
+        torn = read()
+        log.info("whole")
+        told = read()
+
+    assert torn == ["info  " + "x" * len(torn[0][6:])]
+    assert told == ["", "warning log: 1 line dropped, they could not be written", "info  whole"]
+
+
+def test_a_child_answers_for_its_own_lines_only(started, tmp_path) -> None:
+    """What its parent has dropped is the parent's to tell."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    one = started(FileLog(path))
+    log.info("lost")
+
+    def child() -> int:
+        log.info("from the child")
+        return 0
+
+    with _reader(path) as read:
+        os.waitpid(children.fork(child, one.descriptors), 0)
+        lines = read()
+
+    assert lines == ["info  from the child"]
 
 
 def test_a_file_that_cannot_be_created_is_a_start_error(tmp_path) -> None:
@@ -215,11 +313,12 @@ def test_a_syslog_daemon_that_was_restarted_gets_the_next_line(started, tmp_path
     while_gone = one.descriptors
     daemon = _daemon(path)
     log.info("back")
-    line = daemon.recv(1000)
+    lines = [daemon.recv(1000) for _ in range(2)]
     daemon.close()
 
     assert while_gone == ()
-    assert line.endswith(b"]: back")
+    assert lines[0].endswith(b"]: log: 2 lines dropped, they could not be written")
+    assert lines[1].endswith(b"]: back")
     assert len(one.descriptors) == 1
 
 
@@ -229,7 +328,14 @@ def test_a_syslog_daemon_that_hangs_holds_nobody_up(started, tmp_path) -> None:
     started(SyslogLog([tmp_path / "syslog"]))
     for _ in range(2000):
         log.info("x" * 1000)
+    while daemon.recv(2000):
+        if not select.select([daemon], [], [], 0)[0]:
+            break
+    log.info("back")
+    report = daemon.recv(1000)
     daemon.close()
+
+    assert re.search(rb"]: log: [\d,]+ lines dropped", report)
 
 
 def test_no_syslog_daemon_is_a_start_error_that_says_what_to_do(tmp_path) -> None:
