@@ -329,3 +329,43 @@ def test_one_who_does_not_read_keeps_the_end_waiting_no_longer_than_the_timeout(
 
     assert broker.wait() == 0
     assert time.monotonic() - began < stretched(5)
+
+
+def test_a_log_that_nobody_reads_stops_nobody(nothing_is_left, tmp_path) -> None:
+    """Standard error is a pipe that is full: clients are served, and once it is read the log says what it missed."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    with subprocess.Popen(
+        [*COMMAND, "--listen", f"unix:{tmp_path / 'socket'}", "--store", "memory:"],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        start_new_session=True,
+    ) as process:
+        os.close(writing)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"listening on ")
+            for number in range(3):
+                with Client(str(tmp_path / "socket")) as client:
+                    client.login(login=f"client{number}")
+                    client.publish("/queue/work", "job")
+            log = b""
+
+            def read() -> bool:
+                nonlocal log
+                if select.select([reading], [], [], 0)[0]:
+                    log += os.read(reading, 1 << 20)
+                return b"dropped" in log
+
+            wait_until(read, "the number of lines that are missing")
+            told = re.search(rb"warning log: (\d+) lines dropped, they could not be written\n", log)
+            assert told is not None
+            assert int(told[1]) >= 1 + 3
+        finally:
+            process.terminate()
+            os.close(reading)
+    assert process.returncode == Exit.OK
