@@ -47,6 +47,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
         admission=AdmissionPolicy(
             max_clients=settings.max_clients,
             max_clients_per_address=settings.max_clients_per_address,
+            max_pending_logins=settings.max_pending_logins,
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
         ),

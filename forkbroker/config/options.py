@@ -69,6 +69,7 @@ class Settings:
     log_level: str
     max_clients: int
     max_clients_per_address: int
+    max_pending_logins: int
     fork_rate: int
     allow_anonymous: bool
     connect_timeout: float
@@ -159,7 +160,15 @@ OPTIONS: tuple[Option, ...] = (
         number(0),
         "100",
         "N",
-        "clients from one address at one time; 0: no limit; loopback and Unix sockets have none",
+        "clients from one IPv4 address or IPv6 /64 network; 0: no limit",
+        _CLIENTS,
+    ),
+    Option(
+        "max-pending-logins",
+        number(0),
+        "500",
+        "N",
+        "clients that have not logged in; the oldest makes room; 0: no limit",
         _CLIENTS,
     ),
     Option("fork-rate", number(1), "500", "N", "new clients a second; others wait in the listen backlog", _CLIENTS),

@@ -4,9 +4,15 @@ Two questions, as they are asked at two moments. `opens_at` is asked before a co
 answer lies ahead nothing is accepted, and whoever connects waits in the listen backlog, where the kernel bounds
 them. `refusal` is asked once the address is known: the answer is the text that the client is told, or nothing.
 
-What makes connections wait is the fork rate (a token bucket), and a penalty after children that failed before their
-clients had logged in: whatever is wrong then (memory, a broken installation, a crash that a client found), forking
-faster makes it worse.
+What makes all connections wait is the fork rate (a token bucket), a fork that failed, and for a tenth of a second a
+row of children that all failed before their clients had logged in: then the installation is broken, and forking faster
+makes it worse. A row of such failures of one address is that address's own: it is refused for a time that doubles.
+
+Clients that have connected and not logged in have a limit of their own, as they cost the one who sends nothing nearly
+nothing. At the limit the oldest of them makes room for the next one, but not before it had a fair time: connections
+wait in the backlog for that, so a herd that comes back after a restart is served in order.
+
+Addresses are counted by source (`forkbroker.posix.addresses.source_of`): who has one IPv6 address has 2⁶⁴ of them.
 
 A rule: no descriptor, no clock, no log. Time comes in as `now`.
 """
@@ -17,10 +23,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forkbroker.routing.peers import Peer
+
 _CRASHES_FORGIVEN = 3
+_BRAKE_S = 0.1
 _PENALTY_S = 0.1
 _PENALTY_MAX_S = 5.0
+_REMEMBERED_S = 60.0
+"""A source without another crash for so long is clean again."""
+_ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
+_LOGIN_S = 2.0
+"""How long a client that has not logged in keeps its place at least, when others want it."""
+_LOOK_AGAIN_S = 0.05
+"""Places get free by logins as well: how often that is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +46,49 @@ class AdmissionPolicy:
     max_clients: int = 2000
     """Clients at one time. OpenSMTPD's and PostgreSQL's defaults are hundreds; an idle client costs about 1 MiB."""
     max_clients_per_address: int = 0
-    """Clients from one address at one time; 0 is no limit. Loopback and Unix sockets are exempt."""
+    """Clients from one source at one time; 0 is no limit. Loopback and Unix sockets are exempt."""
+    max_pending_logins: int = 500
+    """Clients at one time that have not logged in; 0 is no limit. OpenSSH's MaxStartups is 100."""
     fork_rate: float = 1000.0
     """Forks a second, in the long run; above 0. One costs 0.3 to 2 ms."""
     fork_burst: int = 100
     """Forks that may come at once."""
 
 
+@dataclass(slots=True)
+class _Row:
+    """Crashes of children of one source, without a login between them."""
+
+    crashes: int = 0
+    last: float = 0.0
+    until: float = 0.0
+
+
 class Admission:
     """Who is connected, how fast they came, and how it went."""
 
-    def __init__(self, policy: AdmissionPolicy, is_exempt: Callable[[str], bool], now: float) -> None:
+    def __init__(self, policy: AdmissionPolicy, source_of: Callable[[str], str], now: float) -> None:
         """Start with nobody connected and a full bucket.
 
-        `is_exempt` tells whether a host is free of the limit for one address: whoever is on this machine.
+        `source_of` gives what a host is counted as; empty for hosts without limits and penalties of their own: whoever
+        is on this machine.
         """
         self._policy = policy
-        self._is_exempt = is_exempt
+        self._source_of = source_of
+        self._sources: dict[Peer, str] = {}
         self._clients: Counter[str] = Counter()
+        self._pending: dict[Peer, float] = {}
+        """Since when clients have not logged in, the oldest first."""
+        self._rows: dict[str, _Row] = {}
         self._tokens = float(policy.fork_burst)
         self._filled_at = now
         self._crashes = 0
-        self._penalty_until = now
+        self._closed_until = now
 
     @property
     def clients(self) -> int:
         """How many clients are connected."""
-        return self._clients.total()
+        return len(self._sources)
 
     def opens_at(self, now: float) -> float:
         """From when on the next connection may be accepted; `now` when it may be at once."""
@@ -64,44 +96,86 @@ class Admission:
         self._tokens = min(max(1.0, policy.fork_burst), self._tokens + (now - self._filled_at) * policy.fork_rate)
         self._filled_at = now
         missing = max(0.0, 1.0 - self._tokens)
-        return max(now + missing / policy.fork_rate, self._penalty_until)
+        opens_at = max(now + missing / policy.fork_rate, self._closed_until)
+        if self._is_full_of_pending():
+            place_at = next(iter(self._pending.values())) + _LOGIN_S
+            opens_at = max(opens_at, min(place_at, now + _LOOK_AGAIN_S))
+        return opens_at
 
-    def refusal(self, host: str) -> str:
+    def _is_full_of_pending(self) -> bool:
+        limit = self._policy.max_pending_logins
+        return bool(limit) and len(self._pending) >= limit
+
+    def refusal(self, host: str, now: float) -> str:
         """Why a client from `host` can't have a process; empty if it can."""
         policy = self._policy
         clients = self.clients
         if clients >= policy.max_clients:
             return f"too many clients, {clients} are connected and max-clients is {policy.max_clients}"
+        source = self._source_of(host)
+        if not source:
+            return ""
         limit = policy.max_clients_per_address
-        if limit and self._clients[host] >= limit and not self._is_exempt(host):
-            return f"too many clients from {host}, {limit} are connected and max-clients-per-address is {limit}"
+        if limit and self._clients[source] >= limit:
+            return f"too many clients from {source}, {limit} are connected and max-clients-per-address is {limit}"
+        row = self._rows.get(source)
+        if row is not None and row.until > now:
+            return f"too many crashes caused by {source}, connect again in {row.until - now:.1f} s"
         return ""
 
-    def add(self, host: str) -> None:
+    def take_overdue_login(self) -> Peer | None:
+        """The client that must be disconnected for the next one, if there is no other place; it counts no more."""
+        if not self._is_full_of_pending():
+            return None
+        oldest = next(iter(self._pending))
+        del self._pending[oldest]
+        return oldest
+
+    def add(self, peer: Peer, host: str, now: float) -> None:
         """A child is being forked for a client from `host`: count it, and take one fork from the bucket."""
-        self._clients[host] += 1
+        source = self._sources[peer] = self._source_of(host)
+        self._clients[source] += 1
+        self._pending[peer] = now
         self._tokens -= 1.0
 
-    def remove(self, host: str) -> None:
-        """The child of a client from `host` is gone."""
-        self._clients[host] -= 1
-        if not self._clients[host]:
-            del self._clients[host]
+    def remove(self, peer: Peer) -> None:
+        """The child of this client is gone."""
+        source = self._sources.pop(peer)
+        self._pending.pop(peer, None)
+        self._clients[source] -= 1
+        if not self._clients[source]:
+            del self._clients[source]
 
     def fork_failed(self, now: float) -> None:
         """The system had no room for a process, and will hardly have it in the next moment."""
-        self._penalty_until = max(self._penalty_until, now + _FORK_PENALTY_S)
+        self._closed_until = max(self._closed_until, now + _FORK_PENALTY_S)
 
-    def crashed(self, now: float) -> None:
-        """A child crashed before its client had logged in.
+    def crashed(self, peer: Peer, now: float) -> None:
+        """A child, not removed yet, crashed before its client had logged in.
 
-        A few are forgiven, as one client may well be the cause; then the penalty doubles up to five seconds.
+        A few are forgiven; then the penalty of its source doubles up to five seconds.
         """
         self._crashes += 1
-        excess = self._crashes - _CRASHES_FORGIVEN
-        if excess > 0:
-            self._penalty_until = now + min(_PENALTY_MAX_S, _PENALTY_S * 2 ** min(excess, 16))
+        if self._crashes > _CRASHES_FORGIVEN:
+            self._closed_until = max(self._closed_until, now + _BRAKE_S)
+        source = self._sources[peer]
+        if source:
+            self._penalise(source, now)
 
-    def connected(self) -> None:
-        """A client logged in: children work, and earlier crashes are forgotten."""
+    def _penalise(self, source: str, now: float) -> None:
+        if len(self._rows) >= _ROWS_MAX:
+            self._rows = {name: row for name, row in self._rows.items() if now - row.last < _REMEMBERED_S}
+        if len(self._rows) >= _ROWS_MAX and source not in self._rows:
+            return  # so many at once are no client's fault; the fork rate bounds them
+        row = self._rows.setdefault(source, _Row())
+        row.crashes = row.crashes + 1 if now - row.last < _REMEMBERED_S else 1
+        row.last = now
+        excess = row.crashes - _CRASHES_FORGIVEN
+        if excess > 0:
+            row.until = now + min(_PENALTY_MAX_S, _PENALTY_S * 2 ** min(excess, 16))
+
+    def connected(self, peer: Peer) -> None:
+        """A client logged in: children work, and earlier crashes are forgotten, those of its source as well."""
+        self._pending.pop(peer, None)
         self._crashes = 0
+        self._rows.pop(self._sources[peer], None)

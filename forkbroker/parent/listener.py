@@ -4,6 +4,9 @@ While the switch is off the sockets are not polled: who connects waits in the li
 and costs nothing. That is the answer to connections that come faster than children can be forked, and to a process
 or a system that has no descriptors left: polling on would spin, as a backlog that can't be accepted from stays
 readable.
+
+A client that has left before its turn came, without having sent anything, is closed here: a process for it would find
+nobody, and clients behind it would wait for that. What a client has sent before it left counts; it gets its process.
 """
 
 from __future__ import annotations
@@ -26,6 +29,16 @@ _COMPLAIN_EVERY_S = 10.0
 
 Accepted = Callable[[socket.socket, str, str], None]
 """Called with a connection, which the callee then owns; its address for people (`[::1]:40112`); its host."""
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Tell whether the client is gone, and has sent nothing."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class Listeners:
@@ -113,6 +126,9 @@ class Listeners:
         except OSError as error:
             return self._judge_error(error)
         connection.setblocking(False)
+        if _has_left(connection):
+            connection.close()
+            return True
         host = address[0] if isinstance(address, tuple) else ""
         self._accepted(connection, describe_peer(connection), host)
         return True

@@ -34,14 +34,15 @@ from forkbroker.parent.roster import Child, describe_crash, to_text
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.status import Status
 from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
-from forkbroker.posix.addresses import is_loopback
+from forkbroker.posix.addresses import source_of
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.envelope import Buffer, Envelope
+from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, State
 
+_NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
 _KIND_AT = 5
 """Where an envelope has its kind."""
 _CRASH_AFTER: dict[int, str] = {Kind.OFFER: "parent.offered", Kind.WRITE: "parent.written"}
@@ -141,11 +142,6 @@ _ROUTED = {
 }
 
 
-def _is_local(host: str) -> bool:
-    """Whether a client is on this machine: a Unix socket has no host."""
-    return not host or is_loopback(host)
-
-
 class Parent:
     """All that the parent process knows."""
 
@@ -179,7 +175,7 @@ class Parent:
         self._touched: set[Child] = set()
         self._deadline: Deadline | None = None
         self._crash_at = ""
-        self._admission = Admission(policy.admission, _is_local, loop.now)
+        self._admission = Admission(policy.admission, source_of, loop.now)
         self._keeper = Keeper(
             loop,
             store,
@@ -315,16 +311,24 @@ class Parent:
     # -- connections and children
 
     def _accepted(self, connection: socket.socket, address: str, host: str) -> None:
-        reason = self._admission.refusal(host)
+        reason = self._admission.refusal(host, self._loop.now)
         if reason:
             self._refusals.refuse(connection, address, reason)
             return
+        self._make_place()
         try:
             self._supervisor.start(connection, address, host)
         except OSError as error:
             self._logger.error("cannot fork a child for %s: %s", address, error.strerror)
             self._admission.fork_failed(self._loop.now)
             self._refusals.refuse(connection, address, f"the broker has no room for a process: {error.strerror}")
+
+    def _make_place(self) -> None:
+        """Disconnect the client that has not logged in for the longest time, if only so another one can try."""
+        oldest = self._admission.take_overdue_login()
+        child = None if oldest is None else self._reachable.get(oldest)
+        if child is not None:
+            self._send(child, pack(Kind.CLOSE, block=_NO_LOGIN))
 
     def _started(self, child: Child) -> None:
         self._reachable[child.peer] = child
@@ -424,7 +428,7 @@ class Parent:
 
     def _heed_connected(self, child: Child, envelope: Envelope) -> None:
         child.login = to_text(envelope.destination)
-        self._admission.connected()
+        self._admission.connected(child.peer)
         self._logger.info("%s: connected", child.name)
 
     def _heed_quiesced(self, child: Child, _: Envelope) -> None:

@@ -29,7 +29,7 @@ class Child:
     address: str
     """The client's address, for log lines: `127.0.0.1:40112`."""
     host: str
-    """The address that is counted against `max-clients-per-address`; empty for a Unix socket."""
+    """The client's address without its port; empty for a Unix socket."""
     started: float
     high: int
     """Octets pending in the channel above which whoever causes more is held back; negative when the child said

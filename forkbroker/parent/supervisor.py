@@ -90,7 +90,7 @@ class Supervisor:
         finally:
             theirs.close()
         client.close()
-        self._admission.add(host)
+        self._admission.add(Peer(peer), host, self._loop.now)
         channel = Channel(ours, max_envelope=self._max_envelope)
         child = Child(
             peer=Peer(peer),
@@ -138,9 +138,9 @@ class Supervisor:
     def _finish(self, child: Child) -> None:
         now = self._loop.now
         del self._by_pid[child.pid]
-        self._admission.remove(child.host)
         if has_crashed(child) and not child.killed and child.state is State.STARTING:
-            self._admission.crashed(now)
+            self._admission.crashed(child.peer, now)
+        self._admission.remove(child.peer)
         self._log_end(child, now)
         self._events.gone(child)
 

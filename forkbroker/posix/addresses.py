@@ -103,6 +103,26 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def source_of(host: str) -> str:
+    """What limits for one address count a client of `host` as; empty for this machine's (loopback, a Unix socket).
+
+    An IPv4 address is counted as itself. Of IPv6 the first 64 bits count: a network of that size is the least that a
+    customer gets, so the other 64 cost nothing. Link-local addresses are one network for all neighbours, and count
+    whole.
+    """
+    if not host or is_loopback(host):
+        return ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(address, ipaddress.IPv6Address) or address.is_link_local:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
 def open_listener(address: ListenAddress, backlog: int) -> list[socket.socket]:
     """Listen on `address`: non-blocking sockets, one for each address of the name. The caller closes them.
 

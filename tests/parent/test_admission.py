@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.routing.peers import Peer
 
 
-def admission(**limits: float) -> Admission:
-    return Admission(AdmissionPolicy(**limits), lambda host: host in ("", "127.0.0.1"), 100.0)  # type: ignore[arg-type]
+class Gate:
+    """An admission whose clients are numbered; on this machine are those without a host, and 127.0.0.1."""
+
+    def __init__(self, **limits: float) -> None:
+        policy = AdmissionPolicy(**limits)  # type: ignore[arg-type]
+        self.admission = Admission(policy, lambda host: "" if host == "127.0.0.1" else host, 100.0)
+        self.peers = map(Peer, count(1))
+
+    def add(self, host: str = "192.0.2.1", now: float = 100.0) -> Peer:
+        peer = next(self.peers)
+        self.admission.add(peer, host, now)
+        return peer
+
+    def crash(self, host: str = "192.0.2.1", now: float = 100.0) -> None:
+        """A client whose child crashes before it has logged in."""
+        peer = self.add(host, now)
+        self.admission.crashed(peer, now)
+        self.admission.remove(peer)
+
+    def refusal(self, host: str = "192.0.2.1", now: float = 100.0) -> str:
+        return self.admission.refusal(host, now)
+
+    def opens_at(self, now: float = 100.0) -> float:
+        return self.admission.opens_at(now)
 
 
 def test_everybody_is_welcome_at_first() -> None:
     """Nothing is refused and nothing waits as long as no limit is met."""
-    gate = admission()
+    gate = Gate()
 
-    assert gate.refusal("192.0.2.1") == ""
-    assert gate.opens_at(100.0) == 100.0
-    assert gate.clients == 0
+    assert gate.refusal() == ""
+    assert gate.opens_at() == 100.0
+    assert gate.admission.clients == 0
+    assert gate.admission.take_overdue_login() is None
 
 
 def test_the_limit_on_clients_is_named() -> None:
     """Above max-clients the reason tells the limit and its option."""
-    gate = admission(max_clients=2)
-    gate.add("192.0.2.1")
+    gate = Gate(max_clients=2)
+    gate.add()
     assert gate.refusal("192.0.2.2") == ""
     gate.add("192.0.2.2")
 
@@ -32,59 +58,70 @@ def test_the_limit_on_clients_is_named() -> None:
 
 def test_a_client_that_left_makes_room() -> None:
     """What counts is how many are connected, not how many there were."""
-    gate = admission(max_clients=1)
-    gate.add("192.0.2.1")
-    gate.remove("192.0.2.1")
+    gate = Gate(max_clients=1, max_clients_per_address=1)
+    gate.admission.remove(gate.add())
 
-    assert gate.refusal("192.0.2.2") == ""
-    assert gate.clients == 0
+    assert gate.refusal() == ""
+    assert gate.admission.clients == 0
 
 
 def test_the_limit_on_one_address_is_named() -> None:
     """Above max-clients-per-address only that address is refused."""
-    gate = admission(max_clients_per_address=1)
-    gate.add("192.0.2.1")
+    gate = Gate(max_clients_per_address=2)
+    gate.add()
+    assert gate.refusal() == ""
+    gate.add()
 
-    assert gate.refusal("192.0.2.1") == (
-        "too many clients from 192.0.2.1, 1 are connected and max-clients-per-address is 1"
-    )
+    assert gate.refusal() == "too many clients from 192.0.2.1, 2 are connected and max-clients-per-address is 2"
     assert gate.refusal("192.0.2.2") == ""
+
+
+def test_hosts_of_one_source_are_counted_together() -> None:
+    """Whatever the source of a host is: for IPv6 a network."""
+    admission = Admission(AdmissionPolicy(max_clients_per_address=1), lambda host: host[0], 100.0)
+    admission.add(Peer(1), "a1", 100.0)
+
+    assert admission.refusal("a2", 100.0).startswith("too many clients from a, 1 are connected")
+    admission.remove(Peer(1))
+    assert admission.refusal("a2", 100.0) == ""
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
 def test_this_machine_has_no_limit_on_one_address(host: str) -> None:
-    """Loopback and Unix sockets are exempt, as all local programs share them."""
-    gate = admission(max_clients_per_address=1)
+    """Loopback and Unix sockets are exempt, as all local programs share them; from penalties as well."""
+    gate = Gate(max_clients_per_address=1)
     gate.add(host)
     gate.add(host)
+    for _ in range(10):
+        gate.crash(host)
 
     assert gate.refusal(host) == ""
 
 
 def test_zero_clients_per_address_is_no_limit() -> None:
     """The default does not limit an address."""
-    gate = admission()
+    gate = Gate()
     for _ in range(50):
-        gate.add("192.0.2.1")
+        gate.add()
 
-    assert gate.refusal("192.0.2.1") == ""
+    assert gate.refusal() == ""
 
 
 def test_a_burst_empties_the_bucket_and_time_fills_it() -> None:
     """After fork-burst forks the next one waits for its token, at fork-rate tokens a second."""
-    gate = admission(fork_rate=10.0, fork_burst=2)
+    gate = Gate(fork_rate=10.0, fork_burst=2)
     gate.add("a")
-    assert gate.opens_at(100.0) == 100.0
+    assert gate.opens_at() == 100.0
     gate.add("b")
 
-    assert gate.opens_at(100.0) == pytest.approx(100.1)
+    assert gate.opens_at() == pytest.approx(100.1)
     assert gate.opens_at(100.05) == pytest.approx(100.1)
     assert gate.opens_at(100.11) == 100.11
 
 
 def test_the_bucket_never_holds_more_than_a_burst() -> None:
     """A quiet hour does not buy a thousand forks at once."""
-    gate = admission(fork_rate=10.0, fork_burst=2)
+    gate = Gate(fork_rate=10.0, fork_burst=2)
     assert gate.opens_at(3700.0) == 3700.0
     gate.add("a")
     gate.add("b")
@@ -94,46 +131,138 @@ def test_the_bucket_never_holds_more_than_a_burst() -> None:
 
 def test_a_burst_of_zero_still_lets_one_in() -> None:
     """A senseless setting slows down, it does not lock out."""
-    gate = admission(fork_rate=10.0, fork_burst=0)
+    gate = Gate(fork_rate=10.0, fork_burst=0)
 
     assert gate.opens_at(101.0) == 101.0
 
 
 def test_a_few_crashes_are_forgiven() -> None:
     """Three children that crash before their clients log in change nothing."""
-    gate = admission()
+    gate = Gate()
     for _ in range(3):
-        gate.crashed(100.0)
+        gate.crash()
 
-    assert gate.opens_at(100.0) == 100.0
+    assert gate.opens_at() == 100.0
+    assert gate.refusal() == ""
 
 
-def test_crashes_in_a_row_make_everybody_wait_longer() -> None:
-    """From the fourth crash on the penalty doubles, up to five seconds."""
-    gate = admission()
+def test_crashes_in_a_row_are_the_fault_of_their_address() -> None:
+    """From the fourth on it is refused for a time that doubles, up to five seconds; nobody else is."""
+    gate = Gate()
     waits = []
     for _ in range(12):
-        gate.crashed(100.0)
-        waits.append(gate.opens_at(100.0) - 100.0)
+        gate.crash()
+        waits.append(gate.refusal())
 
-    assert waits[3:6] == pytest.approx([0.2, 0.4, 0.8])
-    assert waits[-1] == pytest.approx(5.0)
+    seconds = ["0.2", "0.4", "0.8", "1.6", "3.2", "5.0", "5.0", "5.0", "5.0"]
+    assert waits[3:] == [f"too many crashes caused by 192.0.2.1, connect again in {wait} s" for wait in seconds]
+    assert gate.refusal("192.0.2.2") == ""
+    assert gate.refusal(now=104.9) != ""
+    assert gate.refusal(now=105.0) == ""
 
 
-def test_a_login_forgives_all_crashes() -> None:
-    """Children that work end the row."""
-    gate = admission()
+def test_crashes_in_a_row_make_others_wait_for_a_tenth_of_a_second_only() -> None:
+    """Be it one client, or the installation."""
+    gate = Gate()
     for _ in range(3):
-        gate.crashed(100.0)
-    gate.connected()
-    gate.crashed(100.0)
+        gate.crash()
+    assert gate.opens_at() == 100.0
+    for _ in range(20):
+        gate.crash()
 
-    assert gate.opens_at(100.0) == 100.0
+    assert gate.opens_at() == pytest.approx(100.1)
+    assert gate.opens_at(100.2) == 100.2
+
+
+def test_a_login_ends_the_row_for_all_and_for_its_address() -> None:
+    """Children that work: five crashes around a login are no row of four, neither here nor there."""
+    gate = Gate()
+    for _ in range(3):
+        gate.crash()
+    gate.admission.connected(gate.add())
+    for _ in range(2):
+        gate.crash()
+
+    assert gate.opens_at() == 100.0
+    assert gate.refusal() == ""
+
+
+def test_a_login_of_another_address_does_not_end_an_addresses_row() -> None:
+    """Only children for clients of the same source show that these work."""
+    gate = Gate()
+    for _ in range(3):
+        gate.crash()
+    gate.admission.connected(gate.add("192.0.2.2"))
+    gate.crash()
+
+    assert gate.opens_at() == 100.0
+    assert gate.refusal() != ""
+
+
+def test_a_minute_without_a_crash_is_a_new_beginning() -> None:
+    """Rare crashes never add up."""
+    gate = Gate()
+    for minute in range(10):
+        gate.crash(now=100.0 + 60.0 * minute)
+        assert gate.refusal(now=100.0 + 60.0 * minute) == ""
+    for _ in range(3):
+        gate.crash(now=699.9)
+
+    assert gate.refusal(now=699.9) != ""
+
+
+def test_rows_of_crashes_are_bounded() -> None:
+    """A thousand addresses at once are remembered, then old ones make room; without old ones the newest is let off."""
+    gate = Gate(max_clients=10_000)
+    for host in range(1_500):
+        gate.crash(f"host{host}")
+    assert len(gate.admission._rows) == 1_000
+    gate.crash("late", now=160.0)
+
+    assert set(gate.admission._rows) == {"late"}
 
 
 def test_a_failed_fork_makes_everybody_wait_a_second() -> None:
-    """What the system hasn't got now it will hardly have in the next moment."""
-    gate = admission()
-    gate.fork_failed(100.0)
+    """What the system hasn't got now it will hardly have in the next moment; a crash doesn't shorten that."""
+    gate = Gate()
+    gate.admission.fork_failed(100.0)
+    for _ in range(5):
+        gate.crash()
 
-    assert gate.opens_at(100.0) == pytest.approx(101.0)
+    assert gate.opens_at() == pytest.approx(101.0)
+
+
+def test_who_has_not_logged_in_makes_room_for_the_next_one_after_two_seconds() -> None:
+    """The oldest one; until then connections wait, and are looked for again and again, as logins make room too."""
+    gate = Gate(max_pending_logins=2)
+    first = gate.add(now=100.0)
+    assert gate.opens_at(100.0) == 100.0
+    gate.add(now=101.0)
+    assert gate.opens_at(101.0) == pytest.approx(101.05)
+    assert gate.opens_at(101.98) == pytest.approx(102.0)
+
+    assert gate.opens_at(102.0) == 102.0
+    assert gate.admission.take_overdue_login() == first
+    assert gate.admission.take_overdue_login() is None
+    gate.add(now=102.0)
+    assert gate.opens_at(102.0) == pytest.approx(102.05)
+
+
+@pytest.mark.parametrize("way", ["connected", "remove"])
+def test_who_logs_in_or_leaves_makes_room_at_once(way: str) -> None:
+    """The limit is on those that have not logged in, not on clients."""
+    gate = Gate(max_pending_logins=1)
+    getattr(gate.admission, way)(gate.add())
+
+    assert gate.opens_at() == 100.0
+    assert gate.admission.take_overdue_login() is None
+
+
+def test_zero_pending_logins_is_no_limit() -> None:
+    """Then max-clients alone counts."""
+    gate = Gate(max_pending_logins=0, fork_burst=1000)
+    for _ in range(600):
+        gate.add()
+
+    assert gate.opens_at() == 100.0
+    assert gate.admission.take_overdue_login() is None

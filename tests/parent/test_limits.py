@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import struct
 import time
 
 from driven import Starter, wait_until
@@ -35,7 +38,7 @@ def test_a_place_that_gets_free_is_taken(start: Starter) -> None:
     broker = start(limited(max_clients=1))
     first = broker.connect()
     first.close()
-    broker.await_log("router: 1 ended")
+    broker.await_log("client 1 .*: gone, client disconnected")
 
     assert broker.connect().peer == 2
 
@@ -73,18 +76,53 @@ def test_faster_than_the_fork_rate_waits_in_the_backlog(start: Starter) -> None:
 
 
 def test_crashes_before_login_slow_forking_down(start: Starter) -> None:
-    """A child that can't work is not forked again and again as fast as the machine can."""
+    """A child that can't work is not forked again and again as fast as the machine can: ten times a second."""
 
     def fail(end: socket.socket, client: socket.socket, peer: int, address: str) -> int:
         return 1
 
     broker = start(program=fail)
     began = time.monotonic()
-    for number in range(1, 7):
+    for number in range(1, 8):
         assert broker.dial().rest() == b""
         broker.await_log(f"router: {number} ended")
 
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 0.3
+
+
+def test_who_does_not_log_in_makes_room_for_others(start: Starter) -> None:
+    """The oldest of those is told why, those that have logged in stay, and the next one has its process."""
+    broker = start(limited(max_pending_logins=2))
+    member = broker.logged_in("member")
+    first, second = broker.connect(), broker.connect()
+    began = time.monotonic()
+    late = broker.connect()
+
+    assert time.monotonic() - began > 1.5
+    assert first.line().startswith("got CLOSE ")
+    broker.await_log(r"client 2 \S+: gone, not logged in, and other clients wait: max-pending-logins")
+    for client in (member, second, late):
+        assert client.count() == 0
+
+
+def test_who_left_before_its_turn_costs_no_process(start: Starter) -> None:
+    """A client that waits behind it is served at once; one that has sent something before it left has its process."""
+    broker = start()
+    os.kill(broker.pid, signal.SIGSTOP)
+    gone = [broker.dial() for _ in range(50)]
+    for client in gone[:25]:
+        client.close()
+    for client in gone[25:]:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    quick = broker.dial()
+    quick.tell("exit 0")
+    quick.socket.shutdown(socket.SHUT_WR)
+    clean = broker.dial()
+    os.kill(broker.pid, signal.SIGCONT)
+
+    assert clean.greeted().peer == 2
+    assert quick.greeted().peer == 1
 
 
 def test_no_descriptors_for_a_child_refuse_the_client(start: Starter) -> None:

@@ -19,6 +19,7 @@ from forkbroker.posix.addresses import (
     open_listener,
     parse_address,
     reaches_beyond,
+    source_of,
 )
 
 
@@ -261,3 +262,26 @@ def test_a_client_that_has_left_is_gone() -> None:
     """Its address can no longer be asked for."""
     with socket.socket() as never_connected:
         assert describe_peer(never_connected) == "gone"
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("", ""),
+        ("127.0.0.1", ""),
+        ("127.9.9.9", ""),
+        ("::1", ""),
+        ("::ffff:127.0.0.1", ""),
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("fe80::2", "fe80::2"),
+        ("no address", "no address"),
+    ],
+)
+def test_what_a_host_is_counted_as(host: str, source: str) -> None:
+    """IPv4 as itself, IPv6 by its network, this machine not at all."""
+    assert source_of(host) == source
