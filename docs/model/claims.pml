@@ -155,14 +155,14 @@ inline bury(i) {
         :: open[s] & BIT(i) ->
             if
             :: state[s] == OFFERED ->
-                has_ended[s] = 1;
 #ifdef BROKEN_CRASH
                 /* who said nothing has claimed nothing */
                 state[s] = RETURNING;
                 place[offered[s]] = QUEUED;
                 sem[s] = 0
 #else
-                ask(s)
+                /* others still see the offer in its place: nothing is taken back from them */
+                has_ended[s] = 1
 #endif
             :: else
             fi;

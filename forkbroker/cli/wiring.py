@@ -82,6 +82,7 @@ def routing_policy(settings: Settings) -> Policy:
         max_queues=settings.max_queues,
         max_durables=settings.max_durables,
         queue_memory=settings.queue_memory,
+        max_unsettled=settings.max_unsettled,
         max_delayed_bytes=settings.max_delayed_bytes,
         queue=replace(rest, persistent=settings.persistent == "queues"),
         durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),

@@ -85,6 +85,7 @@ class Settings:
     max_client_buffer: int
     slow_subscribers: Literal["disconnect", "drop-oldest", "hold"]
     prefetch: int
+    max_unsettled: int
     offer_candidates: int
     max_deliveries: int
     max_queue_bytes: int
@@ -235,6 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         _TOPICS,
     ),
     Option("prefetch", number(1), "100", "N", "unacknowledged messages of a subscription that does not say", _QUEUES),
+    Option("max-unsettled", size(65_536), "64 MiB", "SIZE", "unacknowledged messages of one client, in bytes", _QUEUES),
     Option(
         "offer-candidates", number(1, 1000), "3", "N", "clients to which a message is offered at the same time", _QUEUES
     ),

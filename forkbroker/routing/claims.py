@@ -12,9 +12,17 @@ The table says what an event does to an offer:
 - WAIT: one answer fewer to wait for, or none more in time.
 
 After the last answer an offer that is still OFFERED is decided in the same way. If the parent gets the semaphore, all
-have passed. If not, a candidate has claimed and ended before it could say so, perhaps after its client got the
-messages: they go back with one delivery more. The semaphore is the truth that survives a crash; had nobody ended, this
-could not be.
+have passed or ended. If not, a candidate has claimed and ended before it could say so, perhaps after its client got
+the messages: they go back with one delivery more. The semaphore is the truth that survives a crash; had nobody ended,
+this could not be. The end of one candidate of several takes nothing back: the others still see the offer in its place
+among their own, and what was taken back would come to them behind what is younger.
+
+For the same reason the parent takes back more than what is overdue, and in a certain order. A child that has been
+stopped answers its offers in their order when it goes on; if only those that are overdue had been taken back, it would
+win the younger ones, and deliver them before the older ones come again. So the first overdue offer of a queue takes
+all open ones of that queue with it, whoever their candidates are, and the parent tries their semaphores from the
+youngest to the oldest. A child that goes on at just that moment, from the oldest to the youngest, then wins the oldest
+ones up to some point and none behind it (docs/model/order.pml).
 
 A dead candidate that has claimed can't be told from a living one that doesn't answer: the run waits for the living
 one's answer or end. A ledger in shared memory would tell at once, at a price for every claim; the case is too rare.
@@ -26,6 +34,7 @@ from collections.abc import Iterable
 from enum import Enum, IntEnum
 from typing import Protocol
 
+from forkbroker.routing.blame import Crash
 from forkbroker.routing.consumers import Consumer
 from forkbroker.routing.peers import Peer, Slot, Token
 from forkbroker.routing.queue import Queue
@@ -83,7 +92,7 @@ TABLE: dict[tuple[State, Event], Step] = {
     (State.OFFERED, Event.CLAIMED): Step.HAND_OVER,
     (State.OFFERED, Event.LOST): Step.WAIT,
     (State.OFFERED, Event.PASSED): Step.WAIT,
-    (State.OFFERED, Event.ENDED): Step.ASK,
+    (State.OFFERED, Event.ENDED): Step.WAIT,
     (State.OFFERED, Event.OVERDUE): Step.ASK,
     (State.CLAIMED, Event.LOST): Step.WAIT,
     (State.CLAIMED, Event.PASSED): Step.WAIT,
@@ -113,7 +122,20 @@ class Fate(Enum):
 class Offer:
     """A run, a slot, and the candidates that have not answered."""
 
-    __slots__ = ("candidates", "count", "crash", "deadline", "has_ended", "number", "queue", "run", "slot", "state")
+    __slots__ = (
+        "blames_first",
+        "candidates",
+        "cost",
+        "count",
+        "crash",
+        "deadline",
+        "has_ended",
+        "number",
+        "queue",
+        "run",
+        "slot",
+        "state",
+    )
 
     def __init__(self, number: int, slot: Slot, queue: Queue, run: Run, deadline: float) -> None:
         """`deadline`: when an answer is overdue (seconds)."""
@@ -123,14 +145,18 @@ class Offer:
         self.run = run
         self.count = run.count
         """Messages that were offered: the run itself may be divided once it is claimed."""
+        self.cost = run.cost
+        """Octets that each candidate is charged with until it has answered."""
         self.deadline = deadline
         self.state = State.OFFERED
         self.candidates: dict[tuple[Peer, Token], Consumer] = {}
         """Those that have not answered."""
         self.has_ended = False
         """A candidate ended without an answer while nobody was known to have claimed."""
-        self.crash = ""
-        """How the process of such a candidate ended, if it crashed."""
+        self.crash: Crash | None = None
+        """How the process of such a candidate crashed, if it did."""
+        self.blames_first = False
+        """It may have crashed of reading this offer: the crash counts for the first message even if nobody claimed."""
 
 
 class Claims:
@@ -188,9 +214,7 @@ class Claims:
         fate = Fate.PENDING
         if step is Step.HAND_OVER:
             offer.state, fate = State.CLAIMED, Fate.CLAIMED
-        elif step is Step.ASK:
-            offer.has_ended = True
-            fate = self._ask(offer)
+        offer.has_ended |= event is Event.ENDED
         if len(offer.candidates) == 1 and offer.state is State.OFFERED:
             fate = self._decide(offer)
         del offer.candidates[key]
@@ -199,8 +223,8 @@ class Claims:
         return fate
 
     def open_for(self, peer: Peer) -> list[tuple[Offer, tuple[Peer, Token]]]:
-        """What the peer has not answered."""
-        offers = (*self._timely.values(), *self._overdue.values())
+        """Return what the peer has not answered, in the order in which it was offered."""
+        offers = (*self._overdue.values(), *self._timely.values())
         return [(offer, key) for offer in offers for key in offer.candidates if key[0] == peer]
 
     def deadline(self) -> float | None:
@@ -210,16 +234,22 @@ class Claims:
         return None
 
     def take_overdue(self, now: float) -> list[tuple[Offer, Fate]]:
-        """The offers whose time for answers is over, each once, and what became of their runs by that."""
-        found: list[tuple[Offer, Fate]] = []
+        """Return the offers whose time for answers is over, each once, and what became of their runs by that.
+
+        Offers that were taken back with them before their time are among them, and are not overdue yet.
+        """
+        late: list[Offer] = []
         while self._timely:
             number, offer = next(iter(self._timely.items()))
             if offer.deadline > now:
                 break
             self._overdue[number] = self._timely.pop(number)
-            step = TABLE[offer.state, Event.OVERDUE]
-            found.append((offer, self._ask(offer) if step is Step.ASK else Fate.PENDING))
-        return found
+            late.append(offer)
+        stalled = {offer.queue for offer in late if TABLE[offer.state, Event.OVERDUE] is Step.ASK}
+        young = [offer for offer in self._timely.values() if offer.queue in stalled] if stalled else []
+        fates = {offer: self._ask(offer) for offer in reversed(late + young) if offer.state is State.OFFERED}
+        found = [(offer, fates.get(offer, Fate.PENDING)) for offer in late]
+        return found + [(offer, fates[offer]) for offer in young if fates.get(offer) is Fate.UNTOUCHED]
 
     def find_silent(self, since: float) -> set[Peer]:
         """Peers whose answers have been overdue since then (seconds)."""

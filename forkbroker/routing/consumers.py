@@ -4,11 +4,17 @@ A consumer is *willing* while it has credit, its child has room and answers, and
 The willing ones stand in a row: who is asked goes to its end, who was asked and was not the fastest goes back to its
 head, so that the one served longest ago is asked first. Being willing is noted when it changes, not looked for when
 an offer is made: a hundred consumers that wait cost nothing.
+
+Some bounds are not the consumer's but its child's: how many offers all its subscriptions leave unanswered, how many
+octets they hold together, and whether the child is kept for a message that a crash has made suspect. They are looked at
+when the consumer's turn comes. One that its child keeps out leaves the row, and comes back when something of the child
+has changed: a child with a thousand subscriptions costs nothing while it is full.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from forkbroker.routing.peers import Peer, Token
@@ -17,9 +23,52 @@ from forkbroker.routing.unsettled import Unsettled
 if TYPE_CHECKING:
     from forkbroker.routing.queue import Queue
 
+Key = tuple[Peer, Token]
 
-MAX_OPEN_OFFERS = 16
-"""Offers that one consumer may leave unanswered: a child that is stopped must not use up the slots of all others."""
+
+class Child:
+    """One peer as a consumer: all its subscriptions to queues, and what they were offered and hold together."""
+
+    __slots__ = (
+        "consumers",
+        "has_suspect",
+        "kept_for",
+        "kept_out",
+        "octets",
+        "open_offers",
+        "passed",
+        "peer",
+        "withheld",
+    )
+
+    def __init__(self, peer: Peer) -> None:
+        """Start without subscriptions."""
+        self.peer = peer
+        self.consumers: dict[Token, Consumer] = {}
+        self.passed: list[Consumer] = []
+        """Those that wait for READY."""
+        self.kept_out: dict[Consumer, None] = {}
+        """Those that are not willing because of what the others have; a dict for its order."""
+        self.open_offers = 0
+        """Offers that it has not answered."""
+        self.octets = 0
+        """The cost of what it was offered and holds."""
+        self.withheld = 0
+        """Messages that it lost by a lease, and has not settled since."""
+        self.kept_for: Queue | None = None
+        """The queue for whose suspect message it is kept: nothing else is offered to it."""
+        self.has_suspect = False
+        """The suspect was offered to it; else it is to become idle first."""
+
+    @property
+    def is_idle(self) -> bool:
+        """It holds nothing, and nothing is on its way to it, for none of its subscriptions."""
+        return not (self.octets or self.withheld)
+
+    @property
+    def is_watched(self) -> bool:
+        """What comes back from it may permit offers to others of its subscriptions, or end what it is kept for."""
+        return bool(self.kept_out) or self.kept_for is not None
 
 
 class Consumer:
@@ -27,13 +76,13 @@ class Consumer:
 
     __slots__ = (
         "auto",
+        "child",
         "exclusive",
         "free",
         "has_passed",
         "is_gone",
-        "is_guarded",
         "key",
-        "open_offers",
+        "octets",
         "overdue",
         "peer",
         "queue",
@@ -42,39 +91,50 @@ class Consumer:
         "withheld",
     )
 
-    def __init__(self, queue: Queue, *, peer: Peer, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
+    def __init__(self, queue: Queue, child: Child, *, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
         """`credit` is in messages; `auto`: deliveries settle when written."""
         self.queue = queue
-        self.peer = peer
+        self.child = child
+        self.peer = child.peer
         self.token = token
-        self.key = (peer, token)
+        self.key: Key = (child.peer, token)
         self.auto = auto
         self.exclusive = exclusive
         self.free = credit
         """Credit that neither an open offer nor an unsettled message uses."""
+        self.octets = 0
+        """The cost of what it was offered and holds."""
         self.has_passed = False
         """The child had no room: not asked before it says READY."""
-        self.open_offers = 0
-        """Offers that it has not answered."""
         self.overdue = 0
         """Offers that it has not answered for too long: not asked before it answers."""
         self.is_gone = False
         """Unsubscribed, or its child ended: open offers may still name it."""
-        self.is_guarded = False
-        """It was offered, or holds, a message that a crash has made suspect: alone, or others would be suspect too."""
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
 
-    @property
-    def is_idle(self) -> bool:
-        """It holds nothing, and nothing is on its way to it."""
-        return not (self.unsettled or self.open_offers or self.withheld)
+    def charge(self, count: int, octets: int) -> None:
+        """It is offered this."""
+        self.free -= count
+        self.octets += octets
+        self.child.octets += octets
+        self.child.open_offers += 1
+
+    def discharge(self, octets: int) -> None:
+        """It has this no more: what is settled, taken back, or was not claimed. Its credit is the caller's business."""
+        self.octets -= octets
+        self.child.octets -= octets
+
+    def withhold(self, count: int) -> None:
+        """It has lost so many messages by a lease: their credit comes back with their settlement."""
+        self.withheld += count
+        self.child.withheld += count
 
     def regain(self, late: int) -> None:
         """So many messages that it did not hold were settled: those whose lease had ended, if there were such."""
         credit = min(late, self.withheld)
-        self.withheld -= credit
+        self.withhold(-credit)
         self.free += credit
 
 
@@ -88,7 +148,7 @@ class Consumers:
         self._all: dict[Consumer, None] = {}
         self._exclusive: dict[Consumer, None] = {}
         self.willing: OrderedDict[Consumer, None] = OrderedDict()
-        """Who can be asked now, first the one to ask first."""
+        """Who can be asked now, as far as its child allows it, first the one to ask first."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -113,15 +173,11 @@ class Consumers:
 
     def refresh(self, consumer: Consumer) -> None:
         """Note whether this one, which is no consumer any more or whose state has changed, is willing now."""
-        if consumer.is_guarded and consumer.is_idle:
-            consumer.is_guarded = False
         if (
             consumer.free > 0
-            and consumer.open_offers < MAX_OPEN_OFFERS
             and not consumer.has_passed
             and not consumer.overdue
             and not consumer.is_gone
-            and not consumer.is_guarded
             and (not self._exclusive or consumer is next(iter(self._exclusive)))
         ):
             self.willing[consumer] = None
@@ -132,25 +188,48 @@ class Consumers:
         """Whether this peer acknowledges messages of the queue."""
         return any(consumer.peer == peer and not consumer.auto for consumer in self._all)
 
-    def take(self, most: int) -> list[Consumer]:
-        """The first `most` of the row, or as many as there are; they leave it. `charge` puts them back."""
-        pop = self.willing.popitem
-        return [pop(last=False)[0] for _ in range(min(most, len(self.willing)))]
+    def take(self, most: int, accepts: Callable[[Consumer], bool], avoid: Sequence[Key] = ()) -> list[Consumer]:
+        """Take the first `most` out of the row, or as many as their children accept an offer for.
 
-    def take_idle(self) -> list[Consumer]:
-        """The first of the row that holds nothing, if there is one; it leaves the row."""
+        Those to `avoid` are taken only if there is no other one, and then the one that stands first there. `charge`
+        puts them back.
+        """
+        willing, found, avoided = self.willing, list[Consumer](), list[Consumer]()
+        while willing and len(found) < most:
+            consumer, _ = willing.popitem(last=False)
+            if not accepts(consumer):
+                consumer.child.kept_out[consumer] = None
+            elif consumer.key in avoid:
+                avoided.append(consumer)
+            else:
+                found.append(consumer)
+        if avoided and not found:
+            found.append(min(avoided, key=lambda consumer: avoid.index(consumer.key)))
+        for consumer in reversed(avoided):
+            if consumer not in found:
+                willing[consumer] = None
+                willing.move_to_end(consumer, last=False)
+        return found
+
+    def take_idle(self, avoid: Sequence[Key] = ()) -> Consumer | None:
+        """Take the first one out of the row whose child holds nothing at all, and is not kept for another queue.
+
+        Those to `avoid` are not taken while another one is willing, which may become idle.
+        """
+        is_there_another = any(consumer.key not in avoid for consumer in self.willing)
         for consumer in self.willing:
-            if consumer.is_idle:
+            child = consumer.child
+            is_free = child.is_idle and (child.kept_for is None or child.kept_for is consumer.queue)
+            if is_free and not (is_there_another and consumer.key in avoid):
                 del self.willing[consumer]
-                return [consumer]
-        return []
+                return consumer
+        return None
 
-    def charge(self, taken: list[Consumer], count: int) -> None:
+    def charge(self, taken: list[Consumer], count: int, octets: int) -> None:
         """These were offered `count` messages: whose credit allows more goes to the end of the row."""
         for consumer in taken:
-            consumer.free -= count
-            consumer.open_offers += 1
-            if consumer.free > 0 and consumer.open_offers < MAX_OPEN_OFFERS:
+            consumer.charge(count, octets)
+            if consumer.free > 0:
                 self.willing[consumer] = None
 
     def prefer(self, consumer: Consumer) -> None:

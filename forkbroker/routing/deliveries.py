@@ -9,18 +9,26 @@ when all that is ready is shared out among the willing.
 
 Where the policy of a queue sets a lease, a consumer that holds messages for longer loses them: they go back as after
 any other delivery in vain, and an ACK that comes after all is late. It gives back the consumer's credit, which is
-withheld until then: who hangs with one job is not given another one, or the same.
+withheld until then: who hangs with one job is not given another one, or the same. A message that was lost by a lease,
+or came back by NACK, goes to a consumer that has not failed with it as long as there is one with credit.
+
+What one child can use up is bounded, so that one that is stopped, or never acknowledges, harms nobody else: never more
+than a quarter of the free slots, and in octets (`max_unsettled`) what its subscriptions were offered and hold together.
+One of them gets at most as much as is left for the others. A message that is larger goes to a child that has nothing
+else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.claims import Claims, Event, Fate, Offer, Slots
-from forkbroker.routing.consumers import Consumer
+from forkbroker.routing.blame import Blame, Crash, is_suspect
+from forkbroker.routing.claims import Claims, Event, Fate, Offer, Slots, State
+from forkbroker.routing.consumers import Child, Consumer, Key
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.durables import Durables
+from forkbroker.routing.guards import Guards
 from forkbroker.routing.lanes import Lane
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
@@ -33,19 +41,8 @@ from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack_run
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-_GUARD_MS = 1000
-"""For so long a consumer that has a suspect message gets no other one."""
-
-
-class _Child:
-    """What one peer consumes."""
-
-    __slots__ = ("consumers", "passed")
-
-    def __init__(self) -> None:
-        self.consumers: dict[Token, Consumer] = {}
-        self.passed: list[Consumer] = []
-        """Those that wait for READY."""
+_AVOIDED = 16
+"""So many consumers that failed with a message are remembered."""
 
 
 class Deliveries:
@@ -65,6 +62,7 @@ class Deliveries:
     ) -> None:
         """Offers go to `out`."""
         self._width = policy.offer_candidates
+        self._max_unsettled = policy.max_unsettled
         self._counters = counters
         self._out = out
         self._queues = queues
@@ -73,9 +71,12 @@ class Deliveries:
         self._durables = durables
         self._timers = timers
         self._leases = timers.add("lease", self._end_leases)
-        self._guards = timers.add("guard", self._end_guard)
         self._claims = Claims(slots, policy.answer_timeout_s)
-        self._children: dict[Peer, _Child] = {}
+        self._children: dict[Peer, Child] = {}
+        self._eased: dict[Child, None] = {}
+        """Those of which something has come back: they may accept what they did not before."""
+        self._blame = Blame()
+        self._guards = Guards(timers, queues.changed, self._eased)
         self._is_stopped = False
 
     def stop_offers(self) -> None:
@@ -84,18 +85,34 @@ class Deliveries:
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
-        self._children[peer] = _Child()
+        self._children[peer] = Child(peer)
 
     def peer_ended(self, peer: Peer, crash: str) -> None:
         """All that the peer has sent was received, and nothing more comes: take back what it held.
 
         `crash`: how its process ended, if it crashed.
         """
-        for offer, key in self._claims.open_for(peer):
-            offer.crash = crash or offer.crash
-            self._apply(offer, self._claims.answer(offer, key, Event.ENDED))
-        for consumer in self._children.pop(peer).consumers.values():
-            self._end(consumer, crash)
+        child = self._children.pop(peer)
+        self._guards.forget(child)
+        offers = self._claims.open_for(peer)
+        blamed = self._note_crash(child, offers, crash) if crash else None
+        to_read_next = blamed
+        for offer, key in offers:
+            if offer.state is State.OFFERED and blamed is not None:
+                offer.crash = blamed
+            fate = self._claims.answer(offer, key, Event.ENDED)
+            if fate is Fate.UNTOUCHED or (fate is Fate.PENDING and offer.state is State.OFFERED):
+                offer.blames_first |= to_read_next is not None
+                to_read_next = None
+            self._apply(offer, fate)
+        for consumer in child.consumers.values():
+            self._end(consumer, blamed)
+        self._eased.pop(child, None)
+
+    def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
+        held = [run for consumer in child.consumers.values() for run in consumer.unsettled]
+        open_runs = {offer: offer.run for offer, _ in offers if offer.state is State.OFFERED}
+        return self._blame.note_crash(how, [*held, *open_runs.values()], is_withheld=child.withheld > 0)
 
     def subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
         """A new consumer, or the reason why not.
@@ -105,15 +122,15 @@ class Deliveries:
             PatternError: a durable subscription is to a pattern that cannot be used.
         """
         token, flags = Token(envelope.token), envelope.flags
-        consumers = self._children[peer].consumers
-        if token in consumers:
+        child = self._children[peer]
+        if token in child.consumers:
             raise EnvelopeError(f"SUBSCRIBE: token {token} is in use")
         queue = self._open(peer, envelope)
         if isinstance(queue, str):
             return queue
-        consumers[token] = consumer = Consumer(
+        child.consumers[token] = consumer = Consumer(
             queue,
-            peer=peer,
+            child,
             token=token,
             credit=envelope.count,
             auto=bool(flags & Flag.AUTO),
@@ -169,12 +186,12 @@ class Deliveries:
             raise AssertionError(f"offer {offer.number} was claimed for subscription {key[1]}, which had ended")
         is_overdue = self._claims.is_overdue(offer)
         fate = self._claims.answer(offer, key, event)
-        consumer.open_offers -= 1
+        consumer.child.open_offers -= 1
         consumer.overdue -= is_overdue
         if fate is Fate.CLAIMED:
             self._hand_over(offer.run, consumer)
         else:
-            self._take_refusal(consumer, offer.count, event)
+            self._take_refusal(consumer, offer, event)
             self._apply(offer, fate)
         self._refresh(consumer)
         if event is Event.LOST:
@@ -194,7 +211,8 @@ class Deliveries:
             for run in consumer.unsettled.settle(serial, count):
                 late -= run.count
                 consumer.free += run.count
-                self._settle_run(consumer.queue, run, outcome)
+                consumer.discharge(run.cost)
+                self._settle_run(consumer, run, outcome)
             self._counters.settlements_late += late
             consumer.regain(late)
         self._refresh(consumer)
@@ -203,11 +221,14 @@ class Deliveries:
     def tick(self, now: float) -> None:
         """Deal with what is overdue, then make the offers that have become possible."""
         for offer, fate in self._claims.take_overdue(now):
-            self._counters.offers_overdue += 1
-            for consumer in offer.candidates.values():
-                consumer.overdue += 1
-                self._refresh(consumer)
+            if self._claims.is_overdue(offer):
+                self._counters.offers_overdue += 1
+                for consumer in offer.candidates.values():
+                    consumer.overdue += 1
+                    self._refresh(consumer)
             self._apply(offer, fate)
+        while self._eased:
+            self._ease(self._eased.popitem()[0])
         if self._is_stopped:
             return
         changed = self._queues.changed
@@ -240,39 +261,77 @@ class Deliveries:
         while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
             if not self._claims.free_slots:
                 return False
-            if lane.head().details.crashes:
-                self._offer_suspect(queue, lane, now)
+            head = lane.head()
+            if is_suspect(head.details):
+                if not self._offer_suspect(queue, lane, head):
+                    return True
                 continue
-            candidates = consumers.take(width)
-            run = queue.take(lane, min(share, *[candidate.free for candidate in candidates]))
-            consumers.charge(candidates, run.count)
-            self._send_offer(self._claims.open_offer(queue, run, candidates, now))
+            self._guards.stop_waiting(queue)
+            candidates = consumers.take(self._find_width(queue, width), self._accepting(head), head.avoid)
+            if not candidates:
+                return True
+            most = min(share, head.count, *[candidate.free for candidate in candidates])
+            room = min(map(self._room_of, candidates))
+            self._make_offer(queue, lane, candidates, max(1, head.affordable(most, room)), now)
         return True
 
-    def _offer_suspect(self, queue: Queue, lane: Lane, now: float) -> None:
-        """Offer a message that a crash has made suspect, alone, to one that holds nothing else if there is such a one.
+    def _find_width(self, queue: Queue, width: int) -> int:
+        """To how many to offer: consumers that acknowledge nothing are never busy, and simply take turns."""
+        return 1 if next(iter(queue.consumers.willing)).auto else width
 
-        The next crash then shows whether it was this message: what else its consumer held is not blamed. For a moment
-        only, as there are consumers that acknowledge nothing before they have several.
+    def _make_offer(self, queue: Queue, lane: Lane, candidates: list[Consumer], most: int, now: float) -> None:
+        run = queue.take(lane, most)
+        queue.consumers.charge(candidates, run.count, run.cost)
+        self._send_offer(self._claims.open_offer(queue, run, candidates, now))
+
+    def _accepting(self, head: Run) -> Callable[[Consumer], bool]:
+        """Whether the child of a consumer may be offered the first message of this run."""
+        most_offers, cost = max(1, self._claims.free_slots // 4), head.cost_of(1)
+
+        def accepts(consumer: Consumer) -> bool:
+            child = consumer.child
+            return (
+                child.kept_for is None
+                and child.open_offers < most_offers
+                and (cost <= self._room_of(consumer) or child.is_idle)
+            )
+
+        return accepts
+
+    def _room_of(self, consumer: Consumer) -> int:
+        """Octets that it may be offered now: then it has as much as is left for its child's others."""
+        return (self._max_unsettled - consumer.child.octets - consumer.octets) // 2
+
+    def _offer_suspect(self, queue: Queue, lane: Lane, head: Run) -> bool:
+        """Offer a message that a crash has made suspect, alone; tell whether it was possible.
+
+        To an idle child if there is one, or is in time. If not, it stands beside others, and a crash does not convict.
         """
-        consumers = queue.consumers
-        candidates = consumers.take_idle()
-        if candidates:
-            consumer = candidates[0]
-            consumer.is_guarded = True
-            self._guards.after(_GUARD_MS, consumer.key)
-        else:
-            candidates = consumers.take(1)
-        consumers.charge(candidates, 1)
-        consumers.refresh(candidates[0])
-        self._send_offer(self._claims.open_offer(queue, queue.take(lane, 1), candidates, now))
+        consumers, now = queue.consumers, self._timers.now
+        consumer = consumers.take_idle(head.avoid)
+        if consumer is not None:
+            self._guards.give(consumer.child, queue, head)
+            self._make_offer(queue, lane, [consumer], 1, now)
+            return True
+        busy = consumers.take(1, self._accepting(head), head.avoid)
+        if not busy:
+            return False
+        if self._guards.must_wait(queue, head, busy[0].child):
+            consumers.refresh(busy[0])
+            consumers.prefer(busy[0])
+            return False
+        self._make_offer(queue, lane, busy, 1, now)
+        return True
 
-    def _end_guard(self, key: tuple[Peer, Token]) -> None:
-        consumer = self._consumer(key)
-        consumer.is_guarded = False
-        self._refresh(consumer)
+    def _ease(self, child: Child) -> None:
+        """Something of the child's came back: those of its consumers that it kept out may be willing now."""
+        if child.is_idle:
+            self._guards.become_idle(child)
+        kept_out, child.kept_out = child.kept_out, {}
+        for consumer in kept_out:
+            self._refresh(consumer)
 
-    def _consumer(self, key: tuple[Peer, Token]) -> Consumer:
+    def _consumer(self, key: Key) -> Consumer:
         peer, token = key
         return self._children[peer].consumers[token]
 
@@ -305,30 +364,49 @@ class Deliveries:
         if run.deliveries:
             self._counters.messages_redelivered += run.count
 
-    def _take_refusal(self, consumer: Consumer, count: int, event: Event) -> None:
+    def _take_refusal(self, consumer: Consumer, offer: Offer, event: Event) -> None:
         """LOST or PASSED: the credit is the consumer's again."""
-        consumer.free += count
+        consumer.free += offer.count
+        consumer.discharge(offer.cost)
         if event is Event.LOST:
             self._counters.offers_lost += 1
             return
         self._counters.offers_passed += 1
         if not consumer.is_gone:
             consumer.has_passed = True
-            self._children[consumer.peer].passed.append(consumer)
+            consumer.child.passed.append(consumer)
 
     def _apply(self, offer: Offer, fate: Fate) -> None:
         """What an answer, an end or the time has shown about an offer's run."""
         if fate is Fate.UNTOUCHED:
-            self._queues.put_back(offer.queue, offer.run)
+            if offer.blames_first and offer.crash is not None:
+                self._put_back_blamed(offer, offer.crash)
+            else:
+                self._queues.put_back(offer.queue, offer.run)
         elif fate is Fate.DELIVERED:
-            self._returns.requeue(offer.queue, offer.run, offer.crash)
+            self._returns.requeue(offer.queue, offer.run, self._charge(offer.run, offer.crash))
             self._queues.tidy(offer.queue)
 
-    def _settle_run(self, queue: Queue, run: Run, outcome: Outcome) -> None:
+    def _put_back_blamed(self, offer: Offer, crash: Crash) -> None:
+        """Nobody claimed, but a process crashed that was to read this offer next: the first message is suspect."""
+        run = offer.run
+        first = run.split(1) if run.count > 1 else run
+        self._returns.put_back_blamed(offer.queue, first, self._charge(first, crash))
+        if first is not run:
+            self._queues.put_back(offer.queue, run)
+        self._queues.tidy(offer.queue)
+
+    def _charge(self, run: Run, crash: Crash | None) -> str:
+        """How the process crashed whose crash convicts these messages, if it does."""
+        return crash.how if crash is not None and self._blame.charge(run, crash) else ""
+
+    def _settle_run(self, consumer: Consumer, run: Run, outcome: Outcome) -> None:
+        queue = consumer.queue
         if outcome is Outcome.ACKNOWLEDGED:
             self._queues.settle(queue, run)
             self._counters.messages_acknowledged += run.count
         elif outcome is Outcome.RELEASED:
+            _note_failure(consumer, run)
             self._returns.requeue(queue, run)
         elif outcome is Outcome.REJECTED:
             self._returns.reject(queue, run)
@@ -340,7 +418,9 @@ class Deliveries:
         consumer = self._consumer(key)
         now = self._timers.now
         for run in consumer.unsettled.take_overdue(now):
-            consumer.withheld += run.count
+            consumer.discharge(run.cost)
+            consumer.withhold(run.count)
+            _note_failure(consumer, run)
             self._counters.leases_ended += run.count
             self._returns.requeue(consumer.queue, run)
         held_until = consumer.unsettled.next_overdue()
@@ -348,19 +428,32 @@ class Deliveries:
             self._leases.after((held_until - now) * 1000, key)
         self._refresh(consumer)
 
-    def _end(self, consumer: Consumer, crash: str = "") -> None:
+    def _end(self, consumer: Consumer, crash: Crash | None = None) -> None:
         queue = consumer.queue
         consumer.is_gone = True
+        consumer.withhold(-consumer.withheld)
+        consumer.child.kept_out.pop(consumer, None)
+        self._eased[consumer.child] = None
         self._leases.cancel(consumer.key)
-        self._guards.cancel(consumer.key)
         queue.consumers.remove(consumer)
+        if not queue.consumers:
+            self._guards.stop_waiting(queue)
         self._queues.end_consumption(queue)
         self._durables.end_consumption(queue)
         for run in consumer.unsettled.take_all():
-            self._returns.requeue(queue, run, crash)
+            consumer.discharge(run.cost)
+            self._returns.requeue(queue, run, self._charge(run, crash))
         self._queues.tidy(queue)
 
     def _refresh(self, consumer: Consumer) -> None:
         queue = consumer.queue
         queue.consumers.refresh(consumer)
         self._queues.changed[queue] = None
+        if consumer.child.is_watched:
+            self._eased[consumer.child] = None
+
+
+def _note_failure(consumer: Consumer, run: Run) -> None:
+    """The consumer lost these by a lease, or said NACK: others come first from now on."""
+    others = [key for key in run.avoid if key != consumer.key]
+    run.avoid = (*others[1 - _AVOIDED :], consumer.key)

@@ -157,6 +157,8 @@ class Policy:
     """Durable subscriptions at one time."""
     queue_memory: int = 134_217_728
     """Octets of memory that the messages of all queues use together; the rest of a deep queue is in the store."""
+    max_unsettled: int = 67_108_864
+    """Octets that one client may be offered and hold unsettled; a single larger message goes alone."""
     max_delayed_bytes: int = 67_108_864
     """Octets of memory that messages use which wait for their time."""
     queue: QueuePolicy = QueuePolicy()

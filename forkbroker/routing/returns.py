@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from forkbroker.routing.blame import count_convictions
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.paging import Paging
@@ -37,19 +38,20 @@ class Returns:
         """What an administrator should know of."""
 
     def requeue(self, queue: Queue, run: Run, crash: str = "") -> None:
-        """Back after a delivery; `crash`: how the process of the client ended that held it, if it crashed."""
+        """Back after a delivery; `crash`: how the process crashed that held it, if that convicts it."""
         run.deliveries += 1
         policy = queue.policy
-        if crash:
-            run.details = replace(run.details, crashes=run.details.crashes + 1)
-            if 0 < policy.poison_after <= run.details.crashes:
-                self.notes.append(_describe_poison(queue, run, crash))
-                self.bury(queue, run, Reason.POISON)
-                return
+        if self._bury_poison(queue, run, crash):
+            return
         if 0 < policy.max_deliveries <= run.deliveries:
             self.bury(queue, run, Reason.DELIVERIES)
             return
         self._put_back_later(queue, run)
+
+    def put_back_blamed(self, queue: Queue, run: Run, crash: str) -> None:
+        """Back without a delivery, and suspect: a process crashed that was to read it; `crash` as in `requeue`."""
+        if not self._bury_poison(queue, run, crash):
+            self._put_back_later(queue, run)
 
     def reject(self, queue: Queue, run: Run) -> None:
         """NACK with `requeue:false`."""
@@ -158,6 +160,14 @@ class Returns:
         self.notes.clear()
         return notes
 
+    def _bury_poison(self, queue: Queue, run: Run, crash: str) -> bool:
+        """Set messages aside that are convicted as often as it takes; tell whether they are."""
+        if not (crash and 0 < queue.policy.poison_after <= count_convictions(run.details)):
+            return False
+        self.notes.append(_describe_poison(queue, run, crash))
+        self.bury(queue, run, Reason.POISON)
+        return True
+
     def _put_back_later(self, queue: Queue, run: Run) -> None:
         """To its old place, after the wait that the policy asks for."""
         self._counters.messages_requeued += run.count
@@ -171,8 +181,7 @@ class Returns:
 
 
 def _describe_poison(queue: Queue, run: Run, crash: str) -> str:
-    what = f"{run.count} messages" if run.count > 1 else f"message {run.serial}"
     return (
-        f"queue {shown(queue.name)}: {what} set aside in {shown(queue.policy.dead_letter)}: "
-        f"{run.details.crashes} processes of clients crashed that held it, the last one {crash}"
+        f"queue {shown(queue.name)}: message {run.serial} moved to {shown(queue.policy.dead_letter)}: "
+        f"{count_convictions(run.details)} child processes crashed that held it alone, the last one {crash}"
     )

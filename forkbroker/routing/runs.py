@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from forkbroker.routing.peers import Peer, Token
 from forkbroker.wire.details import PLAIN, Details
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
 ENVELOPE_OVERHEAD = 512
 """Octets that the objects about one envelope cost, roughly."""
+
+UNSETTLED_OVERHEAD = 256
+"""Octets that parent and child need for one message that is offered or unsettled, roughly, beside the message."""
 
 _UNIFORM = int(Flag.UNIFORM)
 _NOTHING = Envelope(b"".join(pack(Kind.SEND)))
@@ -23,6 +27,8 @@ class Run:
     """`count` messages of an envelope, from its `first` one on, all of the same fate so far."""
 
     __slots__ = (
+        "alibis",
+        "avoid",
         "count",
         "deliveries",
         "details",
@@ -63,6 +69,15 @@ class Run:
         self.details = details
         self.held_until = 0.0
         """When the lease of who holds them ends (seconds)."""
+        self.avoid: tuple[tuple[Peer, Token], ...] = ()
+        """Consumers that lost them by a lease, or said NACK: the one that did so last is the last one here."""
+        self.alibis = 0
+        """How many unexplained crashes there had been when they became suspect, or were last blamed."""
+
+    @property
+    def cost(self) -> int:
+        """Octets that a consumer is charged with that has them, or may claim them."""
+        return self.memory + UNSETTLED_OVERHEAD * self.count
 
     def split(self, count: int) -> Run:
         """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""
@@ -78,6 +93,8 @@ class Run:
             details=self.details,
         )
         front.held_until = self.held_until
+        front.avoid = self.avoid
+        front.alibis = self.alibis
         self.first += count
         self.count -= count
         self.serial += count
@@ -113,6 +130,16 @@ class Run:
         if self.octets <= octets:
             return count
         return max(1, bisect_right(range(1, count + 1), octets, key=self.octets_of))
+
+    def affordable(self, count: int, octets: int) -> int:
+        """Return how many of the first `count` messages cost at most `octets` together; perhaps none."""
+        if self.cost <= octets:
+            return count
+        return bisect_right(range(1, count + 1), octets, key=self.cost_of)
+
+    def cost_of(self, count: int) -> int:
+        """Return the cost of the first `count` messages."""
+        return self.octets_of(count) + (self.overhead + UNSETTLED_OVERHEAD) * count
 
 
 def make_run(envelope: Envelope, serial: int, details: Details = PLAIN) -> Run:

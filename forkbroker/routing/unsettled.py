@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Iterator
 from operator import attrgetter
 
 from forkbroker.routing.runs import Run
@@ -36,9 +37,9 @@ class Unsettled:
         """Return the number of runs."""
         return len(self._runs)
 
-    def count(self) -> int:
-        """Return the number of messages."""
-        return sum(run.count for run in self._runs)
+    def __iter__(self) -> Iterator[Run]:
+        """Go through all runs, in order."""
+        return iter(self._runs)
 
     def add(self, run: Run) -> None:
         """Note that a run was claimed; `run.held_until` is set."""

@@ -18,6 +18,8 @@ HOLDING = [
     ("claims", "-DREJECTIONS=0"),
     ("claims", "-DSLOTS=1 -DKILLS=2"),
     ("claims", "-DCHILDREN=3 -DSLOTS=1 -DMESSAGES=1 -DKILLS=2"),
+    ("order", ""),
+    ("order", "-DCHILDREN=3 -DOFFERS=3"),
     ("store", "-DPARENT_KILLS=2"),
     ("store", "-DMESSAGES=3 -DPARENT_KILLS=2"),
 ]
@@ -28,6 +30,8 @@ BROKEN = [
     ("claims", "BROKEN_CRASH", ASSERTION),
     ("claims", "BROKEN_OVERDUE", ASSERTION),
     ("claims", "BROKEN_DRAIN", ASSERTION),
+    ("order", "BROKEN_OVERDUE", ASSERTION),
+    ("order", "BROKEN_OLDEST_FIRST", ASSERTION),
     ("store", "BROKEN_RECEIPT", ASSERTION),
     ("store", "BROKEN_COMMIT", ASSERTION),
     ("store", "BROKEN_CANCEL", ASSERTION),

@@ -89,7 +89,7 @@ class World:
     def __init__(
         self,
         policy: Policy | None = None,
-        slots: int = 4,
+        slots: int = 64,
         stock: Stock | None = None,
         *,
         start_s: float = 0.0,

@@ -18,7 +18,7 @@ MOMENT_S = 0.1
 
 
 def make_world(full: Full = Full.HOLD) -> tuple[World, Child, Child]:
-    world = World(Policy(queue_memory=MEMORY, queue=QueuePolicy(full=full)))
+    world = World(Policy(queue_memory=MEMORY, queue=QueuePolicy(full=full)), slots=20)
     producer, consumer = world.add_child(), world.add_child()
     world.subscribe(consumer, A)
     return world, producer, consumer

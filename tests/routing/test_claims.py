@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
-from forkbroker.routing.consumers import Consumer
+from forkbroker.routing.consumers import Child, Consumer
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
@@ -21,17 +21,17 @@ TIMEOUT = 1.0
 class Scene:
     """One offer to some candidates, peers 1, 2, …"""
 
-    def __init__(self, candidates: int, slots: int = 1) -> None:
-        self.semaphores = Semaphores(slots)
+    def __init__(self, candidates: int, slots: int = 1, semaphores: Semaphores | None = None) -> None:
+        self.semaphores = semaphores or Semaphores(slots)
         self.claims = Claims(self.semaphores, TIMEOUT)
         self.offer = self.open(candidates, 0.0)
 
-    def open(self, candidates: int, now: float) -> Offer:
+    def open(self, candidates: int, now: float, queue: Queue = QUEUE) -> Offer:
         consumers = [
-            Consumer(QUEUE, peer=Peer(peer), token=Token(7), credit=1, auto=False, exclusive=False)
+            Consumer(QUEUE, Child(Peer(peer)), token=Token(7), credit=1, auto=False, exclusive=False)
             for peer in range(1, candidates + 1)
         ]
-        return self.claims.open_offer(QUEUE, make_run(make_send(b"/queue/a", [b"x"]), 1), consumers, now)
+        return self.claims.open_offer(queue, make_run(make_send(b"/queue/a", [b"x"]), 1), consumers, now)
 
     def acquire(self) -> None:
         """A child does."""
@@ -81,14 +81,25 @@ def test_passed_by_all_goes_back_untouched() -> None:
     assert scene.is_free()
 
 
-def test_a_candidate_that_ends_without_claiming_gives_it_back_untouched() -> None:
-    """At once; the others lose, and the slot waits for them."""
+def test_a_candidate_that_ends_leaves_the_offer_to_the_others() -> None:
+    """They would get it behind what is younger, if it were taken back."""
     scene = Scene(3)
 
-    assert scene.tell(1, Event.ENDED) is Fate.UNTOUCHED
-    assert scene.offer.state is State.RETURNING
-    assert scene.tell(2, Event.LOST) is Fate.PENDING
-    assert scene.tell(3, Event.ENDED) is Fate.PENDING
+    assert scene.tell(1, Event.ENDED) is Fate.PENDING
+    assert scene.offer.state is State.OFFERED
+    scene.acquire()
+    assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
+    assert scene.tell(3, Event.LOST) is Fate.PENDING
+    assert scene.is_free()
+
+
+@pytest.mark.parametrize("last", [Event.PASSED, Event.ENDED])
+def test_a_candidate_that_ended_and_others_that_pass_give_it_back_untouched(last: Event) -> None:
+    """Nobody has claimed, and nobody is left who could."""
+    scene = Scene(2)
+
+    assert scene.tell(1, Event.ENDED) is Fate.PENDING
+    assert scene.tell(2, last) is Fate.UNTOUCHED
     assert scene.is_free()
 
 
@@ -168,6 +179,79 @@ def test_a_silent_candidate_of_a_claimed_offer_is_overdue_too() -> None:
 
     assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.PENDING)]
     assert scene.tell(2, Event.LOST) is Fate.PENDING
+    assert scene.is_free()
+
+
+def test_with_an_overdue_offer_goes_what_is_younger_in_its_queue() -> None:
+    """Else a child that goes on would win that, and deliver it before what was taken back. It is not overdue itself."""
+    scene = Scene(1, slots=4)
+    second, other = scene.open(2, 0.5), scene.open(1, 0.7, Queue(b"/queue/b", QueuePolicy(), Window(1 << 26)))
+
+    assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.UNTOUCHED), (second, Fate.UNTOUCHED)]
+    assert [scene.claims.is_overdue(offer) for offer in (scene.offer, second, other)] == [True, False, False]
+    assert other.state is State.OFFERED
+    assert scene.claims.take_overdue(TIMEOUT + 0.5) == [(second, Fate.PENDING)]
+    assert scene.claims.is_overdue(second)
+
+
+def test_what_is_younger_stays_when_the_overdue_one_is_claimed() -> None:
+    """Its order is in no danger."""
+    scene = Scene(1, slots=4)
+    second = scene.open(1, 0.5)
+    scene.acquire()
+    scene.tell(1, Event.CLAIMED)
+    late = scene.open(2, 0.0)
+    scene.semaphores.try_acquire(late.slot)
+    key = (Peer(2), Token(7))
+    scene.claims.answer(late, key, Event.CLAIMED)
+
+    assert scene.claims.take_overdue(TIMEOUT) == []
+    assert scene.claims.take_overdue(TIMEOUT + 0.5) == [(second, Fate.UNTOUCHED), (late, Fate.PENDING)]
+
+
+class Waking(Semaphores):
+    """While the parent takes back, a stopped child goes on, and tries one offer after the other."""
+
+    def __init__(self, size: int, sleeps: int) -> None:
+        super().__init__(size)
+        self.sleeps = sleeps
+        self.offered: list[int] = []
+        self.won: list[int] = []
+
+    def try_acquire(self, slot: int) -> bool:
+        """The parent's; the child has its step behind that, when it has slept for so many of them."""
+        found = super().try_acquire(slot)
+        self.sleeps -= 1
+        if self.sleeps < 0 and self.offered:
+            mine = self.offered.pop(0)
+            if super().try_acquire(mine):
+                self.won.append(mine)
+        return found
+
+
+@pytest.mark.parametrize("sleeps", range(10))
+def test_a_child_that_goes_on_meanwhile_wins_the_oldest_and_none_behind(sleeps: int) -> None:
+    """The parent tries from the youngest to the oldest."""
+    semaphores = Waking(10, sleeps)
+    scene = Scene(1, slots=10, semaphores=semaphores)
+    offers = [scene.offer] + [scene.open(1, 0.1 * number) for number in range(1, 8)]
+    semaphores.offered = [offer.slot for offer in offers]
+
+    returned = [offer for offer, fate in scene.claims.take_overdue(TIMEOUT) if fate is Fate.UNTOUCHED]
+
+    won = [offer for offer in offers if offer.slot in semaphores.won]
+    assert won + returned == offers
+
+
+def test_the_end_of_an_overdue_offer_is_its_end() -> None:
+    """Nobody waits for it any more, and its slot is free."""
+    scene = Scene(1)
+    scene.claims.take_overdue(TIMEOUT)
+    scene.tell(1, Event.LOST)
+
+    assert scene.claims.find_silent(100.0) == set()
+    assert not scene.claims.is_overdue(scene.offer)
+    assert scene.claims.open_for(Peer(1)) == []
     assert scene.is_free()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.consumers import MAX_OPEN_OFFERS, Consumer, Consumers
+from forkbroker.routing.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
@@ -12,7 +12,11 @@ QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
 
 def make_consumer(peer: int, *, credit: int = 1, auto: bool = False, exclusive: bool = False) -> Consumer:
-    return Consumer(QUEUE, peer=Peer(peer), token=Token(1), credit=credit, auto=auto, exclusive=exclusive)
+    return Consumer(QUEUE, Child(Peer(peer)), token=Token(1), credit=credit, auto=auto, exclusive=exclusive)
+
+
+def everybody(_: Consumer) -> bool:
+    return True
 
 
 def make_consumers(*several: Consumer) -> Consumers:
@@ -27,11 +31,11 @@ def test_whoever_was_asked_goes_to_the_end() -> None:
     one, two = make_consumer(1, credit=2), make_consumer(2, credit=2)
     consumers = make_consumers(one, two)
 
-    assert consumers.take(1) == [one]
-    consumers.charge([one], 1)
+    assert consumers.take(1, everybody) == [one]
+    consumers.charge([one], 1, 100)
     assert list(consumers.willing) == [two, one]
-    assert consumers.take(5) == [two, one]
-    consumers.charge([two, one], 1)
+    assert consumers.take(5, everybody) == [two, one]
+    consumers.charge([two, one], 1, 100)
     assert list(consumers.willing) == [two]
 
 
@@ -49,10 +53,10 @@ def test_who_got_nothing_is_asked_first() -> None:
 
 
 def test_each_reason_keeps_a_consumer_out_while_it_lasts() -> None:
-    """No credit, no room, an answer overdue, too many unanswered, gone."""
+    """No credit, no room, an answer overdue, gone."""
     consumer = make_consumer(1)
     consumers = make_consumers(consumer)
-    reasons = {"free": 0, "has_passed": True, "overdue": 1, "open_offers": MAX_OPEN_OFFERS, "is_gone": True}
+    reasons = {"free": 0, "has_passed": True, "overdue": 1, "is_gone": True}
 
     for reason, value in reasons.items():
         before = getattr(consumer, reason)
@@ -64,14 +68,57 @@ def test_each_reason_keeps_a_consumer_out_while_it_lasts() -> None:
         assert list(consumers.willing) == [consumer]
 
 
-def test_unanswered_offers_are_bounded() -> None:
-    """However much credit is left."""
-    consumers = make_consumers(make_consumer(1, credit=1000))
+def test_what_its_child_does_not_accept_leaves_the_row() -> None:
+    """And is noted with the child, which lets it come back."""
+    one, two, three = map(make_consumer, (1, 2, 3))
+    consumers = make_consumers(one, two, three)
 
-    for _ in range(MAX_OPEN_OFFERS):
-        consumers.charge(consumers.take(1), 1)
-
+    assert consumers.take(2, lambda consumer: consumer is not one) == [two, three]
+    assert list(one.child.kept_out) == [one]
+    assert one.child.is_watched
     assert not consumers.willing
+
+
+def test_who_is_to_be_avoided_is_taken_last() -> None:
+    """And keeps its place in the row. Among those to avoid the one that stands first is taken."""
+    one, two, three = map(make_consumer, (1, 2, 3))
+    consumers = make_consumers(one, two, three)
+
+    assert consumers.take(3, everybody, avoid=[two.key, one.key]) == [three]
+    assert list(consumers.willing) == [one, two]
+    assert consumers.take(1, everybody, avoid=[two.key, one.key]) == [two]
+    assert consumers.take(1, everybody, avoid=[two.key]) == [one]
+
+
+def test_an_idle_child_is_one_that_holds_nothing_for_any_subscription() -> None:
+    """Not what it was offered, nor what it lost by a lease and still works on; nor is it kept for another queue."""
+    one, two, three, four = map(make_consumer, (1, 2, 3, 4))
+    consumers = make_consumers(one, two, three, four)
+    other = Consumer(QUEUE, one.child, token=Token(2), credit=1, auto=False, exclusive=False)
+    other.charge(1, 300)
+    two.withhold(1)
+    three.child.kept_for = Queue(b"/queue/b", QueuePolicy(), Window(1 << 26))
+    four.child.kept_for = QUEUE
+
+    assert consumers.take_idle() is four
+    assert list(consumers.willing) == [one, two, three]
+    assert consumers.take_idle() is None
+    other.discharge(300)
+    assert consumers.take_idle() is one
+    two.regain(5)
+    assert (two.free, two.withheld, two.child.withheld) == (2, 0, 0)
+    assert consumers.take_idle() is two
+
+
+def test_an_idle_one_to_avoid_is_taken_if_nobody_else_is_willing() -> None:
+    """Else the other one may become idle."""
+    one, two = make_consumer(1), make_consumer(2)
+    consumers = make_consumers(one, two)
+    two.charge(0, 300)
+
+    assert consumers.take_idle([one.key]) is None
+    consumers.remove(two)
+    assert consumers.take_idle([one.key]) is one
 
 
 def test_one_exclusive_consumer_is_served_and_the_next_takes_over() -> None:

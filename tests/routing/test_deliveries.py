@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Policy
-from forkbroker.wire.envelope import MAX_BATCH
+from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World, make
@@ -220,6 +220,265 @@ def test_a_slow_claim_counts_although_it_is_late() -> None:
     assert world.router.views()[0].octets == 0
     world.send(producer, A, [b"2", b"3"])
     assert offers_of(world) == [(child.peer, 2, 2)]
+
+
+def test_after_a_stall_messages_come_in_their_order() -> None:
+    """A child stopped for 1.2 s, and a message each 0.1 s: what is overdue takes what is younger back with it."""
+    world, producer, (child,) = make_world(1, credit=100)
+    delivered: list[tuple[bytes, int]] = []
+    for tenth in range(20):
+        world.send(producer, A, [b"%d" % tenth])
+        world.turn()
+        world.now += 0.1
+        if tenth >= 12:
+            delivered += [
+                (bytes(piece), offer.deliveries) for offer in read_all(world, child) for piece in offer.pieces()
+            ]
+            world.turn()
+    world.turn()
+    delivered += [(bytes(piece), offer.deliveries) for offer in read_all(world, child) for piece in offer.pieces()]
+
+    assert delivered == [(b"%d" % tenth, 0) for tenth in range(20)]
+
+
+def read_all(world: World, child: Child) -> list[Envelope]:
+    """The child answers all that it was offered: what it got."""
+    return [offer for offer in [child.inbox.popleft() for _ in range(len(child.inbox))] if world.claim(child, offer)]
+
+
+def test_a_stall_of_one_candidate_keeps_the_order_of_the_others() -> None:
+    """What one was offered with the stopped child comes to it again before what is younger."""
+    world, producer, (stopped, other) = make_world(2, credit=100, offer_candidates=2)
+    for number in range(8):
+        world.send(producer, A, [b"%d" % number])
+        world.turn()
+        world.now += 0.15
+    world.turn()
+    delivered: list[bytes] = []
+    while child_has := [other] * bool(other.inbox):
+        delivered += [bytes(piece) for offer in read_all(world, child_has[0]) for piece in offer.pieces()]
+        world.turn()
+
+    assert delivered == sorted(delivered)
+    assert len(delivered) == 8
+    assert stopped.inbox
+
+
+def test_the_end_of_one_candidate_keeps_the_order_of_the_others() -> None:
+    """What it was offered as well stands in their channels already."""
+    world, producer, (mortal, other) = make_world(2, credit=100, offer_candidates=2)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    world.send(producer, A, [b"2"])
+    world.turn()
+    world.end(mortal)
+    world.turn()
+    delivered = [bytes(piece) for offer in read_all(world, other) for piece in offer.pieces()]
+    world.turn()
+    delivered += [bytes(piece) for offer in read_all(world, other) for piece in offer.pieces()]
+
+    assert delivered == [b"1", b"2"]
+
+
+# ---------------------------------------------------------------- what one child can use up
+
+
+def test_one_child_never_has_more_than_a_quarter_of_the_free_slots() -> None:
+    """Over all its subscriptions: one that is stopped leaves most of them to others."""
+    world, producer, (stopped,) = make_world(1, slots=64)
+    for token in range(2, 30):
+        world.subscribe(stopped, b"/queue/%d" % token, token=token, credit=100)
+        for _ in range(10):
+            world.send(producer, b"/queue/%d" % token, [b"x"])
+    for _ in range(5):
+        world.turn()
+
+    used = sum(world.semaphores.values)
+    assert 13 <= used <= 16
+    other = world.add_child()
+    world.subscribe(other, b"/queue/29", credit=5)
+    assert len(offers_of(world)) == 5
+
+
+def test_several_children_that_are_stopped_leave_slots_as_well() -> None:
+    """Each has a quarter of what those before it have left."""
+    world, producer, _ = make_world(0, slots=64)
+    for _ in range(8):
+        world.subscribe(world.add_child(), A, credit=100)
+    for _ in range(200):
+        world.send(producer, A, [b"x"])
+    for _ in range(5):
+        world.turn()
+
+    assert sum(world.semaphores.values) < 64
+
+
+def test_a_child_that_answers_gets_its_other_subscriptions_served() -> None:
+    """They wait for nothing but its answers."""
+    world, producer, (child,) = make_world(1, slots=8)
+    for token in range(2, 10):
+        world.subscribe(child, b"/queue/%d" % token, token=token, credit=1)
+        world.send(producer, b"/queue/%d" % token, [b"x"])
+    served = set()
+    for _ in range(10):
+        world.turn()
+        for offer in read_all(world, child):
+            served.add(offer.token)
+
+    assert served == set(range(2, 10))
+
+
+def held_bytes(world: World, child: Child) -> int:
+    """What the child holds after it has claimed all that it is offered."""
+    while offers := world.offers(child):
+        for offer in offers:
+            world.claim(child, offer)
+    return sum(len(body) for held in child.held.values() for body in held.values())
+
+
+def test_what_a_consumer_holds_unsettled_is_bounded_in_bytes() -> None:
+    """Whatever its credit; it gets the next ones when it has settled some. One subscription has half at most."""
+    world, producer, (child,) = make_world(1, credit=1_000_000, max_unsettled=100_000)
+    for _ in range(20):
+        world.send(producer, A, [b"x" * 1000] * 10)
+
+    held = held_bytes(world, child)
+    assert 30_000 < held < 50_000
+    world.settle(child, 1, 10)
+    assert held_bytes(world, child) == held
+    assert max(child.held[1]) > held // 1000
+
+
+def test_messages_without_a_body_are_bounded_as_well() -> None:
+    """Each has a cost of its own, in parent and child."""
+    world, producer, (child,) = make_world(1, credit=1_000_000, max_unsettled=100_000)
+    for _ in range(20):
+        world.send(producer, A, [b""] * 1000)
+    held_bytes(world, child)
+
+    assert 100 < len(child.held[1]) <= 50_000 // 256
+
+
+def test_the_subscriptions_of_a_client_share_its_bound() -> None:
+    """One gets no more than it leaves to the others, so each of them gets something."""
+    world, producer, (child,) = make_world(1, credit=1_000_000, max_unsettled=100_000)
+    for token, name in enumerate((A, B, b"/queue/c"), 1):
+        world.send(producer, name, [b"x" * 1000] * 100)
+        if token > 1:
+            world.subscribe(child, name, token=token, credit=1_000_000)
+        held_bytes(world, child)
+
+    shares = [len(child.held[token]) for token in (1, 2, 3)]
+    assert shares == sorted(shares, reverse=True)
+    assert min(shares) >= 5
+    assert sum(shares) < 100
+
+
+def test_a_message_larger_than_the_bound_goes_alone() -> None:
+    """When its child has nothing else; and nothing else goes with it."""
+    world, producer, (child,) = make_world(1, credit=100, max_unsettled=10_000)
+    for size in (10, 50_000, 10):
+        world.send(producer, A, [b"x" * size])
+
+    counts = []
+    while offers := world.offers(child):
+        counts.append([len(bytes(piece)) for offer in offers for piece in offer.pieces()])
+        for offer in offers:
+            world.claim(child, offer)
+            world.settle(child, offer.serial)
+    assert counts == [[10], [50_000], [10]]
+
+
+def test_every_way_back_gives_back_what_it_was_charged_with() -> None:
+    """Lost, passed, released, settled, unsubscribed, overdue."""
+    world, producer, (one, two) = make_world(2, credit=10)
+    for _ in range(6):
+        world.send(producer, A, [b"x"])
+        world.turn()
+    world.claim(two, world.read(two, Kind.OFFER))
+    world.claim(one, world.read(one, Kind.OFFER))
+    world.answer(one, Kind.PASSED, world.read(one, Kind.OFFER))
+    world.claim(one, world.read(one, Kind.OFFER))
+    world.turn()
+    world.settle(two, 1)
+    world.settle(one, 3, 1, Outcome.RELEASED)
+    world.now += 2
+    world.turn()
+    children = world.router._deliveries._children
+    for child in (one, two):
+        for offer in read_all(world, child):
+            world.settle(child, offer.serial, offer.count, Outcome.UNTOUCHED)
+        world.unsubscribe(child)
+        for offer in world.offers(child):
+            world.answer(child, Kind.PASSED, offer)
+        world.hear(child)
+
+    assert [(children[child.peer].octets, children[child.peer].open_offers) for child in (one, two)] == [(0, 0)] * 2
+
+
+# ---------------------------------------------------------------- who is asked first
+
+
+def test_idle_auto_consumers_take_turns() -> None:
+    """One at a time is offered to one of them, and the next to the next."""
+    world, producer, children = make_world(0)[0], None, []
+    producer = world.add_child()
+    for _ in range(3):
+        children.append(world.add_child())
+        world.subscribe(children[-1], A, credit=8192, flags=Flag.AUTO)
+    got = []
+    for _ in range(6):
+        world.send(producer, A, [b"x"])
+        world.turn()
+        # the later ones are quicker
+        for child in reversed(children):
+            for offer in read_all(world, child):
+                got.append(child.peer)
+                world.settle(child, offer.serial)
+
+    assert got == [child.peer for child in children] * 2
+
+
+def test_who_said_nack_is_not_asked_first_for_the_same_message() -> None:
+    """Another one that waits gets it; the next message is for anybody."""
+    world, producer, (one, two) = make_world(2, credit=10, offer_candidates=1)
+    world.send(producer, A, [b"1"])
+    offer = world.take_one(one)
+    world.settle(one, offer.serial, 1, Outcome.RELEASED)
+    assert offers_of(world) == [(two.peer, 1, 1)]
+
+    again = world.read(two, Kind.OFFER)
+    world.claim(two, again)
+    world.settle(two, again.serial, 1, Outcome.RELEASED)
+    assert offers_of(world) == [(one.peer, 1, 1)]
+
+
+def test_a_message_with_nacks_goes_round_all_consumers() -> None:
+    """Who said it longest ago gets it again, when all have said it."""
+    world, producer, children = make_world(3, credit=10, offer_candidates=3)
+    world.send(producer, A, [b"1"])
+    asked = []
+    for _ in range(6):
+        world.turn()
+        takers = [child for child in children for offer in read_all(world, child)]
+        asked.append(takers[0].peer)
+        world.settle(takers[0], 1, 1, Outcome.RELEASED)
+
+    assert len(takers) == 1
+    assert asked[:3] == asked[3:]
+    assert len(set(asked)) == 3
+
+
+def test_who_said_nack_gets_it_again_if_nobody_else_can_take_it() -> None:
+    """Not for want of another one is it kept waiting."""
+    world, producer, (one, two) = make_world(2, credit=1, offer_candidates=1)
+    world.send(producer, A, [b"1", b"2"])
+    world.turn()
+    world.claim(two, world.read(two, Kind.OFFER))
+    world.claim(one, world.read(one, Kind.OFFER))
+    world.settle(one, 1, 1, Outcome.RELEASED)
+
+    assert offers_of(world) == [(one.peer, 1, 1)]
 
 
 # ---------------------------------------------------------------- ends

@@ -116,6 +116,31 @@ def test_a_lease_that_ends_is_a_delivery_in_vain() -> None:
     assert (world.view(DLQ).ready, world.view(A).unsettled) == (1, 0)
 
 
+def test_who_lost_a_message_by_its_lease_does_not_get_it_while_another_has_credit() -> None:
+    """Nor does one that lost it before; with nobody else the one that lost it longest ago gets it."""
+    world, producer, first = make_world(credit=10)
+    second, third = world.add_child(), world.add_child()
+    world.send(producer, A, [b"1"])
+    hold(world, first)
+    world.subscribe(second, A, credit=10)
+    world.pass_time(LEASE_S)
+    assert hold(world, first) == []
+    assert len(hold(world, second)) == 1
+    # the third holds something: it has credit, although it is not idle
+    world.send(producer, b"/queue/b", [b"x"])
+    world.subscribe(third, b"/queue/b", token=2)
+    hold(world, third)
+    world.subscribe(third, A, credit=10)
+    world.pass_time(LEASE_S)
+    assert hold(world, first) == hold(world, second) == []
+    assert [offer.destination for offer in hold(world, third)] == [b"/queue/b", A]
+
+    world.pass_time(LEASE_S)
+    assert hold(world, second) == []
+    assert [offer.destination for offer in hold(world, third)] == [b"/queue/b"]
+    assert len(hold(world, first)) == 1
+
+
 # ---------------------------------------------------------------- who was too late
 
 

@@ -180,7 +180,7 @@ def test_a_reply_queue_is_its_owners() -> None:
 
 def test_a_reply_queue_ends_with_its_owners_last_subscription() -> None:
     """With all that is in it, wherever that is; later messages are dropped and counted."""
-    world = World(slots=8)
+    world = World(slots=16)
     owner, other = world.add_child(), world.add_child()
     world.subscribe(owner, REPLY, credit=2, flags=Flag.TEMPORARY)
     for _ in range(3):
@@ -197,7 +197,7 @@ def test_a_reply_queue_ends_with_its_owners_last_subscription() -> None:
     world.send(other, REPLY, [b"1", b"2"], fence=4)
     assert kinds_for(world, other) == [Kind.FENCED]
     assert world.router.counters.messages_dropped == 5
-    assert world.semaphores.values == [0] * 8
+    assert world.semaphores.values == [0] * 16
 
 
 def test_only_reply_queues_are_temporary() -> None:

@@ -95,15 +95,15 @@ def test_nothing_is_held_at_first() -> None:
     unsettled.take_all()
 
     assert not unsettled.has(1, 1)
-    assert (len(unsettled), unsettled.count(), unsettled.next_overdue()) == (0, 0, 0.0)
+    assert (len(unsettled), list(unsettled), unsettled.next_overdue()) == (0, [], 0.0)
 
 
-def test_runs_and_messages_are_counted() -> None:
-    """Each for itself."""
-    unsettled = make_unsettled((10, 5), (20, 1))
+def test_what_is_held_can_be_gone_through() -> None:
+    """Run by run, in order."""
+    unsettled = make_unsettled((20, 1), (10, 5))
     unsettled.settle(11, 2)
 
-    assert (len(unsettled), unsettled.count()) == (3, 4)
+    assert shape(list(unsettled)) == [(10, 1), (13, 2), (20, 1)]
 
 
 # ---------------------------------------------------------------- leases
