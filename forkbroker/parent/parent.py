@@ -40,7 +40,8 @@ from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Buffer, Envelope, pack
-from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, State
+from forkbroker.wire.fields import OF_CHILD, check
+from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Flag, Kind, State
 
 _NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
 _KIND_AT = 5
@@ -135,9 +136,8 @@ class Hooks:
 
 #: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
 #: others go through `Parent._heed`.
-_HEEDED = frozenset({Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED})
 _ROUTED = {
-    state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - _HEEDED
+    state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - HEEDED
     for state in State
 }
 
@@ -374,11 +374,22 @@ class Parent:
                 self._apply(child, envelopes)
         except (EnvelopeError, AssertionError) as error:
             self._logger.error("%s: broke the contract between processes, killed: %s", child.name, error)
-            self._supervisor.kill(child)
-            self._close(child)
+            self._end(child)
+        except MemoryError:
+            self._logger.error("%s: killed, there is no memory for what its client sends", child.name)
+            self._end(child)
+        except Exception:
+            # a fault of ours, but it was this child's words that met it: the others need not pay for that
+            self._logger.exception("%s: killed, what it sent led to an exception that nobody expected", child.name)
+            self._end(child)
         else:
             if child.channel.closed:
                 self._close(child)
+
+    def _end(self, child: Child) -> None:
+        """What the child sends is not to be heeded any more."""
+        self._supervisor.kill(child)
+        self._close(child)
 
     def _apply(self, child: Child, envelopes: list[Envelope]) -> None:
         """Route what a child says. The hot path: nothing here but look-ups in tables."""
@@ -422,6 +433,7 @@ class Parent:
         permission = FROM_CHILD.get(kind)
         if permission is None or child.state not in permission.states:
             raise EnvelopeError(f"{kind.name} is not permitted to a child that is {child.state.value}")
+        check(envelope, OF_CHILD)
         self._heeded[kind](child, envelope)
         if permission.follows is not None:
             child.state = permission.follows

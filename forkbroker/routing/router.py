@@ -41,6 +41,7 @@ from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import make_run
 from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.fields import OF_CHILD, OF_STORE, check
 from forkbroker.wire.kinds import Flag, Kind
 
 _FENCE = int(Flag.FENCE)
@@ -160,6 +161,7 @@ class Router:
         method = self._methods.get(envelope.kind)
         if method is None:
             raise EnvelopeError(f"{envelope.kind.name} is not the router's business")
+        check(envelope, OF_CHILD)
         journal = self._journal
         before = journal.last
         reason = method(peer, envelope)
@@ -182,6 +184,7 @@ class Router:
             AssertionError: it can't be true.
         """
         self._timers.now = now
+        check(envelope, OF_STORE)
         self._stored[envelope.kind](envelope)
 
     def tick(self, now: float) -> None:
@@ -320,8 +323,7 @@ class Router:
         self._deliveries.answer(peer, envelope, Event.PASSED)
 
     def _settle(self, peer: Peer, envelope: Envelope) -> None:
-        # decoded as a whole first: a bad entry must not leave half of it applied
-        self._deliveries.settle(peer, Token(envelope.token), list(envelope.settlements()))
+        self._deliveries.settle(peer, Token(envelope.token), envelope.settlements())
 
     def _fence(self, peer: Peer, envelope: Envelope) -> None:
         """All before it has been applied."""
@@ -329,8 +331,6 @@ class Router:
     def _transaction(self, peer: Peer, envelope: Envelope) -> str | None:
         """All of it or nothing: whatever may fail is tried before the first part is applied."""
         parts = envelope.nested()
-        if len(parts) != envelope.count:
-            raise EnvelopeError(f"TRANSACTION of {envelope.count} has {len(parts)} envelopes")
         reason = self._find_refusal(peer, parts)
         if reason is not None:
             self.counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)
@@ -361,14 +361,9 @@ class Router:
         plan = Plan()
         for part in parts:
             if part.kind is Kind.SETTLE:
-                if self._deliveries.has_lost(peer, Token(part.token), list(part.settlements())):
+                if self._deliveries.has_lost(peer, Token(part.token), part.settlements()):
                     return "the transaction settles messages that are no longer its client's: a lease has ended"
-            elif part.kind is not Kind.SEND:
-                raise EnvelopeError(f"TRANSACTION with {part.kind.name}")
             else:
-                # what can't be decoded is found before anything is applied
-                part.bounds(0, part.count)
-                _ = part.wishes
                 reason = self._find_refusal_of_part(peer, part, plan)
                 if reason is not None:
                     return reason

@@ -49,6 +49,7 @@ from forkbroker.stomp.negotiation import (
 from forkbroker.stomp.parser import Parser
 from forkbroker.stomp.versions import V10, lenient
 from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.fields import MAX_LOGIN, MAX_REASON
 from forkbroker.wire.kinds import Flag, Kind
 
 HALF_CLOSED_S = 1.0
@@ -291,7 +292,7 @@ class Session:
             version, session=self._id, server=self._policy.server, heart_beat=self._policy.heart_beat_ms
         )
         self.outbox.put([encode_frame(version, "CONNECTED", connected)])
-        self._upward.request(pack(Kind.CONNECTED, destination=self.login.encode(errors="replace")[:255]))
+        self._upward.request(pack(Kind.CONNECTED, destination=self.login.encode(errors="replace")[:MAX_LOGIN]))
         self.state = State.CONNECTED
 
     def _assemble(self, client_id: str) -> None:
@@ -533,7 +534,7 @@ class Session:
             count=min(dropped, _MOST_TOLD),
             number=self.received,
             serial=self.delivered,
-            block=self.reason.encode(errors="replace"),
+            block=self.reason.encode(errors="replace")[:MAX_REASON],
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from forkbroker.wire.envelope import MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
-from forkbroker.wire.kinds import Flag, Kind, Outcome
+from forkbroker.wire.kinds import HEEDED, Flag, Kind, Outcome
 
 _OWN_ENVELOPE = 8
 """A run of so many messages travels alone, with its header block once; shorter ones are put together (`MIXED`)."""
@@ -165,7 +165,8 @@ class Upward:
 
     def _append(self, buffers: list[Buffer]) -> None:
         self._envelopes.append(buffers)
-        self._last_is_fenced = False
+        # what the parent keeps to itself gets no answer: a fence needs an envelope of its own then
+        self._last_is_fenced = buffers[0][_KIND_AT] in HEEDED
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
@@ -212,5 +213,6 @@ class Upward:
         return flags | _MIXED, ident, pieces
 
 
+_KIND_AT = 5
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)

@@ -10,19 +10,17 @@ from collections.abc import Mapping
 
 from forkbroker.schedules import ScheduleError, check_cron
 from forkbroker.session.dialects import HeaderError, read_number
-from forkbroker.wire.details import DEFAULT_PRIORITY, NO_WISHES, Wishes
-
-MAX_DEDUP_ID = 255
-"""Octets. Each of them is remembered for a while."""
-MAX_CRON = 255
-"""Octets of a cron line."""
-MAX_REPEAT = 1_000_000
-MAX_PRIORITY = 9
-MAX_SPAN = 10_000_000_000_000
-"""Milliseconds of a delay, a period or a time to live: 316 years. A moment and a span are added, and both have to stay
-within what a calendar and 63 bits can hold."""
-MAX_MOMENT = 253_402_300_799_999
-"""Milliseconds since the epoch: the end of the year 9999, where calendars of programs end."""
+from forkbroker.wire.details import (
+    DEFAULT_PRIORITY,
+    MAX_CRON,
+    MAX_DEDUP_ID,
+    MAX_MOMENT,
+    MAX_PRIORITY,
+    MAX_REPEAT,
+    MAX_SPAN,
+    NO_WISHES,
+    Wishes,
+)
 
 _Table = tuple[tuple[str, int], ...]
 """Headers that mean the same, and how many milliseconds make one of their units."""

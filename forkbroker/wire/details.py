@@ -19,6 +19,18 @@ from forkbroker.errors import EnvelopeError
 DEFAULT_PRIORITY = 4
 """Of 0 to 9, as in JMS."""
 
+MAX_PRIORITY = 9
+MAX_SPAN = 10_000_000_000_000
+"""Milliseconds of a delay, a period or a time to live: 316 years."""
+MAX_MOMENT = 200_000_000_000_000
+"""Milliseconds since the epoch: in the year 8307. A moment and a span are added, and both have to stay within what a
+calendar (up to the year 9999) and 63 bits can hold."""
+MAX_REPEAT = 1_000_000
+MAX_CRON = 255
+"""Octets of a cron line."""
+MAX_DEDUP_ID = 255
+"""Octets. Each of them is remembered for a while."""
+
 _WISHES = struct.Struct(">BQQQQQi")
 _DETAILS = struct.Struct(">BBHQQQQi")
 _U16 = struct.Struct(">H")
@@ -126,29 +138,65 @@ def unpack_wishes(section: bytes) -> Wishes:
     """Of a SEND's section; an empty one says nothing.
 
     Raises:
-        EnvelopeError: it can't be decoded.
+        EnvelopeError: it can't be decoded, or asks for what can't be.
     """
     if not section:
         return NO_WISHES
     try:
-        return Wishes(*_WISHES.unpack_from(section), *_split(section, _WISHES.size, 2))
+        wishes = Wishes(*_WISHES.unpack_from(section), *_split(section, _WISHES.size, 2))
     except struct.error as error:
         raise EnvelopeError(f"wishes: {error}") from None
+    _check_priority(wishes.priority)
+    _check_times(max(wishes.expires, wishes.deliver_at), MAX_MOMENT)
+    _check_times(max(wishes.ttl, wishes.delay, wishes.period), MAX_SPAN)
+    _check_repeat(wishes.repeat)
+    _check_texts(wishes.cron, wishes.dedup_id)
+    return wishes
 
 
 def unpack_details(section: bytes, *, persistent: bool) -> Details:
     """Of another envelope's section; an empty one says nothing.
 
     Raises:
-        EnvelopeError: it can't be decoded.
+        EnvelopeError: it can't be decoded, or is out of bounds.
     """
     if not section:
         return DURABLY if persistent else PLAIN
     try:
         priority, reason, *rest = _DETAILS.unpack_from(section)
-        return Details(priority, persistent, Reason(reason), *rest, *_split(section, _DETAILS.size, 3))
+        details = Details(priority, persistent, Reason(reason), *rest, *_split(section, _DETAILS.size, 3))
     except (struct.error, ValueError) as error:
         raise EnvelopeError(f"details: {error}") from None
+    _check_priority(details.priority)
+    # what the router has made of wishes: the sum of a moment and a span
+    _check_times(max(details.expires, details.due, details.dedup_until), MAX_MOMENT + MAX_SPAN)
+    _check_times(details.period, MAX_SPAN)
+    _check_repeat(details.repeat)
+    _check_texts(details.cron, details.dedup_id)
+    return details
+
+
+def _check_priority(priority: int) -> None:
+    if priority > MAX_PRIORITY:
+        raise EnvelopeError(f"priority {priority}, at most {MAX_PRIORITY} is permitted")
+
+
+def _check_times(longest: int, most: int) -> None:
+    if longest > most:
+        raise EnvelopeError(f"a time of {longest} ms, at most {most} is permitted")
+
+
+def _check_repeat(repeat: int) -> None:
+    if not -1 <= repeat <= MAX_REPEAT:
+        raise EnvelopeError(f"{repeat} repetitions, -1 to {MAX_REPEAT} are permitted")
+
+
+def _check_texts(cron: bytes, dedup_id: bytes) -> None:
+    if len(cron) > MAX_CRON or len(dedup_id) > MAX_DEDUP_ID:
+        raise EnvelopeError(
+            f"a cron line of {len(cron)} octets and a dedup-id of {len(dedup_id)}, "
+            f"at most {MAX_CRON} and {MAX_DEDUP_ID} are permitted"
+        )
 
 
 def _texts(*texts: bytes) -> bytes:

@@ -47,6 +47,8 @@ SETTLEMENT = struct.Struct(">QIB")
 
 MAX_BATCH = 1024
 """Messages in one envelope at most. Bounds what one offer or one delivery may hold up."""
+MAX_SERIAL = 0x7FFF_FFFF_FFFF_FFFF
+"""Serials are signed 64 bit numbers in databases."""
 
 _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 _UNIFORM = int(Flag.UNIFORM)
@@ -54,17 +56,24 @@ _SECTION = int(Flag.SECTION)
 _PERSISTENT = int(Flag.PERSISTENT)
 _FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
 _U32 = struct.Struct(">I")
+_NUMBERS = 1 << 32
+"""So many indexes there are."""
+_OUTCOMES: dict[int, Outcome] = {outcome.value: outcome for outcome in Outcome}
 _JOIN_BELOW = 32768
 
 
 class Envelope:
     """One envelope as it was received; its fields, and views of what it carries.
 
-    `raw` is the whole of it, header included, and is never changed: forwarding an envelope is sending `raw`.
+    `raw` is the whole of it, header included, and is never changed: forwarding an envelope is sending `raw`. What was
+    decoded once is kept, as `forkbroker.wire.fields.check` decodes all of it before somebody asks.
     """
 
     __slots__ = (
+        "_entries",
         "_offsets",
+        "_parts",
+        "_wishes",
         "block_length",
         "count",
         "deliveries",
@@ -107,9 +116,13 @@ class Envelope:
             raise EnvelopeError(f"not an envelope: {error!r}") from None
         if version != VERSION or total != len(raw) or 48 + destination_length + self.block_length > total:
             raise EnvelopeError(f"{self.kind.name}: version {version}, {total} octets told, {len(raw)} there")
-        self.raw = raw
+        # what others have as a view is rarely made an envelope: it is copied, so that it can be searched
+        self.raw = bytes(raw) if isinstance(raw, memoryview) else raw
         self.destination = bytes(raw[48 : 48 + destination_length])
         self._offsets: list[int] = []
+        self._entries: list[tuple[int, int, Outcome]] | None = None
+        self._parts: list[Envelope] | None = None
+        self._wishes: Wishes | None = None
 
     @property
     def block(self) -> bytes:
@@ -129,7 +142,9 @@ class Envelope:
         Raises:
             EnvelopeError: they can't be decoded.
         """
-        return unpack_wishes(self._section)
+        if self._wishes is None:
+            self._wishes = unpack_wishes(self._section)
+        return self._wishes
 
     @property
     def details(self) -> Details:
@@ -176,14 +191,29 @@ class Envelope:
             # empty pieces cost nothing here, and much memory in whoever lists them
             raise EnvelopeError(f"{self.kind.name}: {self.count} pieces, 1 to {MAX_BATCH} permitted")
         if self.flags & _UNIFORM:
+            raw = self.raw
             start = self._payload_start + 4
-            length = (len(self.raw) - start) // self.count
-            if start + length * self.count != len(self.raw) or length < 0:
+            length = (len(raw) - start) // self.count
+            if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
                 raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} octets")
             return start + first * length, start + (first + count) * length
         if not self._offsets:
             self._offsets = self._read_offsets()
         return self._offsets[first], self._offsets[first + count]
+
+    def starts_and_ends(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Where in `raw` each piece starts, and where it ends.
+
+        Raises:
+            EnvelopeError: the lengths don't add up.
+        """
+        start, end = self.bounds(0, self.count)
+        if not self.flags & _UNIFORM:
+            return self._offsets[:-1], self._offsets[1:]
+        length = (end - start) // self.count
+        if not length:
+            return [start] * self.count, [start] * self.count
+        return range(start, end, length), range(start + length, end + 1, length)
 
     def lengths(self, first: int, count: int) -> bytes:
         """The packed lengths (u32 each) of these pieces, of an envelope that isn't uniform."""
@@ -212,17 +242,24 @@ class Envelope:
             raise EnvelopeError(f"{self.kind.name}: {count} pieces end at {offsets[-1]} of {len(self.raw)}")
         return offsets
 
-    def settlements(self) -> Iterator[tuple[int, int, Outcome]]:
+    def settlements(self) -> list[tuple[int, int, Outcome]]:
         """The entries of a SETTLE: (serial of the first message, how many, outcome).
 
         Raises:
-            EnvelopeError: not whole entries, or an unknown outcome.
+            EnvelopeError: not whole entries, none or too many messages in one, or an unknown outcome.
         """
+        if self._entries is None:
+            self._entries = list(self._read_settlements())
+        return self._entries
+
+    def _read_settlements(self) -> Iterator[tuple[int, int, Outcome]]:
         try:
             for serial, count, outcome in SETTLEMENT.iter_unpack(self.payload):
-                yield serial, count, Outcome(outcome)
-        except (struct.error, ValueError) as error:
-            raise EnvelopeError(f"SETTLE: {error}") from None
+                if not count or serial + count > MAX_SERIAL:
+                    raise EnvelopeError(f"SETTLE: {count} messages from serial {serial} on")
+                yield serial, count, _OUTCOMES[outcome]
+        except (struct.error, KeyError) as error:
+            raise EnvelopeError(f"SETTLE: {error!r}") from None
 
     def new_serial(self) -> int:
         """The payload of a MOVE: the serial that its first message has from now on.
@@ -242,12 +279,16 @@ class Envelope:
         Raises:
             EnvelopeError: one of them is none.
         """
-        payload, found, at = self.payload, [], 0
+        if self._parts is None:
+            self._parts = list(self._read_nested())
+        return self._parts
+
+    def _read_nested(self) -> Iterator[Envelope]:
+        payload, at = self.payload, 0
         while at < len(payload):
             end = at + read_length(payload, at)
-            found.append(Envelope(bytes(payload[at:end])))
+            yield Envelope(bytes(payload[at:end]))
             at = end
-        return found
 
 
 def read_length(data: Buffer, at: int) -> int:
@@ -370,9 +411,12 @@ def pack_run(
 
 
 def with_index(envelope: Envelope, index: int) -> Envelope:
-    """The same messages under other numbers."""
+    """The same messages under other numbers: from `index` on, or from 0 where they would not fit below 2^32.
+
+    A message that comes again each second, 1,024 at a time, gets there in 48 days; its first ids are free again then.
+    """
     raw = bytearray(envelope.raw)
-    _U32.pack_into(raw, 16, index)
+    _U32.pack_into(raw, 16, index if index + envelope.count <= _NUMBERS else 0)
     return Envelope(raw)
 
 

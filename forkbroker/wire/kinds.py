@@ -80,8 +80,11 @@ DISK         token: 1 when the store should not be given more, 0 when there is r
 FAILED       the store ends; block: the reason, for the administrator; token: an exit status
 ===========  =======================================================================================
 
-Flag `FENCE` may stand on every kind that a child sends: the parent answers FENCED with the same number when
-this envelope, and so every earlier one, has been applied.
+Flag `FENCE` may stand on every kind that a child sends, but for those whose number is an offer's (CLAIMED, LOST,
+PASSED) and those that the parent keeps to itself (`HEEDED`): the parent answers FENCED with the same number when this
+envelope, and so every earlier one, has been applied.
+
+How large each field may be, and what else has to hold, is in `forkbroker.wire.fields`.
 """
 
 from __future__ import annotations
@@ -213,6 +216,9 @@ FROM_CHILD: dict[Kind, Permission] = {
     Kind.QUIESCED: Permission(_ALIVE),
     Kind.LEAVING: Permission(_ALIVE, State.LEAVING),
 }
+
+#: Those of them that the parent heeds itself. All others are the router's, which answers fences.
+HEEDED: frozenset[Kind] = frozenset({Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED})
 
 #: What the parent sends to a client's child. SEND goes both ways: the parent forwards a topic's batch untouched.
 FROM_PARENT: frozenset[Kind] = frozenset(

@@ -234,7 +234,7 @@ class Stock:
                 self._say_page([self.rows[serial] for serial in batch])
             else:
                 raw = bytes(chunk.raw)
-                self.said.append(Envelope(b"%b%c%b" % (raw[:5], Kind.PAGE, raw[6:])))
+                self.said.append(Envelope(b"%b%c%b%b%b" % (raw[:5], Kind.PAGE, raw[6:24], bytes(8), raw[32:])))
 
     def _batch(self, place_and_serial: tuple[int, int]) -> Row | int:
         """The same for all rows that can stand side by side in one envelope."""

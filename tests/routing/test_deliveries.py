@@ -162,7 +162,7 @@ def test_credit_comes_back_message_by_message() -> None:
     assert offers_of(world) == [(one.peer, 9, 2)]
 
     world.answer(two, Kind.PASSED, world.read(two, Kind.OFFER))
-    world.answer(two, Kind.READY, offer)
+    two.outbox.append(make(Kind.READY))
     assert offers_of(world) == [(two.peer, 5, 4)]
 
 

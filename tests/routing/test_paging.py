@@ -307,7 +307,8 @@ def test_pages_of_a_queue_that_is_gone_are_ignored() -> None:
     world, _ = make_world()
     page = make_send(A, [b"x"])
 
-    world.router.receive_stored(make(Kind.PAGE, destination=A, count=1, serial=4, payload=[page.payload]), 0.0)
+    fields = {"destination": A, "count": 1, "serial": 4, "flags": page.flags, "block": page.block}
+    world.router.receive_stored(make(Kind.PAGE, **fields, payload=[page.payload]), 0.0)
     world.router.receive_stored(make(Kind.PAGED, destination=A, count=1, index=4), 0.0)
 
     assert world.router.views() == []

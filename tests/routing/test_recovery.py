@@ -7,6 +7,7 @@ import pytest
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Expired, Policy, QueuePolicy
 from forkbroker.wire.details import Details, Wishes
+from forkbroker.wire.envelope import pack_pieces
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, NOON, Child, World, make, make_send
@@ -373,10 +374,12 @@ def test_nothing_happens_by_the_clock_before_the_store_is_open() -> None:
 
 def test_what_is_stored_is_not_told_before_the_first_free_serial() -> None:
     """A store that does so breaks the contract."""
+    form, payload = pack_pieces([b"x"])
+    page = {"destination": A, "count": 1, "flags": form, "block": b"-s-1\n\n", "payload": payload}
     for kind, fields in (
         (Kind.BACKLOG, {"destination": A, "count": 1, "index": 4}),
         (Kind.DURABLE, {"destination": ME, "block": TOPIC}),
-        (Kind.PAGE, {"destination": A, "count": 1, "section": Details(due=1).pack(), "flags": Flag.SECTION}),
+        (Kind.PAGE, {**page, "section": Details(due=1).pack()}),
         (Kind.OPENED, {}),
     ):
         world = World(opens=False)

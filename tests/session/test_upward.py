@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import count
 
+import pytest
+
 from forkbroker.session.upward import SendPlan, Upward
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack
-from forkbroker.wire.kinds import Flag, Kind, Outcome
+from forkbroker.wire.kinds import HEEDED, Flag, Kind, Outcome
 
 from .play import joined
 
@@ -177,6 +179,16 @@ def test_a_fence_does_not_ride_on_an_answer() -> None:
     up.fence()
 
     assert [(e.kind, e.number) for e in take(up)] == [(Kind.CLAIMED, 77), (Kind.FENCE, 1)]
+
+
+@pytest.mark.parametrize("kind", sorted(HEEDED))
+def test_a_fence_does_not_ride_on_what_the_parent_keeps(kind: Kind) -> None:
+    """Only the router answers fences: the client that says DISCONNECT right behind CONNECT waits for its RECEIPT."""
+    up = upward()
+    up.request(pack(kind))
+    up.fence()
+
+    assert [(e.kind, e.number) for e in take(up)] == [(kind, 0), (Kind.FENCE, 1)]
 
 
 def test_only_a_claim_is_not_urgent() -> None:

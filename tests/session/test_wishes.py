@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from forkbroker.session import wishes as module
 from forkbroker.session.dialects import MAX_NUMBER, HeaderError
-from forkbroker.session.wishes import MAX_CRON, MAX_DEDUP_ID, MAX_MOMENT, MAX_REPEAT, MAX_SPAN, read_wishes
-from forkbroker.wire.details import NO_WISHES, Wishes
+from forkbroker.session.wishes import read_wishes
+from forkbroker.wire.details import MAX_CRON, MAX_DEDUP_ID, MAX_MOMENT, MAX_REPEAT, MAX_SPAN, NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
 

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.details import (
     DURABLY,
+    MAX_MOMENT,
+    MAX_REPEAT,
+    MAX_SPAN,
     NO_WISHES,
     PLAIN,
     Details,
@@ -18,17 +21,19 @@ from forkbroker.wire.details import (
     unpack_wishes,
 )
 
-U64 = st.integers(0, 2**64 - 1)
-TEXT = st.binary(max_size=300)
+SPAN = st.integers(0, MAX_SPAN)
+MOMENT = st.integers(0, MAX_MOMENT)
+REPEAT = st.integers(-1, MAX_REPEAT)
+TEXT = st.binary(max_size=255)
 WISHES = st.builds(
     Wishes,
     priority=st.integers(0, 9),
-    expires=U64,
-    ttl=U64,
-    delay=U64,
-    deliver_at=U64,
-    period=U64,
-    repeat=st.integers(-1, 2**31 - 1),
+    expires=MOMENT,
+    ttl=SPAN,
+    delay=SPAN,
+    deliver_at=MOMENT,
+    period=SPAN,
+    repeat=REPEAT,
     cron=TEXT,
     dedup_id=TEXT,
 )
@@ -38,12 +43,12 @@ DETAILS = st.builds(
     persistent=st.booleans(),
     reason=st.sampled_from(Reason),
     crashes=st.integers(0, 65_535),
-    expires=U64,
-    due=U64,
-    dedup_until=U64,
-    period=U64,
-    repeat=st.integers(-1, 2**31 - 1),
-    origin=TEXT,
+    expires=MOMENT,
+    due=MOMENT,
+    dedup_until=MOMENT,
+    period=SPAN,
+    repeat=REPEAT,
+    origin=st.binary(max_size=300),
     cron=TEXT,
     dedup_id=TEXT,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from forkbroker.wire.details import DURABLY, PLAIN, Details, Reason, Wishes
 from forkbroker.wire.envelope import (
     HEADER,
     MAX_BATCH,
+    MAX_SERIAL,
     VERSION,
     Buffer,
     Envelope,
@@ -25,7 +27,7 @@ from forkbroker.wire.envelope import (
     with_fence,
     with_index,
 )
-from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, FROM_STORE, TO_STORE, Flag, Kind, Outcome
+from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, FROM_STORE, HEEDED, TO_STORE, Flag, Kind, Outcome, State
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 BODIES = st.one_of(
@@ -196,12 +198,17 @@ def test_the_serial_of_what_was_moved(serial: int) -> None:
     assert Envelope(join(pack(Kind.MOVE, payload=[pack_serial(serial)]))).new_serial() == serial
 
 
-@given(st.lists(st.tuples(U64, U32, st.sampled_from(Outcome)), max_size=20), U32)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, MAX_SERIAL - 2**32), st.integers(1, 2**32 - 1), st.sampled_from(Outcome)), max_size=20
+    ),
+    U32,
+)
 def test_settlements_come_out_as_they_went_in(entries: list[tuple[int, int, Outcome]], token: int) -> None:
     """In their order."""
     envelope = Envelope(join(pack_settle(token, entries)))
 
-    assert list(envelope.settlements()) == entries
+    assert envelope.settlements() == entries
     assert (envelope.kind, envelope.token, envelope.count) == (Kind.SETTLE, token, len(entries))
 
 
@@ -384,7 +391,92 @@ def read_everything(raw: bytes) -> None:
 
 
 def test_every_kind_has_a_sender() -> None:
-    """A child, the parent or the store; SEND goes both ways."""
-    assert set(FROM_CHILD) | FROM_PARENT | TO_STORE | FROM_STORE == set(Kind)
-    assert set(FROM_CHILD) & FROM_PARENT == {Kind.SEND}
-    assert not (TO_STORE | FROM_PARENT) & FROM_STORE
+    """A child, the parent or the store, and no kind has another one than is written here.
+
+    SEND goes both ways, CLOSE to children and the store.
+    """
+    senders = {Kind(number): (_SENDERS[number // 32], number) for number in map(int, Kind)}
+    of_child, to_child = set(FROM_CHILD), set(FROM_PARENT)
+
+    assert {kind for kind, (sender, _) in senders.items() if sender == "child"} == of_child
+    assert {kind for kind, (sender, _) in senders.items() if sender == "parent"} | {Kind.SEND} == to_child
+    assert {kind for kind, (sender, _) in senders.items() if sender == "parent to store"} == TO_STORE - {Kind.CLOSE}
+    assert {kind for kind, (sender, _) in senders.items() if sender == "store"} == FROM_STORE
+    assert not TO_STORE & of_child
+    assert TO_STORE & to_child == {Kind.CLOSE}
+
+
+_SENDERS = ["child", "parent", "parent to store", "store"]
+"""Of the kinds below 32, 64, 96 and 128."""
+
+
+def test_the_parent_heeds_what_is_a_childs_to_say() -> None:
+    """And the router all else."""
+    assert set(FROM_CHILD) > HEEDED
+    assert set(FROM_CHILD) - HEEDED == {
+        Kind.SEND,
+        Kind.SUBSCRIBE,
+        Kind.UNSUBSCRIBE,
+        Kind.READY,
+        Kind.CLAIMED,
+        Kind.LOST,
+        Kind.PASSED,
+        Kind.SETTLE,
+        Kind.TRANSACTION,
+        Kind.FENCE,
+    }
+
+
+@pytest.mark.parametrize("enumeration", [Kind, Flag, Outcome, Reason])
+def test_numbers_are_unique(enumeration: type[IntEnum]) -> None:
+    """A second name for a number would be an alias, which enumerations permit."""
+    assert len(enumeration.__members__) == len(list(enumeration))
+
+
+def test_each_flag_is_one_bit() -> None:
+    """Of the 16 that a header has."""
+    assert all(flag.bit_count() == 1 and flag < 2**16 for flag in Flag)
+
+
+def test_numbers_are_fixed() -> None:
+    """A child of an older parent may still be alive, and the store keeps envelopes: what is new gets a new number."""
+    assert {kind.name: int(kind) for kind in Kind}.items() >= _KINDS.items()
+    assert {flag.name: int(flag) for flag in Flag}.items() >= _FLAGS.items()
+    assert [int(outcome) for outcome in Outcome] == [1, 2, 3, 4]
+    assert [outcome.name for outcome in Outcome] == ["ACKNOWLEDGED", "RELEASED", "REJECTED", "UNTOUCHED"]
+    assert [(reason.name, int(reason)) for reason in Reason][:6] == [
+        ("NONE", 0), ("REJECTED", 1), ("DELIVERIES", 2), ("EXPIRED", 3), ("LIMIT", 4), ("POISON", 5),
+    ]  # fmt: skip
+    assert [(outbound.name, outbound.value) for outbound in State] == [
+        ("STARTING", "starting"), ("CONNECTED", "connected"), ("LEAVING", "leaving"),
+    ]  # fmt: skip
+
+
+_KINDS = {
+    "CONNECTED": 1, "SEND": 2, "SUBSCRIBE": 3, "UNSUBSCRIBE": 4, "READY": 5, "CLAIMED": 6, "LOST": 7, "PASSED": 8,
+    "SETTLE": 9, "TRANSACTION": 10, "FENCE": 11, "CONGESTED": 12, "RELIEVED": 13, "QUIESCED": 14, "LEAVING": 15,
+    "OFFER": 32, "FENCED": 33, "REFUSED": 34, "HOLD": 35, "RESUME": 36, "QUIESCE": 37, "CLOSE": 38,
+    "WRITE": 64, "SPILL": 65, "DELETE": 66, "UPDATE": 67, "MOVE": 68, "PURGE": 69, "DEFINE": 70, "FORGET": 71,
+    "FETCH": 72, "RETOLD": 73,
+    "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,
+    "DISK": 103, "FAILED": 104,
+}  # fmt: skip
+_FLAGS = {
+    "FENCE": 1, "UNIFORM": 2, "ESCAPED": 4, "MIXED": 8, "AUTO": 16, "EXCLUSIVE": 32, "TEMPORARY": 64, "SECTION": 128,
+    "WARNING": 256, "PERSISTENT": 512, "DURABLE": 1024, "RECOVERED": 2048, "FINAL": 4096,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(FROM_CHILD))
+def test_which_states_permit_which_kinds(kind: Kind) -> None:
+    """CONNECTED once, LEAVING and QUIESCED at any time, all else only to who has logged in; nothing after LEAVING."""
+    permission = FROM_CHILD[kind]
+    states = {
+        Kind.CONNECTED: {State.STARTING},
+        Kind.QUIESCED: {State.STARTING, State.CONNECTED},
+        Kind.LEAVING: {State.STARTING, State.CONNECTED},
+    }
+    follows = {Kind.CONNECTED: State.CONNECTED, Kind.LEAVING: State.LEAVING}
+
+    assert permission.states == states.get(kind, {State.CONNECTED})
+    assert permission.follows is follows.get(kind)
