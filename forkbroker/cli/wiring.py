@@ -39,6 +39,8 @@ logger = logging.getLogger("forkbroker")
 
 ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
+STORE_SLACK = 1_048_576
+"""Octets that a message may have more on its way to the store: the names of two queues, and what is known of it."""
 
 
 def parent_policy(settings: Settings) -> ParentPolicy:
@@ -175,7 +177,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             store,
             is_fresh=is_fresh,
             repair=settings.store_repair,
-            max_envelope=envelope,
+            max_envelope=envelope + STORE_SLACK,
             watermark=settings.disk_free,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from forkbroker.errors import Exit
-from forkbroker.store.api import StoreError
+from forkbroker.store.api import ChangeError, FullError, StoreError
 
 _LOCKED_S = 5.0
 """How long somebody with a tool may keep the database locked before the store gives up, to try again."""
@@ -35,6 +36,7 @@ _REASONS = {
     sqlite3.SQLITE_BUSY: (f"another process has had the database locked for {_LOCKED_S:.0f} s", Exit.UNAVAILABLE),
 }
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PRIMARY = 0xFF
 """Of an extended result code of SQLite."""
 
@@ -125,9 +127,21 @@ def translating(path: Path, describe: Callable[[Path, str], str] = describe_dama
         if is_damage(error):
             raise StoreError(describe(path, describe_error(error)), Exit.DATAERR) from error
         reason, status = _REASONS.get(_code(error), ("SQLite refuses", Exit.IOERR))
-        raise StoreError(f"{path}: {reason} ({describe_error(error)})", status) from error
+        raise _sort_of(error)(f"{path}: {reason} ({describe_error(error)})", status) from error
+    except OverflowError as error:
+        raise ChangeError(f"{path}: a number is too large ({error})", Exit.SOFTWARE) from error
     except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}", Exit.IOERR) from error
+        sort = FullError if error.errno in _NO_ROOM else StoreError
+        raise sort(f"{error.filename or path}: {error.strerror}", Exit.IOERR) from error
+
+
+def _sort_of(error: sqlite3.Error) -> type[StoreError]:
+    """Whether to try again, to go on without the change, or to end."""
+    if _code(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE:
+        return FullError
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
+        return ChangeError
+    return StoreError
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -92,6 +92,6 @@ class Disk:
             return self._refusal
         if free < needed:
             return f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
-        if not self._store.keep_room():
+        if not self._store.keep_room() and was_short:
             return f"{free:,} octets are free for the store, too few to keep some for what consumers settle"
         return ""

@@ -43,6 +43,7 @@ class Lock:
 
         Raises:
             StoreError: another broker has it, or the file can't be made.
+            OSError: the file can't be written.
         """
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
@@ -53,8 +54,13 @@ class Lock:
         except StoreError:
             os.close(self._fd)
             raise
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d %d\n" % (owner, os.getpid()), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d %d\n" % (owner, os.getpid()), 0)
+        except OSError as error:
+            os.close(self._fd)
+            error.filename = str(path)
+            raise
 
     def release(self) -> None:
         """Give it up. The file stays: whoever waits for it has it open."""

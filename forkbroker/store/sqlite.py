@@ -38,6 +38,7 @@ from forkbroker.store.api import (
     Define,
     Delete,
     Forget,
+    FullError,
     Message,
     Move,
     Opened,
@@ -64,6 +65,7 @@ from forkbroker.store.overflow import Overflow, describe_damaged_overflow
 from forkbroker.store.owner import Owner, find_processes
 from forkbroker.store.reading import Reader
 from forkbroker.store.repair import repair_database
+from forkbroker.store.reserve import Reserve
 from forkbroker.store.rows import checksum, is_number, to_columns
 from forkbroker.store.schema import MAX_SERIAL, VERSION, TooNewError, upgrade
 from forkbroker.wire.details import DURABLY
@@ -128,6 +130,7 @@ class SqliteStore(Store):
         self._reader: Reader
         self._overflow: Overflow
         self._overflow_path = Path(f"{self.path}-overflow")
+        self._reserve = Reserve(Path(f"{self.path}-reserve"))
         self._inode = 0
         self._page_size = 0
         self._sweep_at = 0.0
@@ -148,11 +151,23 @@ class SqliteStore(Store):
 
     def open(self, *, is_fresh: bool) -> Opened:
         """Lock, upgrade, check."""
+        try:
+            return self._open_all(is_fresh=is_fresh)
+        except FullError:
+            if not self._reserve.give_up():
+                raise
+        return self._open_all(is_fresh=is_fresh)
+
+    def _open_all(self, *, is_fresh: bool) -> Opened:
         with translating(self.path):
             self._lock_name()
             opened = self._open_with_patience(is_fresh=is_fresh)
-        with self._spilling():
-            self._overflow = Overflow(self._overflow_path, is_fresh=is_fresh)
+        try:
+            with self._spilling():
+                self._overflow = Overflow(self._overflow_path, is_fresh=is_fresh)
+        except StoreError:
+            self._connection.close()
+            raise
         return opened
 
     def _open_with_patience(self, *, is_fresh: bool) -> Opened:
@@ -285,6 +300,7 @@ class SqliteStore(Store):
         What is written goes through SQLite's log first. So if the file system has no room for a whole log, the room
         within the database is of no use.
         """
+        self._check_place()
         with translating(self.path):
             found = os.statvfs(self.path.parent)
             free = found.f_bavail * found.f_frsize
@@ -329,6 +345,21 @@ class SqliteStore(Store):
                 raise
             self._check_place()
 
+    def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
+        """In one transaction; chunks are in their own file."""
+        with translating(self.path):
+            try:
+                self._begin()
+                for some in changes:
+                    with self._spilling():
+                        self._overflow.write(some)
+                    apply_again(self._connection, some, self._apply_single)
+                self._commit()
+            except BaseException:
+                self._roll_back()
+                raise
+            self._check_place()
+
     def _write_group(self, changes: Sequence[Change]) -> None:
         self._begin()
         try:
@@ -340,7 +371,13 @@ class SqliteStore(Store):
                 raise
             self._roll_back()
             self._begin()
-            apply_again(self._connection, changes, lambda change: _APPLY[type(change)](self, (change,)))
+            apply_again(self._connection, changes, self._apply_single)
+        self._commit()
+
+    def _apply_single(self, change: Change) -> None:
+        _APPLY[type(change)](self, (change,))
+
+    def _commit(self) -> None:
         if crash is not None:
             crash("store.written", "")
         self._connection.execute("COMMIT")
@@ -415,6 +452,32 @@ class SqliteStore(Store):
 
     def _keep(self, changes: Iterable[Chunk]) -> None:
         """They are in the overflow."""
+
+    # -- what can't be written
+
+    def set_aside(self, number: int, octets: bytes) -> str:
+        """In a file beside the database; `python3 -m forkbroker.store.aside` shows what is in it."""
+        path = Path(f"{self.path}.refused-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+        with translating(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(octets)
+                file.flush()
+                os.fsync(descriptor)
+        return str(path)
+
+    def make_room(self) -> bool:
+        """Give up the reserve, and let what stands in SQLite's log go into the database, so that the log is empty."""
+        is_given_up = self._reserve.give_up()
+        try:
+            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return is_given_up
+        return is_given_up or row[1] == row[2] > 0
+
+    def keep_room(self) -> bool:
+        """See `forkbroker.store.reserve`."""
+        return self._reserve.keep()
 
     # -- reading
 

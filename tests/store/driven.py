@@ -52,7 +52,7 @@ class DrivenStore:
             if crash:
                 process.crash = sqlite_store.crash = Crash(crash)
             if file_size:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
             return process.main(
                 theirs, store, is_fresh=is_fresh, repair=repair, max_envelope=MAX_ENVELOPE, watermark=watermark
             )
@@ -84,6 +84,10 @@ class DrivenStore:
         self.hear(Kind.PAGED)
         answer, self.heard = self.heard, []
         return [envelope for envelope in answer if envelope.kind in (Kind.PAGE, Kind.PAGED)]
+
+    def allow_file_size(self, octets: int) -> None:
+        """From now on a file may have so many octets."""
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (octets, resource.RLIM_INFINITY))
 
     def fill(self) -> None:
         """Tell it what it has to read before it can take more, so that what was told before has been read."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.deadline import wait_until
 
 from forkbroker.errors import Exit
 from forkbroker.wire.details import DURABLY, Details
@@ -16,8 +18,10 @@ from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Flag, Kind
 from store.driven import (
     QUEUE,
+    DrivenStore,
     bodies_of,
     delete,
+    fan,
     move,
     serials_of,
     spill,
@@ -404,23 +408,274 @@ def test_a_backend_that_can_not_be_opened_says_why(start_store) -> None:
     assert store.wait_end() == failed.token == Exit.IOERR
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(start_store) -> None:
-    """What was committed stays; the next process is told the rest again."""
-    store = start_store(file_size=4 << 20)
+needs_prlimit = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux: limits of another process")
+LIMIT = 4 << 20
+
+
+def fill_disk(store: DrivenStore, *, first: int = 1) -> int:
+    """Tell it more than there is room for; the number of the last change that was committed."""
+    for number in range(first, first + 100):
+        store.channel.send(write(number, [os.urandom(100_000)]))
+    store.tell()
+    store.wait(lambda: [e for e in store.heard if e.kind is Kind.DISK and e.token], "that the disk is full")
+    return max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
+
+
+@needs_prlimit
+def test_a_full_disk_does_not_end_the_process(start_store) -> None:
+    """It says why, and writes what waits as soon as there is room: all of it, in order."""
+    store = start_store(file_size=LIMIT)
     store.hear(Kind.OPENED)
 
-    for number in range(1, 101):
-        store.channel.send(write(number, [os.urandom(100_000)]))
-    store.channel.flush()
-    failed = store.hear(Kind.FAILED)
-    committed = max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
-    status = store.wait_end()
-    again = start_store(is_fresh=False)
-    again.hear(Kind.OPENED)
+    assert fill_disk(store) < 100
+    (short,) = [envelope for envelope in store.heard if envelope.kind is Kind.DISK]
+    assert b"queues.db" in short.block
+    store.heard.clear()
+    store.allow_file_size(resource.RLIM_INFINITY)
+    store.hear(Kind.COMMITTED, 100)
 
-    assert status == failed.token == Exit.IOERR
-    assert b"queues.db" in failed.block
-    assert serials_of(again.fetch()) == list(range(1, committed + 1))
+    assert store.hear(Kind.DISK).token == 0
+    assert serials_of(store.fetch()) == list(range(1, 101))
+    assert store.close() == Exit.OK
+
+
+@needs_prlimit
+def test_what_is_there_is_read_while_the_disk_is_full(start_store) -> None:
+    """Up to what waits to be written: that is answered later, as else it would be taken for lost."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"1"]), write(2, [b"x"], queue=OTHER, serial=2))
+    store.hear(Kind.COMMITTED, 2)
+    store.allow_file_size(1)
+    store.tell(write(3, [os.urandom(100_000)]))
+    store.hear(Kind.DISK)
+
+    *pages, paged = store.fetch()
+    assert (bodies_of(pages), bool(paged.flags & Flag.FINAL)) == ([b"1"], False)
+    *pages, paged = store.fetch(OTHER)
+    assert (bodies_of(pages), bool(paged.flags & Flag.FINAL)) == ([b"x"], True)
+    store.tell(pack(Kind.FETCH, destination=QUEUE, index=4, serial=1, count=1 << 30))
+    store.fetch(OTHER)
+    store.allow_file_size(resource.RLIM_INFINITY)
+    paged = store.hear(Kind.PAGED)
+
+    assert (paged.destination, paged.count, bool(paged.flags & Flag.FINAL)) == (QUEUE, 1, True)
+
+
+@needs_prlimit
+def test_what_consumers_settle_is_deleted_while_the_disk_is_full(start_store, tmp_path) -> None:
+    """Ahead of what waits before it, and so that can be written in the end; what belongs together stays together."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    for number in range(1, 31):
+        store.channel.send(write(number, [os.urandom(100_000)]))
+    store.tell()
+    store.hear(Kind.COMMITTED, 30)
+    with closing(sqlite3.connect(tmp_path / "queues.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = (tmp_path / "queues.db").stat().st_size
+    store.allow_file_size(size)
+    store.tell(write(31, [os.urandom(size)]))
+    store.hear(Kind.DISK)
+
+    store.tell(delete(32, 1, 29), together(33, delete(0, 30), write(0, [b"small"], serial=32)))
+    wait_until(lambda: [serial for serial, _ in rows(tmp_path)] == [30], "what is settled to be gone")
+
+    assert [e for e in store.heard if e.kind is Kind.COMMITTED and e.number > 30] == []
+    store.allow_file_size(resource.RLIM_INFINITY)
+    store.hear(Kind.COMMITTED, 33)
+    assert [serial for serial, _ in rows(tmp_path)] == [31, 32]
+
+
+@needs_prlimit
+def test_a_full_disk_at_the_end_is_an_error(start_store) -> None:
+    """What could not be written is lost: that is to be known."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.allow_file_size(1)
+    store.tell(write(1, [b"1"]))
+    store.hear(Kind.DISK)
+
+    store.tell(pack(Kind.CLOSE))
+    failed = store.hear(Kind.FAILED)
+
+    assert store.wait_end() == failed.token == Exit.IOERR
+
+
+# -- what can't be written
+
+NO_LINE = write(0, [b"a:b\n\nx", b"no empty line"], flags=Flag.MIXED)
+
+
+def aside(path: Path) -> list[bytes]:
+    """What was kept for the administrator."""
+    return [file.read_bytes() for file in sorted(path.glob("queues.db.refused-*"))]
+
+
+def with_serial(buffers: list[bytes | bytearray | memoryview], number: int, serial: int) -> list[bytes]:
+    """The same with this number and serial."""
+    raw = bytearray(b"".join(buffers))
+    raw[24:40] = number.to_bytes(8, "big") + serial.to_bytes(8, "big")
+    return [bytes(raw)]
+
+
+def test_what_can_not_be_decoded_is_declined_and_the_others_are_written(start_store, tmp_path) -> None:
+    """By its number, with the reason; its octets are kept."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    bad = with_serial(NO_LINE, 2, 2)
+
+    store.tell(write(1, [b"1"]), bad, write(3, [b"3"], serial=4))
+    declined = store.hear(Kind.DECLINED)
+    store.hear(Kind.COMMITTED, 3)
+
+    assert declined.number == 2
+    assert b"piece 1 has no empty line" in declined.block
+    assert rows(tmp_path) == [(1, b"1"), (4, b"3")]
+    assert aside(tmp_path) == bad
+    assert store.close() == Exit.OK
+
+
+def test_a_change_is_declined_as_a_whole(start_store, tmp_path) -> None:
+    """Nothing of a transaction is written when one part can't be."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(write(1, [b"job"]), together(2, delete(0, 1), with_serial(NO_LINE, 0, 2)), write(3, [b"3"], serial=9))
+    assert store.hear(Kind.DECLINED).number == 2
+    store.hear(Kind.COMMITTED, 3)
+
+    assert rows(tmp_path) == [(1, b"job"), (9, b"3")]
+
+
+def test_a_serial_that_is_taken_is_declined_and_what_is_there_stays(start_store, tmp_path) -> None:
+    """Written or moved there: nothing takes the place of another message."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"kept"], serial=5), write(2, [b"moved"], serial=6))
+    store.hear(Kind.COMMITTED, 2)
+
+    store.tell(write(3, [b"thief"], serial=5), move(4, 6, 1, 5), write(5, [b"next"], serial=7))
+    store.hear(Kind.COMMITTED, 5)
+
+    declined = [envelope for envelope in store.heard if envelope.kind is Kind.DECLINED]
+    assert [envelope.number for envelope in declined] == [3, 4]
+    assert all(b"serial 5" in envelope.block for envelope in declined)
+    assert rows(tmp_path) == [(5, b"kept"), (6, b"moved"), (7, b"next")]
+
+
+def test_what_is_told_again_is_announced_change_by_change(start_store, tmp_path) -> None:
+    """Before it is applied, and then that all were: a death during the commit is no change's fault."""
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.kill()
+    store = start_store(is_fresh=False, retold=False)
+    store.tell(write(7, [b"1"]), together(8, delete(0, 7), write(0, [b"2"], serial=8)), pack(Kind.RETOLD))
+    store.hear(Kind.COMMITTED, 8)
+    store.tell(write(9, [b"3"]))
+    store.hear(Kind.COMMITTED, 9)
+
+    assert [e.number for e in store.heard if e.kind is Kind.TRYING] == [7, 8, 7, 8, 0]
+    assert rows(tmp_path) == [(8, b"2"), (9, b"3")]
+
+
+def test_a_death_at_a_change_is_behind_its_announcement(start_store, tmp_path) -> None:
+    """The parent can read which one it was; nothing of the group is written."""
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.kill()
+    store = start_store(is_fresh=False, retold=False, crash="store.trying@8")
+    store.hear(Kind.OPENED)
+    store.tell(write(7, [b"1"]), write(8, [b"2"]), write(9, [b"3"]), pack(Kind.RETOLD))
+
+    assert store.wait_end() == -signal.SIGKILL
+    assert [e.number for e in store.heard if e.kind is Kind.TRYING][-1] == 8
+    assert rows(tmp_path) == []
+
+
+def test_what_the_parent_has_set_aside_is_kept(start_store, tmp_path) -> None:
+    """Put together again, in a file that only the broker's user reads."""
+    store = start_store(retold=False)
+    parts = [pack(Kind.SET_ASIDE, block=b"why", payload=[piece]) for piece in (b"abc", b"def")]
+    store.tell(write(1, [b"1"]), together(2, *parts), write(3, [b"3"]), pack(Kind.RETOLD))
+    store.hear(Kind.COMMITTED, 3)
+
+    assert aside(tmp_path) == [b"abcdef"]
+    (file,) = tmp_path.glob("queues.db.refused-*")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert rows(tmp_path) == [(1, b"1"), (3, b"3")]
+
+
+def test_the_number_of_what_is_not_told_any_more_is_committed(start_store) -> None:
+    """Receipts wait for it."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(pack(Kind.TOGETHER, number=4))
+
+    store.hear(Kind.COMMITTED, 4)
+
+
+def test_half_of_a_change_is_not_written(start_store, tmp_path) -> None:
+    """The parent has died before its end."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(write(1, [b"1"]), write(0, [b"half"], serial=2))
+
+    assert store.leave() == Exit.OK
+    assert rows(tmp_path) == [(1, b"1")]
+
+
+def test_a_change_larger_than_a_group_is_written(start_store, tmp_path) -> None:
+    """All of it has to come before any of it is written."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+
+    store.tell(together(1, *(write(0, [bytes(1 << 20)], serial=serial) for serial in range(1, 21))))
+    store.hear(Kind.COMMITTED, 1)
+
+    assert len(rows(tmp_path)) == 20
+
+
+def test_a_fan_is_written_to_each_queue(start_store) -> None:
+    """Persistent or spilled; a thousand queues and 256 messages take moderate memory."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    batch = write(0, [bytes(1000)] * 256, queue=b"")
+    queues = [b"/dsub/%d" % place for place in range(1000)]
+    pieces = [
+        fan(1 + at // 25, [(1 + 256 * (at + place), queue) for place, queue in enumerate(queues[at : at + 25])], batch)
+        for at in range(0, 1000, 25)
+    ]
+
+    store.tell(*pieces)
+    store.hear(Kind.COMMITTED, 40)
+
+    assert len(bodies_of(store.fetch(b"/dsub/999"))) == 256
+    assert peak_memory(store.pid) < 150 << 20
+    store.tell(fan(41, [(300_000, b"/dsub/1"), (300_001, b"/queue/b")], spill(0, [b"s"], queue=b"")))
+    assert bodies_of(store.fetch(b"/queue/b")) == [b"s"]
+
+
+def peak_memory(pid: int) -> int:
+    """The most that the process has had, in octets."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    pytest.skip("the system doesn't say what a process's memory was")
+
+
+def test_messages_for_several_queues_that_are_too_many_for_a_group_are_several_groups(start_store) -> None:
+    """A group is weighed by what is to be written, not by what has come."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    batch = write(0, [bytes(1 << 20)], queue=b"")
+
+    store.tell(*(fan(n, [(n * 100 + place, b"/dsub/%d" % place) for place in range(7)], batch) for n in range(1, 9)))
+    store.hear(Kind.COMMITTED, 8)
+
+    assert len([e for e in store.heard if e.kind is Kind.COMMITTED]) >= 4
 
 
 def test_a_disk_that_is_nearly_full_is_told(start_store) -> None:
