@@ -23,7 +23,7 @@ from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import STORE
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, Envelope, pack
-from forkbroker.wire.kinds import FROM_STORE, Kind, State
+from forkbroker.wire.kinds import FROM_STORE, Flag, Kind, State
 
 StoreProgram = Callable[[socket.socket, bool], int]
 """What the store's process runs: (its end of the channel, non-blocking; whether the broker has just started); returns
@@ -54,6 +54,8 @@ class StoreEvents:
     """Queue an envelope for the process, to be flushed at the turn's end."""
     failed: Callable[[str, Exit], None]
     """The first store can't be opened: the reason, and an exit status."""
+    lost: Callable[[str, Exit], None]
+    """The store is not this broker's any more, which has to end: the reason, and an exit status."""
     finished: Callable[[], None]
     """The last store has ended."""
 
@@ -88,6 +90,7 @@ class Keeper:
         self._is_given_up = False
         self._reason = ""
         self._status = Exit.SOFTWARE
+        self._is_lost = False
         self._again_s = _AGAIN_S
 
     @property
@@ -170,6 +173,7 @@ class Keeper:
             raise AssertionError(f"{kind.name} is not the store's to say")
         if kind is Kind.FAILED:
             self._reason, self._status = to_text(envelope.block), _as_status(envelope.token)
+            self._is_lost = bool(envelope.flags & Flag.FINAL)
             return
         self._events.said(envelope)
         if crash is not None and kind is Kind.COMMITTED:
@@ -202,6 +206,9 @@ class Keeper:
         how = self._reason or exits.describe(ended.status)
         if not self._has_opened:
             self._events.failed(how, self._status)
+            return
+        if self._is_lost:
+            self._events.lost(how, self._status)
             return
         if self._loop.now - child.started > _STEADY_S:
             self._again_s = _AGAIN_S

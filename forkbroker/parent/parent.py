@@ -186,6 +186,7 @@ class Parent:
                 closed=self._store_closed,
                 send=self._send,
                 failed=self._fail_to_start,
+                lost=self._lose_store,
                 finished=loop.stop,
             ),
             logger,
@@ -214,6 +215,7 @@ class Parent:
         self._refusals = Refusals(loop, refusal, logger)
         self._flow = Flow(loop, policy.flow, self._send)
         self._start_error: StartError | None = None
+        self._exit_status = Exit.OK
         self._shutdown = Shutdown(
             loop,
             self._supervisor,
@@ -264,7 +266,7 @@ class Parent:
             raise self._start_error
         self._log_notes()
         self._logger.info("ended")
-        return Exit.OK
+        return self._exit_status
 
     def _callbacks(self) -> dict[signal.Signals, Callable[[], None]]:
         return {
@@ -286,6 +288,11 @@ class Parent:
 
     def _fail_to_start(self, reason: str, status: Exit) -> None:
         self._start_error = StartError(f"the store can't be opened: {reason}", status)
+        self._loop.stop()
+
+    def _lose_store(self, reason: str, status: Exit) -> None:
+        self._logger.error("ends at once, the store is lost: %s", reason)
+        self._exit_status = status
         self._loop.stop()
 
     # -- the store

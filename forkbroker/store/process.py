@@ -111,7 +111,9 @@ class StoreProcess:
 
     def _fail(self, error: StoreError) -> int:
         log.error("store %s: %s", self._store.url, error)
-        self._channel.send(pack(Kind.FAILED, token=error.status, block=str(error).encode("utf-8", "replace")))
+        flags = int(Flag.FINAL) if error.is_final else 0
+        reason = str(error).encode("utf-8", "replace")
+        self._channel.send(pack(Kind.FAILED, flags=flags, token=error.status, block=reason))
         self._channel.flush_and_close(_FLUSH_S)
         return error.status
 

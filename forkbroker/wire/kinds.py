@@ -77,7 +77,8 @@ TRYING       number: of the change, among those that were told again, that is ap
 DECLINED     number: of a change that can't be written, and never will be; block: the reason. It counts as written.
 DISK         token: 1 when the store should not be given more, 0 when there is room again; block: the reason;
              serial: octets that may still be written
-FAILED       the store ends; block: the reason, for the administrator; token: an exit status
+FAILED       the store ends; block: the reason, for the administrator; token: an exit status; flag `FINAL`: it is
+             another broker's now, and this one has to end
 ===========  =======================================================================================
 
 Flag `FENCE` may stand on every kind that a child sends, but for those whose number is an offer's (CLAIMED, LOST,
@@ -173,7 +174,7 @@ class Flag(IntEnum):
     RECOVERED = 2048
     """The broker ended in disorder since these were written: they may have been delivered."""
     FINAL = 4096
-    """PAGED: nothing is left to fetch."""
+    """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better."""
 
 
 class State(Enum):

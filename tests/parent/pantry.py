@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Flag, Kind
 
 MAX_ENVELOPE = 1_048_576
 PAGES = 400
@@ -85,6 +85,17 @@ def failing(reason: str, status: int) -> Program:
         return 1
 
     return main
+
+
+def losing(reason: str) -> Program:
+    """A store that another broker takes, as soon as it is told something."""
+
+    class Lost(Pantry):
+        def heed(self, envelope: Envelope) -> None:
+            self.tell(pack(Kind.FAILED, flags=int(Flag.FINAL), token=69, block=reason.encode()))
+            os._exit(69)
+
+    return lambda end, is_fresh: Lost(end).run()
 
 
 def failing_later(reason: str) -> Program:

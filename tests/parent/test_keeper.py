@@ -98,6 +98,18 @@ def test_what_is_wrong_with_a_store_reaches_the_router(start: Starter) -> None:
     broker.await_log("INFO store: open again")
 
 
+def test_a_broker_that_has_lost_its_store_ends(start: Starter) -> None:
+    """With the reason and the status that the store gives, and without another try; its clients' processes end, too."""
+    broker = start(store=pantry.losing("another broker has it"))
+    alice = broker.logged_in("alice")
+    alice.tell("kind SETTLE")
+
+    assert broker.wait() == 69
+    assert "ERROR ends at once, the store is lost: another broker has it" in broker.log
+    assert "started anew" not in broker.log
+    assert alice.line() == ""
+
+
 def test_the_pause_before_a_new_one_grows(start: Starter) -> None:
     """A store that ends again and again keeps nobody busy."""
     broker = start()
