@@ -59,7 +59,9 @@ def read_ranges(
 ) -> Iterator[Row]:
     """The rows with these serials, as far as they can be read: in no order, and many of them several times.
 
-    `select` has the first and the last serial and `parameters` as its own, and gives the serial as the first column.
+    `select` has the first and the last serial and `parameters` as its own, and gives the serial as the first column. It
+    must have a LIMIT of as many rows as there are serials: the sqlite3 module looks for the next row before it gives
+    one, and what stands before damage would be lost.
     `serials` rise, and may be a `range`. `known` are those that certainly are there, in order; then the caller notes in
     `seen` the serials of the rows that it gets.
 

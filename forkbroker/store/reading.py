@@ -41,7 +41,10 @@ _LIST_BY_INDEX = (
     "SELECT serial FROM messages INDEXED BY messages_in_queues "
     f"WHERE serial > ? AND {_IN_QUEUE} ORDER BY serial LIMIT ?"
 )
-_LIST_BY_TABLE = f"SELECT serial FROM messages NOT INDEXED WHERE serial BETWEEN ? AND ? AND {_IN_QUEUE}"
+_LIST_BY_TABLE = (
+    "SELECT serial FROM messages NOT INDEXED WHERE serial BETWEEN ?1 AND ?2 "
+    "AND queue = CAST(?3 AS TEXT) AND priority = ?4 AND due IS NULL LIMIT 1 + ?2 - ?1"
+)
 _LAST = "SELECT max(serial) FROM messages"
 _SCHEDULED = f"SELECT {COLUMNS} FROM messages WHERE due IS NOT NULL ORDER BY serial"
 _BACKLOG = (

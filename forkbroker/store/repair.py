@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from bisect import bisect_right
 from collections.abc import Generator
 from contextlib import closing, suppress
 from itertools import count
@@ -96,7 +97,6 @@ def _salvage(path: Path, fresh: Path) -> tuple[int, int, int]:
             for table in _TABLES:
                 _save_table(old, new, table)
             _save_meta(old, new)
-        saver.finish()
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return saver.saved, saver.unfit, lost
 
@@ -109,6 +109,9 @@ class _Saver:
         self._insert = _make_insert("messages", COLUMNS)
         self._group: list[Row] = []
         self._misplaced: list[Row] = []
+        self._strays: list[tuple[Row, int]] = []
+        self.known: list[int] = []
+        """The serials that the indexes know, in order."""
         self.seen: set[int] = set()
         """The serials of the rows that came."""
         self.saved = 0
@@ -129,12 +132,20 @@ class _Saver:
             if self._connection.execute(_SAME, (serial, row[3], row[4])).fetchone() is None:
                 self._misplace(row)
 
+    def add_stray(self, row: Row, before: int) -> None:
+        """One whose serial is wrong; it stands behind the one with the serial `before`."""
+        self._strays.append((row, before))
+
     def _misplace(self, row: Row) -> None:
         if row not in self._misplaced:
             self._misplaced.append(row)
 
     def finish(self) -> None:
-        """What has no serial of its own comes to the end."""
+        """Strays come where the indexes say that one is missing, or where they say that they are; others to the end."""
+        for row, before in self._strays:
+            wanted = self.known[bisect_right(self.known, before) :][:1]
+            is_missing = bool(wanted) and wanted[0] not in self.seen
+            self.add((wanted[0], *row[1:]) if is_missing else row)
         self._write()
         (last,) = self._connection.execute("SELECT max(serial) FROM messages").fetchone()
         first = (last or 0) + 1
@@ -165,8 +176,9 @@ def _save_messages(old: sqlite3.Connection, saver: _Saver) -> int:
     if not columns:
         return 0
     known, is_complete = _list_serials(old)
+    saver.known = known
     table = f"SELECT {columns} FROM messages NOT INDEXED"
-    is_whole = _add_all(saver, read_to_damage(old, table))
+    is_whole = _add_in_order(saver, read_to_damage(old, table), known)
     met = len(saver.seen)
     if not is_whole:
         _add_all(saver, read_to_damage(old, f"{table} ORDER BY serial DESC"))
@@ -174,10 +186,59 @@ def _save_messages(old: sqlite3.Connection, saver: _Saver) -> int:
     missing = [serial for serial in known if serial not in saver.seen]
     if missing or not is_whole:
         serials = missing if is_complete else _guess_serials(known, saver.seen, beyond=beyond)
-        select = f"{table} WHERE serial BETWEEN ? AND ? ORDER BY serial"
+        select = f"{table} WHERE serial BETWEEN ?1 AND ?2 ORDER BY serial LIMIT 1 + ?2 - ?1"
         for row in read_ranges(old, select, serials, known=missing, seen=saver.seen):
             saver.add(row)
+    saver.finish()
     return sum(serial not in saver.seen for serial in known)
+
+
+def _find_columns(old: sqlite3.Connection) -> str:
+    """Of `COLUMNS` those that the table has, and NULL for others; empty if there is no table."""
+    try:
+        names = {row[1].decode() for row in old.execute("PRAGMA table_info(messages)")}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return ""
+    return ", ".join(name if name in names else "NULL" for name in COLUMNS.split(", ")) if "serial" in names else ""
+
+
+def _add_all(saver: _Saver, rows: Generator[Row, None, bool]) -> bool:
+    """Save what there is up to the first damage; whether there was none."""
+    while True:
+        try:
+            saver.add(next(rows))
+        except StopIteration as end:
+            return bool(end.value)
+
+
+def _add_in_order(saver: _Saver, rows: Generator[Row, None, bool], known: list[int]) -> bool:
+    """The same of rows in the order of the file, in which serials should rise: strays are those that break it."""
+    held: Row | None = None
+    before = 0
+    while True:
+        try:
+            row, is_whole = next(rows), False
+        except StopIteration as end:
+            row, is_whole = None, bool(end.value)
+        if held is not None:
+            if _is_stray(held[0], before, row, known):
+                saver.add_stray(held, before)
+            else:
+                before = held[0]
+                saver.add(held)
+        if row is None:
+            return is_whole
+        held = row
+
+
+def _is_stray(serial: int, before: int, follower: Row | None, known: list[int]) -> bool:
+    """Whether it is this serial that is wrong, if one is."""
+    if serial <= before:
+        return True
+    if follower is None or not before < follower[0] <= serial:
+        return False
+    # too high for what follows; of two that are the same, the index may tell that it was this one's turn
+    return follower[0] < serial or known[bisect_right(known, before) :][:1] != [serial]
 
 
 def _find_columns(old: sqlite3.Connection) -> str:
