@@ -26,7 +26,7 @@ from pathlib import Path
 
 from forkbroker.store.around import read_ranges, read_to_damage
 from forkbroker.store.database import check_integrity, connect, is_damage
-from forkbroker.store.rows import COLUMNS, Row, UnfitRowError, to_message
+from forkbroker.store.rows import COLUMNS, Row, UnfitRowError, is_number, to_message
 from forkbroker.store.schema import MAX_SERIAL, upgrade
 
 _TABLES = {"durables": "queue, topic, used", "duplicates": "queue, dedup_id, until"}
@@ -36,6 +36,8 @@ _INSTEAD = {"queue": "''", "message_id": "''", "headers": "''", "body": "x''", "
 _BEYOND = 10_000
 """How far above the last serial that is known others are looked for, when neither end of the table can be read."""
 _GROUP = 1000
+_HIGHEST = MAX_SERIAL >> 1
+"""A serial that is believed: above it there has to be room for others."""
 _SAME = "SELECT 1 FROM messages WHERE serial = ? AND CAST(headers AS BLOB) = ? AND CAST(body AS BLOB) = ?"
 
 
@@ -120,7 +122,7 @@ class _Saver:
     def add(self, row: Row) -> None:
         """Save it, if that was not done before."""
         serial = row[0]
-        if not 0 < serial <= MAX_SERIAL:
+        if not 0 < serial <= _HIGHEST:
             self._misplace(row)
         elif serial not in self.seen:
             self.seen.add(serial)
@@ -241,24 +243,6 @@ def _is_stray(serial: int, before: int, follower: Row | None, known: list[int]) 
     return follower[0] < serial or known[bisect_right(known, before) :][:1] != [serial]
 
 
-def _find_columns(old: sqlite3.Connection) -> str:
-    """Of `COLUMNS` those that the table has, and NULL for others; empty if there is no table."""
-    try:
-        names = {row[1].decode() for row in old.execute("PRAGMA table_info(messages)")}
-    except (sqlite3.Error, UnicodeDecodeError):
-        return ""
-    return ", ".join(name if name in names else "NULL" for name in COLUMNS.split(", ")) if "serial" in names else ""
-
-
-def _add_all(saver: _Saver, rows: Generator[Row, None, bool]) -> bool:
-    """Save what there is up to the first damage; whether there was none."""
-    while True:
-        try:
-            saver.add(next(rows))
-        except StopIteration as end:
-            return bool(end.value)
-
-
 def _list_serials(old: sqlite3.Connection) -> tuple[list[int], bool]:
     """The serials that the indexes know, in order; and whether the indexes could be read to the end."""
     serials: set[int] = set()
@@ -296,6 +280,7 @@ def _save_meta(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         rows = old.execute("SELECT value FROM meta WHERE name = 'recovered_before'").fetchall()
     except sqlite3.Error:
         return
+    rows = [row for row in rows if is_number(row[0], _HIGHEST)]
     new.executemany("INSERT INTO meta (name, value) VALUES ('recovered_before', ?)", rows)
 
 
