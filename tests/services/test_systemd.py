@@ -16,6 +16,9 @@ import pytest
 from support.deadline import wait_until
 from support.rawclient import connect
 
+from forkbroker.cli.broker import FILES_BESIDE_CLIENTS
+from forkbroker.config.options import make_settings
+
 UNITS = Path(__file__).parents[2] / "etc" / "systemd"
 ROOT = Path(__file__).parents[2]
 
@@ -57,8 +60,19 @@ def test_the_service_is_confined(units: Path) -> None:
 def test_the_service_may_have_all_its_clients() -> None:
     """Tasks and descriptors above the default of --max-clients."""
     text = (UNITS / "stomp-broker.service").read_text()
+    limits = dict(re.findall(r"^(TasksMax|LimitNOFILE)=(\d+)$", text, re.MULTILINE))
 
-    assert all(int(number) > 2000 for number in re.findall(r"^(?:TasksMax|LimitNOFILE)=(\d+)", text, re.MULTILINE))
+    assert set(limits) == {"TasksMax", "LimitNOFILE"}
+    assert all(int(number) > make_settings({}).max_clients + FILES_BESIDE_CLIENTS for number in limits.values())
+
+
+def test_the_service_ends_by_a_signal_to_the_parent() -> None:
+    """Children obey the parent; and systemd waits for longer than the broker takes."""
+    text = (UNITS / "stomp-broker.service").read_text()
+    (timeout,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+
+    assert "KillMode=mixed\n" in text
+    assert int(timeout) > make_settings({}).shutdown_timeout
 
 
 def test_the_manager_hears_of_readiness_state_life_and_end(make_broker, tmp_path: Path) -> None:
