@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import socket
 import time
@@ -14,9 +15,11 @@ from forkbroker.child.rehearsal import rehearse
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError
 from forkbroker.parent.admission import AdmissionPolicy
+from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
+from forkbroker.posix.oom import go_first
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.policies import (
@@ -53,6 +56,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
         ),
+        flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
         max_envelope=max_envelope(settings),
         shutdown_timeout_s=settings.shutdown_timeout,
     )
@@ -160,6 +164,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
     policy, limits, envelope = session_policy(settings), frame_limits(settings), max_envelope(settings)
 
     def serve(end: socket.socket, client: socket.socket, _peer: int, address: str) -> int:
+        go_first()
         apply_limits(
             memory_bytes=settings.child_memory or None,
             cpu_s=settings.child_cpu or None,

@@ -10,11 +10,14 @@ gets the processor, whatever the parent does with that child's own channel; and 
 Every hold therefore ends: by draining, by the end of the child, or by `stuck_checks` below. That the cause and the
 target may be one child changes nothing.
 
-A child whose client doesn't read may say CONGESTED (`slow-subscribers` is `hold`): its channel is empty, yet its
-publishers are to be held. That word comes over the child's own channel, and so does RELIEVED; were the parent to stop
-reading there, two such children that publish to each other would wait for ever. So here the publishers are told HOLD,
-and go on being read. A HOLD of the router (a queue at its limit) has token 0, this one has `HOLD_TOKEN`: a child that
-got both is free when both were resumed.
+A child whose client doesn't read may say CONGESTED: its channel is empty, yet its publishers are to be held. That word
+comes over the child's own channel, and so does RELIEVED; were the parent to stop reading there, two such children that
+publish to each other would wait for ever. So here the publishers are told HOLD, and go on being read. They are held for
+as long as the topic's time lasts (`forkbroker.parent.patience`), which has no end if `slow-subscribers` is `hold`;
+after that the slow client is disconnected by its own child, or reads.
+
+A HOLD of the router (a queue at its limit) has token 0, this one has `HOLD_TOKEN`: a child that got both is free when
+both were resumed.
 
 A stopped child (SIGSTOP, a debugger) reads nothing. It is killed after `stuck_checks` checks in which nothing of what
 waits for it moved, as others wait with it. Checks are counted rather than seconds, as the parent itself may have been
@@ -24,12 +27,15 @@ messages that it is offered; the router knows of those, and `Parent._end_silent`
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from forkbroker.parent.patience import Patience
 from forkbroker.parent.roster import Child
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Kind
 
 HOLD_TOKEN = 1
@@ -48,6 +54,10 @@ class FlowPolicy:
     """Read from them again when less than this waits."""
     max_pending: int = 67_108_864
     """More than this means that holding does not help: from here on the child has a tenth of `stuck_checks`."""
+    hold_s: float = 1.0
+    """For how long publishers are held in each `hold_window_s` because of clients that do not read, for each topic.
+    Infinite where such clients are to be waited for."""
+    hold_window_s: float = 60.0
     check_interval_s: float = 1.0
     stuck_checks: int = 10
     """A child that has read nothing during so many checks, although something waits, is stuck."""
@@ -63,7 +73,11 @@ class Flow:
         self._send = send
         self._held_by: dict[Child, set[Child]] = {}
         self._targets_of: dict[Child, set[Child]] = {}
-        self._told: dict[Child, set[Child]] = {}
+        self._told: dict[Child, dict[Child, bytes]] = {}
+        """For each congested child its publishers that were told to HOLD, and to which topic they had published."""
+        self._topics: Counter[bytes] = Counter()
+        """How many of these there are for each topic."""
+        self._patience = Patience(policy.hold_s, policy.hold_window_s)
 
     def exceeded(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
         """What `cause` sent made more than `target.high` wait: flush first, hold the cause if that doesn't help.
@@ -90,10 +104,44 @@ class Flow:
         """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
         if cause is None or cause is target or buffers[0][_KIND_AT] != Kind.SEND:
             return
-        told = self._told.setdefault(target, set())
-        if cause not in told:
-            told.add(cause)
+        if cause in self._told.get(target, ()):
+            return
+        topic = Envelope(buffers[0]).destination
+        if topic in self._topics or self._begin_hold(topic):
+            self._told.setdefault(target, {})[cause] = topic
+            self._topics[topic] += 1
             self._send(cause, pack(Kind.HOLD, token=HOLD_TOKEN))
+
+    def _begin_hold(self, topic: bytes) -> bool:
+        """Begin to hold the publishers of a topic, if it has time left for that."""
+        now = self._loop.now
+        ends_at = self._patience.begin(topic, now)
+        if now < ends_at < math.inf:
+            self._loop.call_at(ends_at, lambda: self._end_hold(topic))
+        return ends_at > now
+
+    def _end_hold(self, topic: bytes) -> None:
+        """Let the publishers of a topic go on, if its time is over: a hold before this one may have ended earlier."""
+        if self._loop.now < self._patience.ends_at(topic):
+            return
+        for target, told in list(self._told.items()):
+            for cause in [cause for cause, held_for in told.items() if held_for == topic]:
+                self._let_go(target, cause)
+
+    def _let_go(self, target: Child, cause: Child) -> None:
+        """The publisher need not wait for this child any more."""
+        told = self._told[target]
+        self._forget_topic(told.pop(cause))
+        if not told:
+            del self._told[target]
+        if not any(cause in others for others in self._told.values()):
+            self._send(cause, pack(Kind.RESUME, token=HOLD_TOKEN))
+
+    def _forget_topic(self, topic: bytes) -> None:
+        self._topics[topic] -= 1
+        if not self._topics[topic]:
+            del self._topics[topic]
+            self._patience.end(topic, self._loop.now)
 
     def flushed(self, target: Child) -> None:
         """The channel of `target` was flushed: read again from those that it held, if it has room."""
@@ -118,9 +166,8 @@ class Flow:
         """The child says that its client reads again: those that were held for it may go on."""
         child.congested = False
         child.high = self._policy.high
-        for cause in self._told.pop(child, ()):
-            if not any(cause in others for others in self._told.values()):
-                self._send(cause, pack(Kind.RESUME, token=HOLD_TOKEN))
+        for cause in list(self._told.get(child, ())):
+            self._let_go(child, cause)
 
     def gone(self, child: Child) -> None:
         """The child is gone: nobody waits for it, and it waits for nobody."""
@@ -130,8 +177,11 @@ class Flow:
             self._held_by[target].discard(child)
             if not self._held_by[target]:
                 del self._held_by[target]
-        for told in self._told.values():
-            told.discard(child)
+        for target, told in list(self._told.items()):
+            if child in told:
+                self._forget_topic(told.pop(child))
+                if not told:
+                    del self._told[target]
 
     def is_held(self, child: Child) -> bool:
         """Whether the parent does not read this child's channel at present."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.deadline import wait_until
 from support.rawclient import RawClient
@@ -57,6 +59,24 @@ def test_by_default_it_is_disconnected_with_a_log_line(make_broker, join, lazy) 
     assert [said for said in broker.log if " warning " in said and "lazy" in said]
     reader.sync()
     producer.sync()
+
+
+def test_deaf_subscribers_one_after_the_other_do_not_stop_a_topic(make_broker, join, lazy) -> None:
+    """They share one second in a minute: the first may hold the publishers for it, the others are disconnected."""
+    broker = make_broker(*SMALL)
+    reader, producer = join(broker), join(broker)
+    reader.subscribe("/topic/a", 1)
+    took_s: list[float] = []
+    for rounds in range(1, 7):
+        deaf = lazy(broker)
+        for number in range(MESSAGES):
+            began = time.monotonic()
+            publish_in_step(producer, reader, range(number, number + 1))
+            took_s.append(time.monotonic() - began)
+        deaf.close()
+        broker.wait_for_log("(?s)" + ".*slow subscriber" * rounds)
+
+    assert sum(took for took in took_s if took > 0.2) < 1.5
 
 
 def test_what_drop_oldest_has_lost_is_in_the_log(make_broker, join, lazy) -> None:

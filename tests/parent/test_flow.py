@@ -64,6 +64,14 @@ class Bench:
         self.loop.turn()
         return set(self.read)
 
+    def pass_time(self, seconds: float) -> None:
+        """What is due meanwhile is done, without any waiting."""
+        target = self.loop.now + seconds
+        while self.loop._deadlines and self.loop._deadlines[0][0] <= target:
+            self.loop.now = self.loop._deadlines[0][0]
+            self.loop._call_due()
+        self.loop.now = target
+
     def fill(self, child: Child, octets: int = 4_000_000) -> None:
         """Queue more than the kernel takes."""
         child.channel.send([bytes(octets)])
@@ -213,6 +221,97 @@ def test_two_congested_ones_hold_a_publisher_until_both_are_relieved(bench: Benc
     bench.flow.gone(second)
 
     assert bench.sent[2:] == [(publisher.peer, Kind.RESUME, HOLD_TOKEN)]
+
+
+def test_two_topics_of_a_publisher_are_two_accounts_but_one_hold(bench: Bench) -> None:
+    """Held for one of them it is told nothing for the other, and goes on with the last relief."""
+    publisher, subscriber = bench.child(), bench.child()
+    bench.flow.congested(subscriber)
+    bench.flow.exceeded(publisher, subscriber, SEND)
+    bench.flow.exceeded(publisher, subscriber, pack(Kind.SEND, destination=b"/topic/b"))
+    bench.flow.relieved(subscriber)
+
+    assert [kind for _, kind, _ in bench.sent] == [Kind.HOLD, Kind.RESUME]
+
+
+def hold_once(bench: Bench, publisher: Child, *, topic: bytes = b"/topic/a", used_s: float) -> list[Kind]:
+    """A subscriber that does not read, for so long; what its publisher is told."""
+    before = len(bench.sent)
+    subscriber = bench.child()
+    bench.flow.congested(subscriber)
+    bench.flow.exceeded(publisher, subscriber, pack(Kind.SEND, destination=topic))
+    bench.pass_time(used_s)
+    bench.flow.gone(subscriber)
+    return [kind for _, kind, _ in bench.sent[before:]]
+
+
+def test_deaf_subscribers_one_after_the_other_share_the_time_of_their_topic(bench: Bench) -> None:
+    """A second in a minute for all of them; then publishers are not held any more, until the minute is over."""
+    publisher = bench.child()
+    told = [hold_once(bench, publisher, used_s=0.4) for _ in range(6)]
+    other = hold_once(bench, publisher, topic=b"/topic/b", used_s=0.4)
+    bench.pass_time(60.0)
+    later = hold_once(bench, publisher, used_s=0.4)
+
+    assert told == [[Kind.HOLD, Kind.RESUME]] * 3 + [[]] * 3
+    assert other == later == [Kind.HOLD, Kind.RESUME]
+
+
+def test_a_hold_ends_with_the_time_of_its_topic(bench: Bench) -> None:
+    """All publishers of the topic go on, whichever subscriber they wait for; those of another topic do not."""
+    first, second, other = bench.child(), bench.child(), bench.child()
+    deaf = [bench.child() for _ in range(2)]
+    for subscriber, publisher in zip(deaf, (first, second), strict=True):
+        bench.flow.congested(subscriber)
+        bench.flow.exceeded(publisher, subscriber, SEND)
+    bench.pass_time(0.5)
+    bench.flow.exceeded(other, deaf[0], pack(Kind.SEND, destination=b"/topic/b"))
+    bench.pass_time(0.4)
+    held = [kind for _, kind, _ in bench.sent]
+    bench.pass_time(0.2)
+
+    assert held == [Kind.HOLD] * 3
+    assert sorted(bench.sent[3:]) == sorted((peer, Kind.RESUME, HOLD_TOKEN) for peer in (first.peer, second.peer))
+    bench.flow.exceeded(first, deaf[1], SEND)
+    assert len(bench.sent) == 5
+
+
+def test_a_hold_that_ended_early_leaves_its_time_to_the_next_one(bench: Bench) -> None:
+    """The end of the first one's time is not that of the second."""
+    publisher = bench.child()
+    hold_once(bench, publisher, used_s=0.3)
+    bench.pass_time(0.5)
+    subscriber = bench.child()
+    bench.flow.congested(subscriber)
+    bench.flow.exceeded(publisher, subscriber, SEND)
+    bench.pass_time(0.6)
+    assert [kind for _, kind, _ in bench.sent] == [Kind.HOLD, Kind.RESUME, Kind.HOLD]
+    bench.pass_time(0.2)
+
+    assert [kind for _, kind, _ in bench.sent[3:]] == [Kind.RESUME]
+
+
+def test_who_is_relieved_and_then_reads_too_little_is_waited_for_as_everybody(bench: Bench) -> None:
+    """The channel's own marks count again."""
+    cause, target = bench.child(), bench.child()
+    bench.flow.congested(target)
+    bench.flow.relieved(target)
+    bench.fill(target)
+    bench.flow.exceeded(cause, target, SEND)
+
+    assert bench.flow.is_held(cause)
+    assert bench.sent == []
+
+
+def test_a_congested_clients_full_channel_holds_nobody_in_addition(bench: Bench) -> None:
+    """Publishers that were told HOLD must be read: their RELIEVED comes the same way."""
+    cause, target = bench.child(), bench.child()
+    bench.flow.congested(target)
+    bench.fill(target)
+    bench.flow.exceeded(cause, target, SEND)
+
+    assert not bench.flow.is_held(cause)
+    assert [kind for _, kind, _ in bench.sent] == [Kind.HOLD]
 
 
 def test_a_publisher_that_ended_is_not_told_anything(bench: Bench) -> None:
