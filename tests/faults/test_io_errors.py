@@ -47,8 +47,8 @@ class FailingStorm(Storm):
 
     def _look_at(self, broker: object) -> None:
         for party in self._parties():
-            self.refusals += [text for text in party.errors if text == "refused"]
-            party.errors = [text for text in party.errors if text != "refused"]
+            self.refusals += [text for text in party.errors if text.startswith("refused: ")]
+            party.errors = [text for text in party.errors if not text.startswith("refused: ")]
         super()._look_at(broker)  # type: ignore[arg-type]
 
 

@@ -91,7 +91,7 @@ class Party:
         if frame.command == "RECEIPT":
             self._waiting.pop(frame["receipt-id"])()
         elif frame.command == "ERROR":
-            self.errors.append(frame["message"])
+            self.errors.append(f"{frame['message']}: {frame.body.decode().strip()}")
         else:
             self._deliver(frame)
 
