@@ -254,7 +254,10 @@ class Deliveries:
         if queue.messages > queue.ready and consumers.willing:
             self._paging.refill(queue)
         ready, willing = queue.ready, len(consumers.willing)
-        if not (ready and willing):
+        if not willing:
+            self._paging.relieve(queue)
+            return True
+        if not ready:
             return True
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))

@@ -212,6 +212,11 @@ class Journal:
                 self._ask_all()
         return self._telling.is_open
 
+    @property
+    def is_open(self) -> bool:
+        """A store process listens."""
+        return self._telling.is_open
+
     def _ask_all(self) -> None:
         """Behind the change: what it pages out is counted, and would be taken for lost."""
         for buffers in self._asked:

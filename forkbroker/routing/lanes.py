@@ -30,6 +30,8 @@ class Lane:
 
     __slots__ = (
         "_empty",
+        "asked",
+        "asked_after",
         "expiries",
         "fresh",
         "hidden",
@@ -43,6 +45,7 @@ class Lane:
         "priority",
         "ready",
         "returned",
+        "told",
     )
 
     def __init__(self, priority: int, last: int = 0) -> None:
@@ -72,6 +75,12 @@ class Lane:
         """All messages with serials up to this are in memory, or were."""
         self.is_fetching = False
         """The store was asked for what comes next."""
+        self.asked = 0
+        """For how many octets."""
+        self.asked_after = last
+        """Behind which serial."""
+        self.told = last
+        """The store has forgotten messages up to this that are not persistent: they are in memory, or were."""
 
     def append(self, run: Run, number: int = 0) -> None:
         """New messages, with serials above all before, or paged ones that follow what is in memory.
@@ -115,6 +124,21 @@ class Lane:
         self.paged = max(0, self.paged - run.count)
         self.append(run)
         return run.memory - thought
+
+    def page_back(self) -> None:
+        """All that is in memory is in the store alone again, which has every message of it. Nothing is pending."""
+        self.last = self.told = self.head().serial - 1
+        self.paged += self.ready
+        self.paged_octets += self.memory
+        self.ready = self.memory = 0
+        self.returned.clear()
+        self.fresh.clear()
+        self.expiries = Expiries()
+        self._empty = 0
+
+    def runs(self) -> list[Run]:
+        """All that is ready, in order."""
+        return [run for run in (*reversed(self.returned), *self.fresh) if run.count]
 
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""

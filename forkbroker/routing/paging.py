@@ -60,6 +60,31 @@ class Paging:
                 return None
         return None
 
+    def relieve(self, queue: Queue) -> None:
+        """Let the store have what is in memory, where memory is used up and no consumer can have it now.
+
+        Not while anything of the queue is delivered, or waits for its redelivery: what is in the store alone would no
+        longer be what follows the messages that were taken.
+        """
+        window, journal = self._queues.window, self._journal
+        if window.free >= 0 or not queue.ready or queue.consumers.willing:
+            return
+        is_complete = queue.messages == queue.ready + queue.paged
+        if is_complete and journal.is_open and not journal.refusal and not self._queues.is_expiring(queue):
+            for lane in queue.lanes:
+                if lane.ready and not lane.is_fetching:
+                    self._page_back(queue, lane)
+
+    def _page_back(self, queue: Queue, lane: Lane) -> None:
+        spilled = [run for run in lane.runs() if not run.details.persistent]
+        if spilled and lane.told != lane.last:
+            # the store may still have some that were settled meanwhile: it is to forget all of these first
+            self._ask(queue, lane, 0)
+            return
+        for run in spilled:
+            self._queues.spill(queue, run)
+        queue.page_back(lane)
+
     def restore(self, envelope: Envelope) -> None:
         """BACKLOG: the store has messages from before the broker's start."""
         queue = self._queues.restore(envelope.destination)
@@ -81,7 +106,9 @@ class Paging:
     def paged(self, queue: Queue, envelope: Envelope) -> None:
         """PAGED: that is all for now."""
         lane = queue.lane(envelope.index)
-        lane.is_fetching = False
+        if lane.is_fetching:
+            lane.told = lane.asked_after
+        self._end_asking(lane)
         if envelope.flags & _FINAL and lane.paged > lane.paged_since:
             queue.lose(lane, lane.paged - lane.paged_since)
             self._queues.tidy(queue)
@@ -97,7 +124,7 @@ class Paging:
         """The store process has ended: nothing that it was asked for will come."""
         for queue in self._queues.all():
             for lane in queue.lanes:
-                lane.is_fetching = False
+                self._end_asking(lane)
             self._queues.changed[queue] = None
 
     def _fetch(self, queue: Queue, lane: Lane) -> bool:
@@ -106,9 +133,18 @@ class Paging:
 
     def _ask(self, queue: Queue, lane: Lane, octets: int) -> bool:
         """Tell whether there is somebody to ask."""
+        self._end_asking(lane)
         lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, octets)
         lane.paged_since = 0
+        if lane.is_fetching:
+            lane.asked, lane.asked_after = octets, lane.last
+            self._queues.window.asked += octets
         return lane.is_fetching
+
+    def _end_asking(self, lane: Lane) -> None:
+        lane.is_fetching = False
+        self._queues.window.asked -= lane.asked
+        lane.asked = 0
 
 
 def _can_spare(lane: Lane) -> bool:

@@ -97,9 +97,16 @@ class Queue:
         return lane
 
     def keeps(self, run: Run) -> bool:
-        """Whether these new messages stay in memory; else the store has to have them."""
-        lane = self.lane(run.details.priority)
-        return not lane.paged and (not lane.memory or self.memory + run.memory <= self.window.free)
+        """Whether these new messages stay in memory; else the store has to have them.
+
+        Beyond what memory has room for, what a consumer can have at once stays: the way through the store would end
+        in memory as well.
+        """
+        if self.lane(run.details.priority).paged:
+            return False
+        if self.memory + run.memory <= self.window.free:
+            return True
+        return bool(self.consumers.willing) and not any(lane.memory for lane in self.lanes)
 
     def append(self, run: Run, number: int = 0) -> Lane:
         """New messages, with serials above all before, that stay in memory; in which lane. `number` as there."""
@@ -135,6 +142,12 @@ class Queue:
         self._use(run.memory)
         return lane
 
+    def page_back(self, lane: Lane) -> None:
+        """All that is ready of the lane, of which the store has every message, is in the store alone again."""
+        self.ready -= lane.ready
+        self._use(-lane.memory)
+        lane.page_back()
+
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""
         self.lane(run.details.priority).put_back(run)
@@ -164,6 +177,7 @@ class Queue:
     def drop_ready(self) -> None:
         """The queue is gone: what waits in memory goes with it."""
         self._use(-sum(lane.memory for lane in self.lanes))
+        self.window.asked -= sum(lane.asked for lane in self.lanes)
         self.lanes.clear()
         self.ready = 0
 

@@ -154,8 +154,7 @@ class Queues:
             if self._journal.refusal and queue.policy.full.is_losing:
                 self._counters.messages_dropped += run.count
                 return
-            self._journal.write(queue.name, run)
-            self._counters.messages_spilled += run.count
+            self.spill(queue, run)
         if not keeps:
             # what comes from the store is committed
             queue.page_out(run)
@@ -188,6 +187,11 @@ class Queues:
         self.changed[queue] = None
         if run.details.expires:
             self.watch_expiry(queue, run.details.expires)
+
+    def spill(self, queue: Queue, run: Run) -> None:
+        """Let the store have messages that are not persistent."""
+        self._journal.write(queue.name, run)
+        self._counters.messages_spilled += run.count
 
     def put_back(self, queue: Queue, run: Run) -> None:
         """To its old place, as it is."""
@@ -228,6 +232,10 @@ class Queues:
             if next_expiry:
                 self.watch_expiry(queue, max(next_expiry, now_ms + _SWEEP_EVERY_MS))
         return expired
+
+    def is_expiring(self, queue: Queue) -> bool:
+        """Whether something in the queue's memory has expired, and is to be taken out."""
+        return queue in self.expiring or 0 < queue.next_expiry() <= self._timers.wall_ms()
 
     def _note_expiry(self, name: bytes) -> None:
         self.expiring[self._queues[name]] = None

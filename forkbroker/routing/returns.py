@@ -79,11 +79,12 @@ class Returns:
         if run.envelope.flags & _RECOVERED:
             # the new serial does not tell that it may have been delivered before the broker's start
             run.deliveries = max(1, run.deliveries)
+        # made first: no message of a queue has a serial from before its making
+        grave = grave or self._queues.make(grave_name)
         serial, run.serial = run.serial, self._queues.take_serials(run.count)
         run.details = replace(run.details, origin=queue.name, reason=reason, expires=0)
         if run.details.persistent:
             self._journal.move(serial, grave_name, run)
-        grave = grave or self._queues.make(grave_name)
         self._queues.append(grave, run, is_written=True)
         return grave
 
@@ -110,9 +111,12 @@ class Returns:
         while full is not None:
             if full.policy.full is not Full.DEAD_LETTER or full in seen:
                 self._drop_excess(full)
+                self._queues.tidy(full)
                 return
             seen.add(full)
-            full = self._move_excess(full)
+            following = self._move_excess(full)
+            self._queues.tidy(full)
+            full = following
 
     def _move_excess(self, queue: Queue) -> Queue | None:
         """What is too much, to the dead letters: these, if anything was moved."""

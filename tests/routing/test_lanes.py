@@ -192,3 +192,23 @@ def test_a_queue_is_empty_when_all_its_priorities_are() -> None:
     world.tell(consumer, make(Kind.UNSUBSCRIBE, destination=A, token=2))
 
     assert world.router.views() == []
+
+
+# ---------------------------------------------------------------- back to the store
+
+
+def test_what_was_paged_back_follows_what_was_taken() -> None:
+    """From the oldest message on, whether it had come back or was never taken; the sums are the same as before."""
+    lane = Lane(4)
+    for serial in (1, 2, 3):
+        lane.append(make_run(make_send(b"/queue/a", [b"x" * serial]), serial))
+    lane.page_out(make_run(make_send(b"/queue/a", [b"x"]), 4))
+    runs = [lane.take(1) for _ in range(2)]
+    lane.put_back(runs[1])
+    before = (lane.memory + lane.paged_octets, [run.serial for run in lane.runs()])
+
+    lane.page_back()
+
+    assert before == (lane.paged_octets, [2, 3])
+    assert (lane.last, lane.told) == (1, 1)
+    assert (lane.paged, lane.ready, lane.memory, lane.runs()) == (3, 0, 0, [])

@@ -383,6 +383,7 @@ def test_a_queue_with_two_limits_keeps_both(full: Full, length: int, octets: int
     for number in range(10):
         world.send(child, A, [b"%-1500d" % number])
 
+    assert [view.name for view in world.router.views() if view.name == A] == [A] * (kept > 0)
     assert contents(world) == list(range(10 - kept, 10))
 
 

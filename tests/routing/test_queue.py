@@ -80,3 +80,39 @@ def test_memory_is_given_back_when_messages_are_forgotten() -> None:
     assert queue.view() == QueueView(b"/queue/a", 0, 1, second.memory, 0)
     queue.forget(second)
     assert (queue.messages, queue.octets) == (0, 0)
+
+
+# ---------------------------------------------------------------- what stays in memory
+
+
+def test_new_messages_stay_as_far_as_the_shared_memory_has_room() -> None:
+    """Exactly as far: a queue may have as much as is free. Nothing is kept beyond that while nobody can have it."""
+    run = make_run(make_send(b"/queue/a", [b"x"]), 1)
+    for limit, is_kept in ((run.memory, True), (run.memory - 1, False)):
+        queue = Queue(b"/queue/a", QueuePolicy(), Window(limit))
+
+        assert queue.keeps(run) is is_kept
+
+
+def test_what_follows_paged_messages_never_stays() -> None:
+    """The order would be lost."""
+    queue = make_queue()
+    queue.page_out(make_run(make_send(b"/queue/a", [b"x"]), 1))
+
+    assert not queue.keeps(make_run(make_send(b"/queue/a", [b"y"]), 2))
+
+
+def test_memory_is_what_lanes_and_takers_have_also_after_paging() -> None:
+    """Out, in, back, and out of the queue."""
+    queue = make_queue(2)
+    queue.page_out(make_run(make_send(b"/queue/a", [b"x" * 100]), 3))
+    taken = take(queue, 1)
+    assert (queue.memory, queue.paged) == (queue.lanes[0].memory + taken.memory, 1)
+
+    queue.page_in(make_run(make_send(b"/queue/a", [b"x" * 300]), 3))
+    assert (queue.memory, queue.octets) == (queue.lanes[0].memory + taken.memory, queue.memory)
+    queue.put_back(taken)
+    octets = queue.octets
+    queue.page_back(queue.lanes[0])
+
+    assert (queue.memory, queue.window.used, queue.octets, queue.ready, queue.paged) == (0, 0, octets, 0, 3)
