@@ -175,6 +175,11 @@ class MemoryStore(Store):
         self._used += weigh(item)
 
     def _drop_told_before(self, item: Message | Chunk) -> None:
+        self._check_serial(item)
+        self._drop(item.serial)
+
+    def _check_serial(self, item: Message | Chunk) -> None:
+        """Raises SerialTakenError."""
         lane = self._places.get(item.serial)
         if lane is None:
             return
@@ -185,7 +190,6 @@ class MemoryStore(Store):
             is_told_before = item == there
         if not is_told_before:
             raise SerialTakenError(item.serial, item.queue, there.queue)
-        self._drop(item.serial)
 
     def _drop(self, serial: int) -> None:
         lane = self._places.pop(serial, None)
@@ -211,18 +215,13 @@ class MemoryStore(Store):
             lane.items[message.serial] = message._replace(deliveries=change.deliveries, details=details)
 
     def _move(self, change: Move) -> None:
-        for message in self._written(change.first, change.last):
-            self._drop(message.serial)
-            place = message.serial - change.first
-            self._insert(
-                message._replace(
-                    serial=change.new_first + place,
-                    message_id=renumber(message.message_id, change.new_number + place),
-                    queue=change.queue,
-                    deliveries=change.deliveries,
-                    details=change.details,
-                )
-            )
+        moved = [(message.serial, _moved(message, change)) for message in self._written(change.first, change.last)]
+        # nothing is taken away before it is sure that there is a place for all
+        for _, message in moved:
+            self._check_serial(message)
+        for serial, message in moved:
+            self._drop(serial)
+            self._insert(message)
 
     def _purge(self, change: Purge | Forget) -> None:
         for lane in self._lanes.pop(change.queue, {}).values():
@@ -268,6 +267,17 @@ class MemoryStore(Store):
         for serial in lane.chunks[:taken]:
             self._drop(serial)
         lane.chunks = lane.chunks[taken:]
+
+
+def _moved(message: Message, change: Move) -> Message:
+    place = message.serial - change.first
+    return message._replace(
+        serial=change.new_first + place,
+        message_id=renumber(message.message_id, change.new_number + place),
+        queue=change.queue,
+        deliveries=change.deliveries,
+        details=change.details,
+    )
 
 
 def _parse(url: str) -> int:

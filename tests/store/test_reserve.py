@@ -1,0 +1,65 @@
+"""The file that can be given up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forkbroker.store.reserve import RESERVE_OCTETS, Reserve
+
+
+@pytest.fixture
+def small(tmp_path) -> Iterator[Path]:
+    """A file system with room for a reserve and a half."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={RESERVE_OCTETS * 3 // 2}", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system can be mounted by root only, and not in every container")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+def test_it_is_made_once_and_given_up_once(tmp_path) -> None:
+    """With real blocks, and for the broker's user alone."""
+    path = tmp_path / "reserve"
+    reserve = Reserve(path)
+    assert reserve.keep()
+    found = path.stat()
+    assert reserve.keep()
+
+    assert (found.st_size, found.st_mode & 0o777) == (RESERVE_OCTETS, 0o600)
+    assert found.st_blocks * 512 >= RESERVE_OCTETS
+    assert path.stat().st_ino == found.st_ino
+    assert reserve.give_up()
+    assert not path.exists()
+    assert not reserve.give_up()
+
+
+def test_it_is_not_what_fills_the_disk(small) -> None:
+    """Where there is room for it and not much more it is not made, and nothing is left of it."""
+    assert not Reserve(small / "reserve").keep()
+    assert list(small.iterdir()) == []
+
+
+def test_half_a_reserve_is_made_a_whole_one(tmp_path) -> None:
+    """Its maker was killed."""
+    path = tmp_path / "reserve"
+    path.write_bytes(b"x")
+
+    assert Reserve(path).keep()
+    assert path.stat().st_size == RESERVE_OCTETS
+
+
+def test_a_directory_that_is_gone_has_no_reserve(tmp_path) -> None:
+    """Nor is that an error."""
+    reserve = Reserve(tmp_path / "gone" / "reserve")
+
+    assert not reserve.keep()
+    assert not reserve.give_up()
