@@ -90,6 +90,8 @@ def routing_policy(settings: Settings) -> Policy:
         queue_memory=settings.queue_memory,
         max_unsettled=settings.max_unsettled,
         max_delayed_bytes=settings.max_delayed_bytes,
+        min_repeat_period=_milliseconds(settings.min_repeat_period),
+        max_repeating=settings.max_repeating,
         queue=replace(rest, persistent=settings.persistent == "queues"),
         durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),
         rules=tuple(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),

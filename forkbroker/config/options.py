@@ -96,6 +96,8 @@ class Settings:
     redelivery_delay: float
     dedup_window: float
     max_delayed_bytes: int
+    min_repeat_period: float
+    max_repeating: int
     max_durables: int
     durable_expiry: float
     policy: tuple[PolicyLine, ...]
@@ -284,6 +286,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("dedup-window", seconds(0), "5 min", "TIME", "how long the dedup-id of a message is remembered", _QUEUES),
     Option("max-delayed-bytes", size(1024), "64 MiB", "SIZE", "memory of messages that wait for their time", _QUEUES),
+    Option(
+        "min-repeat-period",
+        seconds(0.001),
+        "100 ms",
+        "TIME",
+        "shortest AMQ_SCHEDULED_PERIOD of a repeated message",
+        _QUEUES,
+    ),
+    Option("max-repeating", number(0), "100", "N", "repeated messages that one client may have waiting", _QUEUES),
     Option("max-durables", number(0), "1000", "N", "durable subscriptions to topics", _QUEUES),
     Option(
         "durable-expiry",

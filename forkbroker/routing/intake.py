@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from forkbroker.cron import CronError
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.delays import Delays
@@ -18,7 +17,6 @@ from forkbroker.routing.recurrence import first_due
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run, make_run
 from forkbroker.routing.timers import Timers
-from forkbroker.schedules import ScheduleError
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
@@ -48,9 +46,9 @@ class Intake:
         self._journal = journal
         self._timers = timers
 
-    def find_refusal(self, peer: Peer, envelope: Envelope, planned: Collection[bytes] = ()) -> str | None:
-        """Why the peer may not send this now, while the queues that are `planned` are about to be made."""
-        queues, name = self._queues, envelope.destination
+    def find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan | None = None) -> str | None:
+        """Why the peer may not send this now, after what is planned."""
+        queues, name, plan = self._queues, envelope.destination, plan or Plan()
         queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
         is_persistent = envelope.flags & _PERSISTENT or policy.persistent
@@ -58,11 +56,13 @@ class Intake:
             refusal = self._journal.find_refusal(len(envelope.raw))
             if refusal:
                 return f"persistent messages can't be stored now: {refusal}"
-        if envelope.flags & _SECTION and self._delays.is_full and envelope.wishes.is_delayed:
-            return self._delays.describe_limit()
+        if envelope.flags & _SECTION and envelope.wishes.is_delayed:
+            reason = self._find_refusal_to_delay(peer, envelope, policy, plan)
+            if reason is not None:
+                return reason
         if queue is None:
-            is_made = queues.would_make(name) and name not in planned
-            return queues.find_refusal_to_make(name, len(planned)) if is_made else None
+            is_made = queues.would_make(name) and name not in plan.made
+            return queues.find_refusal_to_make(name, len(plan.made)) if is_made else None
         if policy.full.is_losing:
             return None
         excess = queues.find_excess(queue)
@@ -70,7 +70,7 @@ class Intake:
 
     def find_refusal_of_part(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
-        reason = self.find_refusal(peer, part, plan.made)
+        reason = self.find_refusal(peer, part, plan)
         if reason is not None:
             return reason
         name, run = part.destination, make_run(part, 0)
@@ -78,6 +78,8 @@ class Intake:
             if self._delays.would_be_full(plan.delayed_octets + octets_before_last(run)):
                 return self._delays.describe_limit()
             plan.delayed_octets += run.memory
+            plan.repeating += run.count if part.wishes.is_repeated else 0
+            plan.add(name, run)
         elif self._refuses(peer, name):
             excess = self.find_excess_of_part(name, run, plan)
             if excess is not None:
@@ -100,6 +102,23 @@ class Intake:
         if queue is None:
             return self._queues.would_make(name) and self._queues.policy_for(name).full is Full.REFUSE
         return not queue.policy.full.is_losing and not self._queues.is_holding(peer, queue)
+
+    def _find_refusal_to_delay(self, peer: Peer, envelope: Envelope, policy: QueuePolicy, plan: Plan) -> str | None:
+        """Why this may not wait for its time, after what is planned.
+
+        What waits counts in its queue. Its producers can't be held until that has come, which may be in a year: they
+        are refused, but where the queue is full already and so holds them in any case.
+        """
+        reason = self._delays.find_refusal(peer, envelope.wishes, envelope.count, plan.repeating)
+        name = envelope.destination
+        messages, octets = self._delays.weigh(name)
+        messages, octets = messages + plan.messages(name), octets + plan.octets(name)
+        queue = self._queues.find(name)
+        is_full = queue is not None and self._queues.find_excess(queue) is not None
+        if reason or policy.full.is_losing or not messages or (is_full and not self._refuses(peer, name)):
+            return reason
+        excess = self._queues.find_excess_with(name, messages, octets)
+        return None if excess is None else f"queue {shown(name)} {excess}: {messages:,} delayed ones wait for it"
 
     def send(self, peer: Peer, envelope: Envelope) -> None:
         """Accept the messages of a SEND that was not refused.
@@ -128,7 +147,7 @@ class Intake:
         queues = self._queues
         run = make_run(envelope, queues.take_serials(envelope.count), details)
         if details.due:
-            self._delays.add(queue.name, run)
+            self._delays.add(peer, queue.name, run, envelope.wishes)
             queues.tidy(queue)
         else:
             queues.append(queue, run)
@@ -146,7 +165,7 @@ class Intake:
             return DURABLY if persistent else PLAIN
         try:
             return _judge(envelope.wishes, policy, self._timers.wall_ms(), persistent=persistent)
-        except ScheduleError as error:
+        except CronError as error:
             raise EnvelopeError(f"SEND: {error}") from None
 
     def _is_new(self, peer: Peer, name: bytes, details: Details) -> bool:

@@ -21,6 +21,8 @@ class Plan:
         """Names of queues that do not exist yet."""
         self.delayed_octets = 0
         """Octets of memory of delayed messages."""
+        self.repeating = 0
+        """Messages that come again and again."""
         self._messages: Counter[bytes] = Counter()
         self._octets: Counter[bytes] = Counter()
 

@@ -161,6 +161,10 @@ class Policy:
     """Octets that one client may be offered and hold unsettled; a single larger message goes alone."""
     max_delayed_bytes: int = 67_108_864
     """Octets of memory that messages use which wait for their time."""
+    min_repeat_period: int = 100
+    """Milliseconds between two repetitions of a message, at least."""
+    max_repeating: int = 100
+    """Messages of one client that come again and again, at one time."""
     queue: QueuePolicy = QueuePolicy()
     """What holds for queues of which no rule speaks."""
     durable: QueuePolicy = QueuePolicy(full=Full.DROP_OLDEST)

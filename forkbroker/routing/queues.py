@@ -46,6 +46,10 @@ class Queues:
         self._journal = journal
         self._timers = timers
         self._queues: dict[bytes, Queue] = {}
+        self._reserved: set[bytes] = set()
+        """Names of queues to which something will come."""
+        self._absent: set[bytes] = set()
+        """Those of them that do not exist."""
         self._serial = 1
         self._expiries = timers.add("expiry", self._note_expiry)
         self._returns = timers.add("redelivery", self._end_wait)
@@ -86,9 +90,20 @@ class Queues:
     def find_refusal_to_make(self, name: bytes, planned: int = 0) -> str | None:
         """Why there can't be a queue of this name, while so many others are about to be made."""
         limit = self._policy.max_queues
-        if len(self._queues) + planned < limit:
+        if name in self._reserved or len(self._queues) + len(self._absent) + planned < limit:
             return None
         return f"queue {shown(name)} does not exist, and there are {limit:,} already, the limit (max-queues)"
+
+    def reserve(self, name: bytes) -> None:
+        """Something waits elsewhere that is to come to the queue of this name: it counts as if it existed."""
+        self._reserved.add(name)
+        if name not in self._queues:
+            self._absent.add(name)
+
+    def release(self, name: bytes) -> None:
+        """Nothing is to come any more."""
+        self._reserved.discard(name)
+        self._absent.discard(name)
 
     def make(self, name: bytes, owner: Peer | None = None) -> Queue:
         """A queue that doesn't exist yet."""
@@ -105,6 +120,7 @@ class Queues:
         policy = self.policy_for(name)
         queue = Queue(name, policy, self.window, owner, is_durable=is_durable(name), born=born)
         self._queues[name] = queue
+        self._absent.discard(name)
         return queue
 
     def open(self, name: bytes, peer: Peer, *, is_temporary: bool) -> Queue | str:
@@ -338,6 +354,8 @@ class Queues:
         """The queue is gone here; what the store has of it stays there."""
         queue.is_gone = True
         del self._queues[queue.name]
+        if queue.name in self._reserved:
+            self._absent.add(queue.name)
         queue.drop_ready()
         self.holds.release(queue)
         self._cancel(queue)

@@ -23,7 +23,7 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
 from forkbroker.routing.claims import Event, Slots
 from forkbroker.routing.counters import Counters, QueueView
-from forkbroker.routing.delays import Delays
+from forkbroker.routing.delays import DelayLimits, Delays
 from forkbroker.routing.deliveries import Deliveries
 from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.durables import Durables
@@ -80,7 +80,11 @@ class Router:
             self.counters,
             self._journal,
             self._timers,
-            limit=policy.max_delayed_bytes,
+            DelayLimits(
+                octets=policy.max_delayed_bytes,
+                min_period=policy.min_repeat_period,
+                max_repeating=policy.max_repeating,
+            ),
         )
         self._intake = Intake(
             self._queues,
@@ -140,6 +144,7 @@ class Router:
         self._interest.peer_ended(peer)
         self._deliveries.peer_ended(peer, crash)
         self._queues.peer_ended(peer)
+        self._delays.peer_ended(peer)
         self._journal.peer_ended(peer)
 
     def store_ended(self, reason: str) -> None:
@@ -400,6 +405,7 @@ class Router:
         self._has_opened = True
         self._journal.opened()
         self._durables.drop_unknown()
+        self._delays.opened()
         self._go_on()
         for queue in self._queues.all():
             self._paging.peek(queue)

@@ -53,6 +53,8 @@ class Timer(Generic[K]):
         self.handler = handler
         self.entries: dict[K, Entry] = {}
         """Those that are neither handled nor cancelled; to read."""
+        self.was_due = 0.0
+        """When the entry that is being handled was due, by its clock."""
         self._timers = timers
 
     def __contains__(self, key: object) -> bool:
@@ -129,6 +131,7 @@ class Timers:
             timer = self._timers[entry.timer]
             if timer.entries.get(entry.key) is entry:
                 del timer.entries[entry.key]
+                timer.was_due = entry.when
                 timer.handler(entry.key)
 
     def deadline(self) -> float | None:

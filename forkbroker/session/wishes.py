@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forkbroker.schedules import ScheduleError, check_cron
+from forkbroker.cron import CronError, check_cron
 from forkbroker.session.dialects import HeaderError, read_number
 from forkbroker.wire.details import (
     DEFAULT_PRIORITY,
@@ -101,7 +101,7 @@ def _read_cron(headers: Mapping[str, str]) -> bytes:
         raise HeaderError(f"{_CRON} has more than {MAX_CRON} octets")
     try:
         check_cron(line)
-    except ScheduleError as error:
+    except CronError as error:
         raise HeaderError(f"{_CRON}: {error}") from None
     return line.encode(errors="replace")
 

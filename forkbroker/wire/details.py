@@ -81,6 +81,16 @@ class Wishes:
         """The message is not to come at once, or not only once."""
         return bool(self.delay or self.deliver_at or self.repeat or self.cron)
 
+    @property
+    def is_span(self) -> bool:
+        """Tell whether the wait has a length, and no moment at which it ends."""
+        return not (self.deliver_at or self.cron)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Tell whether the message comes more than once."""
+        return bool(self.cron or (self.repeat and self.period))
+
     def pack(self) -> bytes:
         """The section of an envelope."""
         numbers = (self.priority, self.expires, self.ttl, self.delay, self.deliver_at, self.period, self.repeat)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
+from forkbroker.cron import CronError, check_cron
 from forkbroker.destinations import Sort, is_queue
 from forkbroker.errors import EnvelopeError
-from forkbroker.schedules import ScheduleError, check_cron
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -99,7 +99,7 @@ def _has_wishes(envelope: Envelope) -> None:
     if cron:
         try:
             check_cron(cron.decode(errors="replace"))
-        except ScheduleError as error:
+        except CronError as error:
             raise EnvelopeError(f"SEND: {error}") from None
 
 

@@ -223,7 +223,7 @@ def test_repetitions_go_on_in_the_next_life_with_ids_of_their_own(live, meet, nu
     """Whoever remembers the message-ids that it has seen takes none of them for an old one."""
     broker = live()
     client = meet(broker)
-    again = {"AMQ_SCHEDULED_DELAY": "1", "AMQ_SCHEDULED_PERIOD": "50", "AMQ_SCHEDULED_REPEAT": "-1"}
+    again = {"AMQ_SCHEDULED_DELAY": "1", "AMQ_SCHEDULED_PERIOD": "100", "AMQ_SCHEDULED_REPEAT": "-1"}
     client.request("SEND", again, b"tick", destination="/queue/a", persistent="true")
     seen = set()
     for _ in range(2):

@@ -10,7 +10,7 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.config.options import OPTIONS, Settings, make_settings
-from forkbroker.routing.policies import Expired, Full
+from forkbroker.routing.policies import Expired, Full, Visible
 
 PARTS: tuple[Callable[[Settings], Any], ...] = (
     wiring.parent_policy,
@@ -50,6 +50,9 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "redelivery-delay": ("1.5 s", "queue.redelivery_delay", 1500),
     "dedup-window": ("6 s", "queue.dedup_window", 6000),
     "max-delayed-bytes": ("2 MiB", "max_delayed_bytes", 2_097_152),
+    "visible": ("committed", "queue.visible", Visible.COMMITTED),
+    "min-repeat-period": ("2 s", "min_repeat_period", 2000),
+    "max-repeating": ("17", "max_repeating", 17),
     "max-durables": ("13", "max_durables", 13),
     "durable-expiry": ("1 d", "durable.idle_expiry", 86_400_000),
     "persistent": ("queues", "queue.persistent", True),
@@ -133,11 +136,14 @@ def test_an_option_changes_what_its_name_says_and_little_else(option: str) -> No
 
 def test_a_rule_of_a_policy_reaches_the_router_in_its_terms() -> None:
     """Words become members of its enumerations, all else stays."""
-    lines = ["/queue/a max-length=3 full=drop-oldest", "/dsub/# expired=dead-letter lease=2s"]
+    lines = ["/queue/a max-length=3 full=drop-oldest", "/dsub/# expired=dead-letter visible=committed"]
     one, other = wiring.routing_policy(make_settings({"policy": lines})).rules
 
     assert (one.pattern, dict(one.changes)) == (b"/queue/a", {"max_length": 3, "full": Full.DROP_OLDEST})
-    assert (other.pattern, dict(other.changes)) == (b"/dsub/#", {"expired": Expired.DEAD_LETTER, "lease": 2000})
+    assert (other.pattern, dict(other.changes)) == (
+        b"/dsub/#",
+        {"expired": Expired.DEAD_LETTER, "visible": Visible.COMMITTED},
+    )
 
 
 def test_durable_subscriptions_lose_their_oldest_and_are_never_persistent_by_themselves() -> None:

@@ -137,6 +137,8 @@ LIMITS: dict[str, tuple[str, str, str, str]] = {
     "max-queue-bytes": ("1 KiB", "1023", "", ""),
     "max-queues": ("1", "0", "", ""),
     "max-delayed-bytes": ("1024", "1023", "", ""),
+    "min-repeat-period": ("1 ms", "0", "", ""),
+    "max-repeating": ("0", "-1", "", ""),
     "queue-memory": ("1 MiB", "1048575", "", ""),
     "max-command": ("16", "15", "65536", "65537"),
     "max-header-line": ("128", "127", "16 MiB", "16777217"),

@@ -6,11 +6,13 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
-from forkbroker.wire.details import Wishes
+from forkbroker.routing.timers import BUDGET
+from forkbroker.wire.details import Details, Wishes
+from forkbroker.wire.envelope import with_index
 from forkbroker.wire.kinds import Flag, Kind
 
-from .simulation import NOON, Child, World
-from .stock import Stock
+from .simulation import NOON, Child, World, make, make_send
+from .stock import Row, Stock
 
 A = b"/queue/a"
 NOON_MS = int(NOON * 1000)
@@ -223,6 +225,58 @@ def test_a_repetition_and_its_next_time_are_one_change() -> None:
     assert sorted(row.index for row in world.stock.rows.values()) == [0, 1]
 
 
+def test_the_store_is_told_of_a_firing_once_and_only_if_the_message_is_persistent() -> None:
+    """One MOVE; nothing at all of a message that is not to survive."""
+    for persistent, kinds in ((True, [Kind.MOVE]), (False, [])):
+        world, producer, _ = make_world()
+        send(world, producer, b"later", delay=1000, persistent=persistent)
+        world.run_store()
+        world.pass_time(1)
+        world.turn()
+
+        assert [envelope.kind for envelope in world.stock.told] == kinds
+
+
+def test_a_repetition_that_is_not_persistent_is_not_told_to_the_store() -> None:
+    """Neither the copy nor the next time."""
+    world, producer, _ = make_world()
+    send(world, producer, b"tick", delay=1000, period=1000, repeat=-1)
+    world.pass_time(1)
+    world.turn()
+
+    assert not world.stock.told
+
+
+def test_the_number_of_a_repetition_stays_within_its_range() -> None:
+    """A message that was repeated for months goes on with 0."""
+    world, producer, consumer = make_world()
+    raw = make_send(A, [b"x"], wishes=Wishes(delay=1000, period=1000, repeat=-1))
+    world.tell(producer, with_index(raw, 2**32 - 2))
+    indexes = []
+    for _ in range(4):
+        world.pass_time(1)
+        indexes += [offer.index for offer in world.consume_offers(consumer)]
+
+    assert indexes == [2**32 - 2, 2**32 - 1, 0, 1]
+
+
+def test_many_that_are_due_at_once_come_in_portions() -> None:
+    """One turn does a part of them, in their order, and the next one goes on at once."""
+    for wishes in (Wishes(delay=1000), Wishes(deliver_at=NOON_MS + 1000)):
+        world = World(Policy(max_delayed_bytes=1 << 26))
+        producer = world.add_child()
+        for number in range(3 * BUDGET - 1):
+            world.send(producer, A, [b"%d" % number], wishes=wishes)
+        world.pass_time(1)
+        come = []
+        while world.router.deadline() is not None:
+            assert world.router.deadline() <= world.now  # type: ignore[operator]
+            world.turn()
+            come.append(world.view(A).ready)
+
+        assert come == [BUDGET, 2 * BUDGET, 3 * BUDGET - 1]
+
+
 def test_delayed_messages_that_come_heed_the_limit_of_their_queue() -> None:
     """One that drops its oldest messages does so then."""
     policy = Policy(queue=QueuePolicy(max_length=2, full=Full.DROP_OLDEST))
@@ -259,3 +313,244 @@ def test_what_is_delayed_for_a_temporary_queue_that_has_ended_is_dropped() -> No
     world.turn()
 
     assert [view.name for view in world.router.views()] == [A]
+
+
+# ---------------------------------------------------------------- limits
+
+
+def refused(world: World, child: Child, name: bytes, **wishes: int | bytes) -> str:
+    """The reason why the child may not send this; empty if it may."""
+    before = world.router.counters.messages_refused
+    world.send(child, name, [b"x"], wishes=Wishes(**wishes))  # type: ignore[arg-type]
+    return world.refusal(child) if world.router.counters.messages_refused > before else ""
+
+
+def test_a_queue_to_which_something_will_come_counts_as_one() -> None:
+    """Though it does not exist: else a later start would have more than are permitted. Its own name stays free."""
+    world, producer, consumer = make_world(max_queues=3)
+    assert refused(world, producer, b"/queue/1", delay=1000) == ""
+    assert refused(world, producer, b"/queue/2", delay=5000) == ""
+
+    assert refused(world, producer, b"/queue/3", delay=1000).endswith("the limit (max-queues)")
+    assert refused(world, producer, b"/queue/3").endswith("the limit (max-queues)")
+    assert refused(world, producer, b"/queue/1", delay=1000) == ""
+    assert refused(world, producer, b"/queue/1") == ""
+    world.pass_time(1)
+    world.subscribe(consumer, b"/queue/1", token=2)
+    assert len(world.consume(consumer)) == 3
+    world.unsubscribe(consumer, 2)
+    assert refused(world, producer, b"/queue/3", delay=1000) == ""
+    assert refused(world, producer, b"/queue/4", delay=1000).endswith("the limit (max-queues)")
+
+
+def test_what_waits_counts_when_its_queue_is_forgotten_and_made_again() -> None:
+    """No name is counted twice."""
+    world, producer, consumer = make_world(max_queues=3)
+    send(world, producer, b"late", delay=1000)
+    for _ in range(3):
+        world.unsubscribe(consumer)
+        assert world.router.views() == []
+        world.subscribe(consumer, A)
+
+    assert refused(world, producer, b"/queue/1") == ""
+    assert refused(world, producer, b"/queue/2") == ""
+    assert refused(world, producer, b"/queue/3").endswith("the limit (max-queues)")
+
+
+@pytest.mark.parametrize("full", [Full.HOLD, Full.REFUSE])
+def test_what_waits_counts_in_its_queue(full: Full) -> None:
+    """Its sender is refused: it can't be held until next week. Other queues do not matter."""
+    world = World(Policy(queue=QueuePolicy(max_length=3, full=full)))
+    producer = world.add_child()
+    world.send(producer, A, [b"now"])
+    for _ in range(2):
+        assert refused(world, producer, A, delay=1000) == ""
+
+    reason = "queue /queue/a would hold more messages than its limit (max-queue-length), 3: 2 delayed ones wait for it"
+    assert refused(world, producer, A, delay=1000) == reason
+    assert refused(world, producer, b"/queue/b", delay=1000) == ""
+    world.pass_time(1)
+    world.turn()
+    assert world.view(A).ready == 3
+
+
+def test_what_waits_counts_in_octets_as_well() -> None:
+    """With the overhead of each."""
+    world = World(Policy(queue=QueuePolicy(max_bytes=2000)))
+    producer = world.add_child()
+    for _ in range(4):
+        assert refused(world, producer, A, delay=1000) == ""
+
+    assert "max-queue-bytes" in refused(world, producer, A, delay=1000)
+
+
+def test_a_full_queue_holds_who_sends_for_later_as_it_holds_others() -> None:
+    """It is full now, and will have room before long."""
+    world = World(Policy(queue=QueuePolicy(max_length=1)))
+    producer, other = world.add_child(), world.add_child()
+    world.send(other, A, [b"late"], wishes=Wishes(delay=9000))
+    world.send(producer, A, [b"now"])
+    assert world.answers(producer) == [(Kind.HOLD, 0)]
+
+    assert refused(world, other, A, delay=1000) == ""
+    assert world.answers(other) == [(Kind.HOLD, 0)]
+
+
+def test_a_queue_that_loses_its_oldest_messages_refuses_none_for_later() -> None:
+    """It makes room when they come."""
+    world = World(Policy(queue=QueuePolicy(max_length=1, full=Full.DROP_OLDEST)))
+    producer = world.add_child()
+
+    assert [refused(world, producer, A, delay=1000) for _ in range(3)] == [""] * 3
+
+
+def test_the_delayed_messages_of_a_transaction_count_too() -> None:
+    """Together they would be more than the queue may hold: none is accepted."""
+    for policy in (Policy(queue=QueuePolicy(max_length=2)), Policy(max_repeating=2)):
+        world = World(policy)
+        producer = world.add_child()
+        parts = [make_send(A, [b"x"], wishes=Wishes(delay=1000, period=1000, repeat=1)).raw for _ in range(3)]
+        world.tell(producer, make(Kind.TRANSACTION, count=3, payload=parts, flags=Flag.FENCE, number=7))
+
+        assert "limit" in world.refusal(producer)
+        assert world.router.deadline() is None
+
+
+def test_a_period_has_a_shortest_length() -> None:
+    """Once a millisecond for ever would be half a processor. A message that does not repeat has none."""
+    world, producer, _ = make_world(min_repeat_period=500)
+
+    reason = "a message can't be repeated every 499 ms, the shortest period is 500 ms (min-repeat-period)"
+    assert refused(world, producer, A, delay=499, period=499, repeat=1) == reason
+    assert refused(world, producer, A, delay=500, period=500, repeat=1) == ""
+    assert refused(world, producer, A, delay=1) == ""
+
+
+@pytest.mark.parametrize("wishes", [{"delay": 1000, "period": 1000, "repeat": 1}, {"cron": b"* * * * *"}])
+def test_a_client_may_have_so_many_messages_that_repeat(wishes: dict[str, int | bytes]) -> None:
+    """Until they have come for the last time; those that come once do not count, and other clients' neither."""
+    world, producer, other = make_world(max_repeating=2)
+    for _ in range(2):
+        assert refused(world, producer, A, **wishes) == ""
+
+    reason = "this client has 2 messages that repeat, the limit (max-repeating) is 2"
+    assert refused(world, producer, A, **wishes) == reason
+    assert refused(world, producer, A, delay=1000) == ""
+    assert refused(world, other, A, **wishes) == ""
+
+
+def test_what_has_come_for_the_last_time_makes_room_for_another_one() -> None:
+    """And the end of its sender leaves nothing that is counted."""
+    world, producer, consumer = make_world(max_repeating=1)
+    assert refused(world, producer, A, delay=1000, period=1000, repeat=1) == ""
+    world.pass_time(1)
+    world.consume(consumer)
+    assert refused(world, producer, A, delay=1000, period=1000, repeat=1)
+    world.pass_time(1)
+    world.consume(consumer)
+
+    assert refused(world, producer, A, delay=1000, period=1000, repeat=1) == ""
+    world.end(producer)
+    world.pass_time(2)
+    world.consume(consumer)
+    assert (world.router._delays._owners, world.router._delays._repeating) == ({}, {})
+
+
+# ---------------------------------------------------------------- lines that can't be read
+
+
+def test_a_job_whose_line_cannot_be_read_is_kept_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library is missing: it does not come, the start names it, and a later start goes on with it."""
+    world, producer, _ = make_world()
+    for body in (b"tick", b"tock"):
+        send(world, producer, body, cron=b"* * * * *", persistent=True)
+    send(world, producer, b"once", delay=1000, persistent=True)
+    world.run_store()
+    rows = {serial: row for serial, row in world.stock.rows.items() if row.details.cron}
+
+    monkeypatch.setattr("forkbroker.cron.HAS_CRON", False)
+    world.stock.kill()
+    world = World(Policy(), stock=world.stock, start_s=120.0)
+    assert world.router.take_notes() == [
+        "queue /queue/a: kept as they are, and do not come before the broker starts again and their crontab lines can "
+        "be read: messages 1, 2: cron lines can't be read: pip install forkbroker[cron]"
+    ]
+    consumer = world.add_child()
+    world.subscribe(consumer, A)
+    world.pass_time(120)
+    assert world.consume(consumer) == [b"once"]
+    assert world.stock.rows == rows
+    assert world.router.take_notes() == []
+
+    monkeypatch.setattr("forkbroker.cron.HAS_CRON", True)
+    world.stock.kill()
+    world = World(Policy(), stock=world.stock, start_s=300.0)
+    consumer = world.add_child()
+    world.subscribe(consumer, A)
+    assert sorted(world.consume(consumer)) == [b"tick", b"tock"]
+    world.pass_time(60)
+    assert sorted(world.consume(consumer)) == [b"tick", b"tock"]
+
+
+def test_a_line_of_another_version_is_kept_as_it_is_too() -> None:
+    """Or one that somebody has mended by hand: each queue and reason has its line."""
+    stock = Stock()
+    for serial, (queue, line) in enumerate([(A, b"@daily"), (b"/queue/b", b"@daily"), (A, b"0 0 31 2 *")], 1):
+        details = Details(persistent=True, due=NOON_MS - 1000, cron=line)
+        stock.rows[serial] = Row(serial, queue, 0, b"-s-1\n\n", b"x", 0, details)
+    world = World(Policy(), stock=stock)
+    world.pass_time(3600)
+    world.turn()
+    world.run_store()
+
+    assert len(stock.rows) == 3
+    assert world.router.views() == []
+    notes = world.router.take_notes()
+    assert [note.split(":")[0] for note in notes] == ["queue /queue/a", "queue /queue/b", "queue /queue/a"]
+    assert [note.split("read: ")[1].split(":")[0] for note in notes] == ["message 1", "message 2", "message 3"]
+
+
+def test_a_line_that_names_no_time_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was readable when it was sent, and is not when its time comes: it stays, and is told once."""
+    world, producer, consumer = make_world()
+    send(world, producer, b"tick", cron=b"* * * * *", persistent=True)
+    monkeypatch.setattr("forkbroker.cron.HAS_CRON", False)
+    world.pass_time(60)
+
+    assert world.consume(consumer) == []
+    (note,) = world.router.take_notes()
+    assert "message 1: cron lines can't be read" in note
+    world.pass_time(600)
+    world.turn()
+    assert world.router.take_notes() == []
+    assert len(world.stock.rows) == 1
+
+
+def test_many_messages_that_cannot_be_read_are_one_line() -> None:
+    """The first ones are named, the others are counted."""
+    stock = Stock()
+    for serial in range(1, 1031):
+        details = Details(persistent=True, due=NOON_MS, cron=b"@daily")
+        stock.rows[serial] = Row(serial, A, serial // 2, b"-s-1\n\n", b"x", 0, details)
+    world = World(Policy(), stock=stock)
+
+    (note,) = [note for note in world.router.take_notes() if "kept" in note]
+    assert "messages 1, 2, 3," in note
+    assert "20 and 1,010 more: " in note
+    assert len(note) < 400
+
+
+def test_what_is_to_come_to_a_durable_subscription_that_is_not_there_stays_in_the_store() -> None:
+    """Somebody has edited the database: it makes no queue that nobody could name, and nothing is deleted."""
+    stock = Stock()
+    stock.rows[7] = Row(7, b"/dsub/gone", 0, b"-s-1\n\n", b"x", 0, Details(persistent=True, due=NOON_MS + 1000))
+    world = World(Policy(), stock=stock)
+    world.pass_time(2)
+    world.turn()
+    world.run_store()
+
+    assert world.router.views() == []
+    assert list(stock.rows) == [7]
+    assert world.router.take_notes() == [
+        "queue /dsub/gone: does not exist, the store keeps what was to come to it later: message 7"
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.recurrence import first_due, next_due
+from forkbroker.routing.recurrence import check_line, first_due, next_due, next_index
 from forkbroker.wire.details import Details, Wishes
 
 NOW = 1_800_000_000_000
@@ -61,6 +61,23 @@ def test_the_next_time_is_in_the_future_and_in_the_old_rhythm(
 ) -> None:
     """What was missed counts as if it had come."""
     assert next_due(Details(due=NOW, period=10, repeat=repeat), NOW + late) == expected
+
+
+def test_numbers_of_repetitions_start_again_when_they_are_used_up() -> None:
+    """They are u32: the last message of a batch may have the highest one."""
+    assert next_index(0, 1024) == 1024
+    assert next_index(2**32 - 3, 1) == 2**32 - 2
+    assert next_index(2**32 - 2, 1) == 2**32 - 1
+    assert next_index(2**32 - 1, 1) == 0
+    assert next_index(2**32 - 2048, 1024) == 2**32 - 1024
+    assert next_index(2**32 - 2047, 1024) == 0
+
+
+def test_a_line_that_cannot_be_read_has_a_reason() -> None:
+    """No line is none to be read."""
+    assert check_line(b"") == ""
+    assert check_line(b"*/5 * * * *") == ""
+    assert "3 fields" in check_line(b"* * *")
 
 
 def test_a_clock_that_was_set_back_repeats_nothing_at_once() -> None:

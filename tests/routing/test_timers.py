@@ -239,12 +239,16 @@ def test_the_wait_before_a_redelivery_goes_on() -> None:
     assert world.consume(consumer) == [b"1"]
 
 
-def test_a_delay_goes_on() -> None:
+@pytest.mark.parametrize(
+    ("wishes", "name"),
+    [(Wishes(delay=5000), "delay-span"), (Wishes(deliver_at=int(NOON * 1000) + 5000), "delay-date")],
+)
+def test_a_delay_goes_on(wishes: Wishes, name: str) -> None:
     """The message comes at its time."""
     world, producer, consumer = make_world(QueuePolicy())
-    world.send(producer, A, [b"1"], wishes=Wishes(deliver_at=int(NOON * 1000) + 5000))
+    world.send(producer, A, [b"1"], wishes=wishes)
 
-    assert reload(world) == ["delay"]
+    assert reload(world) == [name]
     world.pass_time(5)
     assert world.consume(consumer) == [b"1"]
 
@@ -401,10 +405,10 @@ def test_the_wait_before_a_redelivery_has_its_length(step: float) -> None:
 
 
 @pytest.mark.parametrize(("step", "bodies"), [(-HOUR, []), (HOUR, [b"noon"])])
-def test_a_delayed_message_follows_the_clock(step: float, bodies: list[bytes]) -> None:
+def test_a_message_for_a_moment_follows_the_system_clock(step: float, bodies: list[bytes]) -> None:
     """A date is a date: after a step forward it is due, after one backward it is an hour more away."""
     world, producer, consumer = make_world(QueuePolicy())
-    world.send(producer, A, [b"noon"], wishes=Wishes(delay=60_000))
+    world.send(producer, A, [b"noon"], wishes=Wishes(deliver_at=int(NOON * 1000) + 60_000))
 
     world.wall += step
 
@@ -429,10 +433,60 @@ def test_an_expiry_follows_the_clock(step: float, expired: int) -> None:
     assert world.router.counters.messages_expired == 2 * expired
 
 
-def test_a_repeated_message_does_not_come_twice_when_the_clock_is_set_back() -> None:
+@pytest.mark.parametrize("step", [-HOUR, 24 * HOUR])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_delay_has_its_length_wherever_the_clock_is_set(step: float, persistent: bool) -> None:
+    """An hour is an hour, and so is the period of what is repeated after it."""
+    world = World(Policy(), stock=Stock())
+    producer, consumer = world.add_child(), world.add_child()
+    world.subscribe(consumer, A)
+    wishes = Wishes(delay=3_600_000, period=600_000, repeat=1)
+    world.send(producer, A, [b"hour"], persistent=persistent, wishes=wishes)
+
+    world.wall += step
+    world.pass_time(HOUR - 0.1)
+    assert world.consume(consumer) == []
+    world.pass_time(0.1)
+    assert world.consume(consumer) == [b"hour"]
+
+    world.wall -= step / 2
+    world.pass_time(599.9)
+    assert world.consume(consumer) == []
+    world.pass_time(0.1)
+    assert world.consume(consumer) == [b"hour"]
+    assert world.router.deadline() is None
+
+
+def test_the_store_has_the_date_on_which_a_span_would_end_now() -> None:
+    """When a repetition is told to it: by the clock as that is set then. After a start this date counts."""
+    world = World(Policy(), stock=Stock())
+    producer = world.add_child()
+    world.send(producer, A, [b"x"], persistent=True, wishes=Wishes(delay=1000, period=10_000, repeat=-1))
+    world.wall += HOUR
+    world.pass_time(1)
+    world.turn()
+    world.run_store()
+
+    later = [row.details.due for row in world.stock.rows.values() if row.details.due]
+    assert later == [int((NOON + HOUR + 1) * 1000) + 10_000]
+
+
+def test_repetitions_by_span_do_not_drift() -> None:
+    """However late each turn of the loop is."""
+    world, producer, consumer = make_world(QueuePolicy())
+    world.send(producer, A, [b"x"], wishes=Wishes(delay=1000, period=1000, repeat=-1))
+    for _ in range(100):
+        world.pass_time(1.0009)
+        world.consume(consumer)
+
+    assert world.router.deadline() == pytest.approx(101.0)
+
+
+def test_what_is_repeated_from_a_moment_on_does_not_come_twice_when_the_clock_is_set_back() -> None:
     """Its next time stays where it was."""
     world, producer, consumer = make_world(QueuePolicy())
-    world.send(producer, A, [b"tick"], wishes=Wishes(delay=1000, period=10_000, repeat=-1))
+    wishes = Wishes(deliver_at=int(NOON * 1000) + 1000, period=10_000, repeat=-1)
+    world.send(producer, A, [b"tick"], wishes=wishes)
     world.pass_time(1)
     assert world.consume(consumer) == [b"tick"]
 

@@ -276,7 +276,7 @@ def test_what_makes_no_sense_is_refused(headers: dict[str, object], text: str) -
 @pytest.mark.row("J07")
 def test_without_the_library_a_cron_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing else needs it."""
-    monkeypatch.setattr("forkbroker.schedules.HAS_CRON", False)
+    monkeypatch.setattr("forkbroker.cron.HAS_CRON", False)
 
     assert r"pip install forkbroker[cron]" in refusal(AMQ_SCHEDULED_CRON="* * * * *")
     assert send(AMQ_SCHEDULED_DELAY=5).wishes.delay == 5

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from support.lies import HONEST, LIES, SEND, join
 
+from forkbroker.cron import HAS_CRON
 from forkbroker.errors import EnvelopeError
-from forkbroker.schedules import HAS_CRON
 from forkbroker.wire.details import MAX_MOMENT, MAX_SPAN, Details, Wishes
 from forkbroker.wire.envelope import MAX_BATCH, MAX_SERIAL, SETTLEMENT, Envelope, pack_pieces
 from forkbroker.wire.fields import MAX_LOGIN, MAX_REASON, OF_CHILD, OF_STORE, OF_TRANSACTION, Fields, check

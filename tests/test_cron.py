@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkbroker import schedules
-from forkbroker.schedules import ScheduleError, check_cron, next_cron
+from forkbroker import cron
+from forkbroker.cron import CronError, check_cron, next_cron
 
 SPRING, AUTUMN = "2026-03-29", "2026-10-25"
 
@@ -101,9 +101,9 @@ def test_time_never_goes_back(after: int, line: bytes) -> None:
 )
 def test_what_is_no_cron_line_is_refused(line: str, fault: str) -> None:
     """The text says what is wrong."""
-    with pytest.raises(ScheduleError, match=fault):
+    with pytest.raises(CronError, match=fault):
         check_cron(line)
-    with pytest.raises(ScheduleError, match=fault):
+    with pytest.raises(CronError, match=fault):
         next_cron(line.encode(errors="replace"), 0)
 
 
@@ -112,14 +112,14 @@ def test_noise_raises_the_one_error(line: str) -> None:
     """Or names a time."""
     try:
         check_cron(line)
-    except ScheduleError:
+    except CronError:
         return
     assert next_cron(line.encode(), 0) > 0
 
 
 def test_without_the_library_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra."""
-    monkeypatch.setattr(schedules, "HAS_CRON", False)
+    monkeypatch.setattr(cron, "HAS_CRON", False)
 
-    with pytest.raises(ScheduleError, match=r"pip install forkbroker\[cron\]"):
+    with pytest.raises(CronError, match=r"pip install forkbroker\[cron\]"):
         check_cron("* * * * *")

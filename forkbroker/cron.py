@@ -23,7 +23,7 @@ FIELDS = 5
 _SHOWN = 80
 
 
-class ScheduleError(ForkbrokerError):
+class CronError(ForkbrokerError):
     """A line that names no time, or nothing that could read it. The text is meant for the client."""
 
 
@@ -54,7 +54,7 @@ def check_cron(line: str) -> None:
     """Refuse what `next_cron` could do nothing with.
 
     Raises:
-        ScheduleError: cronsim is not installed, or this is no such line, or there is no such day.
+        CronError: cronsim is not installed, or this is no such line, or there is no such day.
     """
     _next(line, _SOME_TIME_MS)
 
@@ -66,23 +66,23 @@ def next_cron(line: bytes, after_ms: int) -> int:
     hour that comes twice comes once; unless it comes each hour or more often, and so goes on as ever.
 
     Raises:
-        ScheduleError: as `check_cron`.
+        CronError: as `check_cron`.
     """
     return _next(line.decode(errors="replace"), after_ms)
 
 
 def _next(line: str, after_ms: int) -> int:
     if not HAS_CRON:
-        raise ScheduleError("cron lines can't be read: pip install forkbroker[cron]")
+        raise CronError("cron lines can't be read: pip install forkbroker[cron]")
     fields = len(line.split())
     if fields != FIELDS:
-        raise ScheduleError(f"{_quoted(line)} has {fields} fields, cron has {FIELDS}: 0 * * * * is each hour")
+        raise CronError(f"{_quoted(line)} has {fields} fields, cron has {FIELDS}: 0 * * * * is each hour")
     start = datetime.fromtimestamp(after_ms // 1000, UTC).astimezone(_HOST)
     try:
         # in the second one of an hour that comes twice, cronsim may name a time in the first one
         return next(due for due in map(_milliseconds, CronSim(line, start)) if due > after_ms)
     except (CronSimError, StopIteration) as error:
-        raise ScheduleError(f"{_quoted(line)} is no cron line: {error or 'there is no such day'}") from None
+        raise CronError(f"{_quoted(line)} is no cron line: {error or 'there is no such day'}") from None
 
 
 def _milliseconds(moment: datetime) -> int:
