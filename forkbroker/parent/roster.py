@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from forkbroker.posix import exits
 from forkbroker.posix.children import Ended
+from forkbroker.posix.printable import printable
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.kinds import State
@@ -103,6 +104,5 @@ def count_clients(number: int) -> str:
 
 
 def to_text(octets: bytes) -> str:
-    """What a child says about its client, made fit for one line of a log: nothing in it moves a cursor."""
-    text = octets.decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """What a child says about its client, made fit for one line of a log."""
+    return printable(octets.decode("utf-8", "replace"))

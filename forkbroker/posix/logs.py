@@ -5,8 +5,8 @@
 Every process writes through its own copy of the descriptor, a line with one system call: that keeps lines whole without
 a process or a thread that collects them. A line that cannot be written now (disk full, no syslog daemon, a pipe that
 nobody reads, a stopped terminal) is dropped, and counted: a broker neither stops nor waits for its log. Once a line can
-be written again, one before it says how many are missing. What clients send may stand in a line, so control characters
-are escaped.
+be written again, one before it says how many are missing. What clients send may stand in a line, so `printable` escapes
+what would not show.
 
 A forked child must keep `Log.descriptors`, or its lines go nowhere, or worse, into whatever has got the number since.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix.outlets import Outlet
+from forkbroker.posix.printable import printable
 
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Level names as the option has them: act now, look, the life of broker and clients, for us."""
@@ -35,7 +36,6 @@ SYSLOG_SOCKETS = (Path("/dev/log"), Path("/var/run/log"))
 _STDERR = 2
 _FILE_MODE = 0o640
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 _FACILITY_DAEMON = 3 << 3
 _SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
@@ -45,10 +45,10 @@ _DATAGRAM_OCTETS = 8000
 def format_text(record: logging.LogRecord) -> str:
     """An event's text on one line; a traceback, which only a fault of ours has, follows on lines of its own."""
     try:
-        text = record.getMessage().translate(_ESCAPES)
+        text = printable(record.getMessage())
     except (TypeError, ValueError):
         # A format that does not fit its arguments: ours to fix, but no reason to lose the event, or the process.
-        text = f"{record.msg} {record.args!r}".translate(_ESCAPES)
+        text = printable(f"{record.msg} {record.args!r}")
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
     return text

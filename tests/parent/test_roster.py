@@ -88,5 +88,5 @@ def test_a_client_that_has_not_logged_in_has_no_name(child: Child) -> None:
 
 def test_text_of_a_client_stays_on_its_line() -> None:
     """A login can't forge a second log line, move the cursor or be anything but text."""
-    assert to_text(b"al\x1b[2Jice\nroot: connected") == "al?[2Jice?root: connected"
+    assert to_text(b"al\x1b[2Jice\nroot: connected") == r"al\x1b[2Jice\x0aroot: connected"
     assert to_text("zoë".encode() + b"\xff") == "zoë\N{REPLACEMENT CHARACTER}"

@@ -87,13 +87,13 @@ def test_events_below_the_level_are_not_written(started, capfd) -> None:
 
 
 def test_what_a_client_sent_cannot_forge_a_line(started, capfd) -> None:
-    """Control characters are escaped, terminals' ones as well."""
+    """Whatever would not show is escaped: control characters, marks of direction, separators, half characters."""
     started(StderrLog())
-    log.info("login %s", "eve\n2026 error \x1b[2J\x9b \udcff é")
+    log.info("login %s", "eve\n2026 error \x1b[2J\x9b \udcff \u202e \u2028 é")
 
     (line,) = capfd.readouterr().err.splitlines()
 
-    assert line[24:] == r"info  login eve\x0a2026 error \x1b[2J\x9b ? é"
+    assert line[24:] == r"info  login eve\x0a2026 error \x1b[2J\x9b \udcff \u202e \u2028 é"
 
 
 def test_a_fault_of_ours_has_its_traceback_below(started, capfd) -> None:
