@@ -39,6 +39,7 @@ from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import make_run
+from forkbroker.routing.strays import Strays
 from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, OF_STORE, check
@@ -46,6 +47,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 _FENCE = int(Flag.FENCE)
 _PERSISTENT = int(Flag.PERSISTENT)
+_BARE = int(Flag.BARE)
 _BRINGING = (Kind.SEND, Kind.TRANSACTION)
 """What the journal grows by."""
 
@@ -71,6 +73,7 @@ class Router:
         self._queues = Queues(policy, self.counters, self._journal, self._timers, self._out)
         self._paging = Paging(self._queues, self._journal)
         self._returns = Returns(self._queues, self._paging, self.counters, self._journal)
+        self._strays = Strays(self._returns.notes)
         self._durables = Durables(
             self._queues, self._journal, self._timers, self._returns.notes, limit=policy.max_durables
         )
@@ -262,7 +265,7 @@ class Router:
                 self.counters.messages_refused += envelope.count
                 return reason
             self._keep(peer, envelope, queues)
-        self._forward(envelope)
+        self._forward(envelope, queues)
         return None
 
     def _keep(self, peer: Peer, envelope: Envelope, queues: tuple[Queue, ...]) -> None:
@@ -285,8 +288,11 @@ class Router:
                 return f"durable subscription {shown(queue.name)} {excess}"
         return None
 
-    def _forward(self, envelope: Envelope) -> None:
+    def _forward(self, envelope: Envelope, queues: tuple[Queue, ...]) -> None:
+        """To all who listen now; `queues` are those of durable subscriptions, which have it already."""
         peers = self._interest.peers_for(envelope.destination)
+        if envelope.flags & _BARE and not (peers or queues):
+            self._strays.note(envelope.destination)
         counters, count = self.counters, envelope.count
         counters.messages_received += count
         counters.messages_forwarded += count * len(peers)
@@ -353,8 +359,9 @@ class Router:
             self._intake.send(peer, part)
             self.counters.messages_received += part.count
         else:
-            self._keep(peer, part, self._durables.queues_for(part.destination))
-            self._forward(part)
+            queues = self._durables.queues_for(part.destination)
+            self._keep(peer, part, queues)
+            self._forward(part, queues)
 
     def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> str | None:
         copies = sum([self._durables.weigh_copies(part) for part in parts if part.kind is Kind.SEND])

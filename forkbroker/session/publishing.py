@@ -16,7 +16,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from hmac import compare_digest
 
-from forkbroker.destinations import Destination, Sort, is_queue, parse_destination, parse_subscription
+from forkbroker.destinations import Destination, Sort, is_bare, is_queue, parse_destination, parse_subscription
 from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.policy import SessionPolicy
@@ -30,6 +30,7 @@ from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.kinds import Flag
 
 _PERSISTENT = int(Flag.PERSISTENT)
+_BARE = int(Flag.BARE)
 _REPLY_SORTS = {Sort.TEMP_QUEUE: "/reply-queue/", Sort.TEMP_TOPIC: "/reply-topic/"}
 
 
@@ -146,7 +147,7 @@ class Publishing:
             head.headers.get("transaction"),
             adds_length=head.content_length is None and self._policy.content_length_always,
             is_escaped=b"\\" in lines,
-            flags=_PERSISTENT if wants_persistence(head.headers) else 0,
+            flags=_read_flags(head, destination, text),
             section=b"" if wishes is NO_WISHES or wishes == NO_WISHES else wishes.pack(),
             is_single=bool(wishes.dedup_id),
         )
@@ -162,6 +163,12 @@ class Publishing:
                     self._subscribe_to_replies(value)
                 return True
         return False
+
+
+def _read_flags(head: Head, destination: Destination, text: str) -> int:
+    if not wants_persistence(head.headers):
+        return 0
+    return _PERSISTENT | _BARE if destination.sort is Sort.TOPIC and is_bare(text) else _PERSISTENT
 
 
 def _read_wishes(head: Head, destination: Destination, text: str) -> Wishes:

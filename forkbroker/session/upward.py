@@ -33,7 +33,7 @@ class SendPlan:
     is_escaped: bool
     """The lines have a backslash."""
     flags: int = 0
-    """Of the envelope: `PERSISTENT` or nothing."""
+    """Of the envelope: `PERSISTENT`, with or without `BARE`, or nothing."""
     section: bytes = b""
     """What else its sender asks for, packed; mostly nothing."""
     is_single: bool = False

@@ -175,6 +175,8 @@ class Flag(IntEnum):
     """The broker ended in disorder since these were written: they may have been delivered."""
     FINAL = 4096
     """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better."""
+    BARE = 8192
+    """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
 
 
 class State(Enum):

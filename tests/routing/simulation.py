@@ -45,12 +45,14 @@ def make_send(
     *,
     fence: int = 0,
     persistent: bool = False,
+    bare: bool = False,
     wishes: Wishes = NO_WISHES,
 ) -> Envelope:
     """A SEND as a child packs it."""
     flags, payload = pack_pieces(bodies)
     flags |= Flag.FENCE if fence else 0
     flags |= Flag.PERSISTENT if persistent else 0
+    flags |= Flag.BARE if bare else 0
     return make(
         Kind.SEND,
         flags=flags,

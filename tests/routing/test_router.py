@@ -34,6 +34,35 @@ def test_a_topic_goes_untouched_to_whoever_is_interested() -> None:
     assert (counters.messages_received, counters.messages_forwarded) == (2, 4)
 
 
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_a_persistent_message_to_a_bare_name_that_nobody_hears_is_noted(is_in_transaction: bool) -> None:
+    """Once; and not where a subscriber or a durable subscription has it, or the sender wrote what it means."""
+    world = World()
+    one = world.add_child()
+
+    def send(*, bare: bool) -> list[str]:
+        envelope = make_send(NEWS, [b"x"], persistent=True, bare=bare)
+        world.tell(one, make(Kind.TRANSACTION, count=1, payload=[envelope.raw]) if is_in_transaction else envelope)
+        return world.router.take_notes()
+
+    silent, told, again = send(bare=False), send(bare=True), send(bare=True)
+
+    assert (silent, again) == ([], [])
+    assert len(told) == 1 and "send to /queue/news.today" in told[0]
+
+
+@pytest.mark.parametrize("durable", [b"", b"/dsub/me"])
+def test_a_persistent_message_to_a_bare_name_that_is_heard_is_no_news(durable: bytes) -> None:
+    """A topic may have been meant."""
+    world = World()
+    one = world.add_child()
+    world.subscribe(one, NEWS, durable=durable)
+    world.router.take_notes()
+    world.tell(one, make_send(NEWS, [b"x"], persistent=True, bare=True))
+
+    assert world.router.take_notes() == []
+
+
 def test_by_setting_a_topic_goes_to_everybody() -> None:
     """Queues are not concerned."""
     world = World(Policy(broadcast_all=True))

@@ -153,3 +153,32 @@ def test_other_reply_to_headers_make_no_subscription(text: str) -> None:
 
     shown = client.shared_name(text) if text.startswith("/temp") else text
     assert f"reply-to:{shown}\n".encode() in bytes(send.raw)
+
+
+@pytest.mark.parametrize(
+    ("destination", "headers", "is_bare"),
+    [
+        ("jobs", {"persistent": "true"}, True),
+        ("jobs", {}, False),
+        ("/topic/jobs", {"persistent": "true"}, False),
+        ("jms.topic.jobs", {"persistent": "true"}, False),
+        ("/queue/jobs", {"persistent": "true"}, False),
+    ],
+)
+def test_the_parent_learns_of_persistent_messages_to_a_bare_name(
+    destination: str, headers: dict[str, object], is_bare: bool
+) -> None:
+    """It knows whether anybody has subscribed to the topic."""
+    client = connected()
+    client.receive(frame("SEND", {"destination": destination, **headers}, b"x"))
+    (envelope,) = client.told()
+
+    assert bool(envelope.flags & Flag.BARE) == is_bare
+
+
+def test_a_bare_name_that_is_a_queue_is_no_news() -> None:
+    """By the setting; the messages wait there."""
+    client = connected(SessionPolicy(bare_destinations="queue"))
+    client.receive(frame("SEND", {"destination": "jobs", "persistent": "true"}, b"x"))
+
+    assert not client.told()[0].flags & Flag.BARE

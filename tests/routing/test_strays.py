@@ -1,0 +1,29 @@
+"""Persistent messages that a topic without subscribers loses."""
+
+from __future__ import annotations
+
+from forkbroker.routing.strays import Strays
+
+
+def test_each_name_is_told_once() -> None:
+    """With what the administrator, or the client, can do about it."""
+    notes: list[str] = []
+    strays = Strays(notes)
+    for _ in range(3):
+        strays.note(b"/topic/jobs")
+    strays.note(b"/topic/other")
+
+    assert len(notes) == 2
+    assert notes[0] == (
+        "topic /topic/jobs: a persistent message had no subscriber and is gone; if jobs is meant to be a queue, "
+        "send to /queue/jobs, or see --bare-destinations"
+    )
+
+
+def test_names_without_end_take_no_memory() -> None:
+    """A client that invents names may hear of one twice."""
+    strays = Strays([])
+    for number in range(2_000):
+        strays.note(b"/topic/%01000d" % number)
+
+    assert 100 < len(strays._told) < 300
