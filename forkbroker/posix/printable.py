@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` on one line, in which every character shows; `\\x1b`, `\\u202e`, `\\U000e0001` are those that would not."""
+    """`text` on one line, in which every character shows; those that would not become `\\x1b`, `\\u202e`, and so on."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else _escape(ord(letter)) for letter in text)

@@ -8,7 +8,7 @@ constant or not, that one `join` interleaves: 0.15 µs a message of 100 octets, 
 from __future__ import annotations
 
 from forkbroker.session.subscriptions import Subscription
-from forkbroker.stomp.encoder import encode_block, translate_block
+from forkbroker.stomp.encoder import encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import MAX_BATCH, Buffer, Envelope
@@ -46,6 +46,10 @@ class Messages:
                 expires = details.expires
                 if details.origin:
                     block = self._readdress(envelope, block, details, version)
+        if version.utf8_required:
+            block = readable_block(block)
+            if envelope.flags & _MIXED:
+                self.pieces = list(map(_make_readable, self.pieces))
         # The first line is the rest of the message-id, where an id of the delivery may be put behind it.
         self.ident, _, self._lines = block.partition(b"\n")
         """What all message-ids end with."""
@@ -125,6 +129,15 @@ def _marks(envelope: Envelope, expires: int) -> bytes:
 def _translate(piece: bytes, version: Version) -> bytes:
     lines, gap, body = piece.partition(b"\n\n")
     return translate_block(lines, version) + gap + body
+
+
+def _make_readable(piece: Buffer) -> Buffer:
+    """The piece with header lines in UTF-8; its body is the sender's business."""
+    octets = bytes(piece)
+    if octets.isascii():
+        return octets
+    lines, gap, body = octets.partition(b"\n\n")
+    return readable_block(lines) + gap + body
 
 
 def message_opening(subscription_id: str | None, version: Version) -> bytes:

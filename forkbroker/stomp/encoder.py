@@ -57,7 +57,7 @@ def _encode_line(version: Version | None, command: str, name: str, value: str) -
 def encode_block(headers: Iterable[tuple[str, str]]) -> bytes:
     """The canonical block of these headers: `name:value` and LF for each, in the escaping of 1.2.
 
-    What a 1.0 client sent beyond UTF-8 comes out as the octets that it sent (F13).
+    What a 1.0 client sent beyond UTF-8 comes out as the octets that it sent: `readable_block` is for all other clients.
     """
     text = "".join([f"{escape(name, V12)}:{escape(value, V12)}\n" for name, value in headers])
     return text.encode("utf-8", "surrogateescape")
@@ -76,6 +76,26 @@ def translate_block(block: bytes, version: Version) -> bytes:
     text = block.decode("utf-8", "surrogateescape")
     lines = [_translate_line(line, version) for line in text.split("\n")]
     return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def readable_block(block: bytes) -> bytes:
+    """A canonical block in UTF-8, as clients of 1.1 and 1.2 must get it (F13).
+
+    A 1.0 client may have written any octets. A line of them that is not UTF-8 is read as ISO 8859-1, which is what such
+    clients mostly mean, and in which all octets mean something.
+    """
+    if block.isascii() or _is_utf8(block):
+        return block
+    lines = block.split(b"\n")
+    return b"\n".join(line if _is_utf8(line) else line.decode("latin-1").encode() for line in lines)
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _translate_line(line: str, version: Version) -> str:

@@ -435,3 +435,89 @@ def test_frames_of_an_envelope_are_read_back() -> None:
     got = read_frames(b"".join(Messages(message, V12).frames(subscription, 1, 1)), "1.2")
 
     assert [(f["message-id"], f.body) for f in got] == [("1-pub-1", b"y")]
+
+
+# Octets of 1.0
+
+
+ODD = "\udcff\udce4:\udc80"
+"""Header text of a 1.0 client that is not UTF-8, as this file writes frames."""
+
+
+def received(receiver: str, *envelopes: Envelope, ack: str = "auto", queue: bytes = b"", **offer: object) -> bytes:
+    """What a client is written when these are forwarded, or offered from a queue."""
+    client = Client(receiver)
+    client.connect()
+    token = client.subscribe("/queue/a" if queue else "/topic/#", ack)
+    for envelope in envelopes:
+        if queue:
+            client.offer(envelope, token, queue=queue, **offer)  # type: ignore[arg-type]
+        else:
+            client.forward(envelope)
+    return client.raw()
+
+
+@pytest.mark.row("F13")
+@pytest.mark.parametrize("receiver", ["1.1", "1.2"])
+@pytest.mark.parametrize("ack", ["auto", "client"])
+@pytest.mark.parametrize("headers", [{"h": ODD}, {ODD: "v"}, {"h": "\udc9f", "e": "a\\\udcff"}])
+@pytest.mark.parametrize("destination", ["/topic/a", "/topic/\udcff"])
+def test_what_a_1_0_client_writes_beyond_utf_8_is_utf_8_for_others(
+    receiver: str, ack: str, headers: dict[str, object], destination: str
+) -> None:
+    """Names, values and destinations; bodies are not touched."""
+    publisher = Client("1.0")
+    publisher.connect()
+    publisher.receive(frame("SEND", {"destination": destination, **headers}, b"\xff"))
+    raw = received(receiver, *publisher.told(), ack=ack)
+
+    head, _, body = raw.partition(b"\n\n")
+    text = head.decode()  # strict
+    assert body.startswith(b"\xff\0")
+    assert ("destination:/topic/ÿ" in text) == (destination != "/topic/a")
+    assert "\udcff" not in text and ("ÿ" in text or "\x9f" in text)
+
+
+@pytest.mark.row("F13")
+@pytest.mark.parametrize("receiver", VERSIONS)
+def test_single_messages_of_a_batch_are_readable_too(receiver: str) -> None:
+    """Where each has header lines of its own; a 1.0 client gets the octets."""
+    publisher = Client("1.0")
+    publisher.connect()
+    publisher.receive(*[frame("SEND", {"destination": "/topic/a", "h": h}, b"\xe4") for h in ("\udcff", "x", "ä")])
+    (envelope,) = publisher.told()
+    raw = received(receiver, envelope)
+
+    expected = [b"h:\xff\n" if receiver == "1.0" else "h:ÿ\n".encode(), b"h:x\n", "h:ä\n".encode()]
+    assert envelope.flags & Flag.MIXED
+    assert all(line in raw for line in expected)
+    assert raw.count(b"\n\n\xe4\0") == 3
+
+
+@pytest.mark.row("F13")
+@pytest.mark.parametrize("receiver", ["1.1", "1.2"])
+def test_where_a_dead_letter_failed_is_utf_8(receiver: str) -> None:
+    """The broker writes the name of the queue itself."""
+    details = Details(reason=Reason.REJECTED, origin=b"/queue/\xff")
+    raw = received(receiver, sent("/queue/\udcff", b"x", version="1.0"), queue=b"/queue/DLQ", details=details)
+
+    assert "original-destination:/queue/ÿ\n".encode() in raw
+    raw.decode()
+
+
+@pytest.mark.row("F13")
+def test_between_1_0_clients_octets_pass() -> None:
+    """As they were written."""
+    raw = received("1.0", sent("/topic/\udcff", b"x", version="1.0", headers={"\udcfe": "\udcfd"}))
+
+    assert b"destination:/topic/\xff\n" in raw
+    assert b"\xfe:\xfd\n" in raw
+
+
+@given(st.binary(min_size=1, max_size=20), st.sampled_from(["1.1", "1.2"]))
+def test_a_client_that_requires_utf_8_never_gets_anything_else(octets: bytes, receiver: str) -> None:
+    """Whatever octets a 1.0 client puts into a header."""
+    value = octets.translate(None, b"\n\r\0 \t").decode("utf-8", "surrogateescape")
+    raw = received(receiver, sent("/topic/a", b"x", version="1.0", headers={"h": value}))
+
+    raw.decode()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from feeding import connected, flat
+from hypothesis import given
+from hypothesis import strategies as st
 
-from forkbroker.stomp.encoder import HEART_BEAT, encode_block, encode_frame, translate_block
+from forkbroker.stomp.encoder import HEART_BEAT, encode_block, encode_frame, readable_block, translate_block
 from forkbroker.stomp.versions import V10, V11, V12, Version
 
 ODD = [("a:b", "c:d\\e\nf\rg")]
@@ -77,6 +79,33 @@ def test_octets_of_a_1_0_header_come_out_as_they_were() -> None:
 
     assert block == b"a:\xff\\\\\xe4\n"
     assert translate_block(block, V10) == b"a:\xff\\\xe4\n"
+
+
+@pytest.mark.row("F13")
+@pytest.mark.parametrize(
+    ("block", "readable"),
+    [
+        (b"", b""),
+        (b"a:b\n", b"a:b\n"),
+        ("ä:€\n".encode(), "ä:€\n".encode()),
+        (b"a:\xe4\\n\nb:c\n", "a:ä\\n\nb:c\n".encode()),
+        ("a:ä\n".encode() + b"\xe4:\x9b\n", "a:ä\nä:\x9b\n".encode()),
+        ("a:ä".encode() + b"\xff\n", "a:Ã¤ÿ\n".encode()),
+    ],
+)
+def test_a_line_that_is_not_utf_8_is_read_as_iso_8859_1(block: bytes, readable: bytes) -> None:
+    """That line alone; others stay as they are."""
+    assert readable_block(block) == readable
+
+
+@given(st.binary())
+def test_a_readable_block_is_utf_8_with_as_many_lines(block: bytes) -> None:
+    """Whatever it was; no colon and no backslash comes or goes."""
+    readable = readable_block(block)
+
+    readable.decode()
+    for octet in b"\n:\\\0":
+        assert readable.count(octet) == block.count(octet)
 
 
 @pytest.mark.row("H05")
