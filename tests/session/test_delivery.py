@@ -341,6 +341,23 @@ def test_what_is_dropped_behind_an_ack_is_forgotten() -> None:
     assert len(next(iter(client.session._subscriptions)).unsettled) == 10
 
 
+def test_the_oldest_of_what_waits_for_credit_are_dropped() -> None:
+    """What the client gets in the end is the newest, and without a gap behind the first."""
+    policy = SessionPolicy(max_client_buffer=1000, slow_subscribers="drop-oldest")
+    client, _ = subscribed("/topic/a", "client-individual", policy, prefetch_count=1)
+    for n in range(40):
+        client.forward(sent("/topic/a", b"%02d" % n * 50))
+    bodies = []
+    while got := client.read():
+        bodies += [each.body[:2] for each in got]
+        client.do("ACK", id=got[-1]["ack"])
+    dropped = client.session._delivery.dropped  # type: ignore[union-attr]
+
+    assert dropped > 0
+    assert bodies == [b"%02d" % n for n in (0, *range(dropped + 1, 40))]
+    assert client.session._delivery._waiting_octets == 0  # type: ignore[union-attr]
+
+
 def test_what_was_dropped_leaves_a_window_open() -> None:
     """Its octets count no more."""
     policy = SessionPolicy(max_client_buffer=1000, slow_subscribers="drop-oldest")

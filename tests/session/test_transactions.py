@@ -248,6 +248,37 @@ def test_a_transaction_that_is_full_in_the_middle_of_a_run_names_the_frame() -> 
 
 
 @pytest.mark.row("T09")
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_transaction_of_the_largest_size_is_permitted(excess: int) -> None:
+    """An octet more is not; the destination's line and the empty one, as they travel, count."""
+    client = connected(SessionPolicy(max_transaction_size=1000))
+    client.do("BEGIN", transaction="t")
+    lines = len("destination:/queue/a\n")
+    for size in (400, 600 + excess):
+        client.do("SEND", b"x" * (size - lines), destination="/queue/a", transaction="t")
+    client.do("COMMIT", transaction="t")
+
+    if excess:
+        assert b"have 1,001 octets" in client.error().body
+    else:
+        assert [e.kind for e in client.told()] == [Kind.TRANSACTION]
+
+
+@pytest.mark.row("T09")
+@pytest.mark.parametrize("count", [3, 4])
+def test_the_largest_number_of_transactions_and_frames_is_permitted(count: int) -> None:
+    """One more is not."""
+    open_ones, frames = (connected(SessionPolicy(max_transactions=3, max_transaction_frames=3)) for _ in range(2))
+    for number in range(count):
+        open_ones.do("BEGIN", transaction=number)
+    frames.do("BEGIN", transaction="t")
+    for _ in range(count):
+        frames.do("SEND", destination="/queue/a", transaction="t")
+
+    assert [client.session.is_finished for client in (open_ones, frames)] == [count > 3] * 2
+
+
+@pytest.mark.row("T09")
 def test_headers_count_for_the_size() -> None:
     """They travel in the same envelope."""
     client = connected(SessionPolicy(max_transaction_size=1000))

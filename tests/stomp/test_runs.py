@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forkbroker.stomp.frame import Buffer
 from forkbroker.stomp.runs import RUN_FRAMES, cut_open, cut_sized
 
@@ -68,6 +70,16 @@ def test_last_body_of_a_cut_needs_its_nul() -> None:
 
     assert sized(data, 3)[0] == [b"abc"] * 7
     assert opened(data + b"\0", 3)[0] == [b"abc"] * 7 + [b"abc" + b"x" * 40]
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 63, 64, 65, 71, 72, 128, 136])
+def test_a_read_that_ends_before_the_last_nul_leaves_that_frame(frames: int) -> None:
+    """Also where it would be the last of a group that is cut at once."""
+    bodies = [b"abc"] * frames
+    data = stream(bodies)[:-1]
+    for cut, end in (sized(data, 3), opened(data, 3)):
+        assert len(cut) < frames
+        assert data[end:] == stream(bodies[len(cut) :])[:-1]
 
 
 def test_separator_within_a_sized_body_is_data() -> None:
