@@ -159,7 +159,7 @@ class Fields:
 _ANSWER = Fields(token=_U32, number=_U64)
 _SIMPLE = Fields(flags=Flag.FENCE, number=_U64)
 _SEND = Fields(
-    flags=Flag.FENCE | _FORM,
+    flags=Flag.FENCE | _FORM | Flag.BARE,
     index=_U32,
     count=MAX_BATCH,
     number=_U64,
