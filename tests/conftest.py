@@ -19,7 +19,7 @@ MakeBroker = Callable[..., RunningBroker]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test with processes that leaves a descriptor or a store; `make_broker` looks for processes."""
+    """Fail a test with processes that leaves a descriptor or a semaphore; `make_broker` looks for processes."""
     directories = request.path.relative_to(Path(__file__).parent).parts
     if not _WITH_PROCESSES.intersection(directories):
         yield

@@ -84,53 +84,13 @@ def test_what_a_killed_process_acquired_stays_acquired(pool, in_child) -> None:
     assert pool.try_acquire(3)
 
 
-def test_nothing_in_the_system_has_a_name(pool) -> None:
-    """Whenever the process is killed, nothing of its semaphores stays: there is no file behind them."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        pytest.skip("needs a system that shows what is mapped, as Linux")
+def test_nothing_is_left_in_the_system_while_the_pool_is_open(pool, wait_until) -> None:
+    """Nobody can open one of them by name, as they have none. Other brokers may be opening theirs at this moment."""
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        pytest.skip("needs a system that shows its semaphores under /dev/shm")
 
-    assert "sem" not in [line.split()[-1].split("/")[-1][:3] for line in maps.read_text().splitlines()]
-    assert "/dev/shm" not in maps.read_text()
-
-
-def test_a_slot_beyond_the_pool_is_an_error(pool) -> None:
-    """Not another piece of memory."""
-    with pytest.raises(IndexError):
-        pool.try_acquire(4)
-    with pytest.raises(IndexError):
-        pool.post(4)
-
-
-def test_each_slot_can_be_posted_and_acquired_again_and_again(pool) -> None:
-    """All of them, at all times."""
-    for _ in range(3):
-        for slot in range(4):
-            pool.post(slot)
-        assert [pool.try_acquire(slot) for slot in range(4)] == [True] * 4
-        assert [pool.try_acquire(slot) for slot in range(4)] == [False] * 4
-
-
-def test_a_pool_that_is_closed_can_be_closed_again(pool) -> None:
-    """And cannot be used; a child's own copy goes on."""
-    pool.post(1)
-    near, far = socket.socketpair()
-
-    def acquire() -> int:
-        far.recv(1)
-        return int(pool.try_acquire(1))
-
-    pid = children.fork(acquire, [far.fileno()])
-    pool.close()
-    pool.close()
-    near.send(b"!")
-    status = os.waitpid(pid, 0)[1]
-    near.close()
-    far.close()
-
-    assert os.waitstatus_to_exitcode(status) == 1
-    with pytest.raises(IndexError):
-        pool.try_acquire(1)
+    wait_until(lambda: not list(place.glob("sem.posix_ipc*")), "no named semaphore")
 
 
 def test_a_system_without_room_for_semaphores_is_a_start_error(in_child) -> None:
@@ -142,7 +102,7 @@ def test_a_system_without_room_for_semaphores_is_a_start_error(in_child) -> None
         try:
             SemaphorePool(100_000)
         except StartError as error:
-            return error.status if "room for 100000 POSIX semaphores" in str(error) else 1
+            return error.status if "of 100000 POSIX semaphores" in str(error) else 1
         return 0
 
     assert os.WEXITSTATUS(in_child(open_too_many)) == Exit.OSERR

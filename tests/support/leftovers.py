@@ -1,4 +1,4 @@
-"""What a test must not leave behind: descriptors, processes, a store where the machine's broker has it."""
+"""What a test must not leave behind: descriptors, semaphores, processes, a store where the machine's broker has it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from support.deadline import wait_until
 
+_SHARED_MEMORY = Path("/dev/shm")
 _SYSTEMS_STORE = Path("/var/lib/forkbroker/queues.db")
 _GRACE_S = 3.0
 """How long a thread of a client library may take to close its socket, and somebody else's broker to start."""
@@ -23,6 +24,11 @@ def descriptors() -> set[str]:
         except OSError:
             continue
     return found
+
+
+def semaphores() -> set[str]:
+    """The names of POSIX semaphores, where the system shows them."""
+    return {path.name for path in _SHARED_MEMORY.glob("sem.*")}
 
 
 def processes(group: int) -> list[str]:
@@ -46,7 +52,7 @@ class Leftovers:
         self._before = self._look()
 
     def _look(self) -> set[str]:
-        return descriptors() | stores()
+        return descriptors() | semaphores() | stores()
 
     def find(self) -> set[str]:
         """What is there now and was not before."""
