@@ -7,11 +7,16 @@ import signal
 import socket
 from pathlib import Path
 
+import posix_ipc
 import pytest
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import children
-from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.posix.semaphores import MARK, PREFIX, SemaphorePool, sweep
+
+SHARED_MEMORY = Path("/dev/shm")
+
+linux = pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="needs a system that shows its semaphores under /dev/shm")
 
 
 @pytest.fixture
@@ -84,13 +89,52 @@ def test_what_a_killed_process_acquired_stays_acquired(pool, in_child) -> None:
     assert pool.try_acquire(3)
 
 
-def test_nothing_is_left_in_the_system_while_the_pool_is_open(pool, wait_until) -> None:
-    """Nobody can open one of them by name, as they have none. Other brokers may be opening theirs at this moment."""
-    place = Path("/dev/shm")
-    if not place.is_dir():
-        pytest.skip("needs a system that shows its semaphores under /dev/shm")
+@linux
+def test_nothing_is_left_in_the_system_while_the_pool_is_open(pool) -> None:
+    """No process can open one of them by name, as they have none any more."""
+    assert not list(SHARED_MEMORY.glob(f"sem{PREFIX.replace('/', '.')}{os.getpid()}*"))
 
-    wait_until(lambda: not list(place.glob("sem.posix_ipc*")), "no named semaphore")
+
+@linux
+def test_what_a_broker_left_that_was_killed_while_it_opened_one_is_removed(in_child) -> None:
+    """Under its number, or without a name of its own: with the mark of ours, or without any content."""
+
+    def die_with_a_name() -> int:
+        posix_ipc.Semaphore(f"{PREFIX}{os.getpid()}", posix_ipc.O_CREX, initial_value=MARK)
+        posix_ipc.Semaphore("/fbTst1", posix_ipc.O_CREX, initial_value=MARK)
+        (SHARED_MEMORY / "sem.fbTst2").touch()
+        for name in ("sem.fbTst1", "sem.fbTst2"):
+            os.utime(SHARED_MEMORY / name, (1, 1))
+        return 0
+
+    in_child(die_with_a_name)
+    left = {path.name for path in SHARED_MEMORY.glob("sem.*") if "fbTst" in path.name or PREFIX[1:] in path.name}
+    assert len(left) == 3
+
+    SemaphorePool(1).close()
+
+    assert not left & {path.name for path in SHARED_MEMORY.iterdir()}
+
+
+@linux
+@pytest.mark.parametrize(
+    ("name", "value", "is_old"),
+    [("/fbTst3", 1, True), ("/fbTst4", MARK, False), ("/fbTest5", MARK, True), (f"{PREFIX}1", MARK, True)],
+    ids=["another value", "just made", "another form of name", "of a process that lives"],
+)
+def test_what_may_be_another_programs_stays(name: str, value: int, is_old: bool) -> None:
+    """One thing that is different is enough."""
+    path = SHARED_MEMORY / f"sem.{name[1:]}"
+    semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, initial_value=value)
+    if is_old:
+        os.utime(path, (1, 1))
+    try:
+        sweep()
+
+        assert path.exists()
+    finally:
+        semaphore.unlink()
+        semaphore.close()
 
 
 def test_a_system_without_room_for_semaphores_is_a_start_error(in_child) -> None:

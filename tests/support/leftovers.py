@@ -27,8 +27,8 @@ def descriptors() -> set[str]:
 
 
 def semaphores() -> set[str]:
-    """The names of POSIX semaphores, where the system shows them."""
-    return {path.name for path in _SHARED_MEMORY.glob("sem.*")}
+    """The names of the broker's POSIX semaphores, where the system shows them."""
+    return {path.name for path in _SHARED_MEMORY.glob("sem.forkbroker-*")}
 
 
 def processes(group: int) -> list[str]:
