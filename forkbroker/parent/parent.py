@@ -29,6 +29,7 @@ from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.flow import Flow, FlowPolicy
 from forkbroker.parent.keeper import Keeper, StoreEvents, StoreProgram
 from forkbroker.parent.listener import Listeners
+from forkbroker.parent.listing import Listing
 from forkbroker.parent.refusals import Refusals
 from forkbroker.parent.roster import Child, describe_crash, to_text
 from forkbroker.parent.shutdown import Phase, Shutdown
@@ -76,7 +77,7 @@ class Routes(Protocol):
         """What an administrator should know."""
 
     def describe(self) -> Iterable[str]:
-        """What there is, for an administrator who asks."""
+        """What there is, for an administrator who asks: each line is made when it is asked for."""
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -226,6 +227,7 @@ class Parent:
             send=self._send,
             logger=logger,
         )
+        self._listing = Listing(loop, router.describe, logger)
         self._status = Status(self._listeners.names, self._hooks.status)
         self._heeded: dict[Kind, Callable[[Child, Envelope], None]] = {
             Kind.CONNECTED: self._heed_connected,
@@ -276,7 +278,7 @@ class Parent:
             signal.SIGQUIT: self._shutdown.at_once,
             signal.SIGUSR1: self._hooks.reopen_logs,
             signal.SIGHUP: self._hooks.reopen_logs,
-            signal.SIGUSR2: self._list,
+            signal.SIGUSR2: self._listing.start,
         }
 
     def _open(self) -> None:
@@ -504,11 +506,6 @@ class Parent:
         self._status.refresh(self._admission.clients, note)
         self._hooks.beat()
         self._loop.call_at(self._loop.now + self._interval_s, self._housekeep)
-
-    def _list(self) -> None:
-        """SIGUSR2: say what there is."""
-        for line in self._router.describe():
-            self._logger.info("%s", line)
 
     def _log_notes(self) -> None:
         for note in self._router.take_notes():

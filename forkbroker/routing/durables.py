@@ -55,9 +55,9 @@ class Durables:
         """How many there are."""
         return len(self._durables)
 
-    def all(self) -> list[Durable]:
-        """Every one."""
-        return list(self._durables.values())
+    def find(self, name: bytes) -> Durable | None:
+        """The one whose queue has this name, if it exists."""
+        return self._durables.get(name)
 
     def open(self, name: bytes, topic: bytes) -> str | None:
         """Make the subscription if there is none of this name; or the reason why it can't be.

@@ -12,14 +12,14 @@ from forkbroker.routing.queues import Queues, shown
 
 
 def describe(queues: Queues, durables: Durables, delays: Delays) -> Iterator[str]:
-    """The lines, queues by name."""
-    known = {durable.queue.name: durable for durable in durables.all()}
-    views = sorted(queues.views(), key=lambda view: view.name)
-    for view in views:
-        durable = known.get(view.name)
-        what = f"queue {shown(view.name)}" if durable is None else _describe_durable(durable)
-        yield f"{what}: {_describe_view(view)}"
-    if not views:
+    """The lines, queues by name. Each is made when it is asked for, and queues that are gone by then are left out."""
+    names = sorted(queue.name for queue in queues.all())
+    for name in names:
+        queue, durable = queues.find(name), durables.find(name)
+        if queue is not None:
+            what = f"queue {shown(name)}" if durable is None else _describe_durable(durable)
+            yield f"{what}: {_describe_view(queue.view())}"
+    if not names:
         yield "no queues"
     if delays.messages:
         yield f"schedule: {delays.messages:,} messages, {delays.octets:,} octets"
