@@ -194,6 +194,7 @@ class Keeper:
         child = self._child
         if child is None or ended.pid != child.pid:
             return
+        child.ended = ended
         poll = select.poll()
         poll.register(child.fd, select.POLLIN)
         while not child.is_closed and poll.poll(0):
@@ -242,8 +243,8 @@ class Keeper:
         self._loop.call_at(self._loop.now + _KILL_TAKES_S, self._events.finished)
 
     def kill(self) -> None:
-        """End the process at once."""
-        if self._child is not None:
+        """End the process at once. One that was reaped has no number any more: it may be another process's."""
+        if self._child is not None and self._child.ended is None:
             os.kill(self._child.pid, signal.SIGKILL)
 
 

@@ -30,7 +30,8 @@ def test_a_child_holds_only_its_own(start, connect) -> None:
     }
 
     assert max(map(_count, children)) <= OWN
-    assert {len(found) for found in sockets.values()} == {2}
+    # its channel, its client, and both ends of what a signal wakes it by
+    assert {len(found) for found in sockets.values()} == {4}
     assert _count(broker.pid) >= 50
 
 

@@ -21,6 +21,8 @@ from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_f
 from forkbroker.wire.kinds import Flag, Kind
 
 MAX_ENVELOPE = 64 << 20
+BLOCK = b"-puppet-1\n\n"
+"""What a SEND has between its destination and its bodies: the end of the message-id, and no header."""
 
 
 class Switchboard:
@@ -202,7 +204,7 @@ class Puppet:
     def do_publish(self, destination: str, body: str) -> None:
         flags, payload = pack_pieces([body.encode()])
         self.channel.send(
-            pack(Kind.SEND, flags=flags, count=1, destination=destination.encode(), block=b"\n", payload=payload)
+            pack(Kind.SEND, flags=flags, count=1, destination=destination.encode(), block=BLOCK, payload=payload)
         )
 
     def do_subscribe(self, destination: str, credit: str = "10") -> None:

@@ -49,6 +49,7 @@ class Bench:
             send=self._send,
             failed=lambda reason, status: self.happened.append("failed"),
             finished=lambda: self.happened.append("finished"),
+            lost=lambda reason, status: self.happened.append("lost"),
         )
         logger: logging.Logger = logger_of(self.lines)
         self.keeper = Keeper(
@@ -112,6 +113,22 @@ def test_the_pause_doubles_up_to_five_seconds(bench: Bench) -> None:
         "5.0 s",
     ]
     assert bench.happened == ["started", "OPENED", "opened", "closed"] + ["started", "OPENED", "closed"] * 8
+
+
+def test_what_an_ended_store_said_against_the_contract_kills_nobody() -> None:
+    """Its number is free again: whose it is by now is not known."""
+
+    def lie(end: socket.socket, is_fresh: bool) -> int:
+        end.sendall(b"".join(pack(Kind.FAILED, token=3)))
+        return 1
+
+    bench = Bench(lie)
+    bench.keeper.start()
+    bench.end()
+
+    assert "FAILED with 3, which is no exit status" in bench.lines[0]
+    assert bench.happened == ["started", "closed", "failed"]
+    bench.close()
 
 
 def test_a_store_that_worked_for_long_is_started_anew_soon(bench: Bench) -> None:

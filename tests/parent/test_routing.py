@@ -7,6 +7,7 @@ import signal
 import time
 
 from driven import Broker, Client, Starter, is_alive
+from puppet import BLOCK
 
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
@@ -38,7 +39,7 @@ def test_a_topic_reaches_its_subscribers(start: Starter) -> None:
     assert alice.line().startswith("got SEND ")
     assert [bob.line()[:9], bob.line()[:9]] == ["got SEND "] * 2
     carol_first = carol.line()
-    assert carol_first == f"got SEND 0 {48 + 8 + 1 + 4 + 7}"
+    assert carol_first == f"got SEND 0 {48 + 8 + len(BLOCK) + 4 + 7}"
 
 
 def test_a_queue_offers_to_one(start: Starter) -> None:

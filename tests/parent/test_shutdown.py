@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from driven import PATIENCE_S, Starter, is_alive
+from parts import logger_of
 
 from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.roster import Child
+from forkbroker.parent.shutdown import Shutdown
+from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.envelope import Buffer, Envelope
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -169,3 +177,175 @@ def test_a_client_that_has_not_logged_in_is_told_too(start: Starter) -> None:
     assert client.line().startswith("got QUIESCE ")
     assert client.line().startswith("got CLOSE ")
     assert broker.wait() == 0
+
+
+class Bench:
+    """A shutdown whose children and store are the test's, and whose clock, too."""
+
+    def __init__(self, logins: int = 2, timeout_s: float = 10.0) -> None:
+        self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
+        self.began = self.loop.now
+        self.pairs = [open_pair() for _ in range(logins)]
+        self.children = [
+            Child(
+                peer=Peer(number),
+                pid=number,
+                channel=Channel(ours, max_envelope=1000),
+                fd=ours.fileno(),
+                address="unix",
+                host="",
+                started=0.0,
+                high=1000,
+            )
+            for number, (ours, _) in enumerate(self.pairs, 1)
+        ]
+        self.is_committed = True
+        self.shutdown = Shutdown(
+            self.loop,
+            self,  # type: ignore[arg-type]
+            timeout_s=timeout_s,
+            begin=lambda: self.happened.append("begin"),
+            finish=lambda left_s: self.happened.append(f"finish {left_s:.1f}"),
+            is_committed=lambda: self.is_committed,
+            send=self._send,
+            logger=logger_of(self.lines),
+        )
+
+    def _send(self, child: Child, buffers: Sequence[Buffer]) -> None:
+        envelope = Envelope(buffers[0])
+        self.happened.append(f"{envelope.kind.name} {envelope.token} to {child.peer}")
+
+    def kill_all(self) -> None:
+        """As the supervisor does."""
+        self.happened.append("kill")
+
+    def end(self, child: Child) -> None:
+        """A child is gone."""
+        self.children.remove(child)
+        self.shutdown.gone(child)
+
+    def take(self) -> list[str]:
+        taken, self.happened = self.happened, []
+        return taken
+
+    def pass_time(self, until_s: float) -> list[str]:
+        """What happens until so many seconds after the beginning."""
+        while self.loop._deadlines and self.loop._deadlines[0][0] <= self.began + until_s + 1e-6:
+            self.loop.now = self.loop._deadlines[0][0]
+            self.loop._call_due()
+        self.loop.now = self.began + until_s
+        return self.take()
+
+    def close(self) -> None:
+        for pair in self.pairs:
+            for end in pair:
+                end.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
+    """Half for settling, a tenth for what was read, a fifth for goodbyes, a fifth for the store."""
+    bench.shutdown.ask()
+    assert bench.take() == ["begin", "QUIESCE 1 to 1", "QUIESCE 1 to 2"]
+    assert bench.pass_time(4.9) == []
+    assert sorted(bench.pass_time(5.0)) == ["QUIESCE 0 to 1", "QUIESCE 0 to 2"]
+    assert bench.pass_time(5.9) == []
+    assert bench.pass_time(6.0) == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
+    assert bench.pass_time(7.9) == []
+    assert bench.pass_time(8.0) == ["kill"]
+    for child in list(bench.children):
+        bench.end(child)
+
+    assert bench.take() == ["finish 2.0"]
+    assert bench.pass_time(60.0) == []
+    assert bench.lines == ["shutting down, 2 clients", "2 clients had not ended after 8.0 s, killed"]
+
+
+def test_who_ends_without_an_answer_is_not_waited_for(bench: Bench) -> None:
+    """The others hear CLOSE at once when they have answered."""
+    first, second = bench.children
+    bench.shutdown.ask()
+    bench.shutdown.quiesced(second)
+    bench.take()
+    bench.end(first)
+
+    assert bench.take() == ["CLOSE 0 to 2"]
+
+
+def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
+    """And it is closed as soon as it is; once."""
+    bench.is_committed = False
+    bench.shutdown.ask()
+    for child in bench.children:
+        bench.shutdown.quiesced(child)
+    bench.shutdown.committed()
+    bench.take()
+    bench.is_committed = True
+    bench.shutdown.committed()
+    bench.shutdown.committed()
+
+    assert bench.take() == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
+    assert bench.pass_time(7.9) == []
+
+
+def test_the_end_is_finished_once(bench: Bench) -> None:
+    """Whatever is told afterwards: a commit, the end of the time, another signal."""
+    last = bench.children[-1]
+    bench.shutdown.ask()
+    for child in list(bench.children):
+        bench.end(child)
+    bench.shutdown.committed()
+    bench.shutdown.gone(last)
+    bench.pass_time(3.0)
+    bench.shutdown.ask()
+    bench.pass_time(60.0)
+
+    assert [said for said in bench.take() if said.startswith("finish")] == []
+    assert bench.lines[-1] == "shutting down at once, 0 clients killed"
+
+
+def test_at_once_is_at_once_for_once(bench: Bench) -> None:
+    """Further signals change nothing, and log nothing."""
+    bench.shutdown.at_once()
+    bench.shutdown.at_once()
+    bench.shutdown.ask()
+
+    assert bench.take() == ["begin", "kill"]
+    assert bench.lines == ["shutting down at once, 2 clients killed"]
+
+
+def test_what_not_even_a_kill_ends_is_left_behind_in_time(bench: Bench) -> None:
+    """At the end of the time, a second after the kill at the least, five at the most; its numbers are logged."""
+    bench.shutdown.ask()
+    assert "kill" in bench.pass_time(9.9)
+
+    assert bench.pass_time(10.0) == ["finish 0.0"]
+    assert bench.lines[-1] == "processes [1, 2] do not end even when killed, left behind"
+
+
+def test_no_time_at_all_kills_and_is_no_endless_wait() -> None:
+    """What is left behind is told after a second."""
+    bench = Bench(timeout_s=0.0)
+    bench.shutdown.ask()
+
+    assert bench.pass_time(0.0)[-1] == "kill"
+    assert bench.pass_time(0.9) == []
+    assert bench.pass_time(1.0) == ["finish 0.0"]
+    bench.close()
+
+
+def test_before_the_end_begins_nothing_follows_from_ends_and_commits(bench: Bench) -> None:
+    """Clients come and go, and the store commits."""
+    bench.shutdown.committed()
+    bench.shutdown.quiesced(bench.children[0])
+    for child in list(bench.children):
+        bench.end(child)
+
+    assert bench.take() == []
