@@ -26,7 +26,7 @@ KEYS: dict[str, Callable[[str], object]] = {
     "max-deliveries": number(0),
     "dead-letter": queue_name,
     "redelivery-delay": milliseconds(0),
-    "redelivery-backoff": factor(1),
+    "redelivery-backoff": factor(1, 1000),
     "redelivery-delay-max": milliseconds(1),
     "poison-after": number(0),
     "lease": milliseconds(0),

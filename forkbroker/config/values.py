@@ -12,11 +12,16 @@ from pathlib import Path
 
 from forkbroker.errors import ConfigurationError
 
-_SIZE = re.compile(r"([0-9]+)\s*(|KiB|MiB|GiB)")
+_SIZE = re.compile(r"([0-9]{1,18})\s*(|KiB|MiB|GiB)")
 _OCTETS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|ms|s|min|h|d)")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+
+_MOST_DIGITS = 18
+"""Of a whole number: it fits into 63 bits, and so do its sums and products with anything that has a limit."""
+_MOST_S = 10_000_000_000
+"""A time in seconds: 316 years, which can be added to any date."""
 
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:")
@@ -31,6 +36,8 @@ def number(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isascii() or not text.isdecimal():
             raise ConfigurationError(text, "not a whole number", f"give one {span}")
+        if len(text) > _MOST_DIGITS:
+            raise ConfigurationError(text, "too large", f"give a number {span}, of {_MOST_DIGITS} digits at most")
         return _within(text, int(text), least, most, f"give a number {span}")
 
     return parse
@@ -67,6 +74,8 @@ def seconds(least: float) -> Callable[[str], float]:
         value = float(match[1]) * _SECONDS[match[2]]
         if value < least:
             raise ConfigurationError(text, "too short", f"give {least:g} s or more")
+        if value > _MOST_S:
+            raise ConfigurationError(text, "too long", f"give {_MOST_S} s (316 years) or less")
         return value
 
     return parse
@@ -87,12 +96,12 @@ def none_or(parse: Callable[[str], int]) -> Callable[[str], int]:
     return lambda text: 0 if text == "0" else parse(text)
 
 
-def factor(least: float) -> Callable[[str], float]:
+def factor(least: float, most: float) -> Callable[[str], float]:
     """A number that need not be whole."""
 
     def parse(text: str) -> float:
-        if _FACTOR.fullmatch(text) is None or float(text) < least:
-            raise ConfigurationError(text, "not a factor", f"give a number of {least:g} or more, as in 1.5")
+        if _FACTOR.fullmatch(text) is None or not least <= float(text) <= most:
+            raise ConfigurationError(text, "not a factor", f"give a number from {least:g} to {most:g}, as in 1.5")
         return float(text)
 
     return parse

@@ -21,8 +21,8 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
-BUDGET = 500
-"""Entries of one clock that are handled in one turn: some 10 ms, as most of them are about one message."""
+BUDGET = 250
+"""Entries of one clock that are handled in one turn: some 5 ms, as most of them are about one message."""
 
 _SPARE = 64
 """So many cancelled entries, and as many as there are live ones, may stand in a row before it is cleaned."""

@@ -56,7 +56,8 @@ def test_a_rule_has_a_pattern_and_changes_in_the_units_of_the_router() -> None:
         ("/queue/a persistent=yes", "choose true or false"),
         ("/queue/a dead-letter=/topic/x", "dead-letter=/topic/x: not a queue"),
         ("/queue/a dead-letter=/queue/x.*", "not a queue"),
-        ("/queue/a redelivery-backoff=0.5", "give a number of 1 or more"),
+        ("/queue/a redelivery-backoff=0.5", "give a number from 1 to 1000"),
+        ("/queue/a redelivery-backoff=65536", "give a number from 1 to 1000"),
         ("/queue/a redelivery-backoff=nan", "not a factor"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.config.policies import KEYS
+from forkbroker.config.values import milliseconds
 from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
@@ -228,3 +230,11 @@ def test_what_was_taken_from_a_queue_that_is_gone_is_no_dead_letter() -> None:
 
     assert [view.name for view in world.router.views()] == [A]
     assert world.router.counters.messages_dropped == 2
+
+
+def test_the_longest_wait_and_the_largest_factor_overflow_nothing() -> None:
+    """However often a message has come back."""
+    longest = milliseconds(0)("10000000000")
+    policy = QueuePolicy(redelivery_delay=longest, redelivery_backoff=KEYS["redelivery-backoff"]("1000"))  # type: ignore[arg-type]
+
+    assert {policy.redelivery_wait(deliveries) for deliveries in (3, 66, 100_000)} == {policy.redelivery_delay_max}
