@@ -97,6 +97,13 @@ def describe_damage(path: Path, detail: str) -> str:
     )
 
 
+def make_damage(detail: str) -> sqlite3.DatabaseError:
+    """The error that SQLite raises where it finds damage itself."""
+    error = sqlite3.DatabaseError(detail)
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+    return error
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the error says that the file is no sound database."""
     return _code(error) in _DAMAGE

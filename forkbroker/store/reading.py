@@ -14,7 +14,7 @@ from contextlib import closing
 
 from forkbroker.store.api import MESSAGE_OVERHEAD, Backlog, Chunk, Define, Message, Remember, weigh
 from forkbroker.store.around import read_ranges, read_single
-from forkbroker.store.database import describe_error, is_partial
+from forkbroker.store.database import describe_error, is_partial, make_damage
 from forkbroker.store.findings import Findings
 from forkbroker.store.rows import (
     COLUMNS,
@@ -28,6 +28,8 @@ from forkbroker.store.rows import (
 )
 from forkbroker.store.schema import MAX_SERIAL
 
+_AT_ONCE = 10_000
+"""Serials that are listed at once where there is damage, or rows that are odd."""
 _IN_QUEUE = "queue = CAST(? AS TEXT) AND priority = ? AND due IS NULL"
 _READ = (
     # by a join, as SQLite would take queue and serial from the index alone: what a damaged index leads to may be
@@ -48,13 +50,15 @@ _LIST_BY_TABLE = (
 _LAST = "SELECT max(serial) FROM messages"
 _SCHEDULED = f"SELECT {COLUMNS} FROM messages WHERE due IS NOT NULL ORDER BY serial"
 _BACKLOG = (
-    "SELECT queue, priority, count(*), sum(octets), max(serial) FROM messages "
-    f"WHERE due IS NULL AND serial BETWEEN 1 AND {MAX_SERIAL} GROUP BY queue, priority"
+    "SELECT queue, priority, count(*), sum(octets), max(serial) FROM messages INDEXED BY messages_in_queues "
+    f"WHERE due IS NULL AND typeof(queue) = 'text' AND +serial BETWEEN 1 AND {MAX_SERIAL} GROUP BY queue, priority"
 )
-_IN_GROUP = "SELECT serial FROM messages WHERE due IS NULL AND queue IS CAST(? AS TEXT) AND priority IS ?"
+_IN_NO_QUEUE = (
+    "SELECT serial FROM messages INDEXED BY messages_in_queues WHERE due IS NULL AND NOT (typeof(queue) = 'text' "
+    "AND (queue GLOB '/queue/?*' OR queue GLOB '/dsub/?*' OR queue GLOB '/reply-queue/?*') "
+    f"AND typeof(priority) = 'integer' AND priority BETWEEN 0 AND 9) LIMIT {_AT_ONCE}"
+)
 _BEYOND = f"SELECT serial FROM messages WHERE serial < 1 OR serial > {MAX_SERIAL}"
-_AT_ONCE = 10_000
-"""Serials that are listed at once where there is damage."""
 _WINDOW = 1024
 """Serials among which a table is searched at first."""
 
@@ -78,16 +82,25 @@ class Reader:
     def backlog(self) -> list[Backlog]:
         """Per queue and priority, from the index alone."""
         rows = list(map(Backlog._make, self._connection.execute(_BACKLOG)))
-        fit = [row for row in rows if is_queue(row.queue) and is_priority(row.priority)]
-        unfit = {
-            serial: UnfitRowError(f"queue or priority is none: {row.queue!r}, {row.priority!r}"[:200])
-            for row in rows
-            if not (is_queue(row.queue) and is_priority(row.priority))
-            for (serial,) in self._connection.execute(_IN_GROUP, (row.queue, row.priority))
-        }
-        unfit |= {serial: UnfitRowError(f"serial is {serial}") for (serial,) in self._connection.execute(_BEYOND)}
+        keys = [row[:2] for row in rows]
+        if len(set(keys)) < len(keys):
+            # a queue that comes twice is hidden in part
+            raise make_damage("the index messages_in_queues is out of order")
+        self._name_misplaced()
+        return [row for row in rows if is_queue(row.queue) and is_priority(row.priority)]
+
+    def _name_misplaced(self) -> None:
+        """Rows that no reading of a queue meets."""
+        unfit: dict[int, UnfitRowError] = {}
+        for select, reason in ((_BEYOND, "the serial is none"), (_IN_NO_QUEUE, "queue or priority is none")):
+            try:
+                rows = self._connection.execute(select).fetchall()
+            except sqlite3.Error as error:
+                if not is_partial(error):
+                    raise
+                continue
+            unfit |= {serial: UnfitRowError(reason) for (serial,) in rows}
         self._findings.note_unfit(None, unfit)
-        return fit
 
     def durables(self) -> list[Define]:
         """All of them."""

@@ -30,7 +30,7 @@ from zlib import crc32
 
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix.crashpoints import reach as crash
-from forkbroker.store.again import apply_again
+from forkbroker.store.again import apply_again, apply_around
 from forkbroker.store.api import (
     Backlog,
     Change,
@@ -348,17 +348,31 @@ class SqliteStore(Store):
     def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
         """In one transaction; chunks are in their own file."""
         with translating(self.path):
+            taken: list[Change] = []
+            each = self._take_each(changes, taken)
             try:
                 self._begin()
-                for some in changes:
-                    with self._spilling():
-                        self._overflow.write(some)
-                    apply_again(self._connection, some, self._apply_single)
+                try:
+                    for some in each:
+                        apply_again(self._connection, some, self._apply_single)
+                except sqlite3.Error as error:
+                    if not is_damage(error):
+                        raise
+                    for _ in each:
+                        pass  # all others as well
+                    self._write_around(taken)
                 self._commit()
             except BaseException:
                 self._roll_back()
                 raise
             self._check_place()
+
+    def _take_each(self, changes: Iterable[Sequence[Change]], taken: list[Change]) -> Iterator[Sequence[Change]]:
+        for some in changes:
+            with self._spilling():
+                self._overflow.write(some)
+            taken += some
+            yield some
 
     def _write_group(self, changes: Sequence[Change]) -> None:
         self._begin()
@@ -366,13 +380,22 @@ class SqliteStore(Store):
             for sort, group in groupby(changes, type):
                 _APPLY[sort](self, group)
         except sqlite3.Error as error:
-            # some of it was written before, or a page is damaged
-            if not (isinstance(error, sqlite3.IntegrityError) or is_damage(error)):
+            if is_damage(error):
+                self._write_around(changes)
+            elif isinstance(error, sqlite3.IntegrityError):
+                # some of it was written before
+                self._begin_again()
+                apply_again(self._connection, changes, self._apply_single)
+            else:
                 raise
-            self._roll_back()
-            self._begin()
-            apply_again(self._connection, changes, self._apply_single)
         self._commit()
+
+    def _write_around(self, changes: Sequence[Change]) -> None:
+        apply_around(self._connection, changes, self._apply_single, self._begin_again)
+
+    def _begin_again(self) -> None:
+        self._roll_back()
+        self._begin()
 
     def _apply_single(self, change: Change) -> None:
         _APPLY[type(change)](self, (change,))

@@ -47,6 +47,16 @@ def mend_badly(path: Path, text: str) -> None:
         connection.execute(text)
 
 
+def put_into_index(path: Path, condition: str) -> None:
+    """Say what is in the index, behind the back of SQLite, which leaves it as it is."""
+    text = f"CREATE INDEX messages_in_queues ON messages (queue, priority, serial, octets) {condition}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'messages_in_queues'", (text,))
+        ((version,),) = connection.execute("PRAGMA schema_version").fetchall()
+        connection.execute(f"PRAGMA schema_version = {version + 1}")
+
+
 def root_page(path: Path, name: str) -> int:
     """The number of the first page of a table or an index, from 0."""
     ((page,),) = query(path, "SELECT rootpage FROM sqlite_master WHERE name = ?", name)

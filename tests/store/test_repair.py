@@ -23,6 +23,7 @@ from store.databases import (
     mend_badly,
     overwrite,
     page_of,
+    put_into_index,
     query,
     read_plainly,
     read_queue,
@@ -40,16 +41,6 @@ def path(tmp_path: Path) -> Path:
 def serials_in(path: Path) -> list[int]:
     """Of all rows of a sound database."""
     return [int(str(serial)) for (serial,) in query(path, "SELECT serial FROM messages NOT INDEXED ORDER BY serial")]
-
-
-def put_into_index(path: Path, condition: str) -> None:
-    """Say what is in the index, behind the back of SQLite, which leaves it as it is."""
-    text = f"CREATE INDEX messages_in_queues ON messages (queue, priority, serial, octets) {condition}"
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'messages_in_queues'", (text,))
-        ((version,),) = connection.execute("PRAGMA schema_version").fetchall()
-        connection.execute(f"PRAGMA schema_version = {version + 1}")
 
 
 # -- what is sound, or not there
