@@ -12,8 +12,8 @@ Why it is fast (CPython 3.11, one core of a 2-core virtual machine, 100 octets a
 - `receipt` is unique in each frame, which would defeat the dictionary: its line is cut out of the raw block
   before the look-up: about 1.4 us. Blocks that do not repeat (ACK has a unique id) are not
   kept: about 2.4 us.
-- The dictionary is bounded in octets and simply cleared when full: keeping the order of use would cost every
-  frame more than a rare clearing costs all.
+- The dictionary is bounded in octets and simply cleared when full (`caches`): keeping the order of use would cost
+  every frame more than a rare clearing costs all.
 
 Nothing is quadratic: a search that failed goes on where it ended, unfinished bodies are collected in place
 (`collecting`), and CR LF clients do not make the search for LF LF run through the whole buffer each time, as the
@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from forkbroker.caches import Cache
 from forkbroker.stomp.collecting import OpenBody, SizedBody, body_too_large, no_nul_after_body
 from forkbroker.stomp.errors import ErrorKind, ProtocolError
 from forkbroker.stomp.frame import BODY_COMMANDS, CLIENT_COMMANDS, Buffer, FrameRun, Head
@@ -63,8 +64,8 @@ _TLS_HANDSHAKE = b"\x16\x03"
 _SMALL = 4096
 """Octets of an unfinished frame up to which it is parsed again from its beginning with every read."""
 
-_KNOWN_OCTETS = 262_144
-"""Of all blocks in the dictionary: 2,600 of 100 octets. With their heads it is about six times as much memory."""
+_KNOWN_OCTETS = 2_097_152
+"""Of all blocks in the dictionary, with all that is kept for them: 1,700 blocks of 100 octets with five headers."""
 
 _KNOWN_BLOCK = 1024
 """Octets of a block up to which it is worth a place there."""
@@ -90,8 +91,7 @@ class Parser:
         self._strict = strict
         self._rules = _UNNEGOTIATED
         self._is_holding = False
-        self._known: dict[bytes, Head] = {}
-        self._known_room = _KNOWN_OCTETS
+        self._known: Cache[bytes, Head] = Cache(_KNOWN_OCTETS, _weigh)
         self._block_end = _LF_END  # the kind that came last
         self._position = 0  # of the frame that is looked at, in the connection's stream
         self._held = bytearray()  # behind the first frame, until negotiation
@@ -115,7 +115,6 @@ class Parser:
             self._block_end = _LF_END
         self._is_holding = False
         self._known.clear()  # made by other rules
-        self._known_room = _KNOWN_OCTETS
 
     def receive(self, data: bytes) -> list[FrameRun]:
         """Take what the client sent and return the frames that it completes, in order.
@@ -186,7 +185,7 @@ class Parser:
         One loop with local names and hardly a call in its usual turn: a call costs 0.05 us or more, which is a
         tenth of a frame. It is long for this reason alone; what is rare is in the methods that it calls.
         """
-        known = self._known
+        known = self._known.get
         find = data.find
         size = len(data)
         base = self._position
@@ -211,7 +210,7 @@ class Parser:
                     position = first.start()
                 start = find(block_end, position) + len(block_end)
                 block = data[position:start]
-                head = known.get(block)
+                head = known(block)
                 receipt = None
                 if head is None:
                     found = self._look_up(data, position, start)
@@ -330,15 +329,8 @@ class Parser:
             repeated = headers.pop("receipt")
             return head, repeated if receipt is None else receipt
         if command == "SEND" and len(block) <= _KNOWN_BLOCK:
-            self._remember(block, head)
+            self._known.remember(block, head)
         return head, receipt
-
-    def _remember(self, block: bytes, head: Head) -> None:
-        self._known_room -= len(block)
-        if self._known_room < 0:
-            self._known.clear()
-            self._known_room = _KNOWN_OCTETS - len(block)
-        self._known[block] = head
 
     def _read_receipt(self, raw: bytes) -> str:
         """Decode the value of a receipt header by the rules for all headers."""
@@ -449,6 +441,15 @@ class Parser:
             )
 
 
+def _weigh(block: bytes, head: Head) -> int:
+    """Octets of memory for a block and its head, and what the session derives from it (`memo`), which is not there yet.
+
+    Measured: 0.7 KiB for a destination alone, 1.2 KiB for five headers, 18 KiB for 180 of the shortest.
+    """
+    return _HEAD + _LINE * len(head.headers) + _OCTET * len(block)
+
+
+_HEAD, _LINE, _OCTET = 500, 85, 3
 _NO_RUN = FrameRun(Head("", {}), [])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from feeding import CONNECT, Frame, connected, feed, feed_every_way, flat
 
@@ -586,14 +588,30 @@ def test_run_goes_on_after_a_receipt(line: bytes) -> None:
     assert run.receipts == [None] * 3 + ["r"] + [None] * 300
 
 
-def test_known_blocks_are_bounded() -> None:
-    """Unique headers on every SEND cost parsing, not memory."""
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"z:%09d"],
+        [b"z:%0900d"],
+        [b"%03d:" % number for number in range(180)] + [b"z:%09d"],
+    ],
+    ids=["short", "long", "many"],
+)
+def test_what_is_remembered_of_blocks_is_bounded_by_octets(lines: list[bytes]) -> None:
+    """Whether they are many, or long, or of many headers: the weights are those of memory, about."""
     parser = connected(V12)
-    frames = [b"SEND\nid:%d\nx:%b\n\n\0" % (n, b"x" * 900) for n in range(1000)]
-    runs = parser.receive(b"".join(frames) + b"SEND\nlong:%b\n\n\0" % (b"x" * 2000))
+    block = b"SEND\ndestination:/topic/a\n" + b"\n".join(lines) + b"\n\n\0"
+    tracemalloc.start()
+    try:
+        for number in range(1_500 if len(lines) > 1 else 4_000):
+            (run,) = parser.receive(block % number)
+            assert int(run.head.headers["z"]) == number
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
 
-    assert [run.head.headers.get("id") for run in runs[:-1]] == [str(n) for n in range(1000)]
-    assert sum(map(len, parser._known)) <= 262_144
+    assert 0 < parser._known.octets <= 2_097_152
+    assert used < 1.25 * parser._known.octets
 
 
 @pytest.mark.parametrize("length", [b"", b"content-length:9000\n"])
