@@ -197,6 +197,7 @@ def test_a_reply_queue_ends_with_its_owners_last_subscription() -> None:
     world.send(other, REPLY, [b"1", b"2"], fence=4)
     assert kinds_for(world, other) == [Kind.FENCED]
     assert world.router.counters.messages_dropped == 5
+    assert names_of(world) == []
     assert world.semaphores.values == [0] * 16
 
 
