@@ -1,15 +1,13 @@
-"""What is decided without a process: URLs; and the two backends against each other."""
+"""The two backends against each other: they do the same, whatever they are told."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkbroker.errors import ConfigurationError
 from forkbroker.store.api import (
     Change,
     Chunk,
@@ -24,57 +22,9 @@ from forkbroker.store.api import (
     Store,
     Update,
 )
-from forkbroker.store.locate import default_url, make_store
 from forkbroker.store.memory import MemoryStore
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.details import DURABLY, Details
-
-# -- where the store is
-
-
-def test_the_default_is_where_the_service_manager_says() -> None:
-    """The first directory of several."""
-    assert default_url({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, 1000) == "sqlite:///var/lib/a/queues.db"
-
-
-def test_the_default_for_root_is_the_systems() -> None:
-    """As FHS has it."""
-    assert default_url({}, 0) == "sqlite:///var/lib/forkbroker/queues.db"
-
-
-def test_the_default_for_others_is_their_own() -> None:
-    """As XDG has it; a relative directory does not count."""
-    assert default_url({"XDG_STATE_HOME": "/home/a/s"}, 1000) == "sqlite:///home/a/s/forkbroker/queues.db"
-    assert default_url({"XDG_STATE_HOME": "s"}, 1000).endswith("/.local/state/forkbroker/queues.db")
-
-
-def test_an_unknown_store_is_refused_with_those_that_there_are() -> None:
-    """And with where others come from."""
-    with pytest.raises(ConfigurationError, match=r"memory:, sqlite:.*packages"):
-        make_store("redis://localhost")
-
-
-@pytest.mark.parametrize("url", ["memory:lots", "memory://", "memory:0"])
-def test_the_memory_store_wants_a_size(url) -> None:
-    """Or none."""
-    with pytest.raises(ConfigurationError, match="512MiB"):
-        make_store(url)
-
-
-def test_the_size_of_the_memory_store_is_what_is_free() -> None:
-    """In octets, or in KiB, MiB and GiB."""
-    assert make_store("memory:").free() == 256 << 20
-    assert make_store("memory:3KiB").free() == 3072
-
-
-def test_to_make_a_store_touches_nothing(tmp_path) -> None:
-    """That is for its process to do."""
-    make_store(f"sqlite://{tmp_path}/a/queues.db")
-
-    assert list(tmp_path.iterdir()) == []
-
-
-# -- both backends
 
 _SERIALS = st.integers(1, 12)
 _QUEUES = st.sampled_from([b"/queue/a", b"/dsub/b"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -16,7 +15,6 @@ from support.deadline import wait_until
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix import children
 from forkbroker.store.api import Message, StoreError
-from forkbroker.store.lock import Lock
 from forkbroker.store.schema import STEPS, VERSION
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.kinds import Kind
@@ -158,31 +156,6 @@ def _open_as_other_broker(url: str) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(children.fork(store, ()), 0)[1])
 
     return os.waitstatus_to_exitcode(os.waitpid(children.fork(broker, ()), 0)[1])
-
-
-def test_the_lock_of_a_dead_broker_is_waited_for(tmp_path) -> None:
-    """Its store is still there and ends soon; then the lock is ours."""
-    path = tmp_path / "lock"
-    dead = children.fork(lambda: 0, ())
-    os.waitpid(dead, 0)
-    locked, released = os.pipe()
-
-    def old_store() -> int:
-        Lock(path, owner=dead)
-        os.write(released, b"x")
-        signal.sigtimedwait((), 0.3)
-        return 0
-
-    pid = children.fork(old_store, [released])
-    os.read(locked, 1)
-    lock = Lock(path, owner=os.getpid())
-    holder = path.read_text()
-    lock.release()
-    os.waitpid(pid, 0)
-    os.close(locked)
-    os.close(released)
-
-    assert holder == f"{os.getpid()} {os.getpid()}\n"
 
 
 # -- versions
