@@ -30,6 +30,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "shutdown-timeout": ("2 s", "shutdown_timeout_s", 2.0),
     "max-clients": ("7", "admission.max_clients", 7),
     "max-clients-per-address": ("3", "admission.max_clients_per_address", 3),
+    "max-pending-logins": ("5", "admission.max_pending_logins", 5),
     "fork-rate": ("9", "admission.fork_rate", 9),
     "connect-timeout": ("3 s", "connect_timeout_s", 3.0),
     "frame-timeout": ("4 s", "frame_timeout_s", 4.0),
@@ -57,6 +58,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "durable-expiry": ("1 d", "durable.idle_expiry", 86_400_000),
     "persistent": ("queues", "queue.persistent", True),
     "queue-memory": ("3 MiB", "queue_memory", 3_145_728),
+    "max-unsettled": ("1 MiB", "max_unsettled", 1_048_576),
     "max-command": ("64", "max_command", 64),
     "max-header-line": ("1 KiB", "max_header_line", 1024),
     "max-headers": ("50", "max_headers", 50),
@@ -125,13 +127,14 @@ def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
 
 @pytest.mark.parametrize("option", ARRIVES)
 def test_an_option_changes_what_its_name_says_and_little_else(option: str) -> None:
-    """Queues and durable subscriptions share most limits, and the size of an envelope follows from two of them."""
+    """Queues and durable subscriptions share most limits; the size of an envelope and how long a publisher is held for
+    slow subscribers follow from others."""
     settings, usual = _given(option, ARRIVES[option][0]), make_settings({})
     changed = {path for make in PARTS for path in _differences(make(settings), make(usual))}
     fields = {path.rpartition(".")[2] for path in changed}
 
     assert ARRIVES[option][1] in changed
-    assert fields - {"max_envelope", "fork_burst"} == {ARRIVES[option][1].rpartition(".")[2]}
+    assert fields - {"max_envelope", "fork_burst", "hold_s"} == {ARRIVES[option][1].rpartition(".")[2]}
 
 
 def test_a_rule_of_a_policy_reaches_the_router_in_its_terms() -> None:
