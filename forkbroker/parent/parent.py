@@ -86,7 +86,7 @@ class Routes(Protocol):
         """When something will be due, if anything."""
 
     def stop_offers(self) -> None:
-        """Make no new deliveries."""
+        """Make no new deliveries to consumers that acknowledge."""
 
     def find_silent(self, since: float) -> Collection[Peer]:
         """Who has owed an answer since then, and keeps something from others by not giving it."""

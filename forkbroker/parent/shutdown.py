@@ -4,13 +4,13 @@
     SETTLING, QUIESCING --all children have answered, all is committed--> CLOSING
     RUNNING, SETTLING, QUIESCING, CLOSING --a second ask, or at_once--> KILLING
 
-SETTLING: no client is accepted and no new delivery is made. A child whose client holds deliveries of queues goes on
-reading it, as the client may settle them: what is acknowledged now is not delivered again after the next start. All
-other children stop reading, send up what they have read, and answer. QUIESCING: now no child reads any more. Then
-all that was under way is routed, and what of it is persistent is committed, and on its way down. CLOSING: children
-write what came, say goodbye and end. In every phase the end is finished as soon as no child is left; the store has
-the rest of the time for it, a fifth at least. A process that not even SIGKILL ends within a moment (it waits for a
-dead disk) is left to init.
+SETTLING: no client is accepted, and nothing new is delivered to who acknowledges. A child whose client holds deliveries
+of queues goes on reading it, as the client may settle them: what is acknowledged now is not delivered again after the
+next start. All other children stop reading, send up what they have read, and answer. QUIESCING: now no child reads any
+more. Then all that was under way is routed, and what of it is persistent is committed, and on its way down. CLOSING:
+children write what came, say goodbye and end. In every phase the end is finished as soon as no child is left; the
+store has the rest of the time for it, a fifth at least. A process that not even SIGKILL ends within a moment (it waits
+for a dead disk) is left to init.
 """
 
 from __future__ import annotations

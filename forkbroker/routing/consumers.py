@@ -81,6 +81,7 @@ class Consumer:
         "free",
         "has_passed",
         "is_gone",
+        "is_stopped",
         "key",
         "octets",
         "overdue",
@@ -110,6 +111,8 @@ class Consumer:
         """Offers that it has not answered for too long: not asked before it answers."""
         self.is_gone = False
         """Unsubscribed, or its child ended: open offers may still name it."""
+        self.is_stopped = False
+        """The broker ends: it settles what it holds, and is offered nothing more."""
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
@@ -177,7 +180,7 @@ class Consumers:
             consumer.free > 0
             and not consumer.has_passed
             and not consumer.overdue
-            and not consumer.is_gone
+            and not (consumer.is_gone or consumer.is_stopped)
             and (not self._exclusive or consumer is next(iter(self._exclusive)))
         ):
             self.willing[consumer] = None

@@ -80,8 +80,18 @@ class Deliveries:
         self._is_stopped = False
 
     def stop_offers(self) -> None:
-        """Offer nothing more: the broker ends. What is offered already is decided, and settlements are applied."""
+        """Offer nothing more to who acknowledges: the broker ends, and what is unsettled then comes again.
+
+        What is offered already is decided, and settlements are applied. Consumers that settle by reading go on.
+        """
         self._is_stopped = True
+        for child in self._children.values():
+            for consumer in child.consumers.values():
+                self._stop(consumer)
+
+    def _stop(self, consumer: Consumer) -> None:
+        consumer.is_stopped = not consumer.auto
+        self._refresh(consumer)
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
@@ -136,6 +146,7 @@ class Deliveries:
             auto=bool(flags & Flag.AUTO),
             exclusive=bool(flags & Flag.EXCLUSIVE),
         )
+        consumer.is_stopped = self._is_stopped and not consumer.auto
         queue.consumers.add(consumer)
         self._queues.changed[queue] = None
         return None
@@ -229,8 +240,6 @@ class Deliveries:
             self._apply(offer, fate)
         while self._eased:
             self._ease(self._eased.popitem()[0])
-        if self._is_stopped:
-            return
         changed = self._queues.changed
         for queue in list(changed):
             if not self._claims.free_slots:

@@ -205,7 +205,7 @@ class Router:
         self._deliveries.tick(now)
 
     def stop_offers(self) -> None:
-        """Make no new deliveries: the broker ends, and consumers only settle what they have."""
+        """Make no new deliveries to who acknowledges: the broker ends, and they only settle what they have."""
         self._deliveries.stop_offers()
 
     def deadline(self) -> float | None:

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "max-clients",
     "max-clients-per-address",
     "max-login-frame",
+    "max-pending-logins",
     "max-queue-bytes",
     "max-queue-length",
 }

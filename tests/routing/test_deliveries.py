@@ -65,6 +65,22 @@ def test_when_offers_stop_what_is_offered_is_decided_and_nothing_more_goes_out()
     assert world.router.counters.messages_acknowledged == 1
 
 
+def test_when_offers_stop_who_settles_by_reading_goes_on() -> None:
+    """What was promised reaches it; a consumer that acknowledges gets nothing any more, be it new or old."""
+    world, producer, (old,) = make_world(1, credit=10)
+    reader, late = world.add_child(), world.add_child()
+    world.router.stop_offers()
+    world.subscribe(late, A, credit=10)
+    world.send(producer, A, [b"a", b"b"])
+    assert offers_of(world) == []
+    world.subscribe(reader, A, credit=10, flags=Flag.AUTO)
+
+    assert offers_of(world) == [(reader.peer, 1, 2)]
+    world.tell(old, make(Kind.READY))
+    world.send(producer, A, [b"c"])
+    assert offers_of(world) == [(reader.peer, 3, 1)]
+
+
 def test_a_deep_queue_is_shared_out_one_candidate_each() -> None:
     """A copy for a second one would be wasted."""
     world, producer, _ = make_world(3, credit=100)
