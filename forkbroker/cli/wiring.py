@@ -134,6 +134,7 @@ def session_policy(settings: Settings) -> SessionPolicy:
         connect_timeout_s=settings.connect_timeout,
         frame_timeout_s=settings.frame_timeout,
         heart_beat_ms=settings.heart_beat,
+        max_client_memory=settings.max_client_memory,
         max_subscriptions=settings.max_subscriptions,
         max_transactions=settings.max_transactions,
         max_transaction_frames=settings.max_transaction_frames,

@@ -111,6 +111,7 @@ class Settings:
     max_headers: int
     max_body: int
     max_login_frame: int
+    max_client_memory: int
     max_subscriptions: int
     max_transactions: int
     max_transaction_frames: int
@@ -351,9 +352,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("max-headers", number(8, 65_536), "1000", "N", "headers of a frame", _LIMITS),
     Option("max-body", size(0, _ENVELOPE), "100 MiB", "SIZE", "a body", _LIMITS),
     Option("max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "the first frame", _LIMITS),
-    Option("max-subscriptions", number(1), "1000", "N", "subscriptions of a client", _LIMITS),
-    Option("max-transactions", number(1), "16", "N", "open transactions of a client", _LIMITS),
-    Option("max-transaction-frames", number(1), "1000", "N", "frames of a transaction", _LIMITS),
+    Option(
+        "max-client-memory",
+        size(65_536),
+        "128 MiB",
+        "SIZE",
+        "open transactions, subscriptions and waiting messages of a client",
+        _LIMITS,
+    ),
+    Option("max-subscriptions", number(1), "10000", "N", "subscriptions of a client", _LIMITS),
+    Option("max-transactions", number(1), "1000", "N", "open transactions of a client", _LIMITS),
+    Option("max-transaction-frames", number(1), "100000", "N", "frames of a transaction", _LIMITS),
     Option("max-transaction-size", size(1024, _ENVELOPE), "100 MiB", "SIZE", "messages of a transaction", _LIMITS),
 )
 """Every option but --help and --version, in the order of the help."""

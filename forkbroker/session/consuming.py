@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forkbroker.destinations import Sort, durable_name
+from forkbroker.session.budget import Budget
 from forkbroker.session.delivery import Delivery
 from forkbroker.session.dialects import (
     Window,
@@ -44,10 +45,11 @@ class Consuming:
         upward: Upward,
         replies: Replies,
         delivery: Delivery,
+        budget: Budget,
         client_id: str,
     ) -> None:
-        """`rules` are those of the version, or more lenient ones; `client_id` is what CONNECT said: names of durable
-        subscriptions are within it."""
+        """`rules` are those of the version, or more lenient ones; `budget` is the client's; `client_id` is what CONNECT
+        said: names of durable subscriptions are within it."""
         self._policy = policy
         self._rules = rules
         self._own = own
@@ -57,6 +59,7 @@ class Consuming:
         self._upward = upward
         self._replies = replies
         self._delivery = delivery
+        self._budget = budget
         self._client_id = client_id
 
     def subscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
@@ -157,7 +160,7 @@ class Consuming:
             raise FrameError("subscription exists", f"there is a subscription {name} already; UNSUBSCRIBE it first")
         if len(self._subscriptions) >= self._policy.max_subscriptions:
             raise FrameError(
-                "too many subscriptions", f"max-subscriptions is {self._policy.max_subscriptions}, and all are in use"
+                "too many subscriptions", f"max-subscriptions is {self._policy.max_subscriptions:,}, and all are in use"
             )
 
     def _find_named(self, headers: Mapping[str, str]) -> Subscription:
@@ -209,6 +212,7 @@ class Consuming:
         )
 
     def _add(self, subscription: Subscription, exclusive: bool, receipt: str | None) -> None:
+        self._budget.take(subscription.weight, "this SUBSCRIBE")
         self._subscriptions.add(subscription)
         flags = 0 if subscription.settles else int(Flag.AUTO)
         flags |= Flag.EXCLUSIVE if exclusive else 0
@@ -280,6 +284,7 @@ class Consuming:
     def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
         """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""
         self._subscriptions.remove(subscription)
+        self._budget.give(subscription.weight)
         self._delivery.forget(subscription)
         topic, durable = subscription.destination.name, subscription.durable
         self._upward.request(
@@ -293,24 +298,21 @@ class Consuming:
         )
 
     def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome) -> None:
-        transaction = self._transaction(headers)
+        name = headers.get("transaction")
+        transaction = None if name is None else self._transactions.join(name, 1)
         taken = self._unsettled.take(headers)
         if taken is None:
             if self._policy.strict:
                 raise FrameError("delivery is settled already", "ACK or NACK of what is settled, expired or taken back")
         else:
             settlement = Settlement(taken[0], taken[1], outcome)
-            if transaction is not None:
-                transaction.settlements.append(settlement)
+            if name is not None and transaction is not None:
                 taken[0].in_transactions += len(taken[1])
+                self._transactions.settle(name, transaction, settlement)
             else:
                 self._apply(self._upward, settlement)
         if receipt is not None:
             self._replies.receipts(0 if transaction or taken is None else self._upward.fence(), [receipt])
-
-    def _transaction(self, headers: Mapping[str, str]) -> Transaction | None:
-        name = headers.get("transaction")
-        return None if name is None else self._transactions.join(name, 1)
 
     def _apply(self, upward: Upward, settlement: Settlement) -> None:
         subscription, deliveries = settlement.subscription, settlement.deliveries

@@ -86,7 +86,7 @@ class Delivery:
                 messages = Messages(envelope, self._version)
             self._outbox.put_topic(messages.frames(subscription, 0, envelope.count), envelope.count)
             self.delivered += envelope.count
-        if self._waiting() > self._policy.max_client_buffer // 2:
+        if self.waiting() > self._policy.max_client_buffer // 2:
             self._limit_topics(max(self._policy.max_client_buffer, _AT_LEAST * len(envelope.raw)), now)
 
     def deliver_waiting(self, subscription: Subscription) -> None:
@@ -138,7 +138,7 @@ class Delivery:
             self._passed_since_ready = set()
             self._upward.request(pack(Kind.READY))
             self._after(self._upward.fence(), self._stop_passing)
-        if (self._is_congested or self._has_held) and self._waiting() < self._policy.max_client_buffer // 8:
+        if (self._is_congested or self._has_held) and self.waiting() < self._policy.max_client_buffer // 8:
             self._relieve()
             self._has_held = False
 
@@ -207,7 +207,8 @@ class Delivery:
         subscription.waiting_first = 0
         subscription.waiting_messages = None
 
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """Octets that wait for the client to take or acknowledge something."""
         return self._outbox.pending + self._waiting_octets
 
     def _limit_topics(self, limit: int, now: float) -> None:
@@ -224,10 +225,10 @@ class Delivery:
             self._upward.request(pack(Kind.CONGESTED))
             if self._policy.slow_subscribers == "disconnect":
                 self.deadline = now + CATCH_UP_S
-        if self._policy.slow_subscribers == "disconnect" and self._waiting() > limit:
+        if self._policy.slow_subscribers == "disconnect" and self.waiting() > limit:
             allowed = self._policy.max_client_buffer
             raise SlowSubscriberError(
-                f"slow subscriber, {self._waiting():,} octets wait and max-client-buffer is {allowed:,}"
+                f"slow subscriber, {self.waiting():,} octets wait and max-client-buffer is {allowed:,}"
             )
 
     def tick(self, now: float) -> None:
@@ -243,7 +244,7 @@ class Delivery:
             self._upward.request(pack(Kind.RELIEVED))
 
     def _drop_topics(self, limit: int) -> None:
-        if self._waiting() <= limit:
+        if self.waiting() <= limit:
             return
         unwritten = self._outbox.drop_oldest_topics(limit)
         self.dropped += unwritten

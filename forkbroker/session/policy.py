@@ -23,14 +23,17 @@ class SessionPolicy:
     """A half-sent frame must grow by `FRAME_PROGRESS` octets in this time, or end."""
     heart_beat_ms: tuple[int, int] = (10_000, 10_000)
     """What the server can send, and wants to get; 0: not at all."""
-    max_subscriptions: int = 1_000
-    """As vertx-stomp."""
-    max_transactions: int = 16
-    """Open at once; as RabbitMQ."""
-    max_transaction_frames: int = 1_000
-    """As vertx-stomp; RabbitMQ has 1,024."""
+    max_client_memory: int = 134_217_728
+    """Octets for all that the client makes its process keep (`budget`): this is the limit, the counts below are only
+    against clients that have gone mad."""
+    max_subscriptions: int = 10_000
+    """vertx-stomp has 1,000."""
+    max_transactions: int = 1_000
+    """Open at once; RabbitMQ has 16."""
+    max_transaction_frames: int = 100_000
+    """vertx-stomp has 1,000, RabbitMQ 1,024."""
     max_transaction_size: int = 104_857_600
-    """Octets of header lines and bodies of one transaction: it travels as one envelope."""
+    """Octets of one transaction: it travels as one envelope."""
     prefetch: int = 100
     """Unsettled messages of a subscription with `client` or `client-individual`, when the client doesn't say."""
     prefetch_auto: int = 8_192

@@ -123,9 +123,7 @@ class Publishing:
             self._join(plan, run, plan.transaction)
 
     def _join(self, plan: SendPlan, run: FrameRun, name: str) -> None:
-        transaction = self._transactions.join(name, len(run.bodies))
-        transaction.upward.send(plan, run.bodies)
-        self._transactions.check_size(name, transaction)
+        self._transactions.send(name, plan, run.bodies)
         if run.receipts is not None:
             self._replies.receipts(0, run.receipts)
 

@@ -23,6 +23,7 @@ from itertools import count, repeat
 from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
+from forkbroker.session.budget import Budget
 from forkbroker.session.consuming import Consuming
 from forkbroker.session.delivery import Delivery, SlowSubscriberError
 from forkbroker.session.errors import FrameError, shown
@@ -300,7 +301,8 @@ class Session:
         version = self._replies.version
         assert version is not None
         own = OwnDestinations(self._secret, self._policy.bare_destinations)
-        transactions = Transactions(self._policy, self._id.encode(), self._batch_numbers)
+        budget = Budget(self._policy.max_client_memory)
+        transactions = Transactions(self._policy, self._id.encode(), self._batch_numbers, budget)
         rules = version if self._policy.strict else lenient(version)
         unsettled = self._unsettled = Unsettled(self._subscriptions, rules)
         delivery = self._delivery = Delivery(
@@ -324,8 +326,10 @@ class Session:
             self._upward,
             self._replies,
             delivery,
+            budget,
             client_id,
         )
+        budget.waiting = delivery.waiting
         self._publishing = Publishing(
             self._policy, own, transactions, self._upward, self._replies, consuming.subscribe_to_replies
         )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CACHE_OCTETS = 262_144
 """Octets of destinations whose subscriptions are remembered: some 1,000 with one each. A pattern may see any number."""
+_SUBSCRIPTION, _NODE = 2_500, 400
+"""Octets of memory for a subscription beside its names, and for a level of a pattern."""
 MAX_TOKEN = 0xFFFF_FFFF
 """The field of an envelope has 32 bits."""
 
@@ -68,6 +70,13 @@ class Subscription:
     def activate(self) -> None:
         """The parent has registered it, and its RECEIPT is out."""
         self.is_active = True
+
+    @property
+    def weight(self) -> int:
+        """Octets of memory, about, that it takes by itself, without what is delivered to it."""
+        name = self.destination.name
+        nodes = _NODE * (name.count(b".") + name.count(b"/")) if self.destination.is_pattern else 0
+        return _SUBSCRIPTION + 4 * len(self.id) + 6 * len(name) + 2 * len(self.durable) + nodes
 
     @property
     def is_temporary(self) -> bool:

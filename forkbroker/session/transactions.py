@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.subscriptions import Subscription
-from forkbroker.session.upward import Upward
+from forkbroker.session.upward import SendPlan, Upward
+from forkbroker.wire.envelope import HEADER, SETTLEMENT, Buffer
 from forkbroker.wire.kinds import Outcome
+
+_ENVELOPE, _ENTRY = HEADER.size, SETTLEMENT.size
+_OPEN = 2_000
+"""Octets of memory for an open transaction with nothing in it; then for a settlement, and for each delivery of it."""
+_SETTLEMENT, _DELIVERY = 400, 100
 
 
 @dataclass(slots=True)
@@ -30,15 +37,26 @@ class Transaction:
     """One open transaction."""
 
     upward: Upward
+    weight: int
+    """What the budget counts for it."""
     settlements: list[Settlement] = field(default_factory=list)
+    settled: int = 0
+    """How many deliveries the settlements name."""
     frames: int = 0
+
+    @property
+    def size(self) -> int:
+        """Octets that it takes at most as one envelope."""
+        return self.upward.size + _ENTRY * self.settled + _ENVELOPE * len(self.settlements)
 
 
 class Transactions:
     """The open transactions of one session; several may be open at a time."""
 
-    def __init__(self, policy: SessionPolicy, session_id: bytes, batch_numbers: Iterator[int]) -> None:
+    def __init__(self, policy: SessionPolicy, session_id: bytes, batch_numbers: Iterator[int], budget: Budget) -> None:
+        """`budget` is the client's, for all that its transactions keep."""
         self._policy = policy
+        self._budget = budget
         self._session_id = session_id
         self._batch_numbers = batch_numbers
         self._open: dict[str, Transaction] = {}
@@ -47,7 +65,7 @@ class Transactions:
         """Open one.
 
         Raises:
-            FrameError: it is open already, or too many are.
+            FrameError: it is open already, too many are, or the client's memory is used up.
         """
         if name in self._open:
             raise FrameError("transaction is open already", f"{shown(name)} is open; COMMIT or ABORT it before BEGIN")
@@ -56,7 +74,33 @@ class Transactions:
                 "too many open transactions",
                 f"{len(self._open)} transactions are open, and max-transactions is {self._policy.max_transactions}",
             )
-        self._open[name] = Transaction(Upward(self._session_id, self._batch_numbers))
+        transaction = Transaction(Upward(self._session_id, self._batch_numbers), weight=0)
+        self._open[name] = transaction
+        self._charge(transaction, _OPEN + 2 * len(name), "BEGIN")
+
+    def send(self, name: str, plan: SendPlan, bodies: list[Buffer]) -> None:
+        """Let SENDs with one header block join.
+
+        Raises:
+            FrameError: there is no transaction of this name, it has become too large, or the client's memory is used
+                up.
+        """
+        transaction = self.join(name, len(bodies))
+        before = transaction.upward.memory
+        transaction.upward.send(plan, bodies)
+        self._check_size(name, transaction)
+        self._charge(transaction, transaction.upward.memory - before, "this SEND")
+
+    def settle(self, name: str, transaction: Transaction, settlement: Settlement) -> None:
+        """Let the settlement of an ACK or NACK join, whose frame has joined already.
+
+        Raises:
+            FrameError: the transaction has become too large, or the client's memory is used up.
+        """
+        transaction.settlements.append(settlement)
+        transaction.settled += len(settlement.deliveries)
+        self._check_size(name, transaction)
+        self._charge(transaction, _SETTLEMENT + _DELIVERY * len(settlement.deliveries), "this ACK or NACK")
 
     def join(self, name: str, frames: int) -> Transaction:
         """The open transaction that so many frames are to join.
@@ -74,19 +118,6 @@ class Transactions:
             )
         return transaction
 
-    def check_size(self, name: str, transaction: Transaction) -> None:
-        """Refuse a transaction that has grown too large to travel as one envelope.
-
-        Raises:
-            FrameError: it has.
-        """
-        if transaction.upward.size > self._policy.max_transaction_size:
-            raise FrameError(
-                "transaction too large",
-                f"the SENDs of transaction {shown(name)} have {transaction.upward.size:,} octets, "
-                f"and max-transaction-size is {self._policy.max_transaction_size:,}",
-            )
-
     def end(self, name: str) -> Transaction:
         """Close the transaction, for COMMIT or ABORT.
 
@@ -95,7 +126,22 @@ class Transactions:
         """
         transaction = self._find(name)
         del self._open[name]
+        self._budget.give(transaction.weight)
         return transaction
+
+    def _check_size(self, name: str, transaction: Transaction) -> None:
+        """Refuse a transaction that has grown too large to travel as one envelope."""
+        size = transaction.size
+        if size > self._policy.max_transaction_size:
+            raise FrameError(
+                "transaction too large",
+                f"transaction {shown(name)} takes {size:,} octets, "
+                f"and max-transaction-size is {self._policy.max_transaction_size:,}",
+            )
+
+    def _charge(self, transaction: Transaction, octets: int, what: str) -> None:
+        transaction.weight += octets
+        self._budget.take(octets, what)
 
     def _find(self, name: str) -> Transaction:
         if name not in self._open:

@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from forkbroker.wire.envelope import MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
+from forkbroker.wire.envelope import HEADER, MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
 from forkbroker.wire.kinds import HEEDED, Flag, Kind, Outcome
 
 _OWN_ENVELOPE = 8
 """A run of so many messages travels alone, with its header block once; shorter ones are put together (`MIXED`)."""
 _LARGE = 32_768
 """Octets of a body above which it travels alone."""
+_OVERHEAD = HEADER.size + 48
+"""Octets of an envelope's header, and of the message-id's rest: a session's id of 16, and a number."""
+_ADDED = 32
+"""Octets of a message at most beside lines and body: its length, and `content-length`."""
+_PLAN = 1_500
+"""Octets of memory for a plan, and the header block from which it was made, beside the text of its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class SendPlan:
     """What else its sender asks for, packed; mostly nothing."""
     is_single: bool = False
     """Each message is one envelope: the section concerns one message only."""
+
+    @property
+    def overhead(self) -> int:
+        """Octets of an envelope of these messages beside their lines and bodies."""
+        return _OVERHEAD + len(self.destination) + len(self.section)
 
 
 @dataclass(slots=True)
@@ -77,7 +88,9 @@ class Upward:
         self._last_is_fenced = True
         self.last_fence = 0
         self.size = 0
-        """Octets of header lines and bodies since the start."""
+        """Octets that the SENDs since the start take at most as envelopes."""
+        self._collected = 0
+        """Octets of memory for the objects of the batch that is being collected, beside what `size` counts."""
         self.is_urgent = False
         """Something is to be told that the parent should know now."""
 
@@ -99,7 +112,13 @@ class Upward:
             batch = self._batch = _Batch(plan.destination, plan.flags, plan.section)
         batch.entries.append((plan, bodies))
         batch.count += len(bodies)
-        self.size += sum(map(len, bodies)) + len(plan.lines) * len(bodies)
+        self.size += sum(map(len, bodies)) + (len(plan.lines) + _ADDED) * len(bodies) + plan.overhead
+        self._collected += _PLAN + 4 * len(plan.lines)
+
+    @property
+    def memory(self) -> int:
+        """Octets of memory, about, that the SENDs since the start take until they are taken."""
+        return self.size + self._collected
 
     def settle(self, token: int, serials: Iterable[int], outcome: Outcome) -> None:
         """Deliveries of a queue subscription are settled; consecutive serials become one entry."""
@@ -180,6 +199,7 @@ class Upward:
         if batch is None:
             return
         self._batch = None
+        self._collected = 0
         flags, block, pieces = self._serialise(batch.entries)
         piece_flags, payload = pack_pieces(pieces)
         envelope = pack(

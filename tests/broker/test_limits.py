@@ -28,6 +28,7 @@ LIMITS = [
     ("max-transactions", "3", b"".join(BEGIN % number for number in range(4))),
     ("max-transaction-frames", "3", SENDS_IN_TRANSACTION.replace(b"%b", b"x")),
     ("max-transaction-size", "1 KiB", SENDS_IN_TRANSACTION.replace(b"%b", b"x" * 300)),
+    ("max-client-memory", "65536", BEGIN % 1 + SENDS_IN_TRANSACTION[len(BEGIN % 1) :].replace(b"%b", b"x" * 30_000)),
     ("max-queues", "1", SEND + SEND.replace(b"/a", b"/b")),
     ("max-delayed-bytes", "1 KiB", DELAYED % b"a" + DELAYED % b"b"),
     ("max-durables", "1", DURABLE % 1 + DURABLE % 2),

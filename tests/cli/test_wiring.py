@@ -64,6 +64,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "max-headers": ("50", "max_headers", 50),
     "max-body": ("1 MiB", "max_body", 1_048_576),
     "max-login-frame": ("1 KiB", "max_login_frame", 1024),
+    "max-client-memory": ("2 MiB", "max_client_memory", 2_097_152),
     "max-subscriptions": ("14", "max_subscriptions", 14),
     "max-transactions": ("15", "max_transactions", 15),
     "max-transaction-frames": ("16", "max_transaction_frames", 16),
