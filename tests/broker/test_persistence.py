@@ -218,6 +218,23 @@ def test_delays_and_expiry_outlive_the_broker(live, meet, number) -> None:
 
 
 @ENDS
+@pytest.mark.row("J05", "J10")
+def test_a_delayed_message_that_was_not_due_is_not_marked_in_the_next_life(live, meet, number) -> None:
+    """However the broker ended: nobody can have seen it. One that had come may have been delivered."""
+    broker = live()
+    client = meet(broker)
+    client.publish("/queue/a", "came", persistent="true", deliver_after="0")
+    client.publish("/queue/a", "later", persistent="true", x_delay=int(stretched(3) * 1000))
+    end(broker, number, client)
+    client = meet(live())
+    client.subscribe("/queue/a", ack="client-individual", prefetch_count=10)
+
+    came, later = client.expect_messages("came", "later")
+    assert came.get("redelivered") == ("" if number == signal.SIGTERM else "true")
+    assert later.get("redelivered") == ""
+
+
+@ENDS
 @pytest.mark.row("J06")
 def test_repetitions_go_on_in_the_next_life_with_ids_of_their_own(live, meet, number) -> None:
     """Whoever remembers the message-ids that it has seen takes none of them for an old one."""

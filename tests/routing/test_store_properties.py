@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.policies import Policy, QueuePolicy, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -28,7 +28,10 @@ class Life:
     """A broker, its store, its children, and all that can happen to them."""
 
     def __init__(self, random: Random) -> None:
-        queue = QueuePolicy(poison_after=random.choice([0, 2]), max_deliveries=random.choice([0, 3]))
+        self.visible = random.choice(list(Visible))
+        queue = QueuePolicy(
+            poison_after=random.choice([0, 2]), max_deliveries=random.choice([0, 3]), visible=self.visible
+        )
         memory = random.choice([3_000, 12_000, 60_000, 10_000_000])
         self.policy = Policy(offer_candidates=random.choice([1, 3]), queue_memory=memory, queue=queue, durable=queue)
         self.slots = random.choice([2, 16])
@@ -55,7 +58,8 @@ class Life:
         name, priority, persistent = random.choice(QUEUES), random.choice([4, 4, 1, 9]), random.random() < 0.6
         delay = random.choice([0, 0, 0, 0, 0, 500, 3000]) if name != DURABLE else 0
         bodies = self.ledger.make_bodies(random.choices([0, 10, 900, 4000], k=random.randint(1, 5)))
-        wishes = Wishes(priority=priority, delay=delay)
+        moment = int(self.world.wall * 1000) + delay if delay and random.random() < 0.5 else 0
+        wishes = Wishes(priority=priority, delay=0 if moment else delay, deliver_at=moment)
         send = make_send(SENT_TO.get(name, name), bodies, persistent=persistent, wishes=wishes, fence=self.next_fence())
         peer = self.producer.peer
         if self.is_accepted(self.producer, send):
@@ -237,7 +241,17 @@ class Life:
         self.offers_seen = max(found, default=self.offers_seen)
         for offer in new:
             self.ledger.offered(offer)
+            self.check_visible(offer)
         return new
+
+    def check_visible(self, offer: Envelope) -> None:
+        """What was delayed is in the store, not in its schedule; by policy, whatever is persistent is there."""
+        rows = {row.body: row for row in self.stock.rows.values()}
+        for body in map(bytes, offer.pieces()):
+            note = self.ledger.notes[body]
+            if note.is_persistent and (note.is_delayed or self.visible is Visible.COMMITTED):
+                assert body in rows, "offered before it was committed"
+                assert not rows[body].details.due, "offered while it is in the schedule of the store"
 
     def check_priorities(self, offers: list[Envelope]) -> None:
         """Who was offered a message could not have had one of a higher priority."""
