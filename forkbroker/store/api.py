@@ -317,7 +317,7 @@ class Store(ABC):
 
     @abstractmethod
     def free(self) -> int:
-        """Octets that can still be written, roughly. Called once a second."""
+        """Octets that can still be written, roughly, and those that `keep_room` keeps. Called once a second or more."""
 
     @abstractmethod
     def close(self, *, in_order: bool) -> None:

@@ -36,6 +36,7 @@ class Disk:
         self._try_at = 0.0
         self._written = 0
         self._refusal = ""
+        self._is_reserve_used = False
         self._said = (False, _MATTERS_OCTETS // _STEP_OCTETS) if is_fresh else None
 
     @property
@@ -50,7 +51,13 @@ class Disk:
     def fails(self, reason: str) -> None:
         """It has refused."""
         self._refusal = reason
+        self._is_reserve_used = True
         self._try_at = time.monotonic() + _EVERY_S
+        self._look_at = 0.0
+
+    def used_reserve(self) -> None:
+        """What was kept for deletions was needed: it is not to be used up by what comes."""
+        self._is_reserve_used = True
         self._look_at = 0.0
 
     def works(self) -> bool:
@@ -92,6 +99,7 @@ class Disk:
             return self._refusal
         if free < needed:
             return f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
-        if not self._store.keep_room() and was_short:
-            return f"{free:,} octets are free for the store, too few to keep some for what consumers settle"
+        if not self._store.keep_room() and self._is_reserve_used:
+            return f"the disk is full: {free:,} octets are free, too few to keep some for what consumers settle"
+        self._is_reserve_used = False
         return ""

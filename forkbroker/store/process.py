@@ -278,6 +278,7 @@ class StoreProcess:
         except FullError:
             if not self._store.make_room():
                 raise
+            self._disk.used_reserve()
             self._write_group(is_retold=is_retold)
         group, self._group = self._group, Group()
         self._cancelled += group.cancelled

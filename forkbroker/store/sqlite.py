@@ -295,7 +295,7 @@ class SqliteStore(Store):
             self._lock = None
 
     def free(self) -> int:
-        """Of the file system, for this user, and within the database, where messages were deleted.
+        """Of the file system, for this user, and within the database, where messages were deleted; and the reserve.
 
         What is written goes through SQLite's log first. So if the file system has no room for a whole log, the room
         within the database is of no use.
@@ -303,7 +303,7 @@ class SqliteStore(Store):
         self._check_place()
         with translating(self.path):
             found = os.statvfs(self.path.parent)
-            free = found.f_bavail * found.f_frsize
+            free = found.f_bavail * found.f_frsize + self._reserve.octets
             if free < LOG_OCTETS:
                 return free
             (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()

@@ -204,7 +204,8 @@ def test_a_file_that_may_not_grow_is_as_a_full_disk(begin, meet) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, before[1]))
     said = await_refusal(meet, broker, accepted)
     is_well_otherwise(meet, broker)
-    resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, before)
+    for pid in (broker.pid, broker.store_pid):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     wait_until(lambda: getattr(offer(meet, broker, f"after {BODY}"), "command", "") == "RECEIPT", "room", 20)
     accepted.append("after")
     broker.kill()

@@ -150,6 +150,22 @@ def test_after_a_refusal_there_is_no_room_before_the_reserve_is_there(clock) -> 
     assert it.look(0) == ("", 100 * MIB)
 
 
+def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
+    """It was written, and still nothing more should come."""
+    store = Store()
+    it = Disk(store, 0, is_fresh=True)
+    it.look(0)
+    store.has_reserve = False
+    clock.now += 1
+    assert it.look(0) is None
+
+    it.used_reserve()
+    assert it.may_try()
+    said = it.look(0)
+    assert said is not None
+    assert "what consumers settle" in said[0]
+
+
 def test_the_real_backend_says_what_is_free() -> None:
     """No stand-in: what is written and deleted shows."""
     store = MemoryStore("memory:10MiB")

@@ -14,10 +14,10 @@ from forkbroker.store.reserve import RESERVE_OCTETS, Reserve
 
 @pytest.fixture
 def small(tmp_path) -> Iterator[Path]:
-    """A file system with room for a reserve and a half."""
+    """A file system of 4 MiB."""
     directory = tmp_path / "small"
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={RESERVE_OCTETS * 3 // 2}", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small file system can be mounted by root only, and not in every container")
     try:
@@ -43,9 +43,17 @@ def test_it_is_made_once_and_given_up_once(tmp_path) -> None:
 
 
 def test_it_is_not_what_fills_the_disk(small) -> None:
-    """Where there is room for it and not much more it is not made, and nothing is left of it."""
-    assert not Reserve(small / "reserve").keep()
-    assert list(small.iterdir()) == []
+    """On a small file system it is small, and where little more than it is free it is not made."""
+    reserve = Reserve(small / "reserve")
+    assert reserve.octets == 0
+    assert reserve.keep()
+    assert reserve.octets == 4 << 20 >> 4
+    reserve.give_up()
+    ballast = small / "ballast"
+    ballast.write_bytes(bytes((4 << 20) - (2 * 4 << 20 >> 4) + 4096))
+
+    assert not reserve.keep()
+    assert list(small.iterdir()) == [ballast]
 
 
 def test_half_a_reserve_is_made_a_whole_one(tmp_path) -> None:

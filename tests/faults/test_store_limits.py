@@ -1,0 +1,258 @@
+"""What is too much for the store: large changes, changes that kill it, a disk that fills up, a file that is gone.
+
+Whoever is concerned is told, all others go on, and nothing that was promised is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from faults.scene import Client
+from support.deadline import stretched, wait_until
+
+from forkbroker.testing.broker import RunningBroker
+
+MIB = 1 << 20
+
+Begin = Callable[..., RunningBroker]
+Meet = Callable[..., Client]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Brokers that follow each other on one store, in `tmp_path` unless a directory is given."""
+    with ExitStack() as stack:
+
+        def run(*options: str, store_directory: Path = tmp_path, crash: str = "") -> RunningBroker:
+            env = {"FORKBROKER_CRASH": crash} if crash else None
+            return stack.enter_context(RunningBroker(*options, store_directory=store_directory, env=env))
+
+        yield run
+
+
+@pytest.fixture
+def meet() -> Iterator[Meet]:
+    """Clients, which leave with the test."""
+    with ExitStack() as stack:
+
+        def run(broker: RunningBroker, **headers: str) -> Client:
+            client = stack.enter_context(Client(broker.port))
+            client.login(**headers)
+            return client
+
+        yield run
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 48 MiB."""
+    with tempfile.TemporaryDirectory(prefix="forkbroker-") as directory:
+        command = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", directory]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("a small file system can be mounted by root only, and not in every container")
+        try:
+            yield Path(directory)
+        finally:
+            wait_until(lambda: subprocess.run(["umount", directory], check=False).returncode == 0, "the disk's end")
+
+
+def memory_of(pid: int) -> int:
+    """The most that a process has had, in octets."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) << 10
+
+
+def subscribe_durably(client: Client, count: int) -> None:
+    """So many durable subscriptions to one topic; nothing is read from them."""
+    for number in range(count):
+        headers = {"id": f"s{number}", "durable-name": f"d{number}", "ack": "client", "prefetch-count": "1"}
+        client.send("SUBSCRIBE", destination="/topic/t", receipt=f"r{number}", **headers)
+        client.expect("RECEIPT", receipt_id=f"r{number}")
+
+
+# -- large changes
+
+
+def test_a_large_message_for_three_durable_subscriptions_is_kept_for_each(begin, meet) -> None:
+    """45 MiB, more than an envelope may have when it is written out for all of them."""
+    broker = begin()
+    reader, sender, other = meet(broker), meet(broker), meet(broker)
+    subscribe_durably(reader, 3)
+    reader.close()
+    store = broker.wait_for_store()
+
+    sender.send("SEND", body=bytes(45 * MIB), destination="/topic/t", persistent="true", receipt="large")
+    sender.expect("RECEIPT", receipt_id="large", timeout=stretched(60))
+    other.publish("/queue/a", "small", persistent="true")
+
+    assert broker.wait_for_store() == store
+    assert memory_of(store) < 400 * MIB
+
+
+def test_a_batch_for_a_thousand_durable_subscriptions_takes_moderate_memory(begin, meet) -> None:
+    """256 messages of 1 KB: a quarter of a GiB to be written, and neither parent nor store has it in memory."""
+    broker = begin("--max-subscriptions", "1000", "--disk-free", "0")
+    reader, sender = meet(broker), meet(broker)
+    subscribe_durably(reader, 1000)
+    reader.close()
+    store = broker.wait_for_store()
+    before = memory_of(broker.pid)
+
+    for number in range(255):
+        sender.send("SEND", body=b"%-1000d" % number, destination="/topic/t", persistent="true")
+    sender.send("SEND", body=b"%-1000d" % 255, destination="/topic/t", persistent="true", receipt="last")
+    sender.expect("RECEIPT", receipt_id="last", timeout=stretched(120))
+
+    assert broker.wait_for_store() == store
+    assert memory_of(store) < 200 * MIB
+    assert memory_of(broker.pid) - before < 200 * MIB
+
+
+# -- changes that kill the store
+
+
+def test_a_change_that_kills_the_store_is_set_aside(begin, meet, tmp_path) -> None:
+    """Its sender is refused, the others get their receipts, and it stands in a file."""
+    broker = begin(crash="store.trying@2")
+    one, bad, two = meet(broker), meet(broker), meet(broker)
+    one.publish("/queue/a", "0", persistent="true")
+    os.kill(broker.wait_for_store(), signal.SIGSTOP)
+    stopped = broker.store_pid
+    bad.send("SEND", body=b"bad", destination="/queue/a", persistent="true", receipt="bad")
+    time.sleep(0.2)
+    one.send("SEND", body=b"1", destination="/queue/a", persistent="true", receipt="one")
+    two.send("SEND", body=b"2", destination="/queue/b", persistent="true", receipt="two")
+    time.sleep(0.2)
+    os.kill(stopped, signal.SIGKILL)
+
+    error = bad.expect("ERROR")
+    one.expect("RECEIPT", receipt_id="one")
+    two.expect("RECEIPT", receipt_id="two")
+    assert "has died of this" in error.body.decode()
+    broker.wait_for_log(r"change 2 is not written, but kept in .*queues\.db\.refused-")
+    (kept,) = tmp_path.glob("queues.db.refused-*")
+    shown = subprocess.run(
+        [os.sys.executable, "-m", "forkbroker.store.aside", str(kept)],  # type: ignore[attr-defined]
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.startswith("WRITE of 1 messages for /queue/a")
+    assert "bad" in shown.stdout
+
+
+# -- the disk
+
+
+def fill(meet: Meet, broker: RunningBroker, body: bytes) -> list[int]:
+    """Send without a pause until a message is refused: which ones got their receipts."""
+    client = meet(broker)
+    number = 0
+    frames = []
+    while not client.has_ended:
+        try:
+            client.send("SEND", body=body, destination="/queue/a", persistent="true", receipt=str(number))
+        except OSError:
+            break
+        number += 1
+        frames += client.take()
+    frames += client.take_to_end()
+    assert any(frame.command == "ERROR" for frame in frames)
+    return [int(frame["receipt-id"]) for frame in frames if frame.command == "RECEIPT"]
+
+
+@pytest.mark.parametrize("free", ["16 MiB", "0"])
+def test_a_fast_producer_leaves_room_for_what_consumers_settle(begin, meet, small_disk, free) -> None:
+    """With a watermark or without one: the disk is never so full that no ACK can be written; nor after a restart."""
+    broker = begin("--disk-free", free, store_directory=small_disk)
+    accepted = fill(meet, broker, bytes(20_000))
+    found = os.statvfs(small_disk)
+    assert free == "0" or found.f_bavail * found.f_frsize > 8 * MIB
+    assert len(accepted) > 200
+
+    consumer = meet(broker)
+    consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=50)
+    for number in range(100):
+        frame = consumer.expect("MESSAGE")
+        consumer.send("ACK", id=frame["ack"], receipt=f"a{number}")
+        consumer.expect("RECEIPT", receipt_id=f"a{number}")
+    consumer.close()
+    broker.kill()
+    broker.wait()
+    broker = begin("--disk-free", free, store_directory=small_disk)
+    consumer = meet(broker)
+    consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=50)
+    for _ in range(len(accepted) - 100):
+        consumer.send("ACK", id=consumer.expect("MESSAGE")["ack"])
+
+
+def test_a_start_on_a_full_disk_lets_consumers_drain(begin, meet, small_disk) -> None:
+    """It refuses what is persistent until there is room."""
+    broker = begin(store_directory=small_disk)
+    broker.stop()
+    broker = begin("--disk-free", "0", store_directory=small_disk)
+    sender = meet(broker)
+    for number in range(200):
+        sender.send("SEND", body=b"%-20000d" % number, destination="/queue/a", persistent="true")
+    sender.publish("/queue/a", "last", persistent="true")
+    assert broker.stop() == 0
+    with (small_disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                break
+
+    broker = begin("--disk-free", "12 MiB", store_directory=small_disk)
+    sender = meet(broker)
+    sender.send("SEND", body=b"x" * 100, destination="/queue/b", persistent="true", receipt="r")
+    assert "can't be stored now" in sender.expect("ERROR").body.decode()
+    consumer = meet(broker)
+    consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=50)
+    while (frame := consumer.expect("MESSAGE")).body != b"last":
+        consumer.send("ACK", id=frame["ack"], receipt="r")
+        consumer.expect("RECEIPT", receipt_id="r")
+
+
+# -- the file
+
+
+def test_a_database_that_is_removed_is_missed_and_welcome_back(begin, meet, tmp_path) -> None:
+    """Nobody makes an empty one in its place; who sends is refused with the reason, and what was told waits."""
+    broker = begin()
+    client = meet(broker)
+    client.publish("/queue/a", "before", persistent="true")
+    store = broker.wait_for_store()
+    away = tmp_path / "away"
+    away.mkdir()
+    for name in ("queues.db", "queues.db-wal", "queues.db-shm"):
+        shutil.move(tmp_path / name, away / name)
+    wait_until(lambda: broker.store_pid != store, "that it is missed")
+    wait_until(lambda: "is gone" in refusal(meet, broker), "an ERROR with the reason")
+
+    assert not (tmp_path / "queues.db").exists()
+    for name in ("queues.db", "queues.db-wal", "queues.db-shm"):
+        if (away / name).exists():
+            shutil.move(away / name, tmp_path / name)
+    wait_until(lambda: refusal(meet, broker) == "", "that it is welcome", 20)
+    consumer = meet(broker)
+    consumer.subscribe("/queue/a")
+    consumer.expect("MESSAGE", "before")
+
+
+def refusal(meet: Meet, broker: RunningBroker) -> str:
+    """Why a persistent message is refused; empty if it isn't."""
+    client = meet(broker)
+    client.send("SEND", body=b"x", destination="/queue/other", persistent="true", receipt="r")
+    frame = client.next_frame()
+    client.close()
+    return frame.body.decode() if frame.command == "ERROR" else ""
