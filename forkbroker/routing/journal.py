@@ -6,7 +6,8 @@ end at any instant, and nothing that was accepted is lost while the parent lives
 
 A peer's FENCED says that all before its fence has been applied, and that what of it is persistent will survive: it
 waits here until the last change that the peer brought about is committed. Whatever else answers that peer's requests
-waits behind it, so answers come in the order of the asking. Who changed nothing in the store waits for nothing.
+waits behind it, so answers come in the order of the asking; but for refusals while the store can't write. Who changed
+nothing in the store waits for nothing.
 
 A change that the store can't write, and never will, is not told any more; FENCED for it becomes REFUSED. Its messages
 may have been delivered by then, and what later changes say of them meets nothing.
@@ -283,6 +284,13 @@ class Journal:
             self._out.append((peer, buffers))
         else:
             self._waiting.setdefault(peer, deque()).append((number, buffers))
+
+    def refuse(self, peer: Peer, buffers: list[Buffer]) -> None:
+        """As `answer`; but at once while the store can't write, as what would be waited for may never come."""
+        if self.refusal:
+            self._out.append((peer, buffers))
+        else:
+            self.answer(peer, buffers)
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer wants no answers any more."""

@@ -180,7 +180,7 @@ class Router:
         is_fence = envelope.flags & _FENCE or envelope.kind is Kind.FENCE
         if reason is not None:
             number = envelope.number if is_fence else 0
-            journal.answer(peer, pack(Kind.REFUSED, number=number, block=reason.encode()))
+            journal.refuse(peer, pack(Kind.REFUSED, number=number, block=reason.encode()))
         elif is_fence:
             journal.answer(peer, pack(Kind.FENCED, number=envelope.number))
 

@@ -304,6 +304,11 @@ class Store(ABC):
         """Keep some room for what makes room; called now and then. Tell whether there is as much as there should be."""
         return True
 
+    @property
+    def kept(self) -> int:
+        """Octets that `keep_room` keeps now: `free` counts them, but they are not for what comes."""
+        return 0
+
     @abstractmethod
     def read(self, queue: bytes, priority: int, after: int, octets: int) -> tuple[list[Message | Chunk], bool]:
         """Messages and chunks with serials above `after`, in their order; and whether there are more.

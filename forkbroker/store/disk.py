@@ -84,7 +84,7 @@ class Disk:
             return None
         self._look_at, self._written = now + _EVERY_S, 0
         free = self._store.free()
-        room = max(0, free - self._watermark)
+        room = max(0, free - max(self._watermark, self._store.kept))
         reason = self._find_reason(free)
         step = min(room, _MATTERS_OCTETS) // _STEP_OCTETS
         if self._said == (bool(reason), step):

@@ -263,9 +263,6 @@ class StoreProcess:
                 log.error("store %s: %s; tried again each second", self._store.url, error)
             self._disk.fails(str(error))
             self._delete_ahead()
-        else:
-            if self._disk.works():
-                log.info("store %s: can be written again", self._store.url)
 
     def _write(self, *, is_retold: bool = False) -> None:
         """Raises StoreError."""
@@ -284,7 +281,11 @@ class StoreProcess:
         self._cancelled += group.cancelled
         if crash is not None:
             crash("store.committed", "")
+        if self._disk.works():
+            log.info("store %s: can be written again", self._store.url)
         self._disk.written(group.octets)
+        # before producers are let go that were held for this
+        self._look_at_disk()
         self._channel.send(pack(Kind.COMMITTED, number=group.number))
         self._channel.flush()
         if crash is not None:
@@ -312,6 +313,8 @@ class StoreProcess:
         """The group's changes one by one, each announced; the present one is the last of `trying`."""
         for told, changes in self._group.each():
             self._announce(told.number)
+            if crash is not None and changes:
+                crash("store.trying", str(told.number))
             trying.append(told)
             yield changes
         # a death from here on is none of theirs
@@ -321,8 +324,6 @@ class StoreProcess:
         """If it ends this process, the parent is to know which one it was."""
         self._channel.send(pack(Kind.TRYING, number=number))
         self._drain()
-        if crash is not None:
-            crash("store.trying", str(number))
 
     def _decline(self, told: Told, reason: str) -> None:
         """It is not written, now or later."""

@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -297,17 +297,31 @@ class SqliteStore(Store):
     def free(self) -> int:
         """Of the file system, for this user, and within the database, where messages were deleted; and the reserve.
 
-        What is written goes through SQLite's log first. So if the file system has no room for a whole log, the room
-        within the database is of no use.
+        What is written goes through SQLite's log first. So where the file system has no room for a whole log, the room
+        within the database counts as far as the log has been so large before; and what stands in the log and not in
+        the database would need room there that seems to be free, so it is brought there first.
         """
         self._check_place()
         with translating(self.path):
-            found = os.statvfs(self.path.parent)
-            free = found.f_bavail * found.f_frsize + self._reserve.octets
-            if free < LOG_OCTETS:
-                return free
             (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-            return int(free + pages * self._page_size)
+            within = int(pages * self._page_size)
+            if self._free_on_disk() < LOG_OCTETS:
+                self._empty_log()
+                with suppress(FileNotFoundError):
+                    within = min(within, Path(f"{self.path}-wal").stat().st_size)
+            return self._free_on_disk() + within
+
+    def _free_on_disk(self) -> int:
+        found = os.statvfs(self.path.parent)
+        return found.f_bavail * found.f_frsize + self._reserve.octets
+
+    def _empty_log(self) -> bool:
+        """Tell whether what stood in the log is all in the database now, so that the log begins anew."""
+        try:
+            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(row[1] == row[2] > 0)
 
     # -- what there is
 
@@ -492,15 +506,16 @@ class SqliteStore(Store):
     def make_room(self) -> bool:
         """Give up the reserve, and let what stands in SQLite's log go into the database, so that the log is empty."""
         is_given_up = self._reserve.give_up()
-        try:
-            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:
-            return is_given_up
-        return is_given_up or row[1] == row[2] > 0
+        return self._empty_log() or is_given_up
 
     def keep_room(self) -> bool:
         """See `forkbroker.store.reserve`."""
         return self._reserve.keep()
+
+    @property
+    def kept(self) -> int:
+        """The size of the reserve."""
+        return self._reserve.octets
 
     # -- reading
 

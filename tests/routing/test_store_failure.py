@@ -287,6 +287,17 @@ def test_a_store_that_ends_twice_and_writes_nothing_has_failed() -> None:
     assert refuses(world) == ""
 
 
+def test_who_waits_for_a_receipt_is_refused_at_once_too() -> None:
+    """What it waits for may never come: else it would go on sending for ever, and hear nothing."""
+    world, child = make_world()
+    world.send(child, A, [b"1"], persistent=True, fence=1)
+    world.kill_store(WHY)
+
+    world.send(child, A, [b"2"], persistent=True, fence=2)
+
+    assert world.answers(child) == [(Kind.REFUSED, 2)]
+
+
 def test_two_ends_with_a_commit_in_between_refuse_nobody() -> None:
     """Somebody kills it now and then."""
     world, child = make_world()

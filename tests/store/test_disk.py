@@ -30,6 +30,10 @@ class Store(MemoryStore):
     def keep_room(self) -> bool:
         return self.has_reserve
 
+    @property
+    def kept(self) -> int:
+        return 3 * MIB if self.has_reserve else 0
+
 
 class Clock:
     now = 100.0
@@ -52,7 +56,7 @@ def test_what_the_parent_knows_already_is_not_told(clock) -> None:
     store.left = 5 << 30
 
     assert Disk(store, MIB, is_fresh=True).look(0) is None
-    assert Disk(store, MIB, is_fresh=False).look(0) == ("", (5 << 30) - MIB)
+    assert Disk(store, MIB, is_fresh=False).look(0) == ("", (5 << 30) - 3 * MIB)
 
 
 def test_the_room_is_what_is_free_above_the_watermark(clock) -> None:
@@ -109,11 +113,13 @@ def test_below_the_watermark_is_short_and_a_tenth_above_it_is_not(clock) -> None
 
 
 def test_without_a_watermark_whatever_there_is_will_do(clock) -> None:
-    """Down to the last octet, unless the disk refuses."""
+    """Down to the reserve, unless the disk refuses; with one, the reserve is a part of it."""
     store = Store()
-    store.left = 0
+    store.left = 4 * MIB
 
-    assert Disk(store, 0, is_fresh=True).look(0) == ("", 0)
+    assert Disk(store, 0, is_fresh=True).look(0) == ("", MIB)
+    assert Disk(store, 2 * MIB, is_fresh=True).look(0) == ("", MIB)
+    assert Disk(store, 4 * MIB, is_fresh=True).look(0) == ("", 0)
 
 
 def test_a_disk_that_refuses_is_short_at_once_and_tried_each_second(clock) -> None:
@@ -124,13 +130,13 @@ def test_a_disk_that_refuses_is_short_at_once_and_tried_each_second(clock) -> No
 
     it.fails("quota")
     assert it.is_stuck
-    assert it.look(0) == ("quota", 100 * MIB)
+    assert it.look(0) == ("quota", 97 * MIB)
     assert not it.may_try()
     clock.now += 1
     assert it.may_try()
     assert it.works()
     assert not it.works()
-    assert it.look(0) == ("", 100 * MIB)
+    assert it.look(0) == ("", 97 * MIB)
 
 
 def test_after_a_refusal_there_is_no_room_before_the_reserve_is_there(clock) -> None:
@@ -147,7 +153,7 @@ def test_after_a_refusal_there_is_no_room_before_the_reserve_is_there(clock) -> 
     assert said is None
     store.has_reserve = True
     clock.now += 1
-    assert it.look(0) == ("", 100 * MIB)
+    assert it.look(0) == ("", 97 * MIB)
 
 
 def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
@@ -157,7 +163,7 @@ def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
     it.look(0)
     store.has_reserve = False
     clock.now += 1
-    assert it.look(0) is None
+    assert it.look(0) == ("", 100 * MIB)
 
     it.used_reserve()
     assert it.may_try()
