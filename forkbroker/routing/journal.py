@@ -333,6 +333,29 @@ class Journal:
         for peer in list(self._waiting):
             self._release(peer, number)
 
+    def deleted(self, number: int) -> None:
+        """This change will survive, although others before it wait for room: so do answers that wait for it alone.
+
+        Raises:
+            AssertionError: there is no such change.
+        """
+        change = self._telling.find(number)
+        if change is None:
+            raise AssertionError(f"change {number} is done, and is not one of those that are not committed")
+        change.is_done = True
+        if change.cause is not None:
+            self._release_done(change.cause, self._telling.first_open(change.cause))
+
+    def _release_done(self, peer: Peer, first_open: int) -> None:
+        """What waits for changes of the peer's own that are all done; not for those of others."""
+        waiting = self._waiting.get(peer, deque())
+        while waiting and waiting[0][0] < first_open and self._telling.is_done(waiting[0][0]):
+            self._out.append((peer, waiting.popleft()[1]))
+        behind = self._behind.get(peer, 0)
+        if behind and not waiting and behind < first_open and self._telling.is_done(behind):
+            del self._behind[peer]
+            self._waiting.pop(peer, None)
+
     def _works(self) -> None:
         self._ends = 0
         self.failure = ""

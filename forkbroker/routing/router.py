@@ -131,6 +131,7 @@ class Router:
             Kind.BACKLOG: self._backlog,
             Kind.TRYING: self._trying,
             Kind.DECLINED: self._declined,
+            Kind.DELETED: self._deleted,
             Kind.DURABLE: self._restore_durable,
             Kind.DUPLICATE: self._restore_duplicate,
             Kind.OPENED: self._opened,
@@ -458,6 +459,9 @@ class Router:
 
     def _trying(self, envelope: Envelope) -> None:
         self._journal.trying(envelope.number)
+
+    def _deleted(self, envelope: Envelope) -> None:
+        self._journal.deleted(envelope.number)
 
     def _declined(self, envelope: Envelope) -> None:
         self._journal.declined(envelope.number, envelope.block.decode(errors="replace"))

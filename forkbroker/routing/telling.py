@@ -28,7 +28,7 @@ _CUT_OCTETS = 1_048_576
 class Change:
     """One change, and what becomes of it."""
 
-    __slots__ = ("cause", "is_aside", "number", "octets", "parts")
+    __slots__ = ("cause", "is_aside", "is_done", "number", "octets", "parts")
 
     def __init__(self, number: int, parts: list[list[Buffer]], octets: int) -> None:
         self.number = number
@@ -38,6 +38,8 @@ class Change:
         """What it gives the store to write, roughly."""
         self.cause: Peer | None = None
         """Who has brought it about."""
+        self.is_done = False
+        """It will survive, although what came before it is not committed."""
         self.is_aside = False
         """It is not to be written any more."""
 
@@ -88,6 +90,17 @@ class Telling:
     def find(self, number: int) -> Change | None:
         """The change with this number, unless it is committed."""
         return next((change for change in self._changes if change.number == number), None)
+
+    def is_done(self, number: int) -> bool:
+        """Whether this change will survive."""
+        change = self.find(number)
+        return change is None or change.is_done
+
+    def first_open(self, peer: Peer) -> int:
+        """The number of the peer's first change that is not known to survive; above all numbers if there is none."""
+        return next(
+            (c.number for c in self._changes if c.cause == peer and not c.is_done), self._changes[-1].number + 1
+        )
 
     def opened(self) -> None:
         """A store process listens: tell it again what an earlier one was told and did not commit.

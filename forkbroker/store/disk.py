@@ -20,6 +20,9 @@ _STEP_OCTETS = 1_048_576
 """The parent is told of the room in steps of this size,"""
 _MATTERS_OCTETS = 1 << 30
 """and of what is above this only that it is."""
+_ENOUGH_OCTETS = 2_097_152
+"""Free after the reserve was used, so that something may come again: it may never be there again, as the room that
+deletions make may be within the store's own file."""
 
 
 class Disk:
@@ -99,7 +102,7 @@ class Disk:
             return self._refusal
         if free < needed:
             return f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
-        if not self._store.keep_room() and self._is_reserve_used:
+        if not self._store.keep_room() and self._is_reserve_used and free < _ENOUGH_OCTETS:
             return f"the disk is full: {free:,} octets are free, too few to keep some for what consumers settle"
         self._is_reserve_used = False
         return ""

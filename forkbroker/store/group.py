@@ -46,6 +46,8 @@ class Group:
         self._placed = 0
         self._lanes: set[tuple[bytes, int]] = set()
         self._looked = 0
+        self._deleted = 0
+        """What deletes, up to this number, was taken before its time."""
         self.octets = 0
         """What is to be written, roughly."""
         self.cancelled = 0
@@ -97,9 +99,22 @@ class Group:
                 group.add(told)
         return group
 
-    def lone_deletes(self) -> list[Change]:
-        """What only deletes: it may be done before its time, as nothing that comes before it can be about the same."""
-        return [change for told, changes in self.each() if is_lone_delete(told.parts) for change in changes]
+    @property
+    def lone_deletes(self) -> list[tuple[int, Change]]:
+        """What only deletes, with its number: it may be done before its time.
+
+        Nothing that comes before it can be about the same messages, and be undone by that.
+        """
+        return [
+            (told.number, change)
+            for told, changes in self.each()
+            if told.number > self._deleted and is_lone_delete(told.parts)
+            for change in changes
+        ]
+
+    def note_deleted(self) -> None:
+        """That was done: only what comes from now on may be done before its time."""
+        self._deleted = self.number
 
     def concerns(self, queue: bytes, priority: int) -> bool:
         """Whether messages are to be written that belong to this queue and priority."""

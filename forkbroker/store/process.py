@@ -339,10 +339,14 @@ class StoreProcess:
 
     def _delete_ahead(self) -> None:
         """What consumers have settled makes room, whatever waits before it."""
-        deletes = self._group.lone_deletes()
-        if deletes:
-            with suppress(FullError):
-                self._store.write(deletes)
+        deletes = self._group.lone_deletes
+        if not deletes:
+            return
+        with suppress(FullError):
+            self._store.write([change for _, change in deletes])
+            self._group.note_deleted()
+            for number, _ in deletes:
+                self._channel.send(pack(Kind.DELETED, number=number))
 
     # -- reading
 

@@ -228,6 +228,7 @@ OF_STORE: dict[Kind, Fields] = {
     Kind.COMMITTED: Fields(number=_U64),
     Kind.TRYING: Fields(number=_U64),
     Kind.DECLINED: Fields(number=_U64, block=_U32),
+    Kind.DELETED: Fields(number=_U64),
     Kind.DISK: Fields(token=1, serial=_U64, block=_U32),
     Kind.FAILED: Fields(token=_U32, block=_U32),
 }

@@ -75,6 +75,7 @@ PAGED        the end of the answer; destination; index: the priority; count: mes
 COMMITTED    number: of the last change that will survive
 TRYING       number: of the change, among those that were told again, that is applied next; 0: all were applied
 DECLINED     number: of a change that can't be written, and never will be; block: the reason. It counts as written.
+DELETED      number: of a DELETE that was done before what came before it, as that has no room; it will survive
 DISK         token: 1 when the store should not be given more, 0 when there is room again; block: the reason;
              serial: octets that may still be written
 FAILED       the store ends; block: the reason, for the administrator; token: an exit status; flag `FINAL`: it is
@@ -144,6 +145,7 @@ class Kind(IntEnum):
     OPENING = 105
     TRYING = 106
     DECLINED = 107
+    DELETED = 108
 
 
 class Flag(IntEnum):
@@ -273,6 +275,7 @@ FROM_STORE: frozenset[Kind] = frozenset(
         Kind.FAILED,
         Kind.TRYING,
         Kind.DECLINED,
+        Kind.DELETED,
     }
 )
 

@@ -433,3 +433,65 @@ def test_a_message_that_only_the_store_should_have_had_is_missing_and_nothing_el
     assert [int(body) for body in world.consume(reader)] == [0, 1, 2, 3, 5]
     view = world.view(A)
     assert (view.ready, view.unsettled, view.octets, view.paged) == (0, 0, 0, 0)
+
+
+# ---------------------------------------------------------------- what is done before its time
+
+
+def test_the_receipt_of_an_ack_does_not_wait_for_what_has_no_room() -> None:
+    """A consumer that waits for it would never settle what makes room."""
+    world, child = make_world()
+    worker = world.add_child()
+    world.send(child, A, [b"1", b"2"], persistent=True)
+    world.run_store()
+    world.subscribe(worker, A)
+    (offer,) = world.offers(worker)
+    world.claim(worker, offer)
+    world.send(child, B, [b"large"], persistent=True, fence=1)
+    world.settle(worker, offer.serial)
+    world.tell(worker, make(Kind.FENCE, number=4))
+    world.settle(worker, offer.serial + 1)
+    world.tell(worker, make(Kind.FENCE, number=5))
+    assert world.answers(worker) == []
+
+    world.stock.say(Kind.DELETED, number=3)
+    world.hear_store()
+
+    assert world.answers(worker) == [(Kind.FENCED, 4)]
+    world.stock.say(Kind.DELETED, number=4)
+    world.hear_store()
+    assert world.answers(worker) == [(Kind.FENCED, 5)]
+    world.tell(worker, make(Kind.FENCE, number=6))
+    assert world.answers(worker) == [(Kind.FENCED, 6)]
+    assert world.answers(child) == []
+    world.run_store()
+    assert world.answers(child) == [(Kind.FENCED, 1)]
+
+
+def test_the_receipt_of_one_that_also_waits_for_another_change_waits_on() -> None:
+    """It has sent a message itself, or again what another one has sent."""
+    world, child = make_world()
+    worker = world.add_child()
+    world.send(child, A, [b"1"], persistent=True)
+    world.run_store()
+    world.subscribe(worker, A)
+    (offer,) = world.offers(worker)
+    world.claim(worker, offer)
+    world.send(worker, B, [b"result"], persistent=True)
+    world.settle(worker, offer.serial)
+    world.tell(worker, make(Kind.FENCE, number=4))
+
+    world.stock.say(Kind.DELETED, number=3)
+    world.hear_store()
+
+    assert world.answers(worker) == []
+    world.run_store()
+    assert world.answers(worker) == [(Kind.FENCED, 4)]
+
+
+def test_what_is_not_there_can_not_be_done() -> None:
+    """A store that says so is broken."""
+    world, _ = make_world()
+
+    with pytest.raises(AssertionError, match="change 7 is done"):
+        world.router.receive_stored(make(Kind.DELETED, number=7), 0.0)

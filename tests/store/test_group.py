@@ -185,7 +185,10 @@ def test_what_only_deletes_may_go_ahead() -> None:
     group.add(told(2, delete(2, 5, 2)))
     group.add(told(3, delete(0, 8), delete(0, 9)))
 
-    assert group.lone_deletes() == [Delete(5, 6)]
+    assert group.lone_deletes == [(2, Delete(5, 6))]
+    group.note_deleted()
+    group.add(told(4, delete(4, 11)))
+    assert group.lone_deletes == [(4, Delete(11, 11))]
 
 
 def test_a_group_knows_whose_messages_it_has() -> None:

@@ -481,6 +481,7 @@ def test_what_consumers_settle_is_deleted_while_the_disk_is_full(start_store, tm
     store.tell(delete(32, 1, 29), together(33, delete(0, 30), write(0, [b"small"], serial=32)))
     wait_until(lambda: [serial for serial, _ in rows(tmp_path)] == [30], "what is settled to be gone")
 
+    assert store.hear(Kind.DELETED).number == 32
     assert [e for e in store.heard if e.kind is Kind.COMMITTED and e.number > 30] == []
     store.allow_file_size(resource.RLIM_INFINITY)
     store.hear(Kind.COMMITTED, 33)
@@ -642,6 +643,7 @@ def test_a_fan_is_written_to_each_queue(start_store) -> None:
     """Persistent or spilled; a thousand queues and 256 messages take moderate memory."""
     store = start_store()
     store.hear(Kind.OPENED)
+    before = peak_memory(store.pid)
     batch = write(0, [bytes(1000)] * 256, queue=b"")
     queues = [b"/dsub/%d" % place for place in range(1000)]
     pieces = [

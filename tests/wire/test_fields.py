@@ -40,6 +40,7 @@ STORED = {
     Kind.COMMITTED: join(Kind.COMMITTED, number=1),
     Kind.TRYING: join(Kind.TRYING, number=1),
     Kind.DECLINED: join(Kind.DECLINED, number=1, block=b"no such kind"),
+    Kind.DELETED: join(Kind.DELETED, number=1),
     Kind.DISK: join(Kind.DISK, token=1, block=b"full", serial=1),
     Kind.FAILED: join(Kind.FAILED, token=74, block=b"broken"),
 }
