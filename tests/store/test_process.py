@@ -643,7 +643,6 @@ def test_a_fan_is_written_to_each_queue(start_store) -> None:
     """Persistent or spilled; a thousand queues and 256 messages take moderate memory."""
     store = start_store()
     store.hear(Kind.OPENED)
-    before = peak_memory(store.pid)
     batch = write(0, [bytes(1000)] * 256, queue=b"")
     queues = [b"/dsub/%d" % place for place in range(1000)]
     pieces = [
