@@ -9,6 +9,7 @@ from forkbroker.config.options import OPTIONS
 SEND = b"SEND\ndestination:/queue/a\n\nx\0"
 BEGIN = b"BEGIN\ntransaction:%d\n\n\0"
 DELAYED = b"SEND\ndestination:/queue/%b\nx-delay:60000\n\n" + b"x" * 1024 + b"\0"
+REPEATED = b"SEND\ndestination:/queue/a\nAMQ_SCHEDULED_PERIOD:60000\nAMQ_SCHEDULED_REPEAT:9\n\n\0"
 DURABLE = b"SUBSCRIBE\ndestination:/topic/a\nid:%d\ndurable:true\nauto-delete:false\n\n\0"
 SENDS_IN_TRANSACTION = BEGIN % 1 + b"SEND\ndestination:/queue/a\ntransaction:1\n\n%b\0" * 4
 
@@ -31,6 +32,7 @@ LIMITS = [
     ("max-client-memory", "65536", BEGIN % 1 + SENDS_IN_TRANSACTION[len(BEGIN % 1) :].replace(b"%b", b"x" * 30_000)),
     ("max-queues", "1", SEND + SEND.replace(b"/a", b"/b")),
     ("max-delayed-bytes", "1 KiB", DELAYED % b"a" + DELAYED % b"b"),
+    ("max-repeating", "1", REPEATED * 2),
     ("max-durables", "1", DURABLE % 1 + DURABLE % 2),
     ("frame-timeout", "0.2", b"SEND\ndestination:/que"),
 ]
@@ -44,8 +46,8 @@ ELSEWHERE = {
     "max-queue-length",
 }
 """Limits whose tests are other ones, here or in the neighbourhood."""
-INWARD = {"max-client-buffer", "max-deliveries"}
-"""Limits that end in no ERROR: the first has policies, the second makes dead letters."""
+INWARD = {"max-client-buffer", "max-deliveries", "max-unsettled"}
+"""Limits that end in no ERROR: one has policies, one makes dead letters, and one holds further deliveries back."""
 
 
 @pytest.mark.row("F25", "T09")
