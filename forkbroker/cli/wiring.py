@@ -58,6 +58,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
         max_envelope=max_envelope(settings),
+        receive_memory=settings.receive_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
     )
 

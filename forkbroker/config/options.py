@@ -116,6 +116,7 @@ class Settings:
     max_transactions: int
     max_transaction_frames: int
     max_transaction_size: int
+    receive_memory: int
 
 
 _START = "Start and end"
@@ -364,6 +365,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("max-transactions", number(1), "1000", "N", "open transactions of a client", _LIMITS),
     Option("max-transaction-frames", number(1), "100000", "N", "frames of a transaction", _LIMITS),
     Option("max-transaction-size", size(1024, _ENVELOPE), "100 MiB", "SIZE", "messages of a transaction", _LIMITS),
+    Option(
+        "receive-memory",
+        size(1024**2),
+        "256 MiB",
+        "SIZE",
+        "memory for large messages and transactions while they are received; others wait",
+        _LIMITS,
+    ),
 )
 """Every option but --help and --version, in the order of the help."""
 

@@ -19,6 +19,10 @@ after that the slow client is disconnected by its own child, or reads.
 A HOLD of the router (a queue at its limit) has token 0, this one has `HOLD_TOKEN`: a child that got both is free when
 both were resumed.
 
+A large envelope needs room in a `Budget` that all children share before it is received. While a child waits for it its
+channel is not read either, and the kill after `stuck_checks` holds for the one that has the room, and sends nothing of
+its envelope although others wait.
+
 A stopped child (SIGSTOP, a debugger) reads nothing. It is killed after `stuck_checks` checks in which nothing of what
 waits for it moved, as others wait with it. Checks are counted rather than seconds, as the parent itself may have been
 stopped, and must not blame that on its children. (A stopped child with room in its socket holds up nobody but the
@@ -29,19 +33,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from forkbroker.parent.patience import Patience
 from forkbroker.parent.roster import Child
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, pack
 from forkbroker.wire.kinds import Kind
 
 HOLD_TOKEN = 1
 """Token of the HOLD and RESUME of this module; the router's have 0."""
-
-_KIND_AT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,18 @@ class FlowPolicy:
 class Flow:
     """Who waits for whom."""
 
-    def __init__(self, loop: Loop, policy: FlowPolicy, send: Callable[[Child, Sequence[Buffer]], None]) -> None:
-        """Hold channels of `loop`; `send` queues an envelope for a child, to be flushed at the turn's end."""
+    def __init__(
+        self, loop: Loop, policy: FlowPolicy, budget: Budget, send: Callable[[Child, Sequence[Buffer]], None]
+    ) -> None:
+        """Hold channels of `loop`; `send` queues an envelope for a child, to be flushed at the turn's end.
+
+        `budget`: what those channels share for the large envelopes that they receive.
+        """
         self._loop = loop
         self._policy = policy
+        self._budget = budget
         self._send = send
+        self._starved: dict[Hashable, Child] = {}
         self._held_by: dict[Child, set[Child]] = {}
         self._targets_of: dict[Child, set[Child]] = {}
         self._told: dict[Child, dict[Child, bytes]] = {}
@@ -95,14 +105,13 @@ class Flow:
 
     def _hold(self, cause: Child, target: Child) -> None:
         targets = self._targets_of.setdefault(cause, set())
-        if not targets:
-            self._loop.want_readable(cause.fd, False)
         targets.add(target)
+        self._choose(cause)
         self._held_by.setdefault(target, set()).add(cause)
 
     def _tell_to_hold(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
         """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
-        if cause is None or cause is target or buffers[0][_KIND_AT] != Kind.SEND:
+        if cause is None or cause is target or buffers[0][KIND_AT] != Kind.SEND:
             return
         if cause in self._told.get(target, ()):
             return
@@ -154,8 +163,25 @@ class Flow:
             targets.discard(target)
             if not targets:
                 del self._targets_of[cause]
-                if not cause.is_closed:
-                    self._loop.want_readable(cause.fd, True)
+                self._choose(cause)
+
+    def _choose(self, child: Child) -> None:
+        """Read the child's channel, or not."""
+        if not child.is_closed:
+            self._loop.want_readable(child.fd, not self.is_held(child))
+
+    def starved(self, child: Child) -> None:
+        """The budget has no room for what the child has begun to send: do not read on before it has."""
+        self._starved[child.channel] = child
+        self._choose(child)
+
+    def feed(self) -> None:
+        """Read on from those for which there is room by now."""
+        for channel in self._budget.take_granted():
+            child = self._starved.pop(channel, None)
+            if child is not None:
+                child.channel.go_on()
+                self._choose(child)
 
     def congested(self, child: Child) -> None:
         """The child says that its client does not read."""
@@ -172,6 +198,7 @@ class Flow:
     def gone(self, child: Child) -> None:
         """The child is gone: nobody waits for it, and it waits for nobody."""
         self._release(child)
+        self._starved.pop(child.channel, None)
         self.relieved(child)
         for target in self._targets_of.pop(child, ()):
             self._held_by[target].discard(child)
@@ -185,7 +212,7 @@ class Flow:
 
     def is_held(self, child: Child) -> bool:
         """Whether the parent does not read this child's channel at present."""
-        return child in self._targets_of
+        return child in self._targets_of or child.channel in self._starved
 
     def check(self, children: Iterable[Child]) -> list[Child]:
         """One check of all children, to be made every `check_interval_s`: those that are stuck."""
@@ -199,10 +226,25 @@ class Flow:
             return child.checks_without_progress > patience
         if child.channel.pending > self._policy.max_pending:
             patience //= 10
-        return _checks_without_progress(child) > patience
+        return self._keeps_others_waiting(child) or _checks_without_progress(child) > patience
+
+    def _keeps_others_waiting(self, child: Child) -> bool:
+        """Whether it has room that others wait for, and has sent nothing for it for too long."""
+        received = child.channel.received
+        if received is None or received != child.received_of_large or self.is_held(child):
+            child.checks_without_octets = 0
+        elif self._budget.is_waited_for:
+            child.checks_without_octets += 1
+        child.received_of_large = received
+        return child.checks_without_octets > self._policy.stuck_checks
 
     def describe_stuck(self, child: Child) -> str:
         """In which way this child is stuck, for the log."""
+        if child.checks_without_octets > self._policy.stuck_checks:
+            stuck_s = child.checks_without_octets * self._policy.check_interval_s
+            return (
+                f"has sent nothing of the message that it has begun for {stuck_s:.0f} s, and others wait for its memory"
+            )
         stuck_s = child.checks_without_progress * self._policy.check_interval_s
         if child.is_closed:
             return f"has closed its channel and not ended for {stuck_s:.0f} s"

@@ -150,6 +150,10 @@ class Keeper:
             self._logger.error("store: broke the contract between processes, killed: %s", error)
             self.kill()
             self._close(child)
+        except MemoryError:
+            self._logger.error("store: killed, there is no memory for what it sends")
+            self.kill()
+            self._close(child)
         if child.channel.closed:
             self._close(child)
 

@@ -40,13 +40,12 @@ from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
 from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Flag, Kind, State
 
 _NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
-_KIND_AT = 5
-"""Where an envelope has its kind."""
 _CRASH_AFTER: dict[int, str] = {Kind.OFFER: "parent.offered", Kind.WRITE: "parent.written"}
 """Fault seams behind the turn in which one of these is sent."""
 
@@ -72,6 +71,10 @@ class Routes(Protocol):
     @property
     def is_committed(self) -> bool:
         """All that the store was told will survive."""
+
+    @property
+    def is_behind(self) -> bool:
+        """The store has so much to write that it should not be given more at present."""
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
@@ -103,6 +106,8 @@ class ParentPolicy:
     flow: FlowPolicy = field(default_factory=FlowPolicy)
     max_envelope: int = 268_435_456
     """Octets that one envelope of a child may have: the largest transaction that the other limits permit."""
+    receive_memory: int = 268_435_456
+    """Octets of the large envelopes that are being received from all children at the same time; one may have more."""
     shutdown_timeout_s: float = 10.0
     """From SIGTERM to the end of all processes. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
 
@@ -195,6 +200,7 @@ class Parent:
             high=policy.flow.high,
             log_descriptors=self._hooks.log_descriptors,
         )
+        self._budget = Budget(policy.receive_memory)
         self._supervisor = Supervisor(
             loop,
             client,
@@ -202,6 +208,7 @@ class Parent:
             Events(self._started, self._drain, self._gone, self._keeper.ended),
             logger,
             max_envelope=policy.max_envelope,
+            budget=self._budget,
             high=policy.flow.high,
             log_descriptors=self._hooks.log_descriptors,
         )
@@ -214,7 +221,7 @@ class Parent:
             logger=logger,
         )
         self._refusals = Refusals(loop, refusal, logger)
-        self._flow = Flow(loop, policy.flow, self._send)
+        self._flow = Flow(loop, policy.flow, self._budget, self._send)
         self._start_error: StartError | None = None
         self._exit_status = Exit.OK
         self._shutdown = Shutdown(
@@ -352,6 +359,7 @@ class Parent:
         """
         poll = select.poll()
         poll.register(child.fd, select.POLLIN)
+        child.channel.insist()
         while not child.is_closed and poll.poll(0):
             self._read(child)
         if not child.is_closed:
@@ -392,8 +400,16 @@ class Parent:
             self._logger.exception("%s: killed, what it sent led to an exception that nobody expected", child.name)
             self._end(child)
         else:
+            self._make_room(child)
             if child.channel.closed:
                 self._close(child)
+
+    def _make_room(self, child: Child) -> None:
+        """What was received has been applied: let others have its memory; or wait for it."""
+        if child.channel.holds_room:
+            child.channel.give_back()
+        elif child.channel.is_waiting:
+            self._flow.starved(child)
 
     def _end(self, child: Child) -> None:
         """What the child sends is not to be heeded any more."""
@@ -423,7 +439,7 @@ class Parent:
         reachable, touch = self._reachable.get, self._touched.add
         for peer, buffers in self._router.take():
             if crash is not None:
-                self._crash_at = _CRASH_AFTER.get(buffers[0][_KIND_AT], self._crash_at)
+                self._crash_at = _CRASH_AFTER.get(buffers[0][KIND_AT], self._crash_at)
             child = reachable(peer)
             if child is not None:
                 channel = child.channel
@@ -470,6 +486,9 @@ class Parent:
         """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
         self._router.tick(self._loop.now)
         self._dispatch(None)
+        # what was received and is not written yet is in memory as well
+        self._budget.pause(self._router.is_behind)
+        self._flow.feed()
         touched, self._touched = self._touched, set()
         for child in touched:
             self._flush(child)

@@ -54,6 +54,10 @@ class Child:
     wants_attention: bool = False
     """LEAVING came with `Flag.WARNING`."""
     checks_without_progress: int = 0
+    received_of_large: int | None = None
+    """Octets of a large envelope that had come at the last check."""
+    checks_without_octets: int = 0
+    """Checks in which no more of them came, and others waited."""
     flushed: int = 0
     """What the channel had flushed at the last check."""
 

@@ -19,6 +19,7 @@ from forkbroker.parent.roster import Child, describe_end, has_crashed
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
+from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.kinds import State
 
@@ -53,16 +54,21 @@ class Supervisor:
         logger: logging.Logger,
         *,
         max_envelope: int,
+        budget: Budget,
         high: int,
         log_descriptors: Callable[[], Sequence[int]],
     ) -> None:
-        """`max_envelope`, `high` (octets): bounds of each channel. `log_descriptors`: what children need to log."""
+        """`max_envelope`, `high` (octets): bounds of each channel, `budget` of all together.
+
+        `log_descriptors`: what children need to log.
+        """
         self._loop = loop
         self._program = program
         self._admission = admission
         self._events = events
         self._logger = logger
         self._max_envelope = max_envelope
+        self._budget = budget
         self._high = high
         self._log_descriptors = log_descriptors
         self._last_peer = 0
@@ -91,7 +97,7 @@ class Supervisor:
             theirs.close()
         client.close()
         self._admission.add(Peer(peer), host, self._loop.now)
-        channel = Channel(ours, max_envelope=self._max_envelope)
+        channel = Channel(ours, max_envelope=self._max_envelope, budget=self._budget)
         child = Child(
             peer=Peer(peer),
             pid=pid,

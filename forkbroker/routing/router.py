@@ -233,6 +233,11 @@ class Router:
         """All that was told to the store will survive."""
         return self._journal.is_committed
 
+    @property
+    def is_behind(self) -> bool:
+        """The store has so much to write that producers wait; one that can't write holds nobody, it refuses."""
+        return self._journal.is_full and not self._journal.refusal
+
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""
         notes, self._journal.notes = self._journal.notes, []

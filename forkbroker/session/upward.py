@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from forkbroker.wire.envelope import HEADER, MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
+from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
 from forkbroker.wire.kinds import HEEDED, Flag, Kind, Outcome
 
 _OWN_ENVELOPE = 8
@@ -185,7 +185,7 @@ class Upward:
     def _append(self, buffers: list[Buffer]) -> None:
         self._envelopes.append(buffers)
         # what the parent keeps to itself gets no answer: a fence needs an envelope of its own then
-        self._last_is_fenced = buffers[0][_KIND_AT] in HEEDED
+        self._last_is_fenced = buffers[0][KIND_AT] in HEEDED
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
@@ -233,6 +233,5 @@ class Upward:
         return flags | _MIXED, ident, pieces
 
 
-_KIND_AT = 5
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)

@@ -13,14 +13,13 @@ from itertools import repeat
 from forkbroker.errors import EnvelopeError
 from forkbroker.store.api import Change, Chunk, Message, Remember
 from forkbroker.wire.details import DURABLY, Details
-from forkbroker.wire.envelope import HEADER, MAX_BATCH, Buffer, Envelope, pack, pack_pieces
+from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 
 PAGE_OCTETS = 262_144
 """Bodies in one PAGE at most, unless it is one message: one read of a channel."""
 
 _EMPTY_LINE = b"\n\n"
-_KIND_AT = 5
 _NUMBER_AT = slice(24, 32)
 _MAX_INDEX = 0xFFFF_FFFF
 
@@ -172,7 +171,7 @@ def _whole_lines(headers: bytes) -> bytes:
 def _as_page(raw: Buffer) -> list[Buffer]:
     """The envelope that came as SPILL; all but its header is untouched."""
     header = bytearray(raw[: HEADER.size])
-    header[_KIND_AT] = Kind.PAGE
+    header[KIND_AT] = Kind.PAGE
     header[_NUMBER_AT] = bytes(8)
     return [header, memoryview(raw)[HEADER.size :]]
 

@@ -1,5 +1,8 @@
 """One end of a socketpair between two of the broker's processes: buffered, non-blocking, bounded by its owner.
 
+A large envelope is received in its final place, for which the channel may have to ask a `Budget` first: meanwhile it
+`is_waiting`, and reads nothing.
+
 The owner sends envelopes with `send` (which only queues), and calls `flush` once a turn of its loop: one gather
 write for all that has gathered. `pending` tells the owner how many octets wait; the policy for that number is the
 owner's. The end of the other process shows as `closed`, after everything it has written was received.
@@ -13,7 +16,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.wire.envelope import Buffer, Envelope, read_length
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, read_length
+from forkbroker.wire.kinds import Kind
 
 READ_SIZE = 262_144
 """Octets read at once. Large reads make large batches: DESIGN measured 256 KiB as enough."""
@@ -51,17 +56,24 @@ def read(source: socket.socket, most: int = READ_SIZE) -> bytes:
 class Channel:
     """Envelopes in both directions over one stream socket."""
 
-    def __init__(self, end: socket.socket, *, max_envelope: int) -> None:
+    def __init__(self, end: socket.socket, *, max_envelope: int, budget: Budget | None = None) -> None:
         """Take over `end`, a non-blocking stream socket, and close it in `close`.
 
-        `max_envelope` (octets) bounds what the other side can make this one allocate.
+        `max_envelope` (octets) bounds what the other side can make this one allocate, `budget` what all others that
+        share it can at the same time; without one there is no such bound.
         """
         self._socket = end
         self._max_envelope = max_envelope
+        self._budget = budget
+        self._announced = 0
+        self.holds_room = False
+        """Octets of the budget are this channel's: `give_back` what has been applied."""
         self._out: deque[Buffer] = deque()
         self._rest = b""
         self._large: bytearray | None = None
         self._filled = 0
+        self.is_waiting = False
+        """A large envelope has begun, and the budget has no room for it: nothing is read until it has."""
         self.pending = 0
         """Octets queued and not yet taken by the kernel."""
         self.flushed = 0
@@ -121,8 +133,13 @@ class Channel:
 
         Raises:
             EnvelopeError: what came is not an envelope, or one above the limit: end the other side.
+            MemoryError: there is no memory for what was announced: end the other side as well.
         """
+        if self.is_waiting:
+            return []
         try:
+            if self._announced and self._large is None:
+                self._start_large()
             if self._large is not None:
                 return self._receive_large(self._large)
             data = read(self._socket)
@@ -143,8 +160,8 @@ class Channel:
             if total > self._max_envelope:
                 raise EnvelopeError(f"an envelope of {total} octets, {self._max_envelope} permitted")
             if total > end - at:
-                if total > READ_SIZE // 8:
-                    self._start_large(total, data, at)
+                if total > READ_SIZE // 8 and end - at > KIND_AT:
+                    self._announce(total, data[at:])
                     return envelopes
                 break
             envelopes.append(Envelope(data[at : at + total] if total != end else data))
@@ -152,11 +169,43 @@ class Channel:
         self._rest = data[at:]
         return envelopes
 
-    def _start_large(self, total: int, data: bytes, at: int) -> None:
+    @property
+    def received(self) -> int | None:
+        """Octets of a large envelope that are there; None: there is no such envelope under way, or it waits."""
+        return None if self._large is None else self._filled
+
+    def _announce(self, total: int, start: bytes) -> None:
+        """A large envelope has begun: there has to be room for it. A transaction's parts are copied out of it."""
+        self._rest, self._announced = start, total
+        if self._budget is not None:
+            octets = 2 * total if start[KIND_AT] == Kind.TRANSACTION else total
+            self.holds_room = self._budget.ask(self, octets)
+            self.is_waiting = not self.holds_room
+        if not self.is_waiting:
+            self._start_large()
+
+    def go_on(self) -> None:
+        """The budget has granted what this channel waits for: receive it."""
+        self.holds_room, self.is_waiting = True, False
+
+    def give_back(self) -> None:
+        """What `receive` gave was applied: if it was a large envelope, others may have its room."""
+        if self._budget is not None and not self._announced:
+            self.holds_room = False
+            self._budget.give_back(self)
+
+    def insist(self) -> None:
+        """Receive without asking any more: the other side has ended, and all that it wrote is there."""
+        if self._budget is not None:
+            self._budget.give_back(self)
+        self._budget = None
+        self.holds_room = self.is_waiting = False
+
+    def _start_large(self) -> None:
         """Collect the rest of a large envelope in its final place: joining partial reads costs a copy each."""
-        self._large = bytearray(total)
-        self._filled = len(data) - at
-        self._large[: self._filled] = memoryview(data)[at:]
+        self._large = bytearray(self._announced)
+        self._filled = len(self._rest)
+        self._large[: self._filled] = self._rest
         self._rest = b""
 
     def _receive_large(self, large: bytearray) -> list[Envelope]:
@@ -168,6 +217,7 @@ class Channel:
         if self._filled < len(large):
             return []
         self._large = None
+        self._announced = 0
         return [Envelope(large)]
 
     def flush_and_close(self, seconds: float) -> None:
@@ -178,7 +228,10 @@ class Channel:
         self.close()
 
     def close(self) -> None:
-        """Close this end. What is queued is dropped."""
+        """Close this end. What is queued is dropped, and what was being received."""
+        if self._budget is not None:
+            self._budget.give_back(self)
+        self._large = None
         self._out.clear()
         self.pending = 0
         self._socket.close()

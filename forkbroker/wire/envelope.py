@@ -42,6 +42,8 @@ Buffer = bytes | bytearray | memoryview
 
 VERSION = 3
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
+KIND_AT = 5
+"""Where an envelope has its kind."""
 SETTLEMENT = struct.Struct(">QIB")
 """One entry of SETTLE: serial of the first message, how many, outcome (`Outcome`)."""
 

@@ -69,6 +69,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "max-transactions": ("15", "max_transactions", 15),
     "max-transaction-frames": ("16", "max_transaction_frames", 16),
     "max-transaction-size": ("1 MiB", "max_transaction_size", 1_048_576),
+    "receive-memory": ("2 MiB", "receive_memory", 2_097_152),
 }
 """A value that is not the default, the field that it reaches in one of these records, and what stands there then."""
 

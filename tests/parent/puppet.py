@@ -101,6 +101,10 @@ class Switchboard:
     def is_committed(self) -> bool:
         return self._committed == self._told
 
+    @property
+    def is_behind(self) -> bool:
+        return self._told - self._committed >= 1000
+
     def describe(self) -> list[str]:
         return [f"router: {self._told} changes told"]
 

@@ -15,6 +15,7 @@ from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.roster import Child
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
+from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Kind
@@ -29,7 +30,8 @@ class Bench:
     def __init__(self) -> None:
         self.loop = Loop()
         self.sent: list[tuple[int, Kind, int]] = []
-        self.flow = Flow(self.loop, POLICY, self._send)
+        self.budget = Budget(200_000)
+        self.flow = Flow(self.loop, POLICY, self.budget, self._send)
         self.ends: list[socket.socket] = []
         self.children: list[Child] = []
         self.read: list[int] = []
@@ -44,7 +46,7 @@ class Bench:
         child = Child(
             peer=Peer(number),
             pid=0,
-            channel=Channel(ours, max_envelope=1000),
+            channel=Channel(ours, max_envelope=300_000, budget=self.budget),
             fd=ours.fileno(),
             address="unix",
             host="",
@@ -370,6 +372,52 @@ def test_who_has_nothing_to_read_is_not_stuck(bench: Bench) -> None:
 
     assert checks_until_stuck(bench, idle) == 50
     assert checks_until_stuck(bench, killed) == 50
+
+
+def begin_large(bench: Bench, child: Child) -> None:
+    """The child sends the beginning of an envelope that is too large for one read, and no end."""
+    end = bench.ends[child.peer - 1]
+    child.channel._socket.recv(1000)
+    end.send(b"".join(pack(Kind.SEND, payload=[bytes(150_000)]))[:1000])
+    assert child.channel.receive() == []
+    end.send(b"something to read")
+    if child.channel.is_waiting:
+        bench.flow.starved(child)
+
+
+def test_who_waits_for_room_is_not_read_until_there_is_some(bench: Bench) -> None:
+    """The end of who has it gives it to the next one, and a hold goes on all the same."""
+    first, second, third = bench.child(), bench.child(), bench.child()
+    for child in (first, second, third):
+        begin_large(bench, child)
+    assert bench.readable() == {1}
+    assert bench.flow.is_held(second)
+    bench.fill(first)
+    bench.flow.exceeded(second, first, SEND)
+
+    bench.loop.forget(first.fd)
+    first.channel.close()
+    bench.flow.feed()
+    assert bench.readable() == set()
+    bench.flow.gone(first)
+    assert bench.readable() == {2}
+    assert not second.channel.is_waiting
+    bench.flow.gone(third)
+    assert not bench.flow.is_held(third)
+
+
+def test_who_keeps_others_waiting_and_sends_nothing_is_stuck(bench: Bench) -> None:
+    """A child that was stopped in the middle of its envelope; as long as nobody waits for it, it may."""
+    first, second = bench.child(), bench.child()
+    begin_large(bench, first)
+    assert checks_until_stuck(bench, first) == 50
+    begin_large(bench, second)
+
+    assert checks_until_stuck(bench, first) == 11
+    assert "has sent nothing of the message that it has begun for 11 s" in bench.flow.describe_stuck(first)
+    assert checks_until_stuck(bench, second) == 50
+    first.channel.receive()
+    assert not bench.flow.check([first])
 
 
 def test_a_flood_leaves_a_bounded_amount_waiting(start: Starter) -> None:

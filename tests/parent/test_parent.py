@@ -316,6 +316,10 @@ class _Broken:
     def take_notes(self) -> list[str]:
         return []
 
+    @property
+    def is_behind(self) -> bool:
+        return False
+
     def describe(self) -> list[str]:
         return []
 

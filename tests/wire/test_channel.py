@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
@@ -289,3 +290,117 @@ def test_closing_drops_what_waits() -> None:
     assert channel.pending == 0
     assert other.closed
     other.close()
+
+
+# ---------------------------------------------------------------- large envelopes and their budget
+
+
+def sharing(budget: Budget) -> tuple[Channel, socket.socket]:
+    """A channel that asks `budget`, and the other end."""
+    ours, theirs = open_pair()
+    return Channel(ours, max_envelope=LIMIT, budget=budget), theirs
+
+
+def begin(end: socket.socket, whole: bytes) -> None:
+    """Write the first half of an envelope."""
+    end.sendall(whole[: len(whole) // 2])
+
+
+def finish(channel: Channel, end: socket.socket, whole: bytes) -> list[Envelope]:
+    """Write the rest, and receive it."""
+    end.sendall(whole[len(whole) // 2 :])
+    got: list[Envelope] = []
+    while not got and not channel.is_waiting:
+        wait_readable(channel)
+        got = channel.receive()
+    return got
+
+
+def test_a_channel_waits_for_its_turn() -> None:
+    """It reads nothing while another one uses up the budget, and then everything, as if nothing had been."""
+    whole = b"".join(send_of(bytes(200_000)))
+    budget = Budget(300_000)
+    (first, its_end), (second, other_end) = sharing(budget), sharing(budget)
+    begin(its_end, whole)
+    begin(other_end, b"".join(send_of(b"x", 7)) + whole)
+    assert first.receive() == []
+    assert [envelope.number for envelope in second.receive()] == [7]
+
+    assert (first.is_waiting, second.is_waiting) == (False, True)
+    assert (first.received, second.received) == (len(whole) // 2, None)
+    other_end.send(b"more")
+    assert second.receive() == []
+    (envelope,) = finish(first, its_end, whole)
+    assert envelope.raw == whole
+    assert budget.take_granted() == []
+    first.give_back()
+    assert budget.take_granted() == [second]
+
+    for channel, end in ((first, its_end), (second, other_end)):
+        channel.close()
+        end.close()
+
+
+def test_a_channel_goes_on_where_it_waited() -> None:
+    """And gives back what it had when it is closed."""
+    whole = b"".join(send_of(bytes(100_000)))
+    budget = Budget(1)
+    budget.ask("another", 1)
+    channel, end = sharing(budget)
+    begin(end, whole)
+    assert channel.receive() == []
+    assert channel.is_waiting
+    budget.give_back("another")
+    channel.go_on()
+    (envelope,) = finish(channel, end, whole)
+
+    assert envelope.raw == whole
+    assert budget.used == len(whole)
+    channel.close()
+    assert budget.used == 0
+    end.close()
+
+
+def test_a_transaction_counts_twice() -> None:
+    """Its parts are copied out of it, and both are there for a moment."""
+    whole = b"".join(pack(Kind.TRANSACTION, payload=[bytes(100_000)]))
+    budget = Budget(1)
+    channel, end = sharing(budget)
+    begin(end, whole)
+    channel.receive()
+
+    assert budget.used == 2 * len(whole)
+    channel.close()
+    end.close()
+
+
+def test_what_an_ended_process_has_written_is_received_without_asking() -> None:
+    """It is all there, and nobody will write more."""
+    whole = b"".join(send_of(bytes(100_000)))
+    budget = Budget(1)
+    budget.ask("another", 1)
+    channel, end = sharing(budget)
+    begin(end, whole)
+    channel.receive()
+    channel.insist()
+    (envelope,) = finish(channel, end, whole)
+
+    assert envelope.raw == whole
+    assert (budget.used, budget.is_waited_for) == (1, False)
+    channel.give_back()
+    channel.close()
+    end.close()
+
+
+def test_small_envelopes_ask_nobody() -> None:
+    """A budget that is used up does not stop what fits into a read."""
+    budget = Budget(1)
+    budget.ask("another", 1)
+    channel, end = sharing(budget)
+    end.sendall(b"".join(send_of(bytes(10_000))) * 3)
+    wait_readable(channel)
+
+    assert len(channel.receive()) == 3
+    assert not channel.is_waiting
+    channel.close()
+    end.close()
