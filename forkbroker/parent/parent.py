@@ -76,6 +76,9 @@ class Routes(Protocol):
     def is_behind(self) -> bool:
         """The store has so much to write that it should not be given more at present."""
 
+    def take_culprits(self) -> Sequence[tuple[Peer, str]]:
+        """Children that are to be ended for what they have sent, as has shown later, and why."""
+
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
 
@@ -486,6 +489,7 @@ class Parent:
         """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
         self._router.tick(self._loop.now)
         self._dispatch(None)
+        self._end_culprits()
         # what was received and is not written yet is in memory as well
         self._budget.pause(self._router.is_behind)
         self._flow.feed()
@@ -496,6 +500,13 @@ class Parent:
             crash(self._crash_at, "")
             self._crash_at = ""
         self._arm_deadline()
+
+    def _end_culprits(self) -> None:
+        for peer, reason in self._router.take_culprits():
+            child = self._reachable.get(peer)
+            if child is not None:
+                self._logger.error("%s: broke the contract between processes, killed: %s", child.name, reason)
+                self._end(child)
 
     def _flush(self, child: Child) -> None:
         is_done = child.channel.flush()

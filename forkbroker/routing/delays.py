@@ -19,8 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from forkbroker.cron import CronError
+from forkbroker.errors import EnvelopeError
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.misfits import Misfits
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
@@ -68,6 +70,7 @@ class Delays:
         self,
         queues: Queues,
         returns: Returns,
+        misfits: Misfits,
         counters: Counters,
         journal: Journal,
         timers: Timers,
@@ -75,6 +78,7 @@ class Delays:
     ) -> None:
         self._queues = queues
         self._returns = returns
+        self._misfits = misfits
         self._counters = counters
         self._journal = journal
         self._timers = timers
@@ -251,7 +255,7 @@ class Delays:
             wait_ms = due - details.due - late_ms
             self._spans.after(wait_ms, key)
             due = self._timers.wall_ms() + round(wait_ms)
-        self._fire(key, due, repeat)
+        self._try_to_fire(key, due, repeat)
 
     def _reach_date(self, key: Key) -> None:
         name, serial = key
@@ -263,7 +267,18 @@ class Delays:
             return
         if due:
             self._dates.at(due, key)
-        self._fire(key, due, repeat)
+        self._try_to_fire(key, due, repeat)
+
+    def _try_to_fire(self, key: Key, due: int, repeat: int) -> None:
+        """Fire, or leave the messages out if that is not possible."""
+        name, serial = key
+        run = self._waiting[name].runs[serial]
+        try:
+            self._fire(key, due, repeat)
+        except EnvelopeError as error:
+            if name in self._waiting and serial in self._waiting[name].runs:
+                self._cancel(key)
+            self._misfits.put(name, run, error)
 
     def _fire(self, key: Key, due: int, repeat: int) -> None:
         """To the queue; and once more at `due` if that is not 0."""

@@ -30,6 +30,7 @@ from forkbroker.routing.counters import Counters
 from forkbroker.routing.durables import Durables
 from forkbroker.routing.guards import Guards
 from forkbroker.routing.lanes import Lane
+from forkbroker.routing.misfits import Misfits
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Policy
@@ -38,7 +39,7 @@ from forkbroker.routing.queues import Queues, is_durable
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run
 from forkbroker.routing.timers import Timers
-from forkbroker.wire.envelope import Envelope, pack_run
+from forkbroker.wire.envelope import Buffer, Envelope, pack_run
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 _AVOIDED = 16
@@ -54,6 +55,7 @@ class Deliveries:
         slots: Slots,
         queues: Queues,
         returns: Returns,
+        misfits: Misfits,
         paging: Paging,
         durables: Durables,
         counters: Counters,
@@ -67,6 +69,7 @@ class Deliveries:
         self._out = out
         self._queues = queues
         self._returns = returns
+        self._misfits = misfits
         self._paging = paging
         self._durables = durables
         self._timers = timers
@@ -348,23 +351,39 @@ class Deliveries:
         return self._children[peer].consumers[token]
 
     def _send_offer(self, offer: Offer) -> None:
-        run = offer.run
+        try:
+            packed = [(key[0], self._pack(offer, key[1])) for key in offer.candidates]
+        except EnvelopeError as error:
+            self._withdraw(offer, error)
+            return
         self._counters.offers_made += 1
-        for peer, token in offer.candidates:
-            buffers = pack_run(
-                Kind.OFFER,
-                run.envelope,
-                first=run.first,
-                count=run.count,
-                token=token,
-                slot=offer.slot,
-                number=offer.number,
-                serial=run.serial,
-                deliveries=run.deliveries,
-                destination=offer.queue.name,
-                details=run.details,
-            )
-            self._out.append((peer, buffers))
+        self._out.extend(packed)
+
+    def _pack(self, offer: Offer, token: Token) -> list[Buffer]:
+        run = offer.run
+        return pack_run(
+            Kind.OFFER,
+            run.envelope,
+            first=run.first,
+            count=run.count,
+            token=token,
+            slot=offer.slot,
+            number=offer.number,
+            serial=run.serial,
+            deliveries=run.deliveries,
+            destination=offer.queue.name,
+            details=run.details,
+        )
+
+    def _withdraw(self, offer: Offer, error: EnvelopeError) -> None:
+        """The messages can't be sent to anybody: leave them out, and go on with what follows."""
+        for key, consumer in list(offer.candidates.items()):
+            self._claims.answer(offer, key, Event.LOST)
+            consumer.child.open_offers -= 1
+            self._take_refusal(consumer, offer, Event.LOST)
+            self._refresh(consumer)
+        offer.queue.forget(offer.run)
+        self._misfits.put(offer.queue.name, offer.run, error)
 
     def _hand_over(self, run: Run, consumer: Consumer) -> None:
         lease_ms = consumer.queue.policy.lease

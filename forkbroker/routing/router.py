@@ -31,6 +31,7 @@ from forkbroker.routing.intake import Intake
 from forkbroker.routing.interest import Everybody, Interest, Interested
 from forkbroker.routing.journal import MAX_COPIES, Journal
 from forkbroker.routing.listing import describe
+from forkbroker.routing.misfits import Misfits
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.planning import Plan
@@ -77,9 +78,11 @@ class Router:
         self._durables = Durables(
             self._queues, self._journal, self._timers, self._returns.notes, limit=policy.max_durables
         )
+        self._misfits = Misfits(self._returns.notes)
         self._delays = Delays(
             self._queues,
             self._returns,
+            self._misfits,
             self.counters,
             self._journal,
             self._timers,
@@ -103,6 +106,7 @@ class Router:
             slots,
             self._queues,
             self._returns,
+            self._misfits,
             self._paging,
             self._durables,
             self.counters,
@@ -171,6 +175,7 @@ class Router:
         if method is None:
             raise EnvelopeError(f"{envelope.kind.name} is not the router's business")
         check(envelope, OF_CHILD)
+        envelope.sender = peer
         journal = self._journal
         before = journal.last
         reason = method(peer, envelope)
@@ -237,6 +242,10 @@ class Router:
     def is_behind(self) -> bool:
         """The store has so much to write that producers wait; one that can't write holds nobody, it refuses."""
         return self._journal.is_full and not self._journal.refusal
+
+    def take_culprits(self) -> list[tuple[Peer, str]]:
+        """Peers that have sent what can't be dealt with, as has shown later, and why: they are to be ended."""
+        return self._misfits.take()
 
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""
@@ -348,6 +357,8 @@ class Router:
     def _transaction(self, peer: Peer, envelope: Envelope) -> str | None:
         """All of it or nothing: whatever may fail is tried before the first part is applied."""
         parts = envelope.nested()
+        for part in parts:
+            part.sender = peer
         reason = self._find_refusal(peer, parts)
         if reason is not None:
             self.counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)

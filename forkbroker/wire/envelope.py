@@ -58,8 +58,6 @@ _SECTION = int(Flag.SECTION)
 _PERSISTENT = int(Flag.PERSISTENT)
 _FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
 _U32 = struct.Struct(">I")
-_NUMBERS = 1 << 32
-"""So many indexes there are."""
 _OUTCOMES: dict[int, Outcome] = {outcome.value: outcome for outcome in Outcome}
 _JOIN_BELOW = 32768
 
@@ -85,6 +83,7 @@ class Envelope:
         "kind",
         "number",
         "raw",
+        "sender",
         "serial",
         "slot",
         "token",
@@ -125,6 +124,8 @@ class Envelope:
         self._entries: list[tuple[int, int, Outcome]] | None = None
         self._parts: list[Envelope] | None = None
         self._wishes: Wishes | None = None
+        # the number of the peer that has sent it, where that is known: noted by the router, and not part of `raw`
+        self.sender = 0
 
     @property
     def block(self) -> bytes:
@@ -413,13 +414,12 @@ def pack_run(
 
 
 def with_index(envelope: Envelope, index: int) -> Envelope:
-    """The same messages under other numbers: from `index` on, or from 0 where they would not fit below 2^32.
-
-    A message that comes again each second, 1,024 at a time, gets there in 48 days; its first ids are free again then.
-    """
+    """The same messages of the same sender under other numbers."""
     raw = bytearray(envelope.raw)
-    _U32.pack_into(raw, 16, index if index + envelope.count <= _NUMBERS else 0)
-    return Envelope(raw)
+    _U32.pack_into(raw, 16, index)
+    again = Envelope(raw)
+    again.sender = envelope.sender
+    return again
 
 
 def with_number(buffers: list[Buffer], number: int) -> list[Buffer]:

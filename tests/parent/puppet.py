@@ -21,6 +21,8 @@ from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_f
 from forkbroker.wire.kinds import Flag, Kind
 
 MAX_ENVELOPE = 64 << 20
+BLAMED = 666
+"""Number of a CLAIMED for which the Switchboard blames the child in its own time."""
 BLOCK = b"-puppet-1\n\n"
 """What a SEND has between its destination and its bodies: the end of the message-id, and no header."""
 
@@ -40,6 +42,7 @@ class Switchboard:
         self.due: float | None = None
         self._told = self._committed = 0
         self._notes: list[str] = []
+        self._culprits: list[tuple[Peer, str]] = []
         self._settled: set[Peer] = set()
 
     def add_peer(self, peer: Peer) -> None:
@@ -59,6 +62,8 @@ class Switchboard:
         elif envelope.kind is Kind.SETTLE:
             self._settled.add(peer)
             self._tell_store(Kind.DELETE)
+        elif envelope.kind is Kind.CLAIMED and envelope.number == BLAMED:
+            self._culprits.append((peer, "it was found out later"))
         elif envelope.kind is Kind.TRANSACTION:
             self._notes.append("something happened")
         elif envelope.kind is not Kind.FENCE:
@@ -107,6 +112,10 @@ class Switchboard:
 
     def describe(self) -> list[str]:
         return [f"router: {self._told} changes told"]
+
+    def take_culprits(self) -> list[tuple[Peer, str]]:
+        culprits, self._culprits = self._culprits, []
+        return culprits
 
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
@@ -226,6 +235,9 @@ class Puppet:
 
     def do_count(self) -> None:
         self.tell(f"received {self.received}")
+
+    def do_raw(self, octets: str) -> None:
+        self.channel.send([bytes.fromhex(octets)])
 
     def do_garbage(self) -> None:
         self.end.send(b"\xff" * 64)

@@ -313,6 +313,9 @@ class _Broken:
     def receive_stored(self, envelope: object, now: float) -> None:
         """It is open."""
 
+    def take_culprits(self) -> list[tuple[int, str]]:
+        return []
+
     def take_notes(self) -> list[str]:
         return []
 

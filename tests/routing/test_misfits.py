@@ -1,0 +1,79 @@
+"""Messages that show only later that they can't be dealt with: who is blamed, and that all else goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.wire.details import Wishes
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Kind
+
+from .simulation import World, make, make_send
+from .stock import Stock
+
+A = b"/queue/a"
+
+
+def damage(world: World, envelope: Envelope) -> None:
+    """What can't be after the check: the numbers of the messages do not fit their field any more."""
+    envelope.index = 2**32
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_an_offer_that_can_not_be_sent_is_its_senders_fault(candidates: int) -> None:
+    """It is left out, its slot and the credit are free again, and the next message goes its way."""
+    world = World(slots=1)
+    liar, honest = world.add_child(), world.add_child()
+    consumers = [world.add_child() for _ in range(candidates)]
+    bad = make_send(A, [b"bad", b"too"])
+    world.tell(liar, bad)
+    world.send(honest, A, [b"good"])
+    damage(world, bad)
+    for consumer in consumers:
+        world.subscribe(consumer, A, credit=1)
+
+    assert [bodies for consumer in consumers for bodies in world.consume(consumer)] == [b"good"]
+    (blamed,) = world.router.take_culprits()
+    assert blamed[0] == liar.peer
+    assert "OFFER" in blamed[1]
+    assert world.router.take_culprits() == []
+    assert world.router.take_notes()[0].startswith("queue /queue/a: message 1 left out, it can't be delivered: OFFER")
+    assert world.semaphores.values == [0]
+    view = world.view(A)
+    assert (view.ready, view.unsettled, view.octets) == (0, 0, 0)
+
+
+def test_a_delayed_message_that_can_not_be_fired_is_its_senders_fault() -> None:
+    """It waits no longer, and the others that are due come."""
+    world = World(stock=Stock())
+    liar, honest, consumer = world.add_child(), world.add_child(), world.add_child()
+    world.subscribe(consumer, A)
+    wishes = Wishes(delay=1000)
+    bad = make_send(A, [b"bad"], persistent=True, wishes=wishes)
+    world.tell(liar, bad)
+    world.send(honest, A, [b"good"], persistent=True, wishes=wishes)
+    world.run_store()
+    damage(world, bad)
+    world.pass_time(2)
+
+    assert world.consume(consumer) == [b"good"]
+    assert [peer for peer, _ in world.router.take_culprits()] == [liar.peer]
+    assert any("left out" in note for note in world.router.take_notes())
+    assert world.router._timers.dump() == []
+
+
+def test_a_part_of_a_transaction_has_its_sender_too() -> None:
+    """Which the part itself does not name."""
+    world = World()
+    liar, consumer = world.add_child(), world.add_child()
+    part = make_send(A, [b"bad"])
+    world.router.receive(liar.peer, whole := _transaction(part), world.now)
+    damage(world, whole.nested()[0])
+    world.subscribe(consumer, A)
+    world.turn()
+
+    assert [peer for peer, _ in world.router.take_culprits()] == [liar.peer]
+
+
+def _transaction(part: Envelope) -> Envelope:
+    return make(Kind.TRANSACTION, count=1, payload=[part.raw])
