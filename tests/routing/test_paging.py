@@ -6,6 +6,7 @@ import pytest
 
 from forkbroker.routing.lanes import Lane
 from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.runs import ENVELOPE_OVERHEAD
 from forkbroker.routing.window import FETCH, Window
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -300,6 +301,63 @@ def test_rows_that_somebody_has_deleted_by_hand_are_not_waited_for() -> None:
     assert numbers(world.consume(consumer)) == [*range(19), *range(30, 40)]
 
     assert (world.view(A).ready, world.view(A).octets, used(world)) == (0, 0, 0)
+
+
+def test_what_a_restarted_broker_has_in_the_store_is_counted() -> None:
+    """In messages, and in octets with a guess for what each costs; when all was read, to the octet; then as nothing."""
+    world, child = make_world(persistent=True)
+    send(world, child, *range(7))
+    world.run_store()
+    world.stock.kill()
+    anew = World(Policy(queue_memory=MEMORY), slots=64, stock=world.stock)
+    view = anew.view(A)
+    assert (view.ready, view.paged, view.octets) == (7, 7, 7 * (10_000 + ENVELOPE_OVERHEAD))
+
+    reader = anew.add_child()
+    anew.subscribe(reader, A, credit=1)
+    anew.offers(reader)
+    view, queue = anew.view(A), anew.router._queues.find(A)
+    assert queue is not None
+    assert (view.paged, view.octets, used(anew)) == (0, queue.memory, queue.memory)
+    anew.end(reader)
+    last = anew.add_child()
+    anew.subscribe(last, A)
+    assert len(anew.consume(last)) == 7
+    assert (anew.view(A).octets, used(anew)) == (0, 0)
+
+
+def test_the_store_is_asked_once_for_what_follows() -> None:
+    """However often an offer could be made meanwhile, and whatever expires meanwhile."""
+    world, child = make_world(persistent=True)
+    send(world, child, *range(20))
+    reader = world.add_child()
+    world.subscribe(reader, A, credit=100)
+    world.turn()
+    for _ in range(3):
+        world.router._queues.changed[world.router._queues.find(A)] = None  # type: ignore[index]
+        world.router._paging.look_on(world.router._queues.find(A))  # type: ignore[arg-type]
+        world.turn()
+
+    assert told(world, Kind.FETCH) == 1
+
+
+def test_what_expired_in_memory_is_followed_by_what_the_store_has() -> None:
+    """Nobody consumes: what follows may have expired as well. Nothing is asked for while some is left in memory."""
+    world, child = make_world(persistent=True)
+    for body in bodies(*range(20)):
+        world.send(child, A, [body], wishes=Wishes(ttl=1000))
+    world.run_store()
+    queue = world.router._queues.find(A)
+    assert queue is not None
+    world.router._paging.look_on(queue)
+    assert told(world, Kind.FETCH) == 0
+
+    for _ in range(10):
+        world.pass_time(1)
+        world.turn()
+        world.run_store()
+    assert world.router.counters.messages_expired == 20
+    assert not world.stock.rows
 
 
 def test_pages_of_a_queue_that_is_gone_are_ignored() -> None:

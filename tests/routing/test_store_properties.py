@@ -8,6 +8,7 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forkbroker.routing.claims import State
 from forkbroker.routing.policies import Policy, QueuePolicy, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
@@ -33,7 +34,13 @@ class Life:
             poison_after=random.choice([0, 2]), max_deliveries=random.choice([0, 3]), visible=self.visible
         )
         memory = random.choice([3_000, 12_000, 60_000, 10_000_000])
-        self.policy = Policy(offer_candidates=random.choice([1, 3]), queue_memory=memory, queue=queue, durable=queue)
+        self.policy = Policy(
+            offer_candidates=random.choice([1, 3]),
+            queue_memory=memory,
+            max_unsettled=random.choice([2_000, 20_000, 1 << 26]),
+            queue=queue,
+            durable=queue,
+        )
         self.slots = random.choice([2, 16])
         self.ledger = Ledger()
         self.stock = Stock()
@@ -78,6 +85,26 @@ class Life:
         self.check_priorities(self.collect())
         there = sum(view.ready + view.unsettled for view in self.world.router.views())
         assert there + self.world.router._delays.messages == len(self.ledger.present)
+        self.check_figures()
+
+    def check_figures(self) -> None:
+        """What is in memory is counted to the octet, and what each child was offered and holds."""
+        deliveries, queues = self.world.router._deliveries, self.world.router._queues
+        claims = deliveries._claims
+        offers = [*claims._overdue.values(), *claims._timely.values()]
+        in_use = [offer.run.memory for offer in offers if offer.state is State.OFFERED]
+        for child in deliveries._children.values():
+            held = [run for consumer in child.consumers.values() for run in consumer.unsettled]
+            asked = [offer.cost for offer in offers for peer, _ in offer.candidates if peer == child.peer]
+            assert (child.octets, child.open_offers) == (sum(run.cost for run in held) + sum(asked), len(asked))
+            in_use += [run.memory for run in held]
+        for queue in queues.all():
+            for lane in queue.lanes:
+                runs = [*lane.returned, *lane.fresh, *[run for _, run in lane.pending]]
+                assert lane.memory == sum(run.memory for run in runs if run.count)
+                in_use.append(lane.memory)
+            in_use += [run.memory for run in queue.waiting.values()]
+        assert queues.window.used == sum(queue.memory for queue in queues.all()) == sum(in_use)
 
     def read(self, random: Random) -> None:
         """A child looks at what it was offered; it may die at each step."""
