@@ -388,6 +388,7 @@ class Deliveries:
     def _hand_over(self, run: Run, consumer: Consumer) -> None:
         lease_ms = consumer.queue.policy.lease
         run.held_until = self._timers.now + lease_ms / 1000 if lease_ms else 0.0
+        self._queues.drop_bodies(consumer.queue, run)
         consumer.unsettled.add(run)
         if lease_ms and consumer.key not in self._leases:
             self._leases.after(lease_ms, consumer.key)

@@ -3,6 +3,10 @@
     returned | fresh | pending | paged
     ------------ memory ------   store
 
+What came back without its bodies is a *stub*: the store alone has them. It has its place among what was returned, but
+stands in a row of its own; while the oldest message of all is a stub, nothing is taken before the store has given its
+bodies again, unless the store fails.
+
 What was taken and came back is older than what was never taken, which is older than what is paged: so each message
 has its old place, and what is in memory is always the head. While anything is paged, what arrives is paged as well.
 
@@ -15,7 +19,7 @@ without going through it; the row is made anew when too many are empty.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 
 from forkbroker.routing.expiries import Expiries
@@ -45,6 +49,10 @@ class Lane:
         "priority",
         "ready",
         "returned",
+        "stubbed",
+        "stubs",
+        "stubs_from",
+        "stubs_to",
         "told",
     )
 
@@ -58,7 +66,11 @@ class Lane:
         """Behind the fresh ones: with the number of the change that has to be committed first."""
         self._empty = 0
         self.expiries = Expiries()
-        """Of what can be taken."""
+        """Of what can be taken, and of stubs."""
+        self.stubs: list[Run] = []
+        """What came back without its bodies, the oldest one last."""
+        self.stubbed = 0
+        """Messages of these."""
         self.ready = 0
         """Messages in memory that can be taken."""
         self.hidden = 0
@@ -79,6 +91,10 @@ class Lane:
         """For how many octets."""
         self.asked_after = last
         """Behind which serial."""
+        self.stubs_from = 0
+        """It was asked for stubs: it has not answered for those from this serial on; 0: it was not."""
+        self.stubs_to = 0
+        """The first serial that was not in memory, and had not been, when the store was asked."""
         self.told = last
         """The store has forgotten messages up to this that are not persistent: they are in memory, or were."""
 
@@ -126,13 +142,15 @@ class Lane:
         return run.memory - thought
 
     def page_back(self) -> None:
-        """All that is in memory is in the store alone again, which has every message of it. Nothing is pending."""
-        self.last = self.told = self.head().serial - 1
-        self.paged += self.ready
-        self.paged_octets += self.memory
-        self.ready = self.memory = 0
+        """All that is here, of which the store has every message, is in the store alone again. Nothing is pending."""
+        oldest = min(run.serial for run in (*self.stubs[-1:], *self.runs()[:1]))
+        self.last = self.told = oldest - 1
+        self.paged += self.ready + self.stubbed
+        self.paged_octets += self.memory + sum(stub.memory for stub in self.stubs)
+        self.ready = self.memory = self.stubbed = 0
         self.returned.clear()
         self.fresh.clear()
+        self.stubs.clear()
         self.expiries = Expiries()
         self._empty = 0
 
@@ -142,11 +160,49 @@ class Lane:
 
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""
-        insort(self.returned, run, key=_descending)
-        self.ready += run.count
-        self.memory += run.memory
+        if run.is_stub:
+            insort(self.stubs, run, key=_descending)
+            self.stubbed += run.count
+        else:
+            insort(self.returned, run, key=_descending)
+            self.ready += run.count
+            self.memory += run.memory
         if run.details.expires:
             self.expiries.add(run)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the oldest message is a stub."""
+        return bool(self.stubs) and not (self.ready and self.head().serial < self.stubs[-1].serial)
+
+    def take_stubs(self, start: int, end: int) -> list[Run]:
+        """Take out the stubs of messages with serials from `start` up to `end`, without that one, in order."""
+        if start >= end:
+            return []
+        low, high = (bisect_right(self.stubs, -serial, key=_descending) for serial in (end, start))
+        # the last one before the range may go over into it
+        found = self.stubs[low : high + 1]
+        del self.stubs[low : high + 1]
+        taken: list[Run] = []
+        for stub in reversed(found):
+            self.stubbed -= stub.count
+            if stub.details.expires:
+                self.expiries.remove(stub)
+            taken += self._cut_stub(stub, start, end)
+        return taken
+
+    def _cut_stub(self, stub: Run, start: int, end: int) -> list[Run]:
+        """The part of this stub that is in the range; the others go back to their place."""
+        if stub.serial + stub.count <= start:
+            self.put_back(stub)
+            return []
+        if stub.serial < start:
+            self.put_back(stub.split(start - stub.serial))
+        if stub.serial + stub.count > end:
+            front = stub.split(end - stub.serial)
+            self.put_back(stub)
+            return [front]
+        return [stub]
 
     def head(self) -> Run:
         """The oldest run. There must be one."""
@@ -174,6 +230,11 @@ class Lane:
         expired: list[Run] = []
         while len(expired) < most and (run := self.expiries.find_due(now_ms)) is not None:
             self.expiries.remove(run)
+            if run.is_stub:
+                self.stubs.remove(run)
+                self.stubbed -= run.count
+                expired.append(run)
+                continue
             self.ready -= run.count
             self.memory -= run.memory
             expired.append(self._cut(run))

@@ -10,6 +10,7 @@ from forkbroker.routing.lanes import Lane
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues
 from forkbroker.routing.runs import ENVELOPE_OVERHEAD, make_run
+from forkbroker.routing.window import FETCH
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
 
@@ -26,13 +27,17 @@ class Paging:
     def refill(self, queue: Queue) -> None:
         """Ask for what follows, where little is left in memory."""
         for lane in queue.lanes:
-            if lane.paged and not lane.is_fetching:
+            if lane.is_fetching:
+                continue
+            if lane.is_blocked:
+                self._fetch_stubs(queue, lane)
+            elif lane.paged:
                 self._fetch(queue, lane)
 
     def next_lane(self, queue: Queue) -> Lane | None:
         """From which lane of the queue to take; None: there is nothing, or the store was asked for what comes first."""
         lanes = queue.lanes
-        if lanes and lanes[0].ready:
+        if lanes and lanes[0].ready and not lanes[0].stubs:
             return lanes[0]
         return self._find(queue, lanes)
 
@@ -54,6 +59,9 @@ class Paging:
 
     def _find(self, queue: Queue, lanes: Iterable[Lane]) -> Lane | None:
         for lane in lanes:
+            if lane.is_blocked and (lane.is_fetching or self._fetch_stubs(queue, lane) or not self._journal.failure):
+                # only a store that fails is not waited for
+                return None
             if lane.ready:
                 return lane
             if lane.paged and (lane.is_fetching or self._fetch(queue, lane)):
@@ -76,13 +84,13 @@ class Paging:
                     self._page_back(queue, lane)
 
     def _page_back(self, queue: Queue, lane: Lane) -> None:
-        spilled = [run for run in lane.runs() if not run.details.persistent]
-        if spilled and lane.told != lane.last:
+        if lane.told != lane.last:
             # the store may still have some that were settled meanwhile: it is to forget all of these first
             self._ask(queue, lane, 0)
             return
-        for run in spilled:
-            self._queues.spill(queue, run)
+        for run in lane.runs():
+            if not run.details.persistent:
+                self._queues.spill(queue, run)
         queue.page_back(lane)
 
     def restore(self, envelope: Envelope) -> None:
@@ -92,15 +100,25 @@ class Paging:
         queue.restore(envelope.index, envelope.count, octets)
 
     def page(self, queue: Queue, envelope: Envelope) -> None:
-        """PAGE: messages that follow what is in memory.
+        """PAGE: messages that follow what is in memory, or were in memory before.
 
         Raises:
             EnvelopeError: they can't be decoded.
         """
         run = make_run(envelope, envelope.serial, envelope.details)
         lane = queue.lane(run.details.priority)
-        if run.serial <= lane.last:
+        end = run.serial + run.count
+        if lane.stubs_from:
+            self._lose_stubs(queue, lane, lane.stubs_from, run.serial)
+            lane.stubs_from = end
+        for stub in lane.take_stubs(run.serial, min(end, lane.last + 1)) if lane.stubs else ():
+            if stub.serial > run.serial:
+                run.split(stub.serial - run.serial)
+            self._queues.revive(queue, stub, run.split(stub.count) if stub.count < run.count else run)
+        if end <= lane.last + 1:
             return
+        if run.serial <= lane.last:
+            run.split(lane.last + 1 - run.serial)
         self._queues.page_in(queue, run)
 
     def paged(self, queue: Queue, envelope: Envelope) -> None:
@@ -108,14 +126,17 @@ class Paging:
         lane = queue.lane(envelope.index)
         if lane.is_fetching:
             lane.told = lane.asked_after
+        if lane.stubs_from and envelope.flags & _FINAL:
+            self._lose_stubs(queue, lane, lane.stubs_from, lane.stubs_to)
+        has_followed = lane.last >= lane.stubs_to
         self._end_asking(lane)
         if envelope.flags & _FINAL and lane.paged > lane.paged_since:
             queue.lose(lane, lane.paged - lane.paged_since)
             self._queues.tidy(queue)
-        if envelope.count and not lane.paged:
+        if envelope.count and not lane.paged and has_followed:
             # to say that all have arrived: the store forgets what was taken when it is asked for more
             self._ask(queue, lane, 0)
-        elif envelope.count and not lane.ready:
+        elif envelope.count and lane.paged and not lane.ready:
             # what came has gone already, perhaps because it has expired
             self._fetch(queue, lane)
         self._queues.changed[queue] = None
@@ -131,18 +152,41 @@ class Paging:
         wanted = self._queues.window.wants(lane)
         return bool(wanted) and self._ask(queue, lane, wanted)
 
-    def _ask(self, queue: Queue, lane: Lane, octets: int) -> bool:
-        """Tell whether there is somebody to ask."""
+    def _fetch_stubs(self, queue: Queue, lane: Lane) -> bool:
+        """Ask for the bodies of stubs, the oldest first. What is between them comes with them, and is ignored."""
+        octets = 0
+        for stub in reversed(lane.stubs):
+            octets += stub.memory
+            if octets >= FETCH:
+                break
+        first = lane.stubs[-1].serial
+        if not self._ask(queue, lane, min(octets, FETCH), first - 1):
+            return False
+        lane.stubs_from = first
+        return True
+
+    def _lose_stubs(self, queue: Queue, lane: Lane, start: int, end: int) -> None:
+        """The store has none of the messages with serials from `start` up to `end`, without that one.
+
+        What it was asked for had been told to it before; a stub that is younger came back after the question.
+        """
+        for stub in lane.take_stubs(start, min(end, lane.stubs_to)):
+            queue.lose_stub(stub)
+            self._queues.tidy(queue)
+
+    def _ask(self, queue: Queue, lane: Lane, octets: int, after: int | None = None) -> bool:
+        """Ask for what is behind this serial, or behind what is in memory; tell whether there is somebody to ask."""
         self._end_asking(lane)
-        lane.is_fetching = self._journal.fetch(queue.name, lane.priority, lane.last, octets)
+        after = lane.last if after is None else after
+        lane.is_fetching = self._journal.fetch(queue.name, lane.priority, after, octets)
         lane.paged_since = 0
         if lane.is_fetching:
-            lane.asked, lane.asked_after = octets, lane.last
+            lane.asked, lane.asked_after, lane.stubs_to = octets, after, lane.last + 1
             self._queues.window.asked += octets
         return lane.is_fetching
 
     def _end_asking(self, lane: Lane) -> None:
-        lane.is_fetching = False
+        lane.is_fetching, lane.stubs_from = False, 0
         self._queues.window.asked -= lane.asked
         lane.asked = 0
 

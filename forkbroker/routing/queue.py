@@ -151,7 +151,24 @@ class Queue:
     def put_back(self, run: Run) -> None:
         """Messages that were taken, to their old place in the order."""
         self.lane(run.details.priority).put_back(run)
-        self.ready += run.count
+        if not run.is_stub:
+            self.ready += run.count
+
+    def drop_bodies(self, run: Run) -> None:
+        """Keep of messages that were taken no more than their place: the store has them."""
+        self._use(-run.memory)
+        run.drop_bodies()
+
+    def revive(self, stub: Run, page: Run) -> None:
+        """These messages, which were a stub, have come from the store again."""
+        self.octets += stub.revive(page)
+        self._use(stub.memory)
+        self.put_back(stub)
+
+    def lose_stub(self, stub: Run) -> None:
+        """The store does not have these any more."""
+        self.messages -= stub.count
+        self.octets -= stub.memory
 
     def take(self, lane: Lane, most: int) -> Run:
         """The oldest messages of this lane, where some are ready: at most `most`, at least one, from one envelope."""
@@ -167,7 +184,7 @@ class Queue:
         expired: list[Run] = []
         for lane in self.lanes:
             expired += lane.take_expired(now_ms, most - len(expired))
-        self.ready -= sum(run.count for run in expired)
+        self.ready -= sum(run.count for run in expired if not run.is_stub)
         return expired
 
     def next_expiry(self) -> int:
@@ -183,11 +200,10 @@ class Queue:
 
     def forget(self, run: Run) -> None:
         """Messages that were taken and will not come back."""
-        memory = run.memory
         self.messages -= run.count
-        self.octets -= memory
-        self.memory -= memory
-        self.window.used -= memory
+        self.octets -= run.memory
+        if not run.is_stub:
+            self._use(-run.memory)
 
     def restore(self, priority: int, count: int, octets: int) -> None:
         """The store has these, from before the broker's start."""
@@ -208,7 +224,7 @@ class Queue:
     @property
     def paged(self) -> int:
         """Messages that only the store has."""
-        return sum(lane.paged for lane in self.lanes)
+        return sum(lane.paged + lane.stubbed for lane in self.lanes)
 
     def view(self) -> QueueView:
         """What it looks like now."""

@@ -161,7 +161,7 @@ class Queues:
 
         What memory has no room for and the store can't take is lost, where the policy is to lose messages.
         """
-        keeps = queue.keeps(run) or self._can_wait(queue, run)
+        keeps = not run.is_stub and (queue.keeps(run) or self._can_wait(queue, run))
         if run.details.persistent:
             if not is_written:
                 self._journal.write(queue.name, run)
@@ -217,6 +217,16 @@ class Queues:
             return
         queue.put_back(run)
         self._offer(queue, run)
+
+    def drop_bodies(self, queue: Queue, run: Run) -> None:
+        """Keep of claimed messages that the store has no more than their place, where memory is scarce."""
+        if run.details.persistent and self._journal.is_open and self.window.free * 2 < self.window.limit:
+            queue.drop_bodies(run)
+
+    def revive(self, queue: Queue, stub: Run, page: Run) -> None:
+        """The store has given the bodies of these messages again."""
+        queue.revive(stub, page)
+        self._offer(queue, stub)
 
     def put_back_after(self, wait_ms: float, queue: Queue, run: Run) -> None:
         """To its old place, as it is, when so many milliseconds have passed."""

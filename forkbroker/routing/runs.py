@@ -20,7 +20,10 @@ UNSETTLED_OVERHEAD = 256
 """Octets that parent and child need for one message that is offered or unsettled, roughly, beside the message."""
 
 _UNIFORM = int(Flag.UNIFORM)
+_RECOVERED = int(Flag.RECOVERED)
 _NOTHING = Envelope(b"".join(pack(Kind.SEND)))
+_STUBS = [Envelope(b"".join(pack(Kind.PAGE, flags=_UNIFORM | flags))) for flags in (0, _RECOVERED)]
+"""What stubs have instead of their envelopes: with one length for all bodies, as none is known."""
 
 
 class Run:
@@ -35,6 +38,7 @@ class Run:
         "envelope",
         "first",
         "held_until",
+        "is_stub",
         "memory",
         "octets",
         "overhead",
@@ -69,6 +73,8 @@ class Run:
         self.details = details
         self.held_until = 0.0
         """When the lease of who holds them ends (seconds)."""
+        self.is_stub = False
+        """The store alone has the messages: this is only their place, and what became of them."""
         self.avoid: tuple[tuple[Peer, Token], ...] = ()
         """Consumers that lost them by a lease, or said NACK: the one that did so last is the last one here."""
         self.alibis = 0
@@ -93,6 +99,7 @@ class Run:
             details=self.details,
         )
         front.held_until = self.held_until
+        front.is_stub = self.is_stub
         front.avoid = self.avoid
         front.alibis = self.alibis
         self.first += count
@@ -117,6 +124,19 @@ class Run:
         self.envelope = _NOTHING
         self.count = self.octets = self.memory = 0
         return moved
+
+    def drop_bodies(self) -> None:
+        """Keep only the messages' place, and what became of them. The sizes of parts are a guess from now on."""
+        self.first += self.envelope.index
+        self.envelope = _STUBS[bool(self.envelope.flags & _RECOVERED)]
+        self.is_stub = True
+
+    def revive(self, page: Run) -> int:
+        """Take the bodies of these messages from what the store gave; by how many octets they are more than guessed."""
+        memory = self.memory
+        self.envelope, self.first, self.is_stub = page.envelope, page.first, False
+        self.octets, self.overhead, self.memory = page.octets, page.overhead, page.memory
+        return self.memory - memory
 
     def octets_of(self, count: int) -> int:
         """Octets of the first `count` bodies."""

@@ -53,7 +53,8 @@ PURGE        number; destination: all messages of this queue, written and spille
 DEFINE       number; destination: the queue of a durable subscription; block: its topic or pattern; serial: when it
              was last used, in milliseconds since the epoch
 FORGET       number; destination: a durable subscription, and all its messages
-FETCH        destination; index: the priority; serial: all up to this are in memory, or gone; count: octets wanted
+FETCH        destination; index: the priority; serial: all up to this are in memory, or gone, or not wanted now if they
+             are persistent; count: octets wanted
 FAN          number; block: the targets, each a serial and a queue; count: how many; payload: a whole WRITE or SPILL,
              which is meant for each of them (`forkbroker.wire.fan`)
 TOGETHER     number; count: so many changes without a number came before it: they have this one, and are written

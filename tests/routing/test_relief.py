@@ -448,3 +448,21 @@ def test_a_dead_letter_queue_that_is_made_while_no_memory_is_free_has_its_first_
 
     assert (world.view(DLQ).ready, world.view(DLQ).paged) == (1, 1)
     assert contents(world, DLQ) == [1]
+
+
+def test_the_store_first_forgets_what_may_have_been_settled() -> None:
+    """Also where only persistent messages go back: others stood between them, and would come again."""
+    world, child = make_world()
+    send(world, child, A, 0, persistent=True)
+    settle_down(world)
+    queue = world.router._queues.all()[0]
+    (lane,) = queue.lanes
+    assert lane.told < lane.last
+    fill_memory(world, child)
+    world.router._queues.changed[queue] = None
+    world.turn()
+    assert (world.view(A).paged, lane.is_fetching) == (0, True)
+    settle_down(world)
+
+    assert (world.view(A).paged, lane.told, lane.last) == (1, 0, 0)
+    assert contents(world, A) == [0]

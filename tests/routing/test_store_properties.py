@@ -45,6 +45,7 @@ class Life:
         self.ledger = Ledger()
         self.stock = Stock()
         self.fence = 0
+        self.stubs_seen = 0
         self.start(0.0)
         self.world.subscribe(self.producer, TOPIC, durable=DURABLE)
         self.world.unsubscribe(self.producer)
@@ -93,17 +94,19 @@ class Life:
         claims = deliveries._claims
         offers = [*claims._overdue.values(), *claims._timely.values()]
         in_use = [offer.run.memory for offer in offers if offer.state is State.OFFERED]
+        self.stubs_seen += sum(lane.stubbed for queue in queues.all() for lane in queue.lanes)
         for child in deliveries._children.values():
             held = [run for consumer in child.consumers.values() for run in consumer.unsettled]
             asked = [offer.cost for offer in offers for peer, _ in offer.candidates if peer == child.peer]
             assert (child.octets, child.open_offers) == (sum(run.cost for run in held) + sum(asked), len(asked))
-            in_use += [run.memory for run in held]
+            in_use += [run.memory for run in held if not run.is_stub]
         for queue in queues.all():
             for lane in queue.lanes:
                 runs = [*lane.returned, *lane.fresh, *[run for _, run in lane.pending]]
                 assert lane.memory == sum(run.memory for run in runs if run.count)
+                assert lane.stubbed == sum(run.count for run in lane.stubs)
                 in_use.append(lane.memory)
-            in_use += [run.memory for run in queue.waiting.values()]
+            in_use += [run.memory for run in queue.waiting.values() if not run.is_stub]
         assert queues.window.used == sum(queue.memory for queue in queues.all()) == sum(in_use)
 
     def read(self, random: Random) -> None:
