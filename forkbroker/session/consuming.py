@@ -139,9 +139,12 @@ class Consuming:
 
     def abort(self, name: str, receipt: str | None) -> None:
         """ABORT: nothing was sent, and what was acknowledged is unsettled again. Raises FrameError."""
+        taken: dict[Subscription, dict[int, int]] = {}
         for settlement in self._transactions.end(name).settlements:
             settlement.subscription.in_transactions -= len(settlement.deliveries)
-            self._unsettled.give_back(settlement.subscription, settlement.deliveries)
+            taken.setdefault(settlement.subscription, {}).update(settlement.deliveries)
+        for subscription, deliveries in taken.items():
+            self._unsettled.give_back(subscription, deliveries)
         if receipt is not None:
             self._replies.receipts(0, [receipt])
 
@@ -317,8 +320,7 @@ class Consuming:
     def _apply(self, upward: Upward, settlement: Settlement) -> None:
         subscription, deliveries = settlement.subscription, settlement.deliveries
         if subscription.window:
-            for number in deliveries:
-                subscription.sizes.pop(number, None)
+            subscription.lighten(deliveries)
         if subscription.is_queue:
             upward.settle(subscription.token, deliveries.values(), settlement.outcome)
         else:

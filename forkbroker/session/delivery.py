@@ -258,7 +258,7 @@ class Delivery:
 
 def _fitting(messages: Messages, subscription: Subscription) -> int:
     """How many messages may go out until the subscription's window is closed; one at least."""
-    room = subscription.window - sum(subscription.sizes.values())
+    room = subscription.window - subscription.octets
     for count, piece in enumerate(messages.pieces, 1):
         room -= len(piece)
         if room <= 0:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
@@ -56,8 +56,10 @@ class Subscription:
     """The parent has registered it, and so its RECEIPT is out: messages may follow."""
     unsettled: dict[int, int] = field(default_factory=dict)
     """Delivery number → serial in the queue (0 for a topic), in the order of delivery."""
+    octets: int = 0
+    """The sum of `sizes`, which are changed by `weigh` and `lighten` alone."""
     sizes: dict[int, int] = field(default_factory=dict)
-    """Delivery number → octets, only where a window bounds them."""
+    """Delivery number → octets, only where a window bounds them, until the delivery is settled for good (COMMIT)."""
     waiting: deque[Envelope] = field(default_factory=deque)
     """Topic messages that wait for credit."""
     waiting_first: int = 0
@@ -66,6 +68,11 @@ class Subscription:
     """`waiting[0]` made ready: it may take many ACKs until all of it is delivered."""
     in_transactions: int = 0
     """How many deliveries the ACKs and NACKs of open transactions name: they use credit until COMMIT (A13)."""
+
+    def __post_init__(self) -> None:
+        if self.mode is AckMode.CLIENT:
+            # An ACK takes from the front. A plain dict goes each time over the places of all that was taken before.
+            self.unsettled = OrderedDict()
 
     def activate(self) -> None:
         """The parent has registered it, and its RECEIPT is out."""
@@ -100,7 +107,17 @@ class Subscription:
 
     def has_window(self) -> bool:
         """Another message may be delivered, as far as octets are concerned."""
-        return not self.window or sum(self.sizes.values()) < self.window
+        return not self.window or self.octets < self.window
+
+    def weigh(self, numbers: Iterable[int], sizes: list[int]) -> None:
+        """Let these deliveries, of so many octets each, use the window."""
+        self.sizes.update(zip(numbers, sizes, strict=True))
+        self.octets += sum(sizes)
+
+    def lighten(self, numbers: Iterable[int]) -> None:
+        """Let these deliveries use the window no more, as far as they do."""
+        for number in numbers:
+            self.octets -= self.sizes.pop(number, 0)
 
 
 class Subscriptions:

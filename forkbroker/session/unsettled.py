@@ -8,8 +8,8 @@ in its place are understood as well, see `message_ids`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import takewhile
 
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.message_ids import MessageIds
@@ -42,7 +42,7 @@ class Unsettled:
         else:
             subscription.unsettled.update(dict.fromkeys(numbers, 0))
         if subscription.window:
-            subscription.sizes.update(zip(numbers, sizes, strict=True))
+            subscription.weigh(numbers, sizes)
         return first
 
     def name_run(self, subscription: Subscription, ident: bytes, index: int, first: int, count: int) -> None:
@@ -65,20 +65,26 @@ class Unsettled:
         if subscription.mode is AckMode.CLIENT_INDIVIDUAL:
             taken = {number: subscription.unsettled.pop(number)}
         else:
-            taken = dict(takewhile(lambda item: item[0] <= number, subscription.unsettled.items()))
-            for n in taken:
-                del subscription.unsettled[n]
+            taken = _take_up_to(subscription.unsettled, number)
         return subscription, taken
 
     def give_back(self, subscription: Subscription, taken: dict[int, int]) -> None:
-        """ABORT: these are unsettled again, in their old order and under their old names."""
-        subscription.unsettled = dict(sorted((subscription.unsettled | taken).items()))
+        """ABORT: these are unsettled again, in their old order (where it counts) and under their old names."""
+        held = subscription.unsettled
+        if isinstance(held, OrderedDict):
+            # What an earlier ABORT gave back may stand before these.
+            taken = taken | _take_up_to(held, max(taken))
+            for number in sorted(taken, reverse=True):
+                held[number] = taken[number]
+                held.move_to_end(number, last=False)
+        else:
+            held.update(taken)
 
     def forget(self, subscription: Subscription, first: int, count: int) -> None:
         """These deliveries, from number `first` on, were dropped before any octet of them was written."""
         for number in range(first, first + count):
             subscription.unsettled.pop(number, None)
-            subscription.sizes.pop(number, None)
+        subscription.lighten(range(first, first + count))
 
     def _read_name(self, headers: Mapping[str, str]) -> tuple[int, int]:
         rules, header = self._rules, self._rules.ack_header
@@ -127,6 +133,14 @@ class Unsettled:
                 "wrong subscription",
                 f"the message was delivered to subscription {shown(subscription.id)}, not to {shown(named)}",
             )
+
+
+def _take_up_to(held: dict[int, int], number: int) -> dict[int, int]:
+    """Take out the oldest deliveries, up to this number."""
+    taken = {}
+    while held and (first := next(iter(held))) <= number:
+        taken[first] = held.pop(first)
+    return taken
 
 
 def _read_number(text: str) -> int:

@@ -99,9 +99,9 @@ def test_room_is_what_is_neither_unsettled_nor_in_a_transaction() -> None:
     topic.in_transactions = 1
     unbounded = topic.has_window()
     topic.window = 10
-    topic.sizes[1] = 9
+    topic.weigh([1], [9])
     open_window = topic.has_window()
-    topic.sizes[2] = 1
+    topic.weigh([2], [1])
 
     assert topic.room() == 1
     assert (unbounded, open_window, topic.has_window()) == (True, True, False)

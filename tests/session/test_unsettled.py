@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+
 import pytest
 
+from forkbroker.destinations import parse_subscription
+from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import State
+from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+from forkbroker.session.unsettled import Unsettled
+from forkbroker.stomp.versions import V12
 
 from .play import Client, frame, sent
 
@@ -69,15 +78,130 @@ def test_the_name_in_force_is_taken() -> None:
     assert len(client.told()) == 1
 
 
-def test_many_cumulative_acks_cost_no_more_than_what_they_settle() -> None:
-    """The deliveries are in order: the walk ends at the one that is named."""
-    client = Client()
-    client.connect()
-    token = client.subscribe("/queue/a", "client")
-    for _ in range(10):
-        client.offer(sent("/queue/a", *[b"x"] * 100), token)
-    names = [got["ack"] for got in client.read()]
-    for name in names:
-        client.do("ACK", id=name)
+class Watched(OrderedDict[int, int]):
+    """Counts the entries that somebody looks at."""
 
-    assert len(next(iter(client.session._subscriptions)).unsettled) == 0
+    looks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for number in super().__iter__():
+            self.looks += 1
+            yield number
+
+
+def consumer(mode: AckMode, window: int = 0) -> tuple[Unsettled, Subscription]:
+    """A subscription to a topic, and its deliveries; the token is 1."""
+    subscriptions = Subscriptions()
+    subscription = Subscription(
+        "1", subscriptions.next_token(), parse_subscription("/topic/a", "topic"), mode, b"", credit=9, window=window
+    )
+    subscriptions.add(subscription)
+    return Unsettled(subscriptions, V12), subscription
+
+
+def test_many_cumulative_acks_cost_no_more_than_what_they_settle() -> None:
+    """The deliveries are in order: the walk begins at the oldest one, and ends behind the one that is named."""
+    unsettled, subscription = consumer(AckMode.CLIENT)
+    is_linked = isinstance(subscription.unsettled, OrderedDict)
+    watched = subscription.unsettled = Watched()
+    unsettled.add_run(subscription, 0, [1] * 1000, is_queue=False)
+    for number in range(1, 1001):
+        unsettled.take({"id": f"1-{number}"})
+
+    assert is_linked  # a dict would go over the places of all that was there before
+    assert watched == {}
+    assert watched.looks <= 2 * 1000
+
+
+def test_a_cumulative_ack_settles_all_up_to_the_one_that_it_names() -> None:
+    """Nothing younger, and an individual one nothing else."""
+    for mode, settled in ((AckMode.CLIENT, {1: 0, 2: 0, 3: 0}), (AckMode.CLIENT_INDIVIDUAL, {3: 0})):
+        unsettled, subscription = consumer(mode)
+        unsettled.add_run(subscription, 0, [1] * 5, is_queue=False)
+
+        assert unsettled.take({"id": "1-3"}) == (subscription, settled)
+        assert subscription.unsettled.keys() == {1, 2, 3, 4, 5} - settled.keys()
+
+
+def test_what_is_given_back_stands_in_its_old_order() -> None:
+    """Whichever part comes back first, before what was delivered since."""
+    for order in (0, 1), (1, 0):
+        unsettled, subscription = consumer(AckMode.CLIENT)
+        unsettled.add_run(subscription, 0, [1] * 9, is_queue=False)
+        taken = [unsettled.take({"id": name}) for name in ("1-2", "1-5")]
+        for place in order:
+            unsettled.give_back(*taken[place])  # type: ignore[misc]
+
+        assert list(subscription.unsettled) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_giving_back_looks_at_what_comes_back_alone() -> None:
+    """However much stands behind it."""
+    unsettled, subscription = consumer(AckMode.CLIENT)
+    unsettled.add_run(subscription, 0, [1] * 5000, is_queue=False)
+    taken = unsettled.take({"id": "1-10"})
+    watched = subscription.unsettled = Watched(subscription.unsettled)
+    unsettled.give_back(*taken)  # type: ignore[misc]
+
+    assert watched.looks <= 2
+    assert list(islice(OrderedDict(watched), 11)) == list(range(1, 12))
+
+
+class Unsummed(dict[int, int]):
+    """Sizes that nobody may go through."""
+
+    def values(self) -> object:  # type: ignore[override]
+        raise AssertionError("all sizes are summed up")
+
+
+def test_a_window_is_a_figure_that_is_kept() -> None:
+    """Not the sum over all that is unsettled, for each message again."""
+    unsettled, subscription = consumer(AckMode.CLIENT_INDIVIDUAL, window=1000)
+    subscription.sizes = Unsummed()
+    unsettled.add_run(subscription, 0, [300, 300], is_queue=False)
+    opened = subscription.has_window()
+    unsettled.add_run(subscription, 0, [400], is_queue=False)
+    closed = subscription.has_window()
+
+    assert (opened, closed) == (True, False)
+
+
+@pytest.mark.parametrize("ack", ["client", "client-individual"])
+def test_a_window_is_exact_whatever_becomes_of_its_messages(ack: str) -> None:
+    """ACK, ABORT, COMMIT, what was dropped before it was written, and a subscription that has ended meanwhile."""
+    policy = SessionPolicy(max_client_buffer=2000, slow_subscribers="drop-oldest")
+    client = Client(policy=policy)
+    client.connect()
+    client.subscribe("/topic/a", ack, credit="100,5000")
+    (subscription,) = client.session._subscriptions
+    figures = []
+
+    def note() -> None:
+        assert subscription.octets == sum(subscription.sizes.values())
+        figures.append(subscription.octets)
+
+    client.forward(sent("/topic/a", *[bytes(100)] * 4))
+    got = [each["ack"] for each in client.read()]
+    note()
+    client.do("ACK", id=got[0])
+    note()
+    for verb in "ABORT", "COMMIT":
+        client.do("BEGIN", transaction="t")
+        client.do("ACK", id=got[1], transaction="t")
+        note()
+        client.do(verb, transaction="t")
+        note()
+    for _ in range(9):
+        client.forward(sent("/topic/a", bytes(500)))
+    note()
+    late = client.read()
+    client.do("BEGIN", transaction="t")
+    client.do("ACK", id=late[-1]["ack"], transaction="t")
+    client.do("ACK", id=got[3], transaction="t")
+    client.do("UNSUBSCRIBE", id="1")
+    client.do("COMMIT", transaction="t")
+    note()
+
+    assert 0 < len(late) < 9
+    assert figures[:7] == [400, 300, 300, 300, 300, 200, 200 + 500 * len(late)]
+    assert figures[7] == (0 if ack == "client" else 100 + 500 * (len(late) - 1))
