@@ -148,3 +148,25 @@ def test_what_the_store_says_is_checked_as_well() -> None:
         with pytest.raises(EnvelopeError):
             world.router.receive_stored(lie, world.now)
     assert world.router.views() == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_claim_without_the_semaphore_is_a_lie(others: int) -> None:
+    """The liar ends; the message goes to another one, and the slot is as good as new."""
+    world = World(slots=1)
+    producer, liar = world.add_child(), world.add_child()
+    honest = [world.add_child() for _ in range(others)]
+    for child in (liar, *honest):
+        world.subscribe(child, HONEST)
+    world.send(producer, HONEST, [b"x"])
+    world.turn()
+    world.answer(liar, Kind.CLAIMED, world.read(liar, Kind.OFFER))
+    with pytest.raises(AssertionError, match="has not taken its semaphore"):
+        world.hear(liar)
+    world.end(liar)
+    last = honest[0] if honest else world.add_child()
+    if not honest:
+        world.subscribe(last, HONEST)
+
+    assert world.consume(last) == [b"x"]
+    assert world.semaphores.values == [0]
