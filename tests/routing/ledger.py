@@ -75,11 +75,15 @@ class Ledger:
         self._fences[peer][fence] = len(self._facts[peer])
 
     def answered(self, peer: Peer, fence: int) -> None:
-        """FENCED or REFUSED."""
+        """FENCED."""
         fences = self._fences[peer]
         assert fence == min(fences), "an answer out of order, or to nothing"
         for body, fact in self._facts[peer][: fences.pop(fence)]:
             setattr(self.notes[body], fact, True)
+
+    def refused(self, peer: Peer, fence: int) -> None:
+        """REFUSED: at once while the store can't write, and so no promise of what came before."""
+        del self._fences[peer][fence]
 
     def unanswered(self, peer: Peer) -> list[int]:
         """Fences that were not passed."""

@@ -261,8 +261,10 @@ class Life:
         found: dict[int, Envelope] = {}
         for child in self.world.children.values():
             for envelope in child.inbox:
-                if envelope.kind in (Kind.FENCED, Kind.REFUSED):
+                if envelope.kind is Kind.FENCED:
                     self.ledger.answered(child.peer, envelope.number)
+                elif envelope.kind is Kind.REFUSED:
+                    self.ledger.refused(child.peer, envelope.number)
                 elif envelope.kind is Kind.OFFER and envelope.number > self.offers_seen:
                     found[envelope.number] = envelope
             for offer in [each for each in child.inbox if each.kind is not Kind.OFFER]:
