@@ -14,7 +14,7 @@ has changed: a child with a thousand subscriptions costs nothing while it is ful
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forkbroker.routing.peers import Peer, Token
@@ -22,6 +22,7 @@ from forkbroker.routing.unsettled import Unsettled
 
 if TYPE_CHECKING:
     from forkbroker.routing.queue import Queue
+    from forkbroker.routing.runs import Run
 
 Key = tuple[Peer, Token]
 
@@ -34,6 +35,7 @@ class Child:
         "has_suspect",
         "kept_for",
         "kept_out",
+        "max_octets",
         "octets",
         "open_offers",
         "passed",
@@ -41,9 +43,10 @@ class Child:
         "withheld",
     )
 
-    def __init__(self, peer: Peer) -> None:
-        """Start without subscriptions."""
+    def __init__(self, peer: Peer, max_octets: int) -> None:
+        """Start without subscriptions, which may be offered and hold `max_octets` together."""
         self.peer = peer
+        self.max_octets = max_octets
         self.consumers: dict[Token, Consumer] = {}
         self.passed: list[Consumer] = []
         """Those that wait for READY."""
@@ -64,11 +67,6 @@ class Child:
     def is_idle(self) -> bool:
         """It holds nothing, and nothing is on its way to it, for none of its subscriptions."""
         return not (self.octets or self.withheld)
-
-    @property
-    def is_watched(self) -> bool:
-        """What comes back from it may permit offers to others of its subscriptions, or end what it is kept for."""
-        return bool(self.kept_out) or self.kept_for is not None
 
 
 class Consumer:
@@ -116,6 +114,20 @@ class Consumer:
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
+
+    @property
+    def room(self) -> int:
+        """Octets that it may be offered now: then it has as much as is left for its child's others."""
+        return (self.child.max_octets - self.child.octets - self.octets) // 2
+
+    def accepts(self, run: Run, most_offers: int) -> bool:
+        """Whether its child may be offered the first message of this run, having so many open offers at most."""
+        child = self.child
+        return (
+            child.kept_for is None
+            and child.open_offers < most_offers
+            and (run.cost <= self.room or child.is_idle or run.cost_of(1) <= self.room)
+        )
 
     def charge(self, count: int, octets: int) -> None:
         """It is offered this."""
@@ -191,16 +203,16 @@ class Consumers:
         """Whether this peer acknowledges messages of the queue."""
         return any(consumer.peer == peer and not consumer.auto for consumer in self._all)
 
-    def take(self, most: int, accepts: Callable[[Consumer], bool], avoid: Sequence[Key] = ()) -> list[Consumer]:
-        """Take the first `most` out of the row, or as many as their children accept an offer for.
+    def take(self, most: int, run: Run, most_offers: int) -> list[Consumer]:
+        """Take the first `most` out of the row that accept this run, or as many as there are.
 
-        Those to `avoid` are taken only if there is no other one, and then the one that stands first there. `charge`
-        puts them back.
+        Those that failed with it are taken only if there is no other one, and then the one that did so longest ago.
+        `charge` puts them back.
         """
-        willing, found, avoided = self.willing, list[Consumer](), list[Consumer]()
+        willing, avoid, found, avoided = self.willing, run.avoid, list[Consumer](), list[Consumer]()
         while willing and len(found) < most:
             consumer, _ = willing.popitem(last=False)
-            if not accepts(consumer):
+            if not consumer.accepts(run, most_offers):
                 consumer.child.kept_out[consumer] = None
             elif consumer.key in avoid:
                 avoided.append(consumer)

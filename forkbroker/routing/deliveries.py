@@ -20,7 +20,7 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.blame import Blame, Crash, is_suspect
@@ -98,7 +98,7 @@ class Deliveries:
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
-        self._children[peer] = Child(peer)
+        self._children[peer] = Child(peer, self._max_unsettled)
 
     def peer_ended(self, peer: Peer, crash: str) -> None:
         """All that the peer has sent was received, and nothing more comes: take back what it held.
@@ -281,41 +281,28 @@ class Deliveries:
                 if not self._offer_suspect(queue, lane, head):
                     return True
                 continue
-            self._guards.stop_waiting(queue)
-            candidates = consumers.take(self._find_width(queue, width), self._accepting(head), head.avoid)
+            if self._guards.waiting:
+                self._guards.stop_waiting(queue)
+            # consumers that acknowledge nothing are never busy, and simply take turns
+            wanted = 1 if next(iter(consumers.willing)).auto else width
+            candidates = consumers.take(wanted, head, self._most_offers())
             if not candidates:
                 return True
             most = min(share, head.count, *[candidate.free for candidate in candidates])
-            room = min(map(self._room_of, candidates))
-            self._make_offer(queue, lane, candidates, max(1, head.affordable(most, room)), now)
+            room = min([candidate.room for candidate in candidates])
+            if head.cost > room:
+                most = max(1, head.affordable(most, room))
+            self._make_offer(queue, lane, candidates, most, now)
         return True
 
-    def _find_width(self, queue: Queue, width: int) -> int:
-        """To how many to offer: consumers that acknowledge nothing are never busy, and simply take turns."""
-        return 1 if next(iter(queue.consumers.willing)).auto else width
+    def _most_offers(self) -> int:
+        """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
+        return max(1, self._claims.free_slots // 4)
 
     def _make_offer(self, queue: Queue, lane: Lane, candidates: list[Consumer], most: int, now: float) -> None:
         run = queue.take(lane, most)
         queue.consumers.charge(candidates, run.count, run.cost)
         self._send_offer(self._claims.open_offer(queue, run, candidates, now))
-
-    def _accepting(self, head: Run) -> Callable[[Consumer], bool]:
-        """Whether the child of a consumer may be offered the first message of this run."""
-        most_offers, cost = max(1, self._claims.free_slots // 4), head.cost_of(1)
-
-        def accepts(consumer: Consumer) -> bool:
-            child = consumer.child
-            return (
-                child.kept_for is None
-                and child.open_offers < most_offers
-                and (cost <= self._room_of(consumer) or child.is_idle)
-            )
-
-        return accepts
-
-    def _room_of(self, consumer: Consumer) -> int:
-        """Octets that it may be offered now: then it has as much as is left for its child's others."""
-        return (self._max_unsettled - consumer.child.octets - consumer.octets) // 2
 
     def _offer_suspect(self, queue: Queue, lane: Lane, head: Run) -> bool:
         """Offer a message that a crash has made suspect, alone; tell whether it was possible.
@@ -328,7 +315,7 @@ class Deliveries:
             self._guards.give(consumer.child, queue, head)
             self._make_offer(queue, lane, [consumer], 1, now)
             return True
-        busy = consumers.take(1, self._accepting(head), head.avoid)
+        busy = consumers.take(1, head, self._most_offers())
         if not busy:
             return False
         if self._guards.must_wait(queue, head, busy[0].child):
@@ -481,8 +468,10 @@ class Deliveries:
         queue = consumer.queue
         queue.consumers.refresh(consumer)
         self._queues.changed[queue] = None
-        if consumer.child.is_watched:
-            self._eased[consumer.child] = None
+        child = consumer.child
+        if child.kept_out or child.kept_for is not None:
+            # what has come back may permit offers to others of its subscriptions, or end what it is kept for
+            self._eased[child] = None
 
 
 def _note_failure(consumer: Consumer, run: Run) -> None:

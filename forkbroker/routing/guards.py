@@ -33,7 +33,8 @@ class Guards:
         self._changed = changed
         self._eased = eased
         self._kept: dict[Peer, Child] = {}
-        self._waiting: dict[Queue, tuple[float, Child]] = {}
+        self.waiting: dict[Queue, tuple[float, Child]] = {}
+        """Queues that wait for an idle child: until when, and which one is to become so; to read."""
 
     def give(self, child: Child, queue: Queue, run: Run) -> None:
         """The idle child is offered this suspect."""
@@ -43,15 +44,15 @@ class Guards:
 
     def must_wait(self, queue: Queue, run: Run, child: Child) -> bool:
         """No child is idle: tell whether to wait for that. `child`, which is kept for nothing, is to become so."""
-        if queue not in self._waiting:
+        if queue not in self.waiting:
             wait_s = _grow(run, MAX_WAIT_S)
-            self._waiting[queue] = (self._timers.now + wait_s, child)
+            self.waiting[queue] = (self._timers.now + wait_s, child)
             self._keep(child, queue, wait_s)
-        return self._timers.now < self._waiting[queue][0]
+        return self._timers.now < self.waiting[queue][0]
 
     def stop_waiting(self, queue: Queue) -> None:
         """The queue has no suspect in front any more, or nobody to give it to, or an idle child."""
-        _, child = self._waiting.pop(queue, (0.0, None))
+        _, child = self.waiting.pop(queue, (0.0, None))
         if child is not None and child.kept_for is queue and not child.has_suspect:
             self.let_go(child)
 
@@ -67,8 +68,8 @@ class Guards:
         queue = child.kept_for
         if queue is None:
             return
-        if queue in self._waiting and self._waiting[queue][1] is child:
-            del self._waiting[queue]
+        if queue in self.waiting and self.waiting[queue][1] is child:
+            del self.waiting[queue]
         self.let_go(child)
 
     def let_go(self, child: Child) -> None:

@@ -28,7 +28,7 @@ class Scene:
 
     def open(self, candidates: int, now: float, queue: Queue = QUEUE) -> Offer:
         consumers = [
-            Consumer(QUEUE, Child(Peer(peer)), token=Token(7), credit=1, auto=False, exclusive=False)
+            Consumer(QUEUE, Child(Peer(peer), 1 << 26), token=Token(7), credit=1, auto=False, exclusive=False)
             for peer in range(1, candidates + 1)
         ]
         return self.claims.open_offer(queue, make_run(make_send(b"/queue/a", [b"x"]), 1), consumers, now)

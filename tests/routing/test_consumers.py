@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forkbroker.routing.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
+from forkbroker.routing.runs import Run, make_run
 from forkbroker.routing.window import Window
+
+from .simulation import make_send
 
 QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
 
 def make_consumer(peer: int, *, credit: int = 1, auto: bool = False, exclusive: bool = False) -> Consumer:
-    return Consumer(QUEUE, Child(Peer(peer)), token=Token(1), credit=credit, auto=auto, exclusive=exclusive)
+    return Consumer(QUEUE, Child(Peer(peer), 10_000), token=Token(1), credit=credit, auto=auto, exclusive=exclusive)
 
 
-def everybody(_: Consumer) -> bool:
-    return True
+def make(*avoid: Consumer) -> Run:
+    """One message, with which these failed."""
+    run = make_run(make_send(b"/queue/a", [b"x"]), 1)
+    run.avoid = tuple(consumer.key for consumer in avoid)
+    return run
 
 
 def make_consumers(*several: Consumer) -> Consumers:
@@ -31,10 +39,10 @@ def test_whoever_was_asked_goes_to_the_end() -> None:
     one, two = make_consumer(1, credit=2), make_consumer(2, credit=2)
     consumers = make_consumers(one, two)
 
-    assert consumers.take(1, everybody) == [one]
+    assert consumers.take(1, make(), 9) == [one]
     consumers.charge([one], 1, 100)
     assert list(consumers.willing) == [two, one]
-    assert consumers.take(5, everybody) == [two, one]
+    assert consumers.take(5, make(), 9) == [two, one]
     consumers.charge([two, one], 1, 100)
     assert list(consumers.willing) == [two]
 
@@ -72,11 +80,33 @@ def test_what_its_child_does_not_accept_leaves_the_row() -> None:
     """And is noted with the child, which lets it come back."""
     one, two, three = map(make_consumer, (1, 2, 3))
     consumers = make_consumers(one, two, three)
+    one.child.kept_for = QUEUE
 
-    assert consumers.take(2, lambda consumer: consumer is not one) == [two, three]
+    assert consumers.take(2, make(), 9) == [two, three]
     assert list(one.child.kept_out) == [one]
-    assert one.child.is_watched
     assert not consumers.willing
+
+
+def test_a_child_accepts_an_offer_while_it_has_few_open_ones() -> None:
+    """Over all its subscriptions."""
+    one = make_consumer(1, credit=9)
+    one.charge(1, 1)
+    one.charge(1, 1)
+
+    assert one.accepts(make(), 3)
+    assert not one.accepts(make(), 2)
+
+
+@pytest.mark.parametrize(("octets", "expected"), [(0, True), (1, True), (500, False)])
+def test_a_child_accepts_what_leaves_as_much_to_others(octets: int, expected: bool) -> None:
+    """Or anything if it holds nothing: a message may be larger than all that it may hold."""
+    one, run = make_consumer(1, credit=9), make_run(make_send(b"/queue/a", [b"x", b"y" * 2000]), 1)
+    small = run.cost_of(1)
+    one.child.max_octets = 2 * small + 2 if octets < 500 else 2 * small + 999
+    one.charge(1, octets)
+
+    assert one.room >= small if expected else one.room < small
+    assert one.accepts(run, 9) is expected
 
 
 def test_who_is_to_be_avoided_is_taken_last() -> None:
@@ -84,10 +114,10 @@ def test_who_is_to_be_avoided_is_taken_last() -> None:
     one, two, three = map(make_consumer, (1, 2, 3))
     consumers = make_consumers(one, two, three)
 
-    assert consumers.take(3, everybody, avoid=[two.key, one.key]) == [three]
+    assert consumers.take(3, make(two, one), 9) == [three]
     assert list(consumers.willing) == [one, two]
-    assert consumers.take(1, everybody, avoid=[two.key, one.key]) == [two]
-    assert consumers.take(1, everybody, avoid=[two.key]) == [one]
+    assert consumers.take(1, make(two, one), 9) == [two]
+    assert consumers.take(1, make(two), 9) == [one]
 
 
 def test_an_idle_child_is_one_that_holds_nothing_for_any_subscription() -> None:

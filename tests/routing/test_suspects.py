@@ -279,7 +279,7 @@ def test_a_kept_child_that_ends_is_replaced() -> None:
     world.end(second)
     world.turn()
     assert not world.router._deliveries._guards._kept
-    assert not world.router._deliveries._guards._waiting
+    assert not world.router._deliveries._guards.waiting
     assert world.router.deadline() is None
 
 
