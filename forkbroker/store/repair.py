@@ -19,12 +19,12 @@ import os
 import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
-from itertools import count
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 
-from forkbroker.store.around import read_ranges, read_to_damage
+from forkbroker.store.around import read_ranges, read_single, read_to_damage
 from forkbroker.store.database import check_integrity, connect, is_damage
 from forkbroker.store.rows import COLUMNS, Row, UnfitRowError, is_number, to_message
 from forkbroker.store.schema import MAX_SERIAL, upgrade
@@ -35,10 +35,14 @@ _INSTEAD = {"queue": "''", "message_id": "''", "headers": "''", "body": "x''", "
 """Of columns that can't be NULL: what stands for one in a damaged row. It makes the row unfit, but keeps it."""
 _BEYOND = 10_000
 """How far above the last serial that is known others are looked for, when neither end of the table can be read."""
+_FAR = 1 << 24
+"""A serial that is so far above the one before it is taken for a damaged one."""
+_CANDIDATES = 1_000_000
+"""Serials at most that are tried one by one because others around them are there."""
 _GROUP = 1000
 _HIGHEST = MAX_SERIAL >> 1
 """A serial that is believed: above it there has to be room for others."""
-_SAME = "SELECT 1 FROM messages WHERE serial = ? AND CAST(headers AS BLOB) = ? AND CAST(body AS BLOB) = ?"
+_FIND = f"SELECT {COLUMNS} FROM messages WHERE serial = ?"
 
 
 def repair_database(path: Path) -> str:
@@ -114,25 +118,38 @@ class _Saver:
         self._strays: list[tuple[Row, int]] = []
         self.known: list[int] = []
         """The serials that the indexes know, in order."""
-        self.seen: set[int] = set()
-        """The serials of the rows that came."""
+        self.seen: dict[int, int] = {}
+        """The serials of the rows that came, and hashes of what these had."""
         self.saved = 0
         self.unfit = 0
 
     def add(self, row: Row) -> None:
         """Save it, if that was not done before."""
-        serial = row[0]
+        serial, content = row[0], hash(row[3:5])
         if not 0 < serial <= _HIGHEST:
             self._misplace(row)
         elif serial not in self.seen:
-            self.seen.add(serial)
+            self.seen[serial] = content
             self._group.append(row)
             if len(self._group) == _GROUP:
                 self._write()
-        else:
+        elif self.seen[serial] != content:
             self._write()
-            if self._connection.execute(_SAME, (serial, row[3], row[4])).fetchone() is None:
-                self._misplace(row)
+            self._add_second(row)
+
+    def _add_second(self, row: Row) -> None:
+        """Another row with this serial, or the same one again. A sound one has more right to it."""
+        there = self._connection.execute(_FIND, (row[0],)).fetchone()
+        if there is None or there[3:5] == row[3:5]:
+            return
+        if _is_unfit(there) and not _is_unfit(row):
+            self._connection.execute("DELETE FROM messages WHERE serial = ?", (row[0],))
+            self._group.append(row)
+            self.seen[row[0]] = hash(row[3:5])
+            self.saved -= 1
+            self.unfit -= 1
+            row = there
+        self._misplace(row)
 
     def add_stray(self, row: Row, before: int) -> None:
         """One whose serial is wrong; it stands behind the one with the serial `before`."""
@@ -190,6 +207,10 @@ def _save_messages(old: sqlite3.Connection, saver: _Saver) -> int:
         serials = missing if is_complete else _guess_serials(known, saver.seen, beyond=beyond)
         select = f"{table} WHERE serial BETWEEN ?1 AND ?2 ORDER BY serial LIMIT 1 + ?2 - ?1"
         for row in read_ranges(old, select, serials, known=missing, seen=saver.seen):
+            saver.add(row)
+    if not is_complete:
+        # a range may have ended early by a serial that is wrongly high, and no index tells which are missing
+        for row in read_single(old, f"{table} WHERE serial = ?", _list_gaps(saver.seen), {}):
             saver.add(row)
     saver.finish()
     return sum(serial not in saver.seen for serial in known)
@@ -260,10 +281,18 @@ def _list_serials(old: sqlite3.Connection) -> tuple[list[int], bool]:
     return sorted(serials), is_complete
 
 
-def _guess_serials(known: list[int], seen: set[int], *, beyond: int) -> range:
+def _guess_serials(known: list[int], seen: Iterable[int], *, beyond: int) -> range:
     """All between the first and the last one, as far as these are known, and `beyond` more."""
-    serials = [*known[:1], *known[-1:], *seen]
-    return range(min(serials, default=1), max(serials, default=0) + beyond + 1)
+    serials = sorted({*known, *seen})
+    while len(serials) > 1 and serials[-1] - serials[-2] > _FAR:
+        serials.pop()  # damaged itself
+    return range(serials[0] if serials else 1, (serials[-1] if serials else 0) + beyond + 1)
+
+
+def _list_gaps(seen: Iterable[int]) -> list[int]:
+    """Serials that lie close between others."""
+    gaps = (range(one + 1, other) for one, other in pairwise(sorted(seen)) if other - one <= _BEYOND)
+    return list(islice(chain.from_iterable(gaps), _CANDIDATES))
 
 
 def _save_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:

@@ -131,7 +131,7 @@ def read_singly(path: Path, serials: Iterable[int]) -> list[int]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         for serial in serials:
             try:
-                row = connection.execute("SELECT body FROM messages NOT INDEXED WHERE serial = ?", (serial,)).fetchone()
+                row = connection.execute("SELECT * FROM messages NOT INDEXED WHERE serial = ?", (serial,)).fetchone()
             except sqlite3.DatabaseError:
                 continue
             if row is not None:
