@@ -83,6 +83,7 @@ class Ledger:
 
     def refused(self, peer: Peer, fence: int) -> None:
         """REFUSED: at once while the store can't write, and so no promise of what came before."""
+        assert fence in self._fences[peer], "a refusal of nothing"
         del self._fences[peer][fence]
 
     def unanswered(self, peer: Peer) -> list[int]:
