@@ -15,7 +15,6 @@ is killed. It may be a bug of the child, or a client that has taken it over: eit
 
 from __future__ import annotations
 
-import gc
 import logging
 import select
 import signal
@@ -35,6 +34,7 @@ from forkbroker.parent.roster import Child, describe_crash, to_text
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.status import Status
 from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
+from forkbroker.posix import collector
 from forkbroker.posix.addresses import source_of
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
@@ -257,10 +257,7 @@ class Parent:
         double messages. The children see the end of their channels, and end too.
         """
         signals = Signals(self._loop, self._callbacks())
-        # What has been imported stays for good. Frozen, it is not visited by the collector of any child, and the
-        # pages on which it lies stay shared.
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         try:
             self._loop.at_turn_end(self._end_turn)
             self._keeper.start()

@@ -15,7 +15,6 @@ numbers may belong to something new. As the program runs inside `fork`, its call
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from forkbroker.errors import Exit
+from forkbroker.posix import collector
 from forkbroker.posix.signals import ALL_SIGNALS, reset_signals
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def _run(main: Callable[[], int], kept: list[int]) -> NoReturn:
     try:
         _close_all_but(kept)
         reset_signals()
-        gc.freeze()
+        collector.begin()
         status = main()
     except MemoryError:
         log.error("process %d: out of memory; is --child-memory too low for what its client sends?", os.getpid())

@@ -120,6 +120,10 @@ class Deliveries:
             self._apply(offer, fate)
         for consumer in child.consumers.values():
             self._end(consumer, blamed)
+        # each knows the other: no cycle is left for a collector
+        child.consumers.clear()
+        child.kept_out.clear()
+        child.passed.clear()
         self._eased.pop(child, None)
 
     def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
