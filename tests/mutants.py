@@ -10,7 +10,11 @@ Mutants that change nothing that could be noticed are named in `equivalent_mutan
 
     forkbroker/routing/runs.py | Run.fitting | bisect_right(range(1, count + 1)… -> … | why nothing can notice it
 
-They are not counted. The exit status is 1 when a package is below the goal.
+They are not counted. If a function has the same change in several places, the second one has ` (2)` behind it. The exit
+status is 1 when a package is below the goal.
+
+Changes that no test should notice are not made: within the text of an error or of a log line, and `return None` for
+`return False`.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,37 +78,50 @@ class Mutant:
     line: int
     function: str
     change: str
-    source: str
+    place: int
+    """Of the node that is changed, among all of the module."""
+    number: int
+    """Of the change, among all of the node."""
 
     @property
     def name(self) -> str:
         """What it is known by in the list of equivalent ones: no line numbers, as these move."""
         return f"{self.path} | {self.function} | {self.change}"
 
+    @property
+    def source(self) -> str:
+        """The module with its change."""
+        tree = ast.parse((ROOT / self.path).read_text())
+        target = next(node for at, (node, _) in enumerate(_walk(tree)) if at == self.place)
+        _mutate(target, self.number)
+        return ast.unparse(tree)
+
 
 def make_mutants(path: Path) -> list[Mutant]:
     """All mutants of a module."""
     tree = ast.parse((ROOT / path).read_text())
     found = []
+    seen: Counter[tuple[str, str]] = Counter()
     for place, (node, function) in enumerate(_walk(tree)):
         for number in range(_count(node)):
-            other = copy.deepcopy(tree)
-            target = next(there for at, (there, _) in enumerate(_walk(other)) if at == place)
-            before = _show(target)
-            change = _mutate(target, number)
+            change = _mutate(copy.deepcopy(node), number)
             if change:
-                line = getattr(node, "lineno", 0)
-                found.append(Mutant(path, line, function, f"{before} -> {change}", ast.unparse(other)))
+                change = f"{_show(node)} -> {change}"
+                seen[function, change] += 1
+                again = f" ({seen[function, change]})" if seen[function, change] > 1 else ""
+                found.append(Mutant(path, getattr(node, "lineno", 0), function, change + again, place, number))
     return found
 
 
 def _walk(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
-    """Every node that is no docstring or annotation, with the name of the function or class that it is in."""
+    """Every node that is no docstring, annotation or message, with the name of the function or class that it is in."""
 
     def visit(node: ast.AST, name: str) -> Iterator[tuple[ast.AST, str]]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             name = f"{name}.{node.name}" if name else node.name
         yield node, name or "module"
+        if isinstance(node, ast.Raise) or _is_log_line(node):
+            return
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list"):
                 continue
@@ -117,6 +134,13 @@ def _walk(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_log_line(node: ast.AST) -> bool:
+    """Whether this calls a logger. That it is left out is a change of the statement around it."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") in ("log", "logger")
 
 
 def _count(node: ast.AST) -> int:
@@ -144,7 +168,7 @@ def _mutate(node: ast.AST, number: int) -> str:
             return ""
         node.op, node.operand = ast.Not(), ast.UnaryOp(ast.Not(), node.operand)
     elif isinstance(node, ast.Return):
-        if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
+        if node.value is None or _is_nothing(node.value):
             return ""
         node.value = ast.Constant(None)
     elif isinstance(node, ast.Dict):
@@ -164,6 +188,11 @@ def _leave_out(body: list[ast.stmt], number: int) -> str:
         return ""
     body[number] = ast.Pass()
     return f"without {_show(statement)}"
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    """Whether None in its place would make no difference: that `False` is changed to `True` is another mutant."""
+    return isinstance(value, ast.Constant) and (value.value is None or value.value is False)
 
 
 def _show(node: ast.AST) -> str:
