@@ -13,7 +13,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.channel import Channel, open_pair, read
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
@@ -404,3 +404,59 @@ def test_small_envelopes_ask_nobody() -> None:
     assert not channel.is_waiting
     channel.close()
     end.close()
+
+
+def test_flushing_before_the_end_waits_for_room(start: Start) -> None:
+    """All of it arrives, though the socket takes only a part at once."""
+
+    def count(end: socket.socket) -> None:
+        end.setblocking(True)
+        got = 0
+        while data := end.recv(1 << 16):
+            got += len(data)
+        os._exit(0 if got == 4_000_048 else 1)
+
+    channel = start(count)
+    channel.send(pack(Kind.WRITE, payload=[bytes(4_000_000)]))
+    channel.flush_and_close(PATIENCE_S)
+
+    assert (channel.pending, channel.flushed, channel.fileno()) == (0, 4_000_048, -1)
+
+
+def test_flushing_before_the_end_does_not_wait_for_who_reads_nothing() -> None:
+    """What was not taken within the time is dropped; the other side sees the end behind what was."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=LIMIT)
+    channel.send(pack(Kind.WRITE, payload=[bytes(4_000_000)]))
+    channel.flush_and_close(0.05)
+
+    assert channel.pending == 0
+    got = 0
+    while data := theirs.recv(1 << 16):
+        got += len(data)
+    assert 0 < got < 4_000_048
+    theirs.close()
+
+
+def test_a_read_takes_no_more_than_it_is_told() -> None:
+    """The rest stays in the socket, and an empty read is the end alone."""
+    ours, theirs = open_pair()
+    theirs.send(b"abcdef")
+    got = [read(ours, 4), read(ours, 4)]
+    with pytest.raises(BlockingIOError):
+        read(ours, 4)
+    theirs.close()
+
+    assert [*got, read(ours)] == [b"abcd", b"ef", b""]
+    ours.close()
+
+
+def test_an_envelope_at_the_limit_is_received() -> None:
+    """One octet less than what is refused."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=1000)
+    theirs.send(b"".join(pack(Kind.WRITE, payload=[bytes(1000 - 48)])))
+
+    assert [len(envelope.raw) for envelope in channel.receive()] == [1000]
+    channel.close()
+    theirs.close()

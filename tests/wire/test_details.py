@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.details import (
+    DEFAULT_PRIORITY,
     DURABLY,
+    MAX_CRON,
+    MAX_DEDUP_ID,
     MAX_MOMENT,
+    MAX_PRIORITY,
     MAX_REPEAT,
     MAX_SPAN,
     NO_WISHES,
@@ -107,3 +113,86 @@ def test_noise_raises_the_one_error(noise: bytes, persistent: bool) -> None:
             unpack(noise)
         except EnvelopeError:
             continue
+
+
+def test_what_nobody_asked_for_is_nothing() -> None:
+    """The priority is that of JMS, all else 0 or empty."""
+    assert astuple(Wishes()) == (4, 0, 0, 0, 0, 0, 0, b"", b"")
+    assert astuple(Details()) == (4, False, Reason.NONE, 0, 0, 0, 0, 0, 0, b"", b"", b"")
+    assert (Wishes(), Details(), Details(persistent=True)) == (NO_WISHES, PLAIN, DURABLY)
+
+
+def test_bounds_are_those_of_the_documents() -> None:
+    """A program that keeps to them to the last octet is not refused by the next version."""
+    assert (DEFAULT_PRIORITY, MAX_PRIORITY, MAX_REPEAT) == (4, 9, 1_000_000)
+    assert (MAX_SPAN, MAX_MOMENT) == (10**13, 2 * 10**14)
+    assert (MAX_CRON, MAX_DEDUP_ID) == (255, 255)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "is_delayed", "is_span", "is_repeated"),
+    [
+        (Wishes(), False, True, False),
+        (Wishes(expires=1, ttl=1, dedup_id=b"x"), False, True, False),
+        (Wishes(period=1), False, True, False),
+        (Wishes(delay=1), True, True, False),
+        (Wishes(deliver_at=1), True, False, False),
+        (Wishes(repeat=1), True, True, False),
+        (Wishes(repeat=-1, period=1), True, True, True),
+        (Wishes(deliver_at=1, repeat=1, period=1), True, False, True),
+        (Wishes(cron=b"* * * * *"), True, False, True),
+    ],
+)
+def test_when_a_message_comes(wishes: Wishes, is_delayed: bool, is_span: bool, is_repeated: bool) -> None:
+    """Later, after a span or at a moment, once or again: each of the wishes alone says so."""
+    assert (wishes.is_delayed, wishes.is_span, wishes.is_repeated) == (is_delayed, is_span, is_repeated)
+
+
+LIMITS = {
+    "priority": 9,
+    "period": MAX_SPAN,
+    "repeat": MAX_REPEAT,
+    "cron": b"x" * 255,
+    "dedup_id": b"x" * 255,
+}
+LIMITS_OF_WISHES = LIMITS | {"expires": MAX_MOMENT, "deliver_at": MAX_MOMENT, "ttl": MAX_SPAN, "delay": MAX_SPAN}
+LIMITS_OF_DETAILS = LIMITS | dict.fromkeys(("expires", "due", "dedup_until"), MAX_MOMENT + MAX_SPAN)
+
+
+def _beyond(most: int | bytes) -> int | bytes:
+    return most + b"x" if isinstance(most, bytes) else most + 1
+
+
+@pytest.mark.parametrize(("name", "most"), LIMITS_OF_WISHES.items())
+def test_each_wish_has_its_exact_limit(name: str, most: int | bytes) -> None:
+    """What is at it is granted, one more is not."""
+    assert getattr(unpack_wishes(Wishes(**{name: most}).pack()), name) == most
+    with pytest.raises(EnvelopeError, match="permitted"):
+        unpack_wishes(Wishes(**{name: _beyond(most)}).pack())
+
+
+@pytest.mark.parametrize(("name", "most"), LIMITS_OF_DETAILS.items())
+def test_each_detail_has_its_exact_limit(name: str, most: int | bytes) -> None:
+    """A row that was edited by hand can't name a time that overflows later."""
+    assert getattr(unpack_details(Details(**{name: most}).pack(), persistent=False), name) == most
+    with pytest.raises(EnvelopeError, match="permitted"):
+        unpack_details(Details(**{name: _beyond(most)}).pack(), persistent=False)
+
+
+def test_without_end_is_the_only_number_below_zero() -> None:
+    """-1 repetitions."""
+    assert unpack_wishes(Wishes(repeat=-1).pack()).repeat == -1
+    assert unpack_details(Details(repeat=-1).pack(), persistent=False).repeat == -1
+    for section, unpack in (
+        (Wishes(repeat=-2).pack(), unpack_wishes),
+        (Details(repeat=-2).pack(), lambda section: unpack_details(section, persistent=False)),
+    ):
+        with pytest.raises(EnvelopeError, match="-2 repetitions"):
+            unpack(section)
+
+
+def test_crashes_are_counted_up_to_the_last_number_of_the_field() -> None:
+    """One more than 16 bits can say is as many as they can."""
+    counted = [unpack_details(Details(crashes=n).pack(), persistent=False).crashes for n in (65_534, 65_535, 65_536)]
+
+    assert counted == [65_534, 65_535, 65_535]

@@ -15,6 +15,7 @@ from forkbroker.wire.envelope import (
     HEADER,
     MAX_BATCH,
     MAX_SERIAL,
+    SETTLEMENT,
     VERSION,
     Buffer,
     Envelope,
@@ -26,6 +27,7 @@ from forkbroker.wire.envelope import (
     read_length,
     with_fence,
     with_index,
+    with_number,
 )
 from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, FROM_STORE, HEEDED, TO_STORE, Flag, Kind, Outcome, State
 
@@ -234,6 +236,100 @@ def test_a_fence_can_be_added() -> None:
     assert Envelope(join(plain)).flags == Flag.AUTO
 
 
+def test_a_number_can_be_given() -> None:
+    """A change that is told again, behind another store's, has a number of its own; nothing else changes."""
+    plain = pack(Kind.WRITE, number=3, serial=4, deliveries=5, destination=b"/queue/a", payload=[bytes(40_000)])
+
+    numbered = with_number(plain, 77)
+
+    envelope = Envelope(join(numbered))
+    assert (envelope.number, envelope.serial, envelope.deliveries, envelope.flags) == (77, 4, 5, 0)
+    assert numbered[1:] == plain[1:]
+    assert Envelope(join(plain)).number == 3
+
+
+def test_the_layout_is_that_of_version_3() -> None:
+    """Another one needs another version: the store keeps envelopes, and tools may read them."""
+    assert (VERSION, HEADER.format, HEADER.size) == (3, ">IBBHIIIIQQHHI", 48)
+    assert (SETTLEMENT.format, MAX_BATCH, MAX_SERIAL) == (">QIB", 1024, 2**63 - 1)
+    packed = join(
+        pack(
+            Kind.WRITE,
+            flags=0x0102,
+            token=1,
+            slot=2,
+            index=3,
+            count=4,
+            number=5,
+            serial=6,
+            deliveries=7,
+            destination=b"d",
+            block=b"bb",
+            payload=[b"ppp"],
+        )
+    )
+    assert packed.hex(" ", -4) == (
+        "00000036 03400102 00000001 00000002 00000003 00000004 00000000 00000005 00000000 00000006 00010007 00000002 "
+        "64626270 7070"
+    )
+
+
+def test_what_is_not_said_is_nothing() -> None:
+    """The default of each field is 0 or empty."""
+    assert join(pack(Kind.FENCE)) == HEADER.pack(48, 3, Kind.FENCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    run = pack_run(
+        Kind.WRITE, make_send([b"a"]), first=0, count=1, number=1, serial=1, deliveries=0, destination=b"/queue/a"
+    )
+    assert (Envelope(join(run)).token, Envelope(join(run)).slot) == (0, 0)
+
+
+def test_what_was_decoded_is_kept() -> None:
+    """It is asked for by the check, and again by the rules."""
+    send = make_send([b"a"], wishes=Wishes(ttl=5))
+    settle = Envelope(join(pack_settle(1, [(2, 3, Outcome.RELEASED)])))
+    transaction = Envelope(join(pack(Kind.TRANSACTION, count=1, payload=[send.raw])))
+
+    assert send.wishes is send.wishes
+    assert settle.settlements() is settle.settlements()
+    assert transaction.nested() is transaction.nested()
+
+
+@given(BODIES)
+def test_starts_and_ends_are_those_of_the_pieces(bodies: list[bytes]) -> None:
+    """As many as there are pieces, also where all of them are empty."""
+    envelope = make_send(bodies)
+
+    starts, ends = envelope.starts_and_ends()
+
+    assert len(starts) == len(ends) == len(bodies)
+    assert [bytes(envelope.raw[start:end]) for start, end in zip(starts, ends, strict=True)] == bodies
+
+
+def test_the_last_serial_can_be_settled() -> None:
+    """And none behind it, nor none at all."""
+    last = (MAX_SERIAL - 5, 5, Outcome.ACKNOWLEDGED)
+    assert Envelope(join(pack_settle(1, [last]))).settlements() == [last]
+    for entry in ((MAX_SERIAL - 5, 6, Outcome.ACKNOWLEDGED), (1, 0, Outcome.ACKNOWLEDGED)):
+        with pytest.raises(EnvelopeError, match="messages from serial"):
+            Envelope(join(pack_settle(1, [entry]))).settlements()
+
+
+def test_the_largest_batch_is_whole() -> None:
+    """Of one length or of many."""
+    for bodies in ([b"x"] * MAX_BATCH, [b"", b"x"] * (MAX_BATCH // 2)):
+        assert bytes_of(make_send(bodies).pieces()) == bodies
+        with pytest.raises(EnvelopeError, match="1 to 1024 permitted"):
+            make_send([*bodies, b"x"]).pieces()
+
+
+def test_a_length_is_at_least_that_of_a_header() -> None:
+    """Else a reader would not get on."""
+    assert read_length(b"x" + (48).to_bytes(4, "big"), 1) == 48
+    for data in ((47).to_bytes(4, "big"), bytes(3), bytes(4)):
+        with pytest.raises(EnvelopeError):
+            read_length(data, 0)
+
+
 # ---------------------------------------------------------------- copies
 
 
@@ -440,11 +536,11 @@ def test_each_flag_is_one_bit() -> None:
 
 def test_numbers_are_fixed() -> None:
     """A child of an older parent may still be alive, and the store keeps envelopes: what is new gets a new number."""
-    assert {kind.name: int(kind) for kind in Kind}.items() >= _KINDS.items()
-    assert {flag.name: int(flag) for flag in Flag}.items() >= _FLAGS.items()
+    assert {kind.name: int(kind) for kind in Kind} == _KINDS
+    assert {flag.name: int(flag) for flag in Flag} == _FLAGS
     assert [int(outcome) for outcome in Outcome] == [1, 2, 3, 4]
     assert [outcome.name for outcome in Outcome] == ["ACKNOWLEDGED", "RELEASED", "REJECTED", "UNTOUCHED"]
-    assert [(reason.name, int(reason)) for reason in Reason][:6] == [
+    assert [(reason.name, int(reason)) for reason in Reason] == [
         ("NONE", 0), ("REJECTED", 1), ("DELIVERIES", 2), ("EXPIRED", 3), ("LIMIT", 4), ("POISON", 5),
     ]  # fmt: skip
     assert [(outbound.name, outbound.value) for outbound in State] == [
@@ -457,13 +553,14 @@ _KINDS = {
     "SETTLE": 9, "TRANSACTION": 10, "FENCE": 11, "CONGESTED": 12, "RELIEVED": 13, "QUIESCED": 14, "LEAVING": 15,
     "OFFER": 32, "FENCED": 33, "REFUSED": 34, "HOLD": 35, "RESUME": 36, "QUIESCE": 37, "CLOSE": 38,
     "WRITE": 64, "SPILL": 65, "DELETE": 66, "UPDATE": 67, "MOVE": 68, "PURGE": 69, "DEFINE": 70, "FORGET": 71,
-    "FETCH": 72, "RETOLD": 73,
+    "FETCH": 72, "RETOLD": 73, "FAN": 74, "TOGETHER": 75, "SET_ASIDE": 76,
     "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,
-    "DISK": 103, "FAILED": 104,
+    "DISK": 103, "FAILED": 104, "OPENING": 105, "TRYING": 106, "DECLINED": 107, "DELETED": 108,
 }  # fmt: skip
 _FLAGS = {
     "FENCE": 1, "UNIFORM": 2, "ESCAPED": 4, "MIXED": 8, "AUTO": 16, "EXCLUSIVE": 32, "TEMPORARY": 64, "SECTION": 128,
     "WARNING": 256, "PERSISTENT": 512, "DURABLE": 1024, "RECOVERED": 2048, "FINAL": 4096,
+    "BARE": 8192,
 }  # fmt: skip
 
 

@@ -95,6 +95,57 @@ def test_each_number_has_its_exact_limit(table: dict[Kind, Fields], kind: Kind, 
 
 
 @pytest.mark.parametrize(("table", "kind", "raw"), TABLES, ids=lambda value: getattr(value, "name", ""))
+def test_what_is_at_its_limit_is_not_too_much(table: dict[Kind, Fields], kind: Kind, raw: bytes) -> None:
+    """The row permits it; its content, or its octets that are not there, may still be wrong."""
+    for name, (at, form) in PLACES.items():
+        changed = bytearray(raw)
+        struct.pack_into(form, changed, at, getattr(table[kind], name))
+        try:
+            check(Envelope(bytes(changed)), table)
+        except EnvelopeError as error:
+            assert "at most" not in str(error)
+
+
+@pytest.mark.parametrize(("table", "kind", "raw"), TABLES, ids=lambda value: getattr(value, "name", ""))
+def test_where_no_name_and_no_block_belong_there_is_none(table: dict[Kind, Fields], kind: Kind, raw: bytes) -> None:
+    """Not one octet of it."""
+    if not table[kind].destination:
+        assert f"{kind.name}: a destination of 1 octets, at most 0" in refusal(join(kind, destination=b"x"), table)
+    if not table[kind].block:
+        assert f"{kind.name}: a block of 1 octets, at most 0" in refusal(join(kind, block=b"x"), table)
+
+
+def _limits(table: dict[Kind, Fields]) -> dict[Kind, dict[str, int]]:
+    """What is smaller than its place in the header."""
+    widths = {**WIDTHS, "destination": U16, "block": U32}
+    rows = {
+        kind: {name: getattr(row, name) for name, width in widths.items() if 0 < getattr(row, name) < width}
+        for kind, row in table.items()
+    }
+    return {kind: row for kind, row in rows.items() if row}
+
+
+def test_limits_are_fixed_numbers() -> None:
+    """What is not named here has the whole of its field, or is not used."""
+    assert _limits(OF_CHILD) == {
+        Kind.CONNECTED: {"destination": 255},
+        Kind.SEND: {"count": 1024},
+        Kind.SUBSCRIBE: {"block": 65_535},
+        Kind.UNSUBSCRIBE: {"block": 65_535},
+        Kind.LEAVING: {"block": 65_535},
+    }
+    assert _limits(OF_STORE) == {
+        Kind.OPENING: {"serial": 2**62 - 1},
+        Kind.BACKLOG: {"index": 9, "number": 2**63 - 1, "serial": 2**63 - 1},
+        Kind.DURABLE: {"serial": 2**63 - 1, "block": 65_535},
+        Kind.DUPLICATE: {"number": 2**63 - 1, "block": 65_535},
+        Kind.PAGE: {"count": 1024, "serial": 2**63 - 1},
+        Kind.PAGED: {"index": 9},
+        Kind.DISK: {"token": 1},
+    }
+
+
+@pytest.mark.parametrize(("table", "kind", "raw"), TABLES, ids=lambda value: getattr(value, "name", ""))
 def test_each_flag_is_permitted_or_not(table: dict[Kind, Fields], kind: Kind, raw: bytes) -> None:
     """A bit that has no meaning for this kind, or none at all, is a lie."""
     row = table[kind]
