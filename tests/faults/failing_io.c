@@ -1,11 +1,12 @@
 /* Makes the calls fail with which SQLite writes the files of a store; for LD_PRELOAD.
  *
  * FAILING_IO=CALL:ERRNO:AFTER:COUNT:FILE says which call (pwrite, fdatasync, pread), with which errno, after how many of
- * them in one process, how many then fail, and a file: while it is not there nothing fails. Only descriptors of files
- * whose names contain "queues.db" count. */
+ * them in one process, how many then fail, and a file: while it is not there nothing fails. FILE.failed is made when
+ * something does. Only descriptors of files whose names contain "queues.db" count. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,9 @@ static int must_fail(const char *name, int fd)
     seen++;
     if (seen <= after || seen > after + count)
         return 0;
+    char mark[4200];
+    snprintf(mark, sizeof mark, "%s.failed", switch_file);
+    close(open(mark, O_WRONLY | O_CREAT, 0600));
     errno = failure;
     return 1;
 }
