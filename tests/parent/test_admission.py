@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import count
 
 import pytest
@@ -266,3 +267,68 @@ def test_zero_pending_logins_is_no_limit() -> None:
 
     assert gate.opens_at() == 100.0
     assert gate.admission.take_overdue_login() is None
+
+
+def test_the_defaults_of_the_limits() -> None:
+    """None on one address: a proxy may stand before all clients."""
+    assert asdict(AdmissionPolicy()) == {
+        "max_clients": 2000,
+        "max_clients_per_address": 0,
+        "max_pending_logins": 500,
+        "fork_rate": 1000.0,
+        "fork_burst": 100,
+    }
+
+
+def test_any_number_of_crashes_is_counted() -> None:
+    """The doubling ends before it could overflow."""
+    gate = Gate(max_clients=10_000)
+    for _ in range(2_000):
+        gate.crash()
+
+    assert gate.refusal() == "too many crashes caused by 192.0.2.1, connect again in 5.0 s"
+
+
+def test_a_row_of_crashes_ends_a_minute_after_its_last_one() -> None:
+    """Not after its first."""
+    gate = Gate()
+    for now in (100.0, 150.0, 200.0):
+        gate.crash(now=now)
+        assert gate.refusal(now=now) == ""
+    gate.crash(now=259.9)
+    assert gate.refusal(now=259.9) != ""
+    gate.crash(now=320.0)
+
+    assert gate.refusal(now=320.0) == ""
+
+
+def test_nothing_is_remembered_of_sources_that_are_gone() -> None:
+    """Addresses are any number: neither a count nor a place of one that has left stays."""
+    gate = Gate(max_clients_per_address=2)
+    for number in range(100):
+        gate.admission.remove(gate.add(f"host{number}"))
+
+    assert not gate.admission._clients
+    assert not gate.admission._pending
+    assert not gate.admission._sources
+
+
+def test_a_later_reason_to_wait_does_not_shorten_an_earlier_one() -> None:
+    """A crash asks for a tenth of a second, a failed fork for a whole one, in either order."""
+    gate = Gate()
+    for _ in range(4):
+        gate.crash(now=100.95)
+    gate.admission.fork_failed(100.0)
+
+    assert gate.opens_at(100.95) == pytest.approx(101.05)
+
+
+def test_one_fork_takes_one_token() -> None:
+    """The bucket of the default holds a hundred."""
+    gate = Gate(fork_rate=10.0, fork_burst=100)
+    for _ in range(99):
+        gate.add()
+    assert gate.opens_at() == 100.0
+    gate.add()
+
+    assert gate.opens_at() == pytest.approx(100.1)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import pytest
 from driven import Starter, is_alive, wait_until
@@ -514,3 +515,16 @@ def test_two_congested_ones_that_publish_to_each_other_are_relieved(start: Start
     bob.tell("kind RELIEVED")
 
     assert alice.line() == f"got RESUME {HOLD_TOKEN} 48"
+
+
+def test_the_defaults_of_the_bounds() -> None:
+    """Octets, seconds, and checks: ten seconds of silence are a child's end, a second a minute is a topic's hold."""
+    assert asdict(FlowPolicy()) == {
+        "high": 1_048_576,
+        "low": 262_144,
+        "max_pending": 67_108_864,
+        "hold_s": 1.0,
+        "hold_window_s": 60.0,
+        "check_interval_s": 1.0,
+        "stuck_checks": 10,
+    }

@@ -86,3 +86,15 @@ def test_topics_are_forgotten_after_their_window_and_bounded_before() -> None:
     assert patience.begin(B, 170.0) == 171.0
     assert patience.ends_at(A) == 101.0
     assert len(patience._accounts) == 2
+
+
+def test_the_thousandth_topic_is_remembered_and_the_next_one_is_not() -> None:
+    """It gets no time, those that are remembered keep theirs; a minute later there is room."""
+    patience = Patience(1.0, 60.0)
+    for number in range(1_000):
+        assert patience.begin(b"%d" % number, 100.0) == 101.0
+        patience.end(b"%d" % number, 100.5)
+
+    assert patience.begin(A, 159.9) == 159.9
+    assert patience.begin(b"0", 159.9) == 160.4
+    assert patience.begin(A, 160.0) == 161.0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkbroker.parent.roster import Child, describe_end, has_crashed, to_text
+from forkbroker.parent.roster import Child, count_clients, describe_crash, describe_end, has_crashed, to_text
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair
@@ -90,3 +90,54 @@ def test_text_of_a_client_stays_on_its_line() -> None:
     """A login can't forge a second log line, move the cursor or be anything but text."""
     assert to_text(b"al\x1b[2Jice\nroot: connected") == r"al\x1b[2Jice\x0aroot: connected"
     assert to_text("zoë".encode() + b"\xff") == "zoë\N{REPLACEMENT CHARACTER}"
+
+
+def test_what_was_dropped_is_told_where_something_was(child: Child) -> None:
+    """A client that reads too slowly has lost messages: its line says how many."""
+    child.ended = ended(0)
+    child.dropped = 1_234
+
+    assert "40,112 in, 118 out, 1,234 dropped, cpu 1.2 s" in describe_end(child, 1312.0)
+
+
+def test_a_process_that_could_not_be_reaped_is_lost(child: Child) -> None:
+    """Somebody else has waited for it: its status and its figures are not known, and it counts as a crash."""
+    assert describe_end(child, 1012.0) == "client 7 127.0.0.1:40112 alice: lost, 12 s, use unknown"
+    assert has_crashed(child)
+    assert describe_crash(child) == "lost"
+
+
+def test_a_crash_is_described_if_the_process_crashed_of_itself(child: Child) -> None:
+    """Neither one that left in order, nor one that the parent has killed, can be its messages' fault."""
+    child.ended = ended(0)
+    assert describe_crash(child) == ""
+    child.ended = ended(signal.SIGSEGV)
+    assert describe_crash(child) == "ended by signal SIGSEGV"
+    child.killed = True
+    assert (describe_crash(child), has_crashed(child)) == ("", True)
+
+
+def test_peak_memory_is_told_in_whole_mebibytes(child: Child) -> None:
+    """1,024 KiB each, rounded down."""
+    child.ended = Ended(4711, 0, 0.0, 2 * 1024 * 1024 - 1)
+
+    assert describe_end(child, 1000.0).endswith("0 s, 40,112 in, 118 out, cpu 0.0 s, peak 2047 MiB")
+
+
+def test_a_child_begins_with_nothing_said(child: Child) -> None:
+    """Each of its facts becomes true by an event, none by its fork."""
+    born = Child(child.peer, child.pid, child.channel, child.fd, "", "", 0.0, 1)
+
+    assert (born.state, born.login, born.reason, born.ended) == (State.STARTING, "", "", None)
+    assert not (born.congested or born.writing or born.killed or born.is_closed or born.wants_attention)
+    assert (born.received, born.delivered, born.dropped, born.checks_without_progress, born.flushed) == (0, 0, 0, 0, 0)
+
+
+def test_clients_are_counted_in_words() -> None:
+    """One is no plural."""
+    assert [count_clients(number) for number in (0, 1, 2, 1_000)] == [
+        "0 clients",
+        "1 client",
+        "2 clients",
+        "1,000 clients",
+    ]

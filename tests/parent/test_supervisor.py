@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.roster import Child
 from forkbroker.parent.supervisor import ClientProgram, Events, Supervisor
 from forkbroker.posix.loop import Loop
+from forkbroker.wire.budget import Budget
 from forkbroker.wire.kinds import State
 
 
@@ -44,6 +46,7 @@ class House:
             events,
             logger_of(self.lines),
             max_envelope=1000,
+            budget=Budget(1000),
             high=1000,
             log_descriptors=lambda: logs,
         )
@@ -82,6 +85,10 @@ def house() -> Iterator[Callable[..., House]]:
             one.await_end(child)
         assert one.admission.clients == 0
         one.loop.close()
+
+
+def leave(_end: socket.socket, _client: socket.socket, _peer: int, _address: str) -> int:
+    return 0
 
 
 def crash(_end: socket.socket, _client: socket.socket, _peer: int, _address: str) -> int:
@@ -158,3 +165,55 @@ def test_peers_are_never_numbered_twice(house) -> None:
         one.await_end(one.start())
 
     assert [child.peer for child in one.gone] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("program", "wants_attention", "is_killed", "level"),
+    [
+        (leave, False, False, logging.INFO),
+        (leave, True, False, logging.WARNING),
+        (crash, False, False, logging.ERROR),
+        (crash, True, False, logging.ERROR),
+        (sleep, False, True, logging.INFO),
+    ],
+)
+def test_the_end_of_a_client_is_as_loud_as_it_is_bad(house, program, wants_attention, is_killed, level) -> None:
+    """A crash is an error, but not if the parent has killed the child: that was logged with its reason."""
+    one = house(program)
+    levels: list[int] = []
+    one.supervisor._logger.addFilter(lambda record: not levels.append(record.levelno))
+    child = one.start(State.LEAVING)
+    child.wants_attention = wants_attention
+    if is_killed:
+        one.supervisor.kill(child)
+    one.await_end(child)
+
+    assert levels == [level]
+
+
+def test_who_was_reaped_is_not_killed_any_more(house) -> None:
+    """Its number may be another process's by now."""
+    one = house(leave)
+    child = one.start()
+    one.await_end(child)
+    ended, child.pid = child.ended, os.getpid()
+    one.supervisor.kill(child)
+
+    assert ended is not None
+    assert child.killed
+
+
+def test_a_process_that_serves_no_client_is_told_to_others(house) -> None:
+    """The store's, which the keeper knows."""
+    one = house(leave)
+    told: list[int] = []
+    one.supervisor._events = Events(
+        one.started.append, one.drain, one.gone.append, lambda ended: told.append(ended.pid)
+    )
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    wait_until(lambda: one.supervisor.reap() or told, "the end of a process")
+
+    assert told == [pid]
+    assert one.gone == []

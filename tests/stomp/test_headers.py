@@ -7,7 +7,7 @@ import pytest
 from forkbroker.stomp.errors import ErrorKind, ProtocolError
 from forkbroker.stomp.headers import escape, escape_name, parse_block, parse_content_length, trim, unescape
 from forkbroker.stomp.limits import Limits
-from forkbroker.stomp.versions import V10, V11, V12, Version
+from forkbroker.stomp.versions import V10, V11, V12, Version, lenient
 
 ODD = "a\\b:c\nd\re"
 
@@ -73,8 +73,7 @@ def test_malformed_line_is_quoted_in_part() -> None:
         with pytest.raises(ProtocolError) as caught:
             parse_block(b"SEND\na:1\n" + b"x" * 900 + b"\n\n", version, Limits())
 
-        assert "line 3" in caught.value.detail
-        assert len(caught.value.detail) < 200
+        assert f"line 3 of the frame, '{'x' * 40}', has no colon" in caught.value.detail
 
 
 @pytest.mark.row("F17")
@@ -101,3 +100,83 @@ def test_number_of_headers_is_limited_in_small_and_large_blocks() -> None:
     for line in (b"a:1\n", b"a:" + b"x" * 50 + b"\n"):
         with pytest.raises(ProtocolError, match="too many headers"):
             parse_block(b"SEND\n" + line * 11 + b"\n", V12, Limits(max_headers=10, max_header_line=100))
+
+
+@pytest.mark.row("F25")
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_sizes_of_lines_are_limited_exactly(end: bytes) -> None:
+    """The limit itself is allowed, the end of the line is not counted; the ERROR names line, size and limit."""
+    limits = Limits(max_command=4, max_header_line=20)
+
+    parse_block(b"SEND" + end + (b"a:" + b"x" * 18 + end) * 2 + end, lenient(V12), limits)
+    for block, detail in (
+        (b"SENDS" + end + end, "line 1 of the frame: command line of 5 octets or more exceeds max-command (4)"),
+        (
+            b"SEND" + end + b"a:b" + end + b"a:" + b"x" * 19 + end + end,
+            "line 3 of the frame: header line of 21 octets or more exceeds max-header-line (20)",
+        ),
+    ):
+        with pytest.raises(ProtocolError) as caught:
+            parse_block(block, lenient(V12), limits)
+        assert (caught.value.detail, caught.value.kind) == (detail, ErrorKind.LIMIT)
+
+
+@pytest.mark.row("F25")
+@pytest.mark.parametrize("line", [b"a:1\n", b"a:" + b"x" * 18 + b"\n"])
+def test_as_many_headers_as_the_limit_are_allowed(line: bytes) -> None:
+    """And not one more."""
+    limits = Limits(max_headers=5, max_header_line=20)
+
+    parse_block(b"SEND\n" + line * 5 + b"\n", V12, limits)
+    with pytest.raises(ProtocolError) as caught:
+        parse_block(b"SEND\n" + line * 6 + b"\n", V12, limits)
+    assert (caught.value.kind, "6 headers or more" in caught.value.detail) == (ErrorKind.LIMIT, True)
+
+
+@pytest.mark.row("F10")
+def test_a_content_length_has_at_most_18_digits() -> None:
+    """Zeros in front count, too: a number that nobody writes."""
+    assert parse_content_length("0" * 15 + "100", Limits(max_body=100)) == 100
+    with pytest.raises(ProtocolError, match="too large"):
+        parse_content_length("0" * 16 + "100", Limits(max_body=100))
+
+
+@pytest.mark.parametrize(("line", "fault"), [(b"x", "has no colon"), (b":x", "has an empty name")])
+@pytest.mark.parametrize("version", [V10, V12], ids=["1.0", "1.2"])
+def test_a_malformed_line_is_named(version: Version, line: bytes, fault: str) -> None:
+    """By its number, with its text, but for a CONNECT: a mistyped passcode is nothing for a log."""
+    for command, shown in (
+        (b"SEND", f", {line.decode()!r}, {fault}"),
+        (b"CONNECT", f" {fault}"),
+        (b"STOMP", f" {fault}"),
+    ):
+        with pytest.raises(ProtocolError) as caught:
+            parse_block(command + b"\na:1\n" + line + b"\n\n", version, Limits())
+        assert f"line 3 of the frame{shown}; a header line" in caught.value.detail
+        assert caught.value.message == f"header line {fault}"
+
+
+@pytest.mark.row("F19", "F20")
+def test_an_undefined_sequence_is_named_with_its_line() -> None:
+    """In a name as in a value; CONNECT has no sequences at all."""
+    for line in (b"a\\t:1", b"a:\\t"):
+        with pytest.raises(ProtocolError, match="undefined escape") as caught:
+            parse_block(b"SEND\nb:1\n" + line + b"\n\n", V12, Limits())
+        assert "line 3 of the frame: undefined escape sequence" in caught.value.detail
+        assert parse_block(b"CONNECT\n" + line + b"\n\n", V12, Limits())[0] == "CONNECT"
+
+
+def test_a_nul_in_a_block_is_an_error() -> None:
+    """Wherever it stands."""
+    for block in (b"SEND\n\0a:1\n\n", b"SE\0ND\n\n", b"SEND\na:1\0\n\n"):
+        with pytest.raises(ProtocolError, match="NUL in a header"):
+            parse_block(block, V12, Limits())
+
+
+@pytest.mark.row("F13")
+def test_a_header_that_is_not_utf_8_is_an_error_where_the_version_says_so() -> None:
+    """The place and the octet are named; 1.0 takes it."""
+    with pytest.raises(ProtocolError, match="not UTF-8") as caught:
+        parse_block(b"SEND\na:\xff\n\n", V11, Limits())
+    assert "octet 7 of the frame, 0xff" in caught.value.detail
+    assert parse_block(b"SEND\na:\xff\n\n", V10, Limits()) == ("SEND", {"a": "\udcff"})

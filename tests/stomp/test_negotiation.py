@@ -105,3 +105,9 @@ def test_connected_tells_version_session_server_and_our_heart_beat() -> None:
 def test_connected_of_1_0_has_no_heart_beat_and_the_server_may_hide() -> None:
     """The version is told as RabbitMQ does."""
     assert connected_headers(V10, session="s1") == [("version", "1.0"), ("session", "s1")]
+
+
+@pytest.mark.row("H04")
+def test_a_server_without_heart_beats_says_so() -> None:
+    """Neither can it send them nor does it want any."""
+    assert connected_headers(V11, session="s1") == [("version", "1.1"), ("session", "s1"), ("heart-beat", "0,0")]

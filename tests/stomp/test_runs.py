@@ -117,3 +117,13 @@ def test_nothing_is_cut_where_no_frame_is_complete() -> None:
     """The loop keeps what is left."""
     assert opened(SEPARATOR + b"abc", 3) == ([], 0)
     assert sized(SEPARATOR + b"abc", 3) == ([], 0)
+
+
+@pytest.mark.parametrize("count", [8, 72, 136])
+def test_nothing_remains_of_whole_groups_alone(count: int) -> None:
+    """The last NUL is found although no frame follows it."""
+    bodies = [b"%03d" % n for n in range(count)]
+    data = stream(bodies)
+
+    assert sized(data, 3) == (bodies, len(data) - 1)
+    assert opened(data, 3) == (bodies, len(data) - 1)

@@ -49,3 +49,38 @@ def test_only_deliveries_with_an_ack_header_may_be_named_otherwise() -> None:
     """The message-ids of 1.0 and 1.1 are the names of deliveries themselves."""
     assert [lenient(version).ack_by_message_id for version in VERSIONS.values()] == [False, False, True]
     assert not any(version.ack_by_message_id for version in VERSIONS.values())
+
+
+RULES = {
+    "1.0": {"trims_headers", "ignores_stray_bodies", "anonymous_subscriptions", "unsubscribes_by_destination"},
+    "1.1": {"utf8_required", "subscription_id_required", "ack_names_subscription", "nack_allowed", "heart_beats"},
+    "1.2": {
+        "cr_ends_line",
+        "utf8_required",
+        "length_on_every_frame",
+        "subscription_id_required",
+        "message_carries_ack",
+        "nack_allowed",
+        "heart_beats",
+    },
+}
+LENIENT = {"cr_ends_line", "unsubscribes_by_destination", "nack_allowed"}
+STRICT = {"subscription_id_required", "ack_names_subscription"}
+
+
+def _rules(version: Version) -> set[str]:
+    return {name for name, value in dataclasses.asdict(version).items() if value is True}
+
+
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
+def test_the_rules_of_a_version_are_those_of_its_text(version: Version) -> None:
+    """One by one: what is not named here is not so."""
+    assert _rules(version) == RULES[version.name]
+    others = {"ack_by_message_id"} if version is V12 else set()
+    assert _rules(lenient(version)) == (RULES[version.name] | LENIENT | others) - STRICT
+
+
+def test_escapes_are_those_of_each_version() -> None:
+    """None, then three, then CR as well."""
+    assert [version.escapes for version in VERSIONS.values()] == ["", "nc\\", "nrc\\"]
+    assert [lenient(version).escapes for version in VERSIONS.values()] == ["", "nc\\", "nrc\\"]

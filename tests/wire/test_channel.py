@@ -460,3 +460,19 @@ def test_an_envelope_at_the_limit_is_received() -> None:
     assert [len(envelope.raw) for envelope in channel.receive()] == [1000]
     channel.close()
     theirs.close()
+
+
+def test_a_pair_has_larger_buffers_than_others() -> None:
+    """As much as is permitted of half a mebibyte, in both directions and at both ends."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        kinds = (socket.SO_SNDBUF, socket.SO_RCVBUF)
+        usual = [other.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds]
+        for kind in kinds:
+            other.setsockopt(socket.SOL_SOCKET, kind, 524_288)
+        permitted = [other.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds]
+    for end in open_pair():
+        assert [end.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds] == permitted
+        assert not end.getblocking()
+        end.close()
+    if usual == permitted:
+        pytest.skip("this system permits no larger buffers: raise net.core.wmem_max and rmem_max")
