@@ -528,3 +528,42 @@ def test_the_defaults_of_the_bounds() -> None:
         "check_interval_s": 1.0,
         "stuck_checks": 10,
     }
+
+
+@pytest.mark.parametrize("first", ["relieved", "gone"])
+def test_nothing_is_kept_of_holds_that_are_over(bench: Bench, first: str) -> None:
+    """Children come and go for years."""
+    for _ in range(3):
+        publisher, subscriber = bench.child(), bench.child()
+        bench.flow.congested(subscriber)
+        bench.flow.exceeded(publisher, subscriber, SEND)
+        getattr(bench.flow, first)(subscriber)
+        bench.flow.relieved(subscriber)
+        bench.fill(subscriber)
+        bench.flow.exceeded(publisher, subscriber, SEND)
+        bench.flow.gone(publisher)
+        bench.flow.gone(subscriber)
+
+    flow = bench.flow
+    assert not (flow._told or flow._topics or flow._held_by or flow._targets_of or flow._starved)
+
+
+def test_at_the_high_mark_nobody_is_held_and_nothing_is_written(bench: Bench) -> None:
+    """More than that is too much."""
+    cause, target = bench.child(), bench.child()
+    bench.fill(target)
+    flushed, real, target.channel.pending = target.channel.flushed, target.channel.pending, POLICY.high
+    bench.flow.exceeded(cause, target, SEND)
+
+    assert not bench.flow.is_held(cause)
+    assert target.channel.flushed == flushed
+    target.channel.pending = real
+
+
+def test_who_has_closed_its_channel_and_does_not_end_is_stuck(bench: Bench) -> None:
+    """Ending takes no time."""
+    child = bench.child()
+    child.is_closed = True
+
+    assert checks_until_stuck(bench, child) == 11
+    assert bench.flow.describe_stuck(child) == "has closed its channel and not ended for 11 s"

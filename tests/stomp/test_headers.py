@@ -180,3 +180,24 @@ def test_a_header_that_is_not_utf_8_is_an_error_where_the_version_says_so() -> N
         parse_block(b"SEND\na:\xff\n\n", V11, Limits())
     assert "octet 7 of the frame, 0xff" in caught.value.detail
     assert parse_block(b"SEND\na:\xff\n\n", V10, Limits()) == ("SEND", {"a": "\udcff"})
+
+
+def test_a_malformed_first_header_is_line_2() -> None:
+    """The command is line 1."""
+    with pytest.raises(ProtocolError) as caught:
+        parse_block(b"SEND\nx\na:1\n\n", V12, Limits())
+
+    assert "line 2 of the frame, 'x', has no colon" in caught.value.detail
+
+
+@pytest.mark.row("F02", "F04")
+@pytest.mark.parametrize(
+    ("version", "command", "value"),
+    [(V12, "SEND", "1\r"), (lenient(V11), "SEND", "1\r"), (V11, "SEND\r", "1\r\r"), (lenient(V10), "SEND", "1")],
+    ids=["1.2", "1.1 lenient", "1.1 strict", "1.0 lenient"],
+)
+def test_one_cr_before_the_lf_belongs_to_the_end_where_the_version_says_so(
+    version: Version, command: str, value: str
+) -> None:
+    """A second one belongs to the line; in 1.0 it is padding."""
+    assert parse_block(b"SEND\r\na:1\r\r\n\n", version, Limits()) == (command, {"a": value})

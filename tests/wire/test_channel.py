@@ -476,3 +476,27 @@ def test_a_pair_has_larger_buffers_than_others() -> None:
         end.close()
     if usual == permitted:
         pytest.skip("this system permits no larger buffers: raise net.core.wmem_max and rmem_max")
+
+
+def test_a_new_channel_has_nothing() -> None:
+    """Neither octets, nor room, nor a reason to wait."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=LIMIT)
+
+    assert (channel.pending, channel.flushed, channel.received) == (0, 0, None)
+    assert not (channel.closed or channel.is_waiting or channel.holds_room)
+    channel.close()
+    theirs.close()
+
+
+def test_what_is_forwarded_untouched_is_counted_too() -> None:
+    """As what is packed here."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=LIMIT)
+    channel.send_raw(pack(Kind.FENCE)[0])
+    assert channel.pending == 48
+    channel.flush()
+
+    assert (channel.pending, channel.flushed) == (0, 48)
+    channel.close()
+    theirs.close()

@@ -1,0 +1,185 @@
+"""Saying no so that it arrives, and so that it costs little; the test sets the loop's clock."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from parts import logger_of
+
+from forkbroker.parent.refusals import LINGER_S, LINGERING_MAX, Refusals
+from forkbroker.posix.loop import Loop
+
+
+class Desk:
+    """Refusals, and the clients' ends."""
+
+    def __init__(self) -> None:
+        self.loop, self.lines = Loop(), list[str]()
+        self.refusals = Refusals(self.loop, lambda reason: f"ERROR {reason}".encode(), logger_of(self.lines))
+        self.clients: list[socket.socket] = []
+
+    def refuse(self, reason: str = "no room", client: str = "unix") -> tuple[socket.socket, socket.socket]:
+        """The parent's end of a connection that is refused, and the client's."""
+        ours, theirs = socket.socketpair()
+        theirs.settimeout(10.0)
+        self.clients.append(theirs)
+        self.refusals.refuse(ours, client, reason)
+        return ours, theirs
+
+    def pass_time(self, seconds: float) -> None:
+        """What was done is so many seconds older, and what is due by that is done."""
+        self.loop._deadlines = [(when - seconds, order, deadline) for when, order, deadline in self.loop._deadlines]
+        self.refusals._complaint_ends -= seconds
+        self.loop.call_at(self.loop.now, lambda: None)
+        self.loop.turn()
+
+    def close(self) -> None:
+        self.refusals.close()
+        for client in self.clients:
+            client.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.close()
+
+
+def test_bounds_are_small() -> None:
+    """Refusing must not cost what accepting would."""
+    assert (LINGER_S, LINGERING_MAX) == (1.0, 64)
+
+
+def test_the_words_arrive_before_the_end(desk: Desk) -> None:
+    """Whatever the client sends meanwhile: what is unread would make the kernel discard them."""
+    ours, theirs = desk.refuse("too many clients")
+    theirs.sendall(bytes(10_000))
+    desk.loop.turn()
+    assert ours.fileno() != -1
+    assert not ours.getblocking()
+
+    assert theirs.recv(100) == b"ERROR too many clients"
+    assert theirs.recv(100) == b""
+
+
+def test_a_client_that_leaves_is_forgotten_at_once(desk: Desk) -> None:
+    """Its connection is closed with its own end."""
+    ours, theirs = desk.refuse()
+    theirs.close()
+    desk.loop.turn()
+
+    assert ours.fileno() == -1
+    assert not desk.loop._watched
+
+
+def test_a_connection_that_was_reset_is_an_end_too() -> None:
+    """TCP: the client has closed without reading."""
+    desk = Desk()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    desk.refusals.refuse(ours, "127.0.0.1:1", "no room")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    desk.loop.turn()
+
+    assert ours.fileno() == -1
+    desk.close()
+
+
+def test_a_client_that_is_gone_already_is_not_waited_for(desk: Desk) -> None:
+    """It counts, and nothing of it stays."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    desk.refusals.refuse(ours, "unix", "no room")
+
+    assert (ours.fileno(), desk.refusals.refused) == (-1, 1)
+    assert not desk.loop._watched
+
+
+def test_a_client_that_stays_is_closed_after_a_second(desk: Desk) -> None:
+    """Not before, and it alone."""
+    ours, _ = desk.refuse()
+    desk.pass_time(0.5)
+    later, _ = desk.refuse()
+    assert ours.fileno() != -1
+    desk.pass_time(0.6)
+
+    assert ours.fileno() == -1
+    assert later.fileno() != -1
+
+
+def test_a_second_does_not_end_another_ones_connection(desk: Desk) -> None:
+    """The number of a descriptor is given out again: it is the connection that counts."""
+    ours, theirs = desk.refuse()
+    fd = ours.fileno()
+    theirs.close()
+    desk.clients.clear()
+    desk.loop.turn()
+    desk.pass_time(0.5)
+    held = []
+    while True:
+        later, client = socket.socketpair()
+        held += [later, client]
+        if fd in (later.fileno(), client.fileno()):
+            break
+    mine, other = (later, client) if later.fileno() == fd else (client, later)
+    desk.refusals.refuse(mine, "unix", "no room")
+    desk.pass_time(0.6)
+
+    assert mine.fileno() == fd
+    other.close()
+    for end in held[:-2]:
+        end.close()
+
+
+def test_no_more_than_64_are_kept_the_oldest_goes(desk: Desk) -> None:
+    """The 64th is kept as well."""
+    ours = [desk.refuse()[0] for _ in range(LINGERING_MAX)]
+    assert all(end.fileno() != -1 for end in ours)
+    ours.append(desk.refuse()[0])
+
+    assert [end.fileno() == -1 for end in ours] == [True] + [False] * LINGERING_MAX
+
+
+def test_refusals_are_logged_once_and_then_counted_each_ten_seconds(desk: Desk) -> None:
+    """As long as there are some; after a quiet time the next one has a line again."""
+    desk.refuse("full", "a")
+    for _ in range(2):
+        desk.refuse("full", "b")
+    assert desk.lines == ["client a: refused, full"]
+    desk.pass_time(9.0)
+    assert len(desk.lines) == 1
+    desk.pass_time(1.5)
+    assert desk.lines[1:] == ["2 more clients refused within 10 s"]
+    for _ in range(1_200):
+        desk.refuse("full", "c")
+    desk.pass_time(10.5)
+    assert desk.lines[2:] == ["1,200 more clients refused within 10 s"]
+    desk.pass_time(10.5)
+    desk.refuse("full", "d")
+
+    assert desk.lines[3:] == ["client d: refused, full"]
+    assert desk.refusals.refused == 1_204
+
+
+def test_at_the_end_of_ten_seconds_a_line_is_due_again(desk: Desk) -> None:
+    """Not only after it."""
+    desk.refuse("full", "a")
+    desk.refusals._complaint_ends = desk.loop.now
+    desk.refuse("full", "b")
+
+    assert desk.lines == ["client a: refused, full", "client b: refused, full"]
+
+
+def test_closing_closes_all(desk: Desk) -> None:
+    """At the broker's end."""
+    ours = [desk.refuse()[0] for _ in range(3)]
+    desk.refusals.close()
+
+    assert [end.fileno() for end in ours] == [-1] * 3
+    assert not desk.loop._watched
