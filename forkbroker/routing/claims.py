@@ -251,6 +251,9 @@ class Claims:
 
         Offers that were taken back with them before their time are among them, and are not overdue yet.
         """
+        first = self.deadline()
+        if first is None or first > now:
+            return []
         late: list[Offer] = []
         while self._timely:
             number, offer = next(iter(self._timely.items()))

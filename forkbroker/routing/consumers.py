@@ -209,7 +209,9 @@ class Consumers:
         Those that failed with it are taken only if there is no other one, and then the one that did so longest ago.
         `charge` puts them back.
         """
-        willing, avoid, found, avoided = self.willing, run.avoid, list[Consumer](), list[Consumer]()
+        willing, avoid = self.willing, run.avoid
+        found: list[Consumer] = []
+        avoided: list[Consumer] = []
         while willing and len(found) < most:
             consumer, _ = willing.popitem(last=False)
             if not consumer.accepts(run, most_offers):
@@ -218,7 +220,9 @@ class Consumers:
                 avoided.append(consumer)
             else:
                 found.append(consumer)
-        if avoided and not found:
+        if not avoided:
+            return found
+        if not found:
             found.append(min(avoided, key=lambda consumer: avoid.index(consumer.key)))
         for consumer in reversed(avoided):
             if consumer not in found:

@@ -9,7 +9,7 @@ from forkbroker.routing.delays import Delays
 from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.planning import Plan, octets_before_last
+from forkbroker.routing.planning import NOTHING_PLANNED, Plan, octets_before_last
 from forkbroker.routing.policies import Full, QueuePolicy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
@@ -46,9 +46,9 @@ class Intake:
         self._journal = journal
         self._timers = timers
 
-    def find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan | None = None) -> str | None:
+    def find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan = NOTHING_PLANNED) -> str | None:
         """Why the peer may not send this now, after what is planned."""
-        queues, name, plan = self._queues, envelope.destination, plan or Plan()
+        queues, name = self._queues, envelope.destination
         queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
         is_persistent = envelope.flags & _PERSISTENT or policy.persistent

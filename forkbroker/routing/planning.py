@@ -40,6 +40,10 @@ class Plan:
         self._octets[queue] += run.memory
 
 
+NOTHING_PLANNED = Plan()
+"""What a SEND that comes alone is judged by. To be read only."""
+
+
 def octets_before_last(run: Run) -> int:
     """Return the octets of memory that all messages but the last one use."""
     count = run.count - 1
