@@ -83,7 +83,7 @@ class Consuming:
         subscription = self._make(subscription_id, text, mode, window)
         if subscription.destination.sort is Sort.TOPIC:
             durable = read_durable(headers, self._client_id, subscription.destination.local)
-            subscription.durable = b"" if durable is None else durable_name(durable.name)
+            subscription.durable = b"" if durable is None else durable_name(durable)
         self._add(subscription, wants_exclusive(headers), receipt)
 
     def subscribe_to_replies(self, text: str) -> None:

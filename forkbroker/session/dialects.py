@@ -121,16 +121,6 @@ def read_boolean(headers: Mapping[str, str], name: str, default: bool = False) -
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class DurableName:
-    """What a durable subscription to a topic is called, and how the client said so."""
-
-    name: str
-    """The same for all clients of the broker."""
-    is_explicit: bool
-    """The name stands in a header of its own; else it is made of the subscription's id and its topic."""
-
-
 # ActiveMQ, its old misspelling, Artemis: which of them wins is the order here.
 _DURABLE_NAMES = (
     "activemq.subscriptionName",
@@ -140,8 +130,8 @@ _DURABLE_NAMES = (
 )
 
 
-def read_durable(headers: Mapping[str, str], client_id: str, topic: str) -> DurableName | None:
-    """Whether SUBSCRIBE to `topic` wants a subscription that outlives its client; None: it does not.
+def read_durable(headers: Mapping[str, str], client_id: str, topic: str) -> str | None:
+    """The name of the subscription that outlives its client, if SUBSCRIBE to `topic` wants one.
 
     ActiveMQ and Artemis name it in a header, within the `client-id` of CONNECT if there was one. For RabbitMQ
     (`durable:true` and `auto-delete:false`; before that `persistent:true`) and Apollo (`persistent:true`) it is its
@@ -153,12 +143,12 @@ def read_durable(headers: Mapping[str, str], client_id: str, topic: str) -> Dura
     """
     name = read_explicit_name(headers, client_id)
     if name is not None:
-        return DurableName(name, is_explicit=True)
+        return name
     is_kept = read_boolean(headers, "durable") and not read_boolean(headers, "auto-delete", default=True)
     if read_boolean(headers, "persistent") or is_kept:
         if "id" not in headers:
             raise HeaderError("the id of a durable subscription is part of its name, and is missing")
-        return DurableName(pair_name(headers["id"], topic), is_explicit=False)
+        return pair_name(headers["id"], topic)
     return None
 
 

@@ -51,6 +51,10 @@ def test_what_waits_leaves_less_room_but_is_not_refused() -> None:
     budget.take(-10, "a batch that was closed")
     budget.take(9, "two")
 
+    waiting = 60
+    budget.take(0, "what takes nothing")
+    budget.take(-1, "a batch that was closed")
+
     with pytest.raises(FrameError):
         budget.take(1, "three")
 

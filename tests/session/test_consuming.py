@@ -705,3 +705,22 @@ def test_credit_returns_at_commit(destination: str) -> None:
     assert (early, told_early) == ([], [])
     assert [f.body for f in client.read()] == ([b"2"] if destination == "/topic/a" else [])
     assert [e.kind for e in client.told()] == ([] if destination == "/topic/a" else [Kind.TRANSACTION])
+
+
+@pytest.mark.parametrize(
+    ("headers", "flags"),
+    [
+        ({"destination": "/queue/a", "ack": "client"}, 0),
+        ({"destination": "/queue/a"}, Flag.AUTO),
+        ({"destination": "/queue/a", "ack": "client", "exclusive": "true"}, Flag.EXCLUSIVE),
+        ({"destination": "/temp-queue/a", "ack": "client"}, Flag.TEMPORARY),
+        ({"destination": "/topic/a", "ack": "client", "persistent": "true"}, Flag.DURABLE),
+    ],
+)
+def test_the_parent_is_told_what_a_subscription_is(headers: dict[str, object], flags: int) -> None:
+    """Each flag for what it says, and no other one."""
+    client = connected()
+    client.receive(frame("SUBSCRIBE", headers | {"id": "1"}))
+    (envelope,) = client.told()
+
+    assert envelope.flags == flags | Flag.FENCE

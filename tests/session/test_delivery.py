@@ -413,3 +413,297 @@ def test_unsubscribe_relieves() -> None:
 
     assert congested == [Kind.CONGESTED]
     assert kinds(client) == [Kind.UNSUBSCRIBE, Kind.RELIEVED]
+
+
+# Values exactly at a limit
+
+
+def frame_size(body: bytes, ack: str = "auto", destination: str = "/topic/a") -> int:
+    """Octets of the frame in which a first subscriber gets this message."""
+    client, token = subscribed(destination, ack)
+    if destination.startswith("/queue/"):
+        client.offer(sent(destination, body), token)
+    else:
+        client.forward(sent(destination, body))
+    return client.session.outbox.pending
+
+
+@pytest.mark.parametrize(("spare", "told"), [(0, []), (-2, [Kind.CONGESTED])])
+def test_half_of_the_buffer_may_wait(spare: int, told: list[Kind]) -> None:
+    """One octet more, and the publishers are held."""
+    size = frame_size(bytes(200))
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=2 * size + spare))
+    client.forward(sent("/topic/a", bytes(200)))
+
+    assert kinds(client) == told
+
+
+@pytest.mark.parametrize(("spare", "is_finished"), [(0, False), (-1, True)])
+def test_all_of_the_buffer_may_be_full(spare: int, is_finished: bool) -> None:
+    """One octet more, and the client is disconnected."""
+    size = frame_size(bytes(100))
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=6 * size + spare))
+    for _ in range(6):
+        client.forward(sent("/topic/a", bytes(100)))
+
+    assert client.session.is_finished is is_finished
+
+
+def test_four_batches_may_wait_whatever_their_size() -> None:
+    """The limit is then that of their envelopes: the fifth is too much."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=100))
+    message = sent("/topic/a", bytes(10_000))
+    waits = []
+    for _ in range(5):
+        client.forward(message)
+        waits.append(client.session.is_finished)
+
+    assert waits == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize(("left", "told"), [(125, []), (124, [Kind.RELIEVED])])
+def test_the_publishers_go_on_when_less_than_an_eighth_waits(left: int, told: list[Kind]) -> None:
+    """Exactly an eighth is not less."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000, slow_subscribers="hold"))
+    client.forward(sent("/topic/a", bytes(2000)))
+    client.told()
+    client.session.written(client.session.outbox.pending - left, client.now)
+
+    assert kinds(client) == told
+
+
+@pytest.mark.parametrize(("left", "told"), [(524_288, []), (524_287, [Kind.READY])])
+def test_offers_are_asked_for_when_less_than_half_of_the_room_is_used(left: int, told: list[Kind]) -> None:
+    """The room is 1 MiB."""
+    client, token = subscribed("/queue/a", "client-individual")
+    client.offer(sent("/queue/a", bytes(1_048_576)), token)
+    client.offer(sent("/queue/a", b"x"), token)
+    client.told()
+    client.session.written(client.session.outbox.pending - left, client.now)
+
+    assert kinds(client) == told
+
+
+@pytest.mark.parametrize(("left", "answer"), [(1_048_576, Kind.PASSED), (1_048_575, Kind.CLAIMED)])
+def test_an_offer_is_taken_when_less_than_a_mebibyte_waits(left: int, answer: Kind) -> None:
+    """Exactly so much is not less."""
+    client, token = subscribed("/queue/a", "client-individual")
+    client.offer(sent("/queue/a", bytes(2_000_000)), token)
+    client.told()
+    client.session.written(client.session.outbox.pending - left, client.now)
+    client.offer(sent("/queue/a", b"x"), token)
+
+    assert kinds(client) == [answer]
+
+
+def test_a_window_closes_with_the_message_that_fills_it() -> None:
+    """For topics one message at a time is delivered until then, not two."""
+    client, _ = subscribed("/topic/a", "client", consumer_window_size=100)
+    client.forward(sent("/topic/a", *[bytes(100)] * 3))
+
+    assert len(client.read()) == 1
+
+
+# What is kept from one time to the next
+
+
+def test_a_burst_before_the_first_turn_holds_the_publishers() -> None:
+    """CONNECTED has not been written yet, and the subscription came in the same read."""
+    client = Client(policy=SessionPolicy(max_client_buffer=400))
+    client.receive(
+        b"CONNECT\naccept-version:1.2\nhost:h\n\n\0", b"SUBSCRIBE\nid:1\ndestination:/topic/a\nack:auto\n\n\0"
+    )
+    before = kinds(client)
+    client.pass_fence()
+    client.forward(sent("/topic/a", bytes(200)))
+
+    assert before == [Kind.CONNECTED, Kind.SUBSCRIBE]
+    assert client.session.outbox.pending >= 400 // 8
+    assert kinds(client) == [Kind.CONGESTED]
+
+
+def test_who_has_caught_up_may_hold_its_publishers_again() -> None:
+    """Each burst gets its moment; what `tick` is asked for ends with it."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000))
+    seen = []
+    for _ in range(2):
+        client.forward(sent("/topic/a", bytes(600)))
+        assert client.session._delivery is not None
+        deadline = client.session._delivery.deadline
+        client.read()
+        seen.append((deadline, kinds(client), client.session._delivery.deadline))
+
+    assert seen == [(client.now + CATCH_UP_S, [Kind.CONGESTED, Kind.RELIEVED], None)] * 2
+
+
+def test_the_moment_ends_when_it_is_over() -> None:
+    """Not one tick later; then nothing is due any more."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000))
+    client.forward(sent("/topic/a", bytes(600)))
+    client.told()
+    client.session.tick(client.now + CATCH_UP_S)
+
+    assert kinds(client) == [Kind.RELIEVED]
+    assert client.session._delivery is not None
+    assert client.session._delivery.deadline is None
+
+
+def test_who_held_once_and_caught_up_has_nothing_to_tell_again() -> None:
+    """RELIEVED was told when the moment was over."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000))
+    client.is_reading = False
+    client.forward(sent("/topic/a", bytes(600)))
+    client.told()
+    client.wait(CATCH_UP_S + 0.1)
+    released = kinds(client)
+    client.read()
+    caught_up = kinds(client)
+    client.forward(sent("/topic/a", bytes(600)))
+
+    assert (released, caught_up) == ([Kind.RELIEVED], [])
+    assert kinds(client) == [Kind.CONGESTED]
+
+
+def test_a_batch_that_waits_for_credit_is_made_ready_once() -> None:
+    """Not for each ACK again: that would be quadratic."""
+    client, _ = subscribed("/topic/a", "client-individual", prefetch_count=1)
+    client.forward(sent("/topic/a", b"1", b"2", b"3"))
+    (subscription,) = client.session._subscriptions
+    first = subscription.waiting_messages
+    client.do("ACK", id=client.read()[0]["ack"])
+    second = subscription.waiting_messages
+    client.do("ACK", id=client.read()[0]["ack"])
+
+    assert first is second is not None
+    assert subscription.waiting_messages is None
+
+
+def test_what_a_window_left_of_a_run_is_not_overtaken() -> None:
+    """Offers that were on their way are passed on, although an ACK has opened the window meanwhile."""
+    client, token = subscribed("/queue/a", "client-individual", consumer_window_size=150)
+    client.offer(sent("/queue/a", *[bytes(100)] * 3), token)
+    client.told()
+    for got in client.read():
+        client.do("ACK", id=got["ack"])
+    client.offer(sent("/queue/a", b"y"), token, serial=4)
+    overtaking = kinds(client)
+    client.pass_fence()
+    client.offer(sent("/queue/a", b"z"), token, serial=3)
+
+    assert overtaking == [Kind.PASSED, Kind.SETTLE, Kind.READY]
+    assert Kind.CLAIMED in kinds(client)
+
+
+def test_a_subscription_that_ends_is_forgotten() -> None:
+    """Whatever it passed on."""
+    client, token = subscribed("/queue/a", "client", consumer_window_size=10)
+    client.offer(sent("/queue/a", bytes(100)), token)
+    client.offer(sent("/queue/a", b"x"), token)
+    client.do("UNSUBSCRIBE", id="1")
+
+    assert client.session._delivery is not None
+    assert client.session._delivery._passed == set()
+
+
+# Figures
+
+
+@pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])
+@pytest.mark.parametrize("destination", ["/queue/a", "/topic/a"])
+def test_all_that_is_delivered_is_counted(ack: str, destination: str) -> None:
+    """For the log, when the client leaves."""
+    client, token = subscribed(destination, ack)
+    message = sent(destination, b"1", b"2", b"3")
+    if destination == "/queue/a":
+        client.offer(message, token)
+    else:
+        client.forward(message)
+
+    assert client.session.delivered == 3
+    assert joined(client.session.take_leaving()).serial == 3
+
+
+def drop_some(ack: str, count: int) -> tuple[Client, int]:
+    """A client with `drop-oldest`, for which exactly five frames of a topic fit; `count` are sent, none is read."""
+    size = frame_size(bytes(100), ack)
+    policy = SessionPolicy(max_client_buffer=5 * size, slow_subscribers="drop-oldest")
+    client, _ = subscribed("/topic/a", ack, policy, prefetch_count=100)
+    for n in range(count):
+        client.forward(sent("/topic/a", b"%d" % n * 100))
+    return client, size
+
+
+@pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])
+def test_drop_oldest_keeps_the_newest(ack: str) -> None:
+    """As many as fit; what was dropped was not delivered."""
+    exact, size = drop_some(ack, 5)
+    one_more, _ = drop_some(ack, 6)
+    assert exact.session._delivery is not None and one_more.session._delivery is not None
+
+    assert exact.session.outbox.pending == one_more.session.outbox.pending == 5 * size
+    assert (exact.session.delivered, exact.session._delivery.dropped) == (5, 0)
+    assert (one_more.session.delivered, one_more.session._delivery.dropped) == (5, 1)
+    assert [got.body[:1] for got in one_more.read()] == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_credit_of_what_was_dropped_is_used_at_once() -> None:
+    """By what waited for it; no ACK has to come first."""
+    size = frame_size(bytes(100), "client")
+    policy = SessionPolicy(max_client_buffer=5 * size, slow_subscribers="drop-oldest")
+    client, _ = subscribed("/topic/a", "client", policy, prefetch_count=3)
+    for n in range(9):
+        client.forward(sent("/topic/a", b"%d" % n * 100))
+    (subscription,) = client.session._subscriptions
+
+    assert subscription.room() == 0
+    assert len(client.read()) == 3
+
+
+def test_what_waits_behind_dropped_messages_comes_without_an_ack() -> None:
+    """Their credit is free again: else it would wait for another message of its topic."""
+    policy = SessionPolicy(max_client_buffer=2000, slow_subscribers="drop-oldest")
+    client, _ = subscribed("/topic/a", "client-individual", policy, prefetch_count=1)
+    client.subscribe("/topic/b", "auto", "2")
+    client.forward(sent("/topic/a", b"x" * 800))
+    client.forward(sent("/topic/a", b"waits"))
+    for _ in range(3):
+        client.forward(sent("/topic/b", b"y" * 400))
+
+    assert [got.body[:5] for got in client.read()] == [b"yyyyy"] * 3 + [b"waits"]
+
+
+def test_no_message_of_a_queue_is_dropped() -> None:
+    """It was claimed: however much of them waits, only topics lose messages."""
+    policy = SessionPolicy(max_client_buffer=1000, slow_subscribers="drop-oldest")
+    client, token = subscribed("/queue/a", policy=policy)
+    client.subscribe("/topic/a", "client", "2")
+    client.offer(sent("/queue/a", b"q" * 5000), token)
+    client.forward(sent("/topic/a", b"t" * 10))
+
+    assert [got.body[:1] for got in client.read()] == [b"q"]
+    assert client.session._delivery is not None
+    assert (client.session._delivery.dropped, client.session.delivered) == (1, 1)
+
+
+def test_of_what_waits_no_more_is_dropped_than_has_to_be() -> None:
+    """All of its messages count, those of a large batch as well."""
+    size = frame_size(b"x" * 2000, "client")
+    waiting = [sent("/topic/a", b"1", b"2", b"3"), sent("/topic/a", b"4"), sent("/topic/a", b"5" * 100)]
+    limit = size + len(waiting[1].raw) + len(waiting[2].raw)
+    policy = SessionPolicy(max_client_buffer=limit, slow_subscribers="drop-oldest")
+    client, _ = subscribed("/topic/a", "client", policy, prefetch_count=1)
+    client.forward(sent("/topic/a", b"x" * 2000))
+    for message in waiting:
+        client.forward(message)
+    assert client.session._delivery is not None
+
+    assert (client.session._delivery.dropped, client.session._delivery.waiting()) == (3, limit)
+
+
+@pytest.mark.parametrize(("window", "count"), [(299, 3), (300, 3), (301, 4)])
+def test_a_run_goes_out_up_to_the_message_that_fills_the_window(window: int, count: int) -> None:
+    """The window may be exceeded by the last one, not by another one."""
+    client, token = subscribed("/queue/a", "client", consumer_window_size=window)
+    client.offer(sent("/queue/a", *[bytes(100)] * 5), token)
+
+    assert len(client.read()) == count

@@ -86,7 +86,18 @@ def test_a_number_equal_to_its_limit_is_permitted() -> None:
     for value in ("251", "1000"):
         with pytest.raises(HeaderError, match=f"n is {value}, at most 250 is permitted"):
             read_number({"n": value}, "n", 250)
-    assert read_number({"n": str(MAX_NUMBER)}, "n") == MAX_NUMBER
+    assert read_number({"n": "999999999999999"}, "n") == MAX_NUMBER == 999_999_999_999_999
+
+
+def test_long_values_are_cut_in_the_text_of_an_error() -> None:
+    """What has 40 characters is shown as it is."""
+    texts = []
+    for value in ("9" * 40, "9" * 41, "x" * 40, "x" * 41):
+        with pytest.raises(HeaderError) as caught:
+            read_number({"n": value}, "n")
+        texts.append(str(caught.value).partition(",")[0].partition(" (")[0])
+
+    assert texts == [f"n is {'9' * 40}", f"n is {'9' * 40}…", f"n is {'x' * 40!r}", f"n is {'x' * 40!r}"]
 
 
 @pytest.mark.row("S12")

@@ -8,7 +8,8 @@ from forkbroker.session.errors import FrameError, shown
 def test_shown_text_is_one_short_line() -> None:
     """Quoted, controls escaped, cut."""
     assert shown("a\nb\x1b") == r"'a\nb\x1b'"
-    assert len(shown("x" * 10_000)) == 83
+    assert shown("x" * 80) == repr("x" * 80)
+    assert shown("x" * 81) == repr("x" * 80 + "…")
 
 
 def test_a_frame_error_has_a_detail_in_any_case() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from forkbroker.destinations import parse_subscription
@@ -112,3 +114,37 @@ def test_what_a_transaction_holds_is_not_forgotten() -> None:
     subscription.unsettled[1] = 0
 
     assert message_ids.find("0", b"-s-0") == [(subscription.token, 1)]
+
+
+def test_a_number_has_at_most_18_digits() -> None:
+    """So many fit into 63 bits."""
+    message_ids, subscription, _ = holding(20)
+    message_ids.add(b"-s-1", subscription.token, 5, 20, 1)
+
+    assert message_ids.find("5".zfill(18), b"-s-1") == [(subscription.token, 20)]
+    assert message_ids.find("5".zfill(19), b"-s-1") == []
+
+
+def test_runs_are_looked_at_when_there_are_256_more_than_twice_what_was_needed() -> None:
+    """Not for each one that comes: that would cost more and more."""
+    message_ids, subscription, _ = holding(1, 2, 3)
+    kept = []
+    for number in range(1, 520):
+        message_ids.add(b"-s-%d" % number, subscription.token, 0, number, 1)
+        kept.append(len(message_ids._runs))
+
+    looked = [number for number, (before, after) in enumerate(pairwise(kept), 2) if after < before]
+    assert looked == [256, 256 + (2 * 3 + 256 - 3)]
+    assert [kept[at - 1] for at in looked] == [3, 3]
+
+
+def test_runs_of_a_subscription_that_has_ended_are_forgotten() -> None:
+    """Whatever was unsettled at it."""
+    message_ids, subscription, subscriptions = holding(1)
+    message_ids.add(b"-s-1", subscription.token, 0, 1, 1)
+    subscriptions.remove(subscription)
+    other = made(subscriptions)
+    for number in range(2, 300):
+        message_ids.add(b"-s-%d" % number, other.token, 0, number, 1)
+
+    assert b"-s-1" not in message_ids._runs

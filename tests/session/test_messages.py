@@ -522,3 +522,26 @@ def test_a_client_that_requires_utf_8_never_gets_anything_else(octets: bytes, re
     raw = received(receiver, sent("/topic/a", b"x", version="1.0", headers={"h": value}))
 
     raw.decode()
+
+
+def test_a_plain_message_to_the_last_octet() -> None:
+    """Nothing is put in that it does not need."""
+    client = Client()
+    client.connect()
+    token = client.subscribe("/queue/a")
+    client.offer(sent("/queue/a", b"x"), token)
+
+    assert client.raw() == (
+        b"MESSAGE\nsubscription:1\nmessage-id:0-pub-1\ndestination:/queue/a\ncontent-length:1\n\nx\0\n"
+    )
+
+
+@pytest.mark.parametrize(("size", "is_joined"), [(16_383, True), (16_384, False)])
+def test_large_bodies_are_not_copied(size: int, is_joined: bool) -> None:
+    """Small ones are, as that saves more than it costs."""
+    client = Client()
+    client.connect()
+    token = client.subscribe("/queue/a")
+    client.offer(sent("/queue/a", bytes(size)), token)
+
+    assert (len(client.session.outbox.gather()) == 1) is is_joined

@@ -111,7 +111,7 @@ def test_reply_to_alone_makes_the_subscription() -> None:
 
     name = client.shared_name("/temp-queue/r").encode()
     assert (subscribe.kind, subscribe.destination) == (Kind.SUBSCRIBE, name)
-    assert subscribe.flags & Flag.TEMPORARY
+    assert subscribe.flags == Flag.AUTO | Flag.TEMPORARY | Flag.FENCE
     assert sum(e.count for e in sends) == 2
     assert all(b"reply-to:%b\n" % name in bytes(e.raw) for e in sends)
 

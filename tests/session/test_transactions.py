@@ -327,3 +327,65 @@ def test_message_ids_of_transactions_are_unique() -> None:
     idents = [e.block.partition(b"\n")[0] for e in (first, *transaction.nested(), last)]
 
     assert len(set(idents)) == 3
+
+
+@pytest.mark.row("T10")
+def test_receipts_that_wait_for_nothing_need_no_fence() -> None:
+    """On a fresh connection, whose first fence the parent has not passed."""
+    client = connected()
+    client.do("BEGIN", transaction="t", receipt="begin")
+    client.do("SEND", destination="/queue/a", transaction="t", receipt="send")
+    client.do("ABORT", transaction="t", receipt="abort")
+    client.do("BEGIN", transaction="t")
+    client.do("COMMIT", transaction="t", receipt="commit")
+    client.do("ACK", id="0-pub-1", receipt="late")
+
+    assert [f["receipt-id"] for f in client.read()] == ["begin", "send", "abort", "commit", "late"]
+    assert client.told() == []
+
+
+@pytest.mark.row("T09")
+def test_an_ack_is_one_frame_of_its_transaction() -> None:
+    """Whatever it settles; and it may be the last one that is permitted."""
+    client, names = consuming(policy=SessionPolicy(max_transaction_frames=3))
+    client.do("BEGIN", transaction="t")
+    for name in names:
+        client.do("ACK", id=name, transaction="t")
+    client.do("COMMIT", transaction="t")
+
+    assert [e.kind for e in client.told()] == [Kind.TRANSACTION]
+
+
+@pytest.mark.row("T06", "A13")
+def test_what_abort_gave_back_uses_credit_once() -> None:
+    """After its ACK as many messages of the topic come as were settled."""
+    client = connected()
+    client.subscribe("/topic/a", "client-individual", prefetch_count=2)
+    client.forward(sent("/topic/a", *(b"%d" % n for n in range(5))))
+    names = [got["ack"] for got in client.read()]
+    client.do("BEGIN", transaction="t")
+    client.do("ACK", id=names[0], transaction="t")
+    client.do("ABORT", transaction="t")
+    for name in names:
+        client.do("ACK", id=name)
+
+    assert [got.body for got in client.read()] == [b"2", b"3"]
+
+
+@pytest.mark.row("T08")
+def test_the_error_of_commit_after_unsubscribe_has_the_name_that_the_client_knows() -> None:
+    """In 1.0 that is the destination, without the mark that tells it from an id."""
+    client = connected(version="1.0")
+    token = client.subscribe("/queue/a", "client", subscription_id=None)
+    client.offer(sent("/queue/a", b"x"), token)
+    name = client.read()[0]["message-id"]
+    client.do("BEGIN", transaction="t")
+    client.do("ACK", message_id=name, transaction="t")
+    client.do("UNSUBSCRIBE", destination="/queue/a")
+    client.told()
+    client.do("COMMIT", transaction="t")
+    client.pass_fence()
+    error = client.error()
+
+    assert error["message"] == "transaction can't be applied as a whole"
+    assert b"UNSUBSCRIBE of '/queue/a';" in error.body
