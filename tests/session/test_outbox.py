@@ -72,3 +72,25 @@ def test_the_oldest_topic_messages_are_dropped() -> None:
     assert undone == ["old"]
     assert b"".join(bytes(buffer) for buffer in outbox.gather()) == b"egunreplyqueuenew"
     assert outbox.pending == 17
+
+
+def test_a_chunk_that_nothing_was_written_of_may_be_dropped() -> None:
+    """The first of all, and the one behind a chunk that was written in two parts."""
+    fresh, outbox = Outbox(), Outbox()
+    fresh.put_topic([b"abc"], 1)
+    outbox.put_topic([b"abc"], 1)
+    outbox.written(1)
+    outbox.written(2)
+    outbox.put_topic([b"def"], 2)
+
+    assert (fresh.drop_oldest_topics(0), outbox.drop_oldest_topics(0)) == (1, 2)
+    assert (fresh.pending, outbox.pending) == (0, 0)
+
+
+def test_a_buffer_that_was_written_whole_is_gone() -> None:
+    """What is left of its chunk begins with the next one, not with an empty rest."""
+    outbox = Outbox()
+    outbox.put([b"abc", b"de"])
+    outbox.written(3)
+
+    assert outbox.gather() == [b"de"]
