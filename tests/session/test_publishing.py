@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from forkbroker.destinations import Sort
@@ -182,3 +184,39 @@ def test_a_bare_name_that_is_a_queue_is_no_news() -> None:
     client.receive(frame("SEND", {"destination": "jobs", "persistent": "true"}, b"x"))
 
     assert not client.told()[0].flags & Flag.BARE
+
+
+def test_the_name_of_a_temporary_destination_is_a_key_of_16_octets_and_its_own_name() -> None:
+    """Long enough that nobody can guess it."""
+    name = OwnDestinations(b"s" * 32, "topic").reply_name("/temp-queue/r")
+
+    assert name is not None
+    assert re.fullmatch("/reply-queue/[0-9a-f]{32}[.]r", name)
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_a_message_has_one_content_length_at_most(always: bool) -> None:
+    """Where the sender gave it, its own; else one is made if the policy wants that."""
+    client = Client(policy=SessionPolicy(content_length_always=always))
+    client.connect()
+    client.subscribe("/topic/a")
+    client.receive(
+        frame("SEND", {"destination": "/topic/a", "content-length": 1}, b"x"),
+        frame("SEND", {"destination": "/topic/a", "mine": "1"}, b"y"),
+    )
+    for envelope in client.told():
+        client.forward(envelope)
+    got = client.read()
+
+    assert [each.repeated for each in got] == [[], []]
+    assert ["content-length" in each.headers for each in got] == [True, always]
+
+
+@pytest.mark.parametrize("headers", [{}, {"priority": 4}, {"expires": 0}, {"AMQ_SCHEDULED_DELAY": 0}])
+def test_a_send_that_asks_for_nothing_is_a_plain_envelope(headers: dict[str, object]) -> None:
+    """Also where it says so at length: no section, no fence, not persistent."""
+    client = connected()
+    client.receive(frame("SEND", {"destination": "/queue/a", **headers}, b"x"))
+    (envelope,) = client.told()
+
+    assert envelope.flags & (Flag.SECTION | Flag.FENCE | Flag.PERSISTENT | Flag.BARE) == 0
