@@ -58,8 +58,8 @@ class Stage:
 
     def open_store(self) -> None:
         """A store that has nothing, and never answers."""
-        for kind in (Kind.OPENING, Kind.OPENED):
-            self.router.receive_stored(make(kind, serial=1), self.now)
+        self.router.receive_stored(make(Kind.OPENING, serial=1), self.now)
+        self.router.receive_stored(make(Kind.OPENED), self.now)
 
     def add_peer(self) -> int:
         """A child."""
@@ -86,6 +86,8 @@ class Stage:
         """A turn in which this is done."""
         began = time.process_time()
         work()
+        for peer in self.router.waiting:
+            self.router.go_on(peer, self.now)
         self.router.tick(self.now)
         sent = self.router.take()
         self.longest_ms = max(self.longest_ms, (time.process_time() - began) * 1000)

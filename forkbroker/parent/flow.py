@@ -81,6 +81,8 @@ class Flow:
         self._budget = budget
         self._send = send
         self._starved: dict[Hashable, Child] = {}
+        self._overtaxed: set[Child] = set()
+        """Those that have sent more than the router applies in one turn."""
         self._held_by: dict[Child, set[Child]] = {}
         self._targets_of: dict[Child, set[Child]] = {}
         self._told: dict[Child, dict[Child, bytes]] = {}
@@ -175,6 +177,17 @@ class Flow:
         self._starved[child.channel] = child
         self._choose(child)
 
+    def overtaxed(self, child: Child) -> None:
+        """What the child has sent is not all applied: do not read on before it is."""
+        self._overtaxed.add(child)
+        self._choose(child)
+
+    def caught_up(self, child: Child) -> None:
+        """All that the child has sent is applied."""
+        if child in self._overtaxed:
+            self._overtaxed.remove(child)
+            self._choose(child)
+
     def feed(self) -> None:
         """Read on from those for which there is room by now."""
         for channel in self._budget.take_granted():
@@ -199,6 +212,7 @@ class Flow:
         """The child is gone: nobody waits for it, and it waits for nobody."""
         self._release(child)
         self._starved.pop(child.channel, None)
+        self._overtaxed.discard(child)
         self.relieved(child)
         for target in self._targets_of.pop(child, ()):
             self._held_by[target].discard(child)
@@ -212,7 +226,7 @@ class Flow:
 
     def is_held(self, child: Child) -> bool:
         """Whether the parent does not read this child's channel at present."""
-        return child in self._targets_of or child.channel in self._starved
+        return child in self._targets_of or child.channel in self._starved or child in self._overtaxed
 
     def check(self, children: Iterable[Child]) -> list[Child]:
         """One check of all children, to be made every `check_interval_s`: those that are stuck."""

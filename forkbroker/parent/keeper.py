@@ -56,6 +56,8 @@ class StoreEvents:
     """The first store can't be opened: the reason, and an exit status."""
     lost: Callable[[str, Exit], None]
     """The store is not this broker's any more, which has to end: the reason, and an exit status."""
+    is_applied: Callable[[], bool]
+    """Whether all is told to the process that is to be."""
     finished: Callable[[], None]
     """The last store has ended."""
 
@@ -190,7 +192,6 @@ class Keeper:
                 self._has_opened = True
                 self._events.opened()
             if self._is_finishing:
-                # behind what the router has to tell it now
                 self._loop.call_at(self._loop.now, self._send_close)
 
     def ended(self, ended: children.Ended) -> None:
@@ -231,7 +232,10 @@ class Keeper:
         self._send_close()
 
     def _send_close(self) -> None:
-        if self._child is not None and self._is_open:
+        """Behind all that is to be told to the store, which may take several turns."""
+        if not self._events.is_applied():
+            self._loop.call_at(self._loop.now, self._send_close)
+        elif self._child is not None and self._is_open:
             self._is_told = True
             self._events.send(self._child, pack(Kind.CLOSE))
 

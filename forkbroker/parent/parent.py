@@ -68,9 +68,23 @@ class Routes(Protocol):
     def store_ended(self, reason: str) -> None:
         """The store's process is gone; and why, if it could not do its work."""
 
+    def is_waiting(self, peer: Peer) -> bool:
+        """Whether something that this child has sent is still to be applied, as it was too much for one turn."""
+
+    @property
+    def waiting(self) -> Sequence[Peer]:
+        """All children of which something is to be applied, or whose end is."""
+
+    def go_on(self, peer: Peer, now: float) -> None:
+        """Apply a turn's part of that. Raises AssertionError or EnvelopeError as `receive`."""
+
+    @property
+    def is_applied(self) -> bool:
+        """All that was received is applied, and what of it is the store's was told to it."""
+
     @property
     def is_committed(self) -> bool:
-        """All that the store was told will survive."""
+        """All that was received is applied, and what of it is the store's will survive."""
 
     @property
     def is_behind(self) -> bool:
@@ -196,6 +210,7 @@ class Parent:
                 send=self._send,
                 failed=self._fail_to_start,
                 lost=self._lose_store,
+                is_applied=lambda: router.is_applied,
                 finished=loop.stop,
             ),
             logger,
@@ -314,7 +329,6 @@ class Parent:
         self._keeper.read()
         # Nobody is held for what the store says: it has to be heard by all.
         self._dispatch(None)
-        self._shutdown.committed()
 
     def _store_closed(self, child: Child, reason: str) -> None:
         self._loop.forget(child.fd)
@@ -384,11 +398,38 @@ class Parent:
     # -- envelopes
 
     def _read(self, child: Child) -> None:
-        """Apply what one read of the child's channel brings."""
+        """Apply what one read of the child's channel brings, or as much of it as a turn permits."""
+        self._blame(child, self._receive)
+        if self._router.is_waiting(child.peer) and not child.is_closed:
+            self._flow.overtaxed(child)
+
+    def _receive(self, child: Child) -> None:
+        envelopes = child.channel.receive()
+        if envelopes:
+            self._apply(child, envelopes)
+
+    def _go_on(self) -> None:
+        """Apply more of what was too much for one turn. What is left of a child that is gone has nobody to blame."""
+        for peer in self._router.waiting:
+            child = self._reachable.get(peer)
+            if child is None:
+                self._router.go_on(peer, self._loop.now)
+                self._dispatch(None)
+            else:
+                self._blame(child, self._apply_more)
+
+    def _apply_more(self, child: Child) -> None:
         try:
-            envelopes = child.channel.receive()
-            if envelopes:
-                self._apply(child, envelopes)
+            self._router.go_on(child.peer, self._loop.now)
+        finally:
+            self._dispatch(child)
+        if not self._router.is_waiting(child.peer):
+            self._flow.caught_up(child)
+
+    def _blame(self, child: Child, work: Callable[[Child], None]) -> None:
+        """Do something that the child has asked for: what goes wrong is its end, and nobody else's."""
+        try:
+            work(child)
         except (EnvelopeError, AssertionError) as error:
             self._logger.error("%s: broke the contract between processes, killed: %s", child.name, error)
             self._end(child)
@@ -405,7 +446,9 @@ class Parent:
                 self._close(child)
 
     def _make_room(self, child: Child) -> None:
-        """What was received has been applied: let others have its memory; or wait for it."""
+        """If what was received has been applied, let others have its memory; or wait for it."""
+        if self._router.is_waiting(child.peer):
+            return
         if child.channel.holds_room:
             child.channel.give_back()
         elif child.channel.is_waiting:
@@ -484,9 +527,11 @@ class Parent:
 
     def _end_turn(self) -> None:
         """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
+        self._go_on()
         self._router.tick(self._loop.now)
         self._dispatch(None)
         self._end_culprits()
+        self._shutdown.go_on()
         # what was received and is not written yet is in memory as well
         self._budget.pause(self._router.is_behind)
         self._flow.feed()

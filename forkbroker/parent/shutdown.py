@@ -97,7 +97,7 @@ class Shutdown:
         self._tell(self._waits_for, pack(Kind.QUIESCE, token=_WHEN_SETTLED))
         for part, step in ((_SETTLED_BY, self._quiesce), (_QUIET_BY, self._close), (_GONE_BY, self._expire)):
             self._loop.call_at(self._loop.now + self._timeout_s * part, step)
-        self._go_on()
+        self.go_on()
 
     def _begin_once(self) -> None:
         if not self._ends_at:
@@ -117,18 +117,15 @@ class Shutdown:
     def quiesced(self, child: Child) -> None:
         """The child has sent up all that it had read."""
         self._waits_for.discard(child)
-        self._go_on()
-
-    def committed(self) -> None:
-        """The store has committed something."""
-        self._go_on()
+        self.go_on()
 
     def gone(self, child: Child) -> None:
         """The child has ended."""
         self._waits_for.discard(child)
-        self._go_on()
+        self.go_on()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Something has changed: called at each turn's end, as all may be applied and committed now."""
         if self.phase is Phase.RUNNING:
             return
         if not self._supervisor.children:
@@ -167,7 +164,7 @@ class Shutdown:
         self._supervisor.kill_all()
         left_s = max(_KILL_TAKES_AT_LEAST_S, self._ends_at - self._loop.now)
         self._loop.call_at(self._loop.now + min(_KILL_TAKES_S, left_s), self._give_up)
-        self._go_on()
+        self.go_on()
 
     def _give_up(self) -> None:
         pids = [child.pid for child in self._supervisor.children]

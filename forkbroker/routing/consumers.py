@@ -32,7 +32,9 @@ class Child:
 
     __slots__ = (
         "consumers",
+        "has_ended",
         "has_suspect",
+        "is_stopped",
         "kept_for",
         "kept_out",
         "max_octets",
@@ -62,6 +64,10 @@ class Child:
         """The queue for whose suspect message it is kept: nothing else is offered to it."""
         self.has_suspect = False
         """The suspect was offered to it; else it is to become idle first."""
+        self.has_ended = False
+        """Its process is gone: nothing is offered to it any more."""
+        self.is_stopped = False
+        """The broker ends: nothing more is offered to those of its subscriptions that acknowledge."""
 
     @property
     def is_idle(self) -> bool:
@@ -79,7 +85,7 @@ class Consumer:
         "free",
         "has_passed",
         "is_gone",
-        "is_stopped",
+        "is_returning",
         "key",
         "octets",
         "overdue",
@@ -109,8 +115,8 @@ class Consumer:
         """Offers that it has not answered for too long: not asked before it answers."""
         self.is_gone = False
         """Unsubscribed, or its child ended: open offers may still name it."""
-        self.is_stopped = False
-        """The broker ends: it settles what it holds, and is offered nothing more."""
+        self.is_returning = False
+        """What it held is being given back to the queue, in several turns of the loop."""
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
@@ -124,10 +130,16 @@ class Consumer:
         """Whether its child may be offered the first message of this run, having so many open offers at most."""
         child = self.child
         return (
-            child.kept_for is None
+            self.is_served
+            and child.kept_for is None
             and child.open_offers < most_offers
             and (run.cost <= self.room or child.is_idle or run.cost_of(1) <= self.room)
         )
+
+    @property
+    def is_served(self) -> bool:
+        """Whether anything may be offered to it, as far as that is its child's business."""
+        return not (self.child.has_ended or (self.child.is_stopped and not self.auto))
 
     def charge(self, count: int, octets: int) -> None:
         """It is offered this."""
@@ -156,13 +168,19 @@ class Consumer:
 class Consumers:
     """All consumers of one queue."""
 
-    __slots__ = ("_all", "_exclusive", "willing")
+    __slots__ = ("_all", "_common", "_exclusive", "_first", "_settling", "willing")
 
     def __init__(self) -> None:
         """Start without any."""
         self._all: dict[Consumer, None] = {}
-        self._exclusive: dict[Consumer, None] = {}
-        self.willing: OrderedDict[Consumer, None] = OrderedDict()
+        self._exclusive: OrderedDict[Consumer, None] = OrderedDict()
+        self._common: OrderedDict[Consumer, None] = OrderedDict()
+        """The willing ones that are not exclusive."""
+        self._first: OrderedDict[Consumer, None] = OrderedDict()
+        """The first exclusive one, if it is willing."""
+        self._settling: dict[Peer, int] = {}
+        """How many of each peer acknowledge."""
+        self.willing = self._common
         """Who can be asked now, as far as its child allows it, first the one to ask first."""
 
     def __len__(self) -> int:
@@ -172,36 +190,54 @@ class Consumers:
     def add(self, consumer: Consumer) -> None:
         """A new one. The first exclusive one shuts all others out."""
         self._all[consumer] = None
+        if not consumer.auto:
+            self._settling[consumer.peer] = self._settling.get(consumer.peer, 0) + 1
         if consumer.exclusive:
             self._exclusive[consumer] = None
-            self._refresh_all()
+            if len(self._exclusive) == 1:
+                self._choose()
         else:
             self.refresh(consumer)
 
     def remove(self, consumer: Consumer) -> None:
         """It ended. The oldest exclusive one that is left takes over; without any, all are served again."""
         del self._all[consumer]
-        self.willing.pop(consumer, None)
+        if not consumer.auto:
+            self._settling[consumer.peer] -= 1
+            if not self._settling[consumer.peer]:
+                del self._settling[consumer.peer]
+        self._common.pop(consumer, None)
         if consumer.exclusive:
+            was_first = consumer is next(iter(self._exclusive))
             del self._exclusive[consumer]
-            self._refresh_all()
+            if was_first:
+                self._choose()
+
+    def _choose(self) -> None:
+        """There is another first exclusive one, or none. Costs the same however many others there are."""
+        self._first.clear()
+        first = next(iter(self._exclusive), None)
+        self.willing = self._common if first is None else self._first
+        if first is not None:
+            self.refresh(first)
 
     def refresh(self, consumer: Consumer) -> None:
         """Note whether this one, which is no consumer any more or whose state has changed, is willing now."""
+        row = self._first if consumer.exclusive else self._common
         if (
             consumer.free > 0
             and not consumer.has_passed
             and not consumer.overdue
-            and not (consumer.is_gone or consumer.is_stopped)
-            and (not self._exclusive or consumer is next(iter(self._exclusive)))
+            and not consumer.is_gone
+            and (not consumer.exclusive or consumer is next(iter(self._exclusive)))
         ):
-            self.willing[consumer] = None
+            row[consumer] = None
         else:
-            self.willing.pop(consumer, None)
+            row.pop(consumer, None)
 
     def settle_by(self, peer: Peer) -> bool:
         """Whether this peer acknowledges messages of the queue."""
-        return any(consumer.peer == peer and not consumer.auto for consumer in self._all)
+        return peer in self._settling
 
     def take(self, most: int, run: Run, most_offers: int) -> list[Consumer]:
         """Take the first `most` out of the row that accept this run, or as many as there are.
@@ -239,7 +275,7 @@ class Consumers:
         for consumer in self.willing:
             child = consumer.child
             is_free = child.is_idle and (child.kept_for is None or child.kept_for is consumer.queue)
-            if is_free and not (is_there_another and consumer.key in avoid):
+            if is_free and consumer.is_served and not (is_there_another and consumer.key in avoid):
                 del self.willing[consumer]
                 return consumer
         return None
@@ -255,7 +291,3 @@ class Consumers:
         """It was asked, and got nothing: ask it first, if it is willing."""
         if consumer in self.willing:
             self.willing.move_to_end(consumer, last=False)
-
-    def _refresh_all(self) -> None:
-        for consumer in self._all:
-            self.refresh(consumer)

@@ -20,10 +20,13 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Container, Generator, Iterator, Sequence
+from itertools import chain, islice
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.blame import Blame, Crash, is_suspect
+from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.claims import Claims, Event, Fate, Offer, Slots, State
 from forkbroker.routing.consumers import Child, Consumer, Key
 from forkbroker.routing.counters import Counters
@@ -60,9 +63,14 @@ class Deliveries:
         durables: Durables,
         counters: Counters,
         timers: Timers,
+        busy: Container[Peer],
         out: Outbox,
+        *,
+        steps: int = STEPS,
     ) -> None:
-        """Offers go to `out`."""
+        """Offers go to `out`. `busy`: peers of which something waits to be applied; `steps`: so many in one turn."""
+        self._busy = busy
+        self._steps = steps
         self._width = policy.offer_candidates
         self._max_unsettled = policy.max_unsettled
         self._counters = counters
@@ -81,6 +89,8 @@ class Deliveries:
         self._blame = Blame()
         self._guards = Guards(timers, queues.changed, self._eased)
         self._is_stopped = False
+        self._has_more = False
+        """Of the queues for which an offer may have become possible not all could be looked at in the last turn."""
 
     def stop_offers(self) -> None:
         """Offer nothing more to who acknowledges: the broker ends, and what is unsettled then comes again.
@@ -89,19 +99,26 @@ class Deliveries:
         """
         self._is_stopped = True
         for child in self._children.values():
-            for consumer in child.consumers.values():
-                self._stop(consumer)
-
-    def _stop(self, consumer: Consumer) -> None:
-        consumer.is_stopped = not consumer.auto
-        self._refresh(consumer)
+            child.is_stopped = True
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
-        self._children[peer] = Child(peer, self._max_unsettled)
+        child = self._children[peer] = Child(peer, self._max_unsettled)
+        child.is_stopped = self._is_stopped
 
-    def peer_ended(self, peer: Peer, crash: str) -> None:
-        """All that the peer has sent was received, and nothing more comes: take back what it held.
+    def begin_to_end(self, peer: Peer) -> None:
+        """Nothing more comes from the peer, but some of what it has sent may wait to be applied.
+
+        Offer nothing more to it, and of the queues whose messages it holds to nobody, before these are back.
+        """
+        child = self._children[peer]
+        child.has_ended = True
+        for consumer in child.consumers.values():
+            if len(consumer.unsettled):
+                self._block(consumer)
+
+    def peer_ended(self, peer: Peer, crash: str) -> Iterator[None]:
+        """All that the peer has sent was applied, and nothing more comes: take back what it held, step by step.
 
         `crash`: how its process ended, if it crashed.
         """
@@ -118,8 +135,9 @@ class Deliveries:
                 offer.blames_first |= to_read_next is not None
                 to_read_next = None
             self._apply(offer, fate)
+        yield
         for consumer in child.consumers.values():
-            self._end(consumer, blamed)
+            yield from self._end(consumer, blamed)
         # each knows the other: no cycle is left for a collector
         child.consumers.clear()
         child.kept_out.clear()
@@ -127,7 +145,8 @@ class Deliveries:
         self._eased.pop(child, None)
 
     def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
-        held = [run for consumer in child.consumers.values() for run in consumer.unsettled]
+        # whether it is one message is all that counts
+        held = islice(chain.from_iterable(consumer.unsettled for consumer in child.consumers.values()), 2)
         open_runs = {offer: offer.run for offer, _ in offers if offer.state is State.OFFERED}
         return self._blame.note_crash(how, [*held, *open_runs.values()], is_withheld=child.withheld > 0)
 
@@ -153,7 +172,6 @@ class Deliveries:
             auto=bool(flags & Flag.AUTO),
             exclusive=bool(flags & Flag.EXCLUSIVE),
         )
-        consumer.is_stopped = self._is_stopped and not consumer.auto
         queue.consumers.add(consumer)
         self._queues.changed[queue] = None
         return None
@@ -170,18 +188,25 @@ class Deliveries:
                 return refusal
         return self._queues.open(name, peer, is_temporary=bool(envelope.flags & Flag.TEMPORARY))
 
-    def unsubscribe(self, peer: Peer, token: Token) -> None:
+    def unsubscribe(self, peer: Peer, token: Token) -> Work:
         """End of a consumer, if it is one: a SUBSCRIBE may have been refused, and its child not know it yet."""
         consumer = self._children[peer].consumers.pop(token, None)
         if consumer is not None:
-            self._end(consumer)
+            yield from self._end(consumer)
+        return None
 
-    def has_lost(self, peer: Peer, token: Token, entries: Iterable[tuple[int, int, Outcome]]) -> bool:
-        """Whether leases have ended of what these settlements name."""
+    def has_lost(
+        self, peer: Peer, token: Token, entries: Sequence[tuple[int, int, Outcome]]
+    ) -> Generator[None, None, bool]:
+        """Find out in steps whether leases have ended of what these settlements name."""
         consumer = self._children[peer].consumers.get(token)
         if consumer is None or not consumer.queue.policy.lease:
             return False
-        return any(not consumer.unsettled.has(serial, count) for serial, count, _ in entries)
+        for serial, count, _ in entries:
+            if not consumer.unsettled.has(serial, count):
+                return True
+            yield
+        return False
 
     def become_ready(self, peer: Peer) -> None:
         """The peer has room again."""
@@ -215,15 +240,31 @@ class Deliveries:
         if event is Event.LOST:
             consumer.queue.consumers.prefer(consumer)
 
-    def settle(self, peer: Peer, token: Token, entries: Iterable[tuple[int, int, Outcome]]) -> None:
+    def settle(self, peer: Peer, token: Token, entries: Sequence[tuple[int, int, Outcome]]) -> Work | None:
         """Apply settlements of one subscription: (serial of the first message, how many, outcome).
 
-        What it does not hold, perhaps no longer, is counted and ignored.
+        What it does not hold, perhaps no longer, is counted and ignored. Many are returned as steps to be done.
         """
         consumer = self._children[peer].consumers.get(token)
         if consumer is None:
             self._counters.settlements_late += sum(count for _, count, _ in entries)
-            return
+            return None
+        work = self._settle(consumer, entries)
+        if len(entries) + len(consumer.unsettled) > self._steps:
+            return self._settle_in_turns(consumer, work)
+        deque(work, maxlen=0)
+        return None
+
+    def _settle_in_turns(self, consumer: Consumer, work: Iterator[None]) -> Work:
+        """What goes back by that is older than what could be offered meanwhile."""
+        was_returning = consumer.is_returning
+        self._block(consumer)
+        yield from work
+        if not was_returning:
+            self._unblock(consumer)
+        return None
+
+    def _settle(self, consumer: Consumer, entries: Sequence[tuple[int, int, Outcome]]) -> Iterator[None]:
         for serial, count, outcome in entries:
             late = count
             for run in consumer.unsettled.settle(serial, count):
@@ -231,10 +272,24 @@ class Deliveries:
                 consumer.free += run.count
                 consumer.discharge(run.cost)
                 self._settle_run(consumer, run, outcome)
+                yield
             self._counters.settlements_late += late
             consumer.regain(late)
+            yield
         self._refresh(consumer)
         self._queues.tidy(consumer.queue)
+
+    def _block(self, consumer: Consumer) -> None:
+        """What the consumer holds, or a part of it, goes back to the queue in several turns, before anything else."""
+        if not consumer.is_returning:
+            consumer.is_returning = True
+            consumer.queue.returning += 1
+
+    def _unblock(self, consumer: Consumer) -> None:
+        if consumer.is_returning:
+            consumer.is_returning = False
+            consumer.queue.returning -= 1
+            self._queues.changed[consumer.queue] = None
 
     def tick(self, now: float) -> None:
         """Deal with what is overdue, then make the offers that have become possible."""
@@ -248,7 +303,8 @@ class Deliveries:
         while self._eased:
             self._ease(self._eased.popitem()[0])
         changed = self._queues.changed
-        for queue in list(changed):
+        self._has_more = len(changed) > self._steps
+        for queue in list(islice(changed, self._steps)):
             if not self._claims.free_slots:
                 break
             del changed[queue]
@@ -258,6 +314,8 @@ class Deliveries:
 
     def deadline(self) -> float | None:
         """When `tick` has something to do, even if nothing is received (seconds)."""
+        if self._has_more and self._claims.free_slots:
+            return self._timers.now
         return self._claims.deadline()
 
     def find_silent(self, since: float) -> set[Peer]:
@@ -267,6 +325,8 @@ class Deliveries:
     def _make_offers(self, queue: Queue, now: float) -> bool:
         """All offers of a queue that are possible; tell whether the slots sufficed."""
         consumers = queue.consumers
+        if queue.returning:
+            return True
         if queue.messages > queue.ready and consumers.willing:
             self._paging.refill(queue)
         ready, willing = queue.ready, len(consumers.willing)
@@ -440,20 +500,29 @@ class Deliveries:
         """Take back what the consumer has held for too long, and look again when the next lease ends."""
         consumer = self._consumer(key)
         now = self._timers.now
-        for run in consumer.unsettled.take_overdue(now):
+        if consumer.peer in self._busy:
+            # what waits may settle these: a transaction of which a part is applied already
+            self._leases.after(0, key)
+            return
+        for run in consumer.unsettled.take_overdue(now, self._steps):
             consumer.discharge(run.cost)
             consumer.withhold(run.count)
             _note_failure(consumer, run)
             self._counters.leases_ended += run.count
             self._returns.requeue(consumer.queue, run)
         held_until = consumer.unsettled.next_overdue()
+        if 0 < held_until <= now:
+            self._block(consumer)
+        else:
+            self._unblock(consumer)
         if held_until:
-            self._leases.after((held_until - now) * 1000, key)
+            self._leases.after(max(0.0, held_until - now) * 1000, key)
         self._refresh(consumer)
 
-    def _end(self, consumer: Consumer, crash: Crash | None = None) -> None:
+    def _end(self, consumer: Consumer, crash: Crash | None = None) -> Iterator[None]:
         queue = consumer.queue
         consumer.is_gone = True
+        self._block(consumer)
         consumer.withhold(-consumer.withheld)
         consumer.child.kept_out.pop(consumer, None)
         self._eased[consumer.child] = None
@@ -466,7 +535,10 @@ class Deliveries:
         for run in consumer.unsettled.take_all():
             consumer.discharge(run.cost)
             self._returns.requeue(queue, run, self._charge(run, crash))
+            yield
+        self._unblock(consumer)
         self._queues.tidy(queue)
+        yield
 
     def _refresh(self, consumer: Consumer) -> None:
         queue = consumer.queue

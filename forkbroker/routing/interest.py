@@ -5,6 +5,7 @@ Interest is a hint: a superset is allowed, a subset never is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from forkbroker.audience import Audience
@@ -20,8 +21,8 @@ class Interested(Protocol):
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
 
-    def peer_ended(self, peer: Peer) -> None:
-        """The peer wants nothing any more."""
+    def peer_ended(self, peer: Peer) -> Iterator[None]:
+        """The peer wants nothing any more: that is noted step by step."""
 
     def add(self, peer: Peer, name: bytes) -> None:
         """The peer subscribed to a destination or a pattern, perhaps once more.
@@ -48,9 +49,10 @@ class Everybody:
         """A new peer."""
         self._peers = (*self._peers, peer)
 
-    def peer_ended(self, peer: Peer) -> None:
+    def peer_ended(self, peer: Peer) -> Iterator[None]:
         """The peer gets nothing any more."""
         self._peers = tuple(other for other in self._peers if other != peer)
+        yield
 
     def add(self, peer: Peer, name: bytes) -> None:
         """Subscriptions make no difference."""
@@ -76,10 +78,11 @@ class Interest:
     def add_peer(self, peer: Peer) -> None:
         """A new peer, which wants nothing yet."""
 
-    def peer_ended(self, peer: Peer) -> None:
-        """The peer wants nothing any more."""
+    def peer_ended(self, peer: Peer) -> Iterator[None]:
+        """The peer wants nothing any more: a step for each name."""
         for name in self._by_peer.pop(peer, ()):
             self._audience.remove(peer, name)
+            yield
 
     def add(self, peer: Peer, name: bytes) -> None:
         """The peer subscribed to a destination or a pattern, perhaps once more.

@@ -31,6 +31,8 @@ MAX_OCTETS = 67_108_864
 MAX_COPIES = 268_435_456
 """Octets that one transaction may have the store write for durable subscriptions beside what the client has sent."""
 
+_ANSWERS = 2_000
+"""Answers that are sent in one turn once what they have waited for is committed: each some 2 µs."""
 _RESUME_PERCENT = 80
 _ROOM_SHARE = 4
 """Producers are held when what is not committed is this part of the room that the store has: it is told of the room
@@ -43,6 +45,17 @@ _Part = tuple[list[Buffer], int]
 """An envelope, and how many octets it gives the store to write, roughly."""
 
 
+class Draft:
+    """A change that is being made, perhaps in several turns of the loop: others may be made meanwhile."""
+
+    __slots__ = ("change", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []
+        self.change: Change | None = None
+        """With its first part it gets its number, and all that comes later is told behind it."""
+
+
 class Journal:
     """The router's side of the store."""
 
@@ -50,15 +63,19 @@ class Journal:
         """Changes and answers go to `out`."""
         self._out = out
         self._telling = Telling(out)
+        self._draft: Draft | None = None
+        """Of which what is told is a part."""
         self._parts: list[_Part] | None = None
-        """Of the change that is being made."""
+        """Where what is told is collected."""
         self._coming = 0
-        """Its number; 0: there is none."""
+        """The number of what is collected without a draft; 0: nothing is."""
         self._fan: Fan | None = None
         self._asked: list[list[Buffer]] = []
         """What was asked for meanwhile."""
         self._behind: dict[Peer, int] = {}
         self._waiting: dict[Peer, deque[tuple[int, list[Buffer]]]] = {}
+        self._releasing: deque[Peer] = deque()
+        """Those of which some may wait for what is committed already."""
         self._ends = 0
         """Of store processes that have committed nothing."""
         self.notes: list[str] = []
@@ -80,7 +97,9 @@ class Journal:
 
     def write(self, queue: bytes, run: Run) -> None:
         """New messages: WRITE them if they are persistent, SPILL them if they aren't."""
-        if self._fan is None or not self._fan.add(queue, run):
+        if self._fan is not None and self._fan.add(queue, run):
+            self._reserve()
+        else:
             self._tell(pack_write(queue, run, serial=run.serial, number=self._next()))
 
     def delete(self, run: Run) -> None:
@@ -131,16 +150,28 @@ class Journal:
     @contextmanager
     def one_change(self) -> Iterator[None]:
         """What is told meanwhile is one change: it was applied, so it is told even if an error ends it."""
-        parts: list[_Part] = []
-        self._parts = parts
-        self._coming = self.last + 1
+        draft = Draft()
+        try:
+            with self.part_of(draft):
+                yield
+        finally:
+            self.finish(draft)
+
+    @contextmanager
+    def part_of(self, draft: Draft) -> Iterator[None]:
+        """What is told meanwhile is part of this change."""
+        self._draft, self._parts = draft, draft.parts
         try:
             yield
         finally:
-            self._parts = None
-            self._coming = 0
-            self._tell_together(parts)
+            self._draft = self._parts = None
             self._ask_all()
+
+    def finish(self, draft: Draft) -> None:
+        """These were all parts of this change. One without any is none."""
+        if draft.change is not None:
+            number, octets = draft.change.number, sum([octets for _, octets in draft.parts])
+            self._telling.close(draft.change, _join(draft.parts, number), octets)
 
     @contextmanager
     def fan_out(self, envelope: Envelope, most: int) -> Iterator[None]:
@@ -173,22 +204,21 @@ class Journal:
         parts = [*[(piece.pack(), piece.octets) for piece in pieces[-1:]], *others]
         if parts:
             # the number was known before: what is sent again meanwhile waits for it
-            self.last = coming - 1
-            self._tell_together(parts)
+            self.last = coming
+            self._add(_join(parts, coming), sum([octets for _, octets in parts]))
 
-    def _tell_together(self, parts: list[_Part]) -> None:
-        if not parts:
-            return
-        number, octets = self._next(), sum([octets for _, octets in parts])
-        if len(parts) == 1:
-            self._add([with_number(parts[0][0], number)], octets)
-        else:
-            end = pack(Kind.TOGETHER, number=number, count=len(parts))
-            self._add([*[buffers for buffers, _ in parts], end], octets)
+    def _reserve(self) -> None:
+        """The draft has a part, and so a number."""
+        draft = self._draft
+        if draft is not None and draft.change is None:
+            self.last += 1
+            draft.change = Change(self.last, [], 0, is_open=True)
+            self._telling.add(draft.change)
 
     def _next(self) -> int:
         """The number of the next change; parts of one have none of their own."""
         if self._parts is not None:
+            self._reserve()
             return 0
         self.last += 1
         return self.last
@@ -240,6 +270,8 @@ class Journal:
     @property
     def number(self) -> int:
         """Of the change that is being told, or was told last."""
+        if self._draft is not None and self._draft.change is not None:
+            return self._draft.change.number
         return self._coming or self.last
 
     @property
@@ -273,17 +305,17 @@ class Journal:
 
     def attribute(self, peer: Peer, before: int) -> None:
         """All changes behind this one were brought about by the peer: its answers wait for them."""
-        for change in self._telling.since(before):
-            change.cause = peer
+        self._telling.attribute(peer, before)
         self.wait_for(peer, self.last)
 
     def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
         """Answer this peer, once all that it brought about is committed."""
         number = self._behind.get(peer)
-        if number is None:
+        if number is None and peer not in self._waiting:
             self._out.append((peer, buffers))
         else:
-            self._waiting.setdefault(peer, deque()).append((number, buffers))
+            # what has waited may not all have gone out yet
+            self._waiting.setdefault(peer, deque()).append((number or self.committed, buffers))
 
     def refuse(self, peer: Peer, buffers: list[Buffer]) -> None:
         """As `answer`; but at once while the store can't write, as what would be waited for may never come."""
@@ -330,8 +362,18 @@ class Journal:
         self.committed = max(self.committed, number)
         for peer in [peer for peer, behind in self._behind.items() if behind <= number]:
             del self._behind[peer]
-        for peer in list(self._waiting):
-            self._release(peer, number)
+        self._releasing = deque(self._waiting)
+        self._release(_ANSWERS)
+
+    def go_on(self) -> None:
+        """A new turn: do more of what was too much for the ones before."""
+        self._telling.go_on()
+        self._release(_ANSWERS)
+
+    @property
+    def is_behind(self) -> bool:
+        """There is something for the next turn."""
+        return bool(self._releasing) or self._telling.is_behind
 
     def deleted(self, number: int) -> None:
         """This change will survive, although others before it wait for room: so do answers that wait for it alone.
@@ -360,12 +402,19 @@ class Journal:
         self._ends = 0
         self.failure = ""
 
-    def _release(self, peer: Peer, number: int) -> None:
-        waiting = self._waiting[peer]
-        while waiting and waiting[0][0] <= number:
-            self._out.append((peer, waiting.popleft()[1]))
-        if not waiting:
-            del self._waiting[peer]
+    def _release(self, most: int) -> None:
+        """Send so many answers at most that have waited for what is committed."""
+        while self._releasing and most > 0:
+            peer = self._releasing[0]
+            waiting = self._waiting.get(peer, ())
+            if waiting and waiting[0][0] <= self.committed:
+                self._out.append((peer, waiting.popleft()[1]))
+                most -= 1
+                continue
+            self._releasing.popleft()
+            most -= 1
+            if not waiting:
+                self._waiting.pop(peer, None)
 
     def heed_disk(self, reason: str, room: int) -> None:
         """The store says why it should not be given more, or nothing; and how many octets it has room for."""
@@ -412,3 +461,10 @@ class Journal:
                 self._waiting[peer][place] = (number, pack(Kind.REFUSED, number=fence, block=reason.encode()))
                 return
         self.answer(peer, pack(Kind.REFUSED, block=reason.encode()))
+
+
+def _join(parts: list[_Part], number: int) -> list[list[Buffer]]:
+    """Return the envelopes of one change that has these parts, one at least."""
+    if len(parts) == 1:
+        return [with_number(parts[0][0], number)]
+    return [*[buffers for buffers, _ in parts], pack(Kind.TOGETHER, number=number, count=len(parts))]

@@ -33,6 +33,7 @@ class Queue:
         "owner",
         "policy",
         "ready",
+        "returning",
         "waiting",
         "window",
     )
@@ -75,6 +76,8 @@ class Queue:
         """Producers that are held back because of this queue."""
         self.waiting: dict[int, Run] = {}
         """Runs that were delivered and wait for their redelivery, by their serials."""
+        self.returning = 0
+        """Consumers from which messages come back in several turns: what could be offered meanwhile is younger."""
         self.is_gone = False
         """Forgotten, or ended with its owner: what comes back is dropped."""
 

@@ -187,16 +187,24 @@ class Queues:
         if not queue.page_in(run).pending:
             self._offer(queue, run)
 
-    def commit(self, number: int) -> list[Queue]:
-        """All changes up to this number are committed: the queues in which messages can be taken by that."""
+    def commit(self, number: int, most: int) -> list[Queue]:
+        """All changes up to this number are committed: the queues in which messages can be taken by that.
+
+        So many runs at most; if there are more, `has_hidden` tells so.
+        """
         shown: dict[Queue, None] = {}
-        while self._pending and self._pending[0][0] <= number:
-            _, queue, lane = self._pending.popleft()
+        while self.has_hidden(number) and most > 0:
+            most -= 1
+            change, queue, lane = self._pending.popleft()
             if not queue.is_gone:
                 shown[queue] = None
-                for run in queue.commit(lane, number):
+                for run in queue.commit(lane, change):
                     self._offer(queue, run)
         return list(shown)
+
+    def has_hidden(self, number: int) -> bool:
+        """Whether messages are still hidden although all changes up to this number are committed."""
+        return bool(self._pending) and self._pending[0][0] <= number
 
     def _offer(self, queue: Queue, run: Run) -> None:
         """These can be taken now."""

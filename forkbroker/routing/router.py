@@ -15,12 +15,13 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import repeat
 
 from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
+from forkbroker.routing.chores import STEPS, Chores, Work, advance
 from forkbroker.routing.claims import Event, Slots
 from forkbroker.routing.counters import Counters, QueueView
 from forkbroker.routing.delays import DelayLimits, Delays
@@ -29,7 +30,7 @@ from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.durables import Durables
 from forkbroker.routing.intake import Intake
 from forkbroker.routing.interest import Everybody, Interest, Interested
-from forkbroker.routing.journal import MAX_COPIES, Journal
+from forkbroker.routing.journal import MAX_COPIES, Draft, Journal
 from forkbroker.routing.listing import describe
 from forkbroker.routing.misfits import Misfits
 from forkbroker.routing.paging import Paging
@@ -39,11 +40,12 @@ from forkbroker.routing.policies import Full, Policy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.returns import Returns
+from forkbroker.routing.rows import Rows
 from forkbroker.routing.runs import make_run
 from forkbroker.routing.strays import Strays
 from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope, pack
-from forkbroker.wire.fields import OF_CHILD, OF_STORE, check
+from forkbroker.wire.fields import OF_CHILD, OF_STORE, check, check_head, check_parts
 from forkbroker.wire.kinds import Flag, Kind
 
 _FENCE = int(Flag.FENCE)
@@ -56,8 +58,10 @@ _BRINGING = (Kind.SEND, Kind.TRANSACTION)
 class Router:
     """Topics and queues of one broker."""
 
-    def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float]) -> None:
+    def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
+
+        `steps`: so many of each kind of work in one turn of the parent's loop; what is left goes on in the next one.
 
         Nothing is told to the store, and what is persistent waits for it, until it is OPENED. Nor does `tick` do
         anything before the first store is: a delayed message that fired between two others which the store tells of
@@ -67,6 +71,9 @@ class Router:
         self._has_opened = False
         self._knows_serial = False
         self._out: Outbox = []
+        self._steps = steps
+        self._rows = Rows(steps)
+        self._chores = Chores(steps)
         self._interest: Interested = Everybody() if policy.broadcast_all else Interest()
         self._timers = Timers(wall)
         self._journal = Journal(self._out)
@@ -111,10 +118,12 @@ class Router:
             self._durables,
             self.counters,
             self._timers,
+            self._rows,
             self._out,
+            steps=steps,
         )
-        # each gives None, or the reason of a refusal
-        self._methods: dict[Kind, Callable[[Peer, Envelope], str | None]] = {
+        # each gives None, or the reason of a refusal, or steps that end with one of these
+        self._methods: dict[Kind, Callable[[Peer, Envelope], str | Work | None]] = {
             Kind.SEND: self._send,
             Kind.SUBSCRIBE: self._subscribe,
             Kind.UNSUBSCRIBE: self._unsubscribe,
@@ -149,11 +158,16 @@ class Router:
     def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         """The peer's process is gone, and all that it has sent was received; `crash`: how it ended, if it crashed."""
         self._timers.now = now
-        self._interest.peer_ended(peer)
-        self._deliveries.peer_ended(peer, crash)
+        self._deliveries.begin_to_end(peer)
+        self._rows.end(peer, lambda: self._end_peer(peer, crash))
+
+    def _end_peer(self, peer: Peer, crash: str) -> Work:
+        yield from self._deliveries.peer_ended(peer, crash)
+        yield from self._interest.peer_ended(peer)
         self._queues.peer_ended(peer)
         self._delays.peer_ended(peer)
         self._journal.peer_ended(peer)
+        return None
 
     def store_ended(self, reason: str) -> None:
         """The store's process is gone; `reason` when it could not do its work. Another one will be OPENED."""
@@ -164,25 +178,85 @@ class Router:
             self._queues.holds.release(self._journal)
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        """Apply what a peer has sent.
+        """Apply what a peer has sent, or let it wait: what is too much for one turn, and what comes behind that.
 
         Raises:
             EnvelopeError: it can't be decoded, is not the router's business, or makes no sense.
             AssertionError: it claims what can't be.
         """
         self._timers.now = now
-        method = self._methods.get(envelope.kind)
-        if method is None:
-            raise EnvelopeError(f"{envelope.kind.name} is not the router's business")
-        check(envelope, OF_CHILD)
+        kind = envelope.kind
+        if kind not in self._methods:
+            raise EnvelopeError(f"{kind.name} is not the router's business")
+        if kind is Kind.TRANSACTION:
+            # its parts are checked before any of them is applied, but not all in one turn
+            check_head(envelope, OF_CHILD)
+        else:
+            check(envelope, OF_CHILD)
         envelope.sender = peer
+        if not self._rows.take_turn(peer):
+            self._rows.put(peer, lambda: self._apply(peer, envelope))
+            return
+        work = self._apply(peer, envelope)
+        if work is not None:
+            self._rows.start(peer, work)
+
+    def is_waiting(self, peer: Peer) -> bool:
+        """Whether something that the peer has sent is still to be applied: no more should be received from it."""
+        return peer in self._rows
+
+    @property
+    def waiting(self) -> list[Peer]:
+        """All peers of which something is to be applied, or whose end is; first whose turn it is."""
+        return self._rows.peers
+
+    def go_on(self, peer: Peer, now: float) -> None:
+        """Apply some more of what the peer has sent: to be called once in each turn for each that is waiting.
+
+        Raises:
+            EnvelopeError, AssertionError: as `receive`. The rest of what waits is forgotten then.
+        """
+        self._timers.now = now
+        try:
+            self._rows.go_on(peer)
+        except (EnvelopeError, AssertionError) as error:
+            if not self._rows.has_ended(peer):
+                raise
+            self._returns.notes.append(f"client {peer}: broke the contract between processes before it ended: {error}")
+
+    def _apply(self, peer: Peer, envelope: Envelope) -> Work | None:
+        before = self._journal.last
+        outcome = self._methods[envelope.kind](peer, envelope)
+        if isinstance(outcome, Generator):
+            return self._work_off(peer, envelope, outcome)
+        self._finish(peer, envelope, outcome, has_brought=self._attribute(peer, before))
+        return None
+
+    def _work_off(self, peer: Peer, envelope: Envelope, work: Work) -> Work:
+        has_brought = False
+        while True:
+            before = self._journal.last
+            try:
+                next(work)
+            except StopIteration as end:
+                has_brought |= self._attribute(peer, before)
+                self._finish(peer, envelope, end.value, has_brought=has_brought)
+                return None
+            has_brought |= self._attribute(peer, before)
+            yield
+
+    def _attribute(self, peer: Peer, before: int) -> bool:
+        """Note that the peer has brought about what the store was told since; tell whether there is any of that."""
+        if self._journal.last == before:
+            return False
+        self._journal.attribute(peer, before)
+        return True
+
+    def _finish(self, peer: Peer, envelope: Envelope, reason: str | None, *, has_brought: bool) -> None:
+        """The envelope is applied, or refused."""
         journal = self._journal
-        before = journal.last
-        reason = method(peer, envelope)
-        if journal.last != before:
-            journal.attribute(peer, before)
-            if journal.is_full and envelope.kind in _BRINGING:
-                self._queues.hold_for_store(peer)
+        if has_brought and journal.is_full and envelope.kind in _BRINGING:
+            self._queues.hold_for_store(peer)
         is_fence = envelope.flags & _FENCE or envelope.kind is Kind.FENCE
         if reason is not None:
             number = envelope.number if is_fence else 0
@@ -206,6 +280,10 @@ class Router:
         if not self._has_opened:
             return
         self._timers.now = now
+        self._rows.renew()
+        self._journal.go_on()
+        self._show_committed()
+        self._chores.go_on()
         self._timers.run_due()
         self._returns.tick()
         self._deliveries.tick(now)
@@ -218,7 +296,7 @@ class Router:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
         if not self._has_opened:
             return None
-        if self._queues.expiring:
+        if self._queues.expiring or not self.is_applied:
             return self._timers.now
         overdue, due = self._deliveries.deadline(), self._timers.deadline()
         return overdue if due is None else due if overdue is None else min(due, overdue)
@@ -235,8 +313,14 @@ class Router:
 
     @property
     def is_committed(self) -> bool:
-        """All that was told to the store will survive."""
-        return self._journal.is_committed
+        """All that was received is applied, and what of it was told to the store will survive."""
+        return self._journal.is_committed and self.is_applied
+
+    @property
+    def is_applied(self) -> bool:
+        """All that was received is applied, and told to the store."""
+        has_hidden = self._queues.has_hidden(self._journal.committed)
+        return not (self._rows or self._chores or self._journal.is_behind or has_hidden)
 
     @property
     def is_behind(self) -> bool:
@@ -287,6 +371,7 @@ class Router:
         """What is sent to a topic, for durable subscriptions."""
         if not queues:
             return
+        self._rows.spend(len(queues) // 4)
         with self._journal.fan_out(envelope, len(queues)):
             for queue in queues:
                 self._intake.put(peer, queue, envelope)
@@ -311,30 +396,34 @@ class Router:
         counters, count = self.counters, envelope.count
         counters.messages_received += count
         counters.messages_forwarded += count * len(peers)
+        self._rows.spend(len(peers) // 50)
         self._out.extend(zip(peers, repeat([envelope.raw])))
 
     def _subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
         try:
             if envelope.flags & Flag.DURABLE or is_queue(envelope.destination):
                 return self._deliveries.subscribe(peer, envelope)
+            self._rows.spend(len(envelope.destination) // 32)
             self._interest.add(peer, envelope.destination)
         except PatternError as error:
             raise EnvelopeError(f"SUBSCRIBE: {error}") from None
         return None
 
-    def _unsubscribe(self, peer: Peer, envelope: Envelope) -> str | None:
+    def _unsubscribe(self, peer: Peer, envelope: Envelope) -> str | Work | None:
         if envelope.flags & Flag.DURABLE:
-            if envelope.token:
-                self._deliveries.unsubscribe(peer, Token(envelope.token))
-            return self._durables.delete(envelope.block)
+            return self._delete_durable(peer, envelope)
         if is_queue(envelope.destination):
-            self._deliveries.unsubscribe(peer, Token(envelope.token))
-            return None
+            return self._deliveries.unsubscribe(peer, Token(envelope.token))
         try:
             self._interest.remove(peer, envelope.destination)
         except KeyError:
             raise EnvelopeError(f"UNSUBSCRIBE: no interest in {envelope.destination!r}") from None
         return None
+
+    def _delete_durable(self, peer: Peer, envelope: Envelope) -> Work:
+        if envelope.token:
+            yield from self._deliveries.unsubscribe(peer, Token(envelope.token))
+        return self._durables.delete(envelope.block)
 
     def _ready(self, peer: Peer, envelope: Envelope) -> None:
         self._deliveries.become_ready(peer)
@@ -348,31 +437,50 @@ class Router:
     def _passed(self, peer: Peer, envelope: Envelope) -> None:
         self._deliveries.answer(peer, envelope, Event.PASSED)
 
-    def _settle(self, peer: Peer, envelope: Envelope) -> None:
-        self._deliveries.settle(peer, Token(envelope.token), envelope.settlements())
+    def _settle(self, peer: Peer, envelope: Envelope) -> Work | None:
+        return self._deliveries.settle(peer, Token(envelope.token), envelope.settlements())
 
     def _fence(self, peer: Peer, envelope: Envelope) -> None:
         """All before it has been applied."""
 
-    def _transaction(self, peer: Peer, envelope: Envelope) -> str | None:
-        """All of it or nothing: whatever may fail is tried before the first part is applied."""
+    def _transaction(self, peer: Peer, envelope: Envelope) -> Work:
+        """All of it or nothing: whatever may fail is tried before the first part is applied.
+
+        What others do between two steps of a long one may fill what was not full; that does not undo it. But no lease
+        ends meanwhile, and the store is told of nothing that came later before it is told of this.
+        """
+        yield from check_parts(envelope)
         parts = envelope.nested()
         for part in parts:
             part.sender = peer
-        reason = self._find_refusal(peer, parts)
+        reason = yield from self._find_refusal(peer, parts)
         if reason is not None:
             self.counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)
             return reason
-        with self._journal.one_change():
+        draft = Draft()
+        try:
             for part in parts:
-                self._apply(peer, part)
+                yield from self._apply_part(peer, part, draft)
+        finally:
+            # what was applied is told, even if an error ends it
+            self._journal.finish(draft)
         return None
 
-    def _apply(self, peer: Peer, part: Envelope) -> None:
-        """A part of a transaction."""
-        if part.kind is Kind.SETTLE:
-            self._settle(peer, part)
-        elif is_queue(part.destination):
+    def _apply_part(self, peer: Peer, part: Envelope, draft: Draft) -> Iterator[None]:
+        with self._journal.part_of(draft):
+            work = self._settle(peer, part) if part.kind is Kind.SETTLE else None
+            if part.kind is Kind.SEND:
+                self._bring(peer, part)
+        yield
+        is_done = work is None
+        while work is not None and not is_done:
+            with self._journal.part_of(draft):
+                is_done = advance(work)
+            yield
+
+    def _bring(self, peer: Peer, part: Envelope) -> None:
+        """A SEND of a transaction that was not refused."""
+        if is_queue(part.destination):
             self._intake.send(peer, part)
             self.counters.messages_received += part.count
         else:
@@ -380,8 +488,11 @@ class Router:
             self._keep(peer, part, queues)
             self._forward(part, queues)
 
-    def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> str | None:
-        copies = sum([self._durables.weigh_copies(part) for part in parts if part.kind is Kind.SEND])
+    def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> Work:
+        copies = 0
+        for part in parts:
+            copies += self._durables.weigh_copies(part) if part.kind is Kind.SEND else 0
+            yield
         if copies > MAX_COPIES:
             return (
                 f"the transaction would have the store write {copies:,} octets of copies for durable subscriptions "
@@ -389,13 +500,14 @@ class Router:
             )
         plan = Plan()
         for part in parts:
-            if part.kind is Kind.SETTLE:
-                if self._deliveries.has_lost(peer, Token(part.token), part.settlements()):
-                    return "the transaction settles messages that are no longer its client's: a lease has ended"
-            else:
+            reason = None
+            if part.kind is not Kind.SETTLE:
                 reason = self._find_refusal_of_part(peer, part, plan)
-                if reason is not None:
-                    return reason
+            elif (yield from self._deliveries.has_lost(peer, Token(part.token), part.settlements())):
+                reason = "the transaction settles messages that are no longer its client's: a lease has ended"
+            if reason is not None:
+                return reason
+            yield
         return None
 
     def _find_refusal_of_part(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
@@ -439,10 +551,15 @@ class Router:
         journal = self._journal
         has_failed = bool(journal.failure)
         journal.commit(envelope.number)
-        for queue in self._queues.commit(envelope.number):
-            self._returns.make_room(queue)
+        self._show_committed()
         if has_failed:
             self._go_on()
+
+    def _show_committed(self) -> None:
+        """Show consumers a turn's part of what waited to be committed, and let producers go on that waited as well."""
+        journal = self._journal
+        for queue in self._queues.commit(journal.committed, self._steps):
+            self._returns.make_room(queue)
         if journal.held and journal.has_room:
             self._queues.holds.release(journal)
 

@@ -4,6 +4,11 @@ Not more than a window of octets is told ahead of what is committed: the store r
 writes it, as one group, so this is what it may have to keep in memory. What it is asked for waits in the same row, as
 an answer has to know what was changed before.
 
+A change may be open: more is still to become part of it. It has its number, and it and all behind it wait to be told.
+
+No call here costs more than a bounded number of steps, however many changes there are: one turn of the router's loop
+tells a part of what waits, and forgets a part of what is committed (`go_on`).
+
 A store process that dies says before, change by change, at which one it is (TRYING). A change at which two in a row
 have died is set aside: the next one is not told it, but given its octets to keep for the administrator. If that is more
 than it can bear as well, they are dropped.
@@ -11,8 +16,9 @@ than it can bear as well, they are dropped.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from operator import attrgetter
 
 from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.wire.envelope import Buffer, pack
@@ -20,17 +26,20 @@ from forkbroker.wire.kinds import Kind
 
 WINDOW_OCTETS = 134_217_728
 """Twice what producers are held at: in all ordinary cases there is nothing that waits to be told."""
+BUDGET = 2_000
+"""Changes that are told, and as many that are forgotten, in one turn: each some 2 µs."""
 
 _CUT_OCTETS = 1_048_576
 """Of a change that is set aside, told at once."""
+_NUMBER = attrgetter("number")
 
 
 class Change:
     """One change, and what becomes of it."""
 
-    __slots__ = ("cause", "is_aside", "is_done", "number", "octets", "parts")
+    __slots__ = ("cause", "is_aside", "is_done", "is_open", "number", "octets", "parts")
 
-    def __init__(self, number: int, parts: list[list[Buffer]], octets: int) -> None:
+    def __init__(self, number: int, parts: list[list[Buffer]], octets: int, *, is_open: bool = False) -> None:
         self.number = number
         self.parts = parts
         """Its envelopes."""
@@ -38,6 +47,8 @@ class Change:
         """What it gives the store to write, roughly."""
         self.cause: Peer | None = None
         """Who has brought it about."""
+        self.is_open = is_open
+        """More will be part of it."""
         self.is_done = False
         """It will survive, although what came before it is not committed."""
         self.is_aside = False
@@ -50,15 +61,23 @@ class Telling:
     def __init__(self, out: Outbox) -> None:
         """Envelopes for the store go to `out`."""
         self._out = out
-        self._changes: deque[Change] = deque()
-        self._untold: deque[Change | list[Buffer]] = deque()
-        """Changes, and in between what the store is asked for."""
+        self._changes: list[Change] = []
+        """By number. The first ones may be committed, and are to be forgotten."""
+        self._at = 0
+        """The place of the one that is told next."""
+        self._questions: deque[tuple[int, list[Buffer]]] = deque()
+        """What the store is to be asked for, and the number of the change behind which that is."""
+        self._causes: dict[Peer, deque[Change]] = {}
+        """What each peer has brought about and is not forgotten, in order."""
         self._told = 0
         """The number of the last change that any process was told."""
         self._told_octets = 0
+        self._committed = 0
         self._trying = 0
         self._died_at = 0
         """The change at which the process before has died; 0: at none."""
+        self._may_tell = BUDGET
+        """So many changes in this turn."""
         self.octets = 0
         """Of all changes that are not committed."""
         self.is_open = False
@@ -66,30 +85,45 @@ class Telling:
 
     def __bool__(self) -> bool:
         """There are changes that are not committed."""
-        return bool(self._changes)
+        return bool(self._changes) and self._changes[-1].number > self._committed
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `go_on` has something to do, and waits for nothing but its turn."""
+        return self._may_tell <= 0 or (bool(self._changes) and self._changes[0].number <= self._committed)
 
     def add(self, change: Change) -> None:
         """A new change, behind all others."""
         self.octets += change.octets
         self._changes.append(change)
-        self._untold.append(change)
-        self._go_on()
+        self._tell()
+
+    def close(self, change: Change, parts: list[list[Buffer]], octets: int) -> None:
+        """These are all parts of an open change."""
+        change.parts, change.is_open = parts, False
+        self._resize(change, octets)
+        self._tell()
 
     def ask(self, buffers: list[Buffer]) -> None:
         """Ask the store process, behind all changes that there are now."""
-        self._untold.append(buffers)
-        self._go_on()
+        self._questions.append((self._changes[-1].number if self._changes else 0, buffers))
+        self._tell()
 
-    def since(self, number: int) -> Iterator[Change]:
-        """The changes behind this number, the latest first."""
-        for change in reversed(self._changes):
-            if change.number <= number:
-                return
-            yield change
+    def attribute(self, peer: Peer, before: int) -> None:
+        """All changes behind this number were brought about by the peer."""
+        at = len(self._changes)
+        while at and self._changes[at - 1].number > before:
+            at -= 1
+        causes = self._causes.setdefault(peer, deque())
+        for change in self._changes[at:]:
+            change.cause = peer
+            causes.append(change)
 
     def find(self, number: int) -> Change | None:
         """The change with this number, unless it is committed."""
-        return next((change for change in self._changes if change.number == number), None)
+        at = self._place_of(number)
+        is_there = number > self._committed and at < len(self._changes) and self._changes[at].number == number
+        return self._changes[at] if is_there else None
 
     def is_done(self, number: int) -> bool:
         """Whether this change will survive."""
@@ -98,28 +132,27 @@ class Telling:
 
     def first_open(self, peer: Peer) -> int:
         """The number of the peer's first change that is not known to survive; above all numbers if there is none."""
-        return next(
-            (c.number for c in self._changes if c.cause == peer and not c.is_done), self._changes[-1].number + 1
-        )
+        causes = self._causes.get(peer, deque())
+        while causes and (causes[0].is_done or causes[0].number <= self._committed):
+            causes.popleft()
+        return causes[0].number if causes else self._changes[-1].number + 1
 
     def opened(self) -> None:
         """A store process listens: tell it again what an earlier one was told and did not commit.
 
         Perhaps it did, and only the word was lost. To write a part of it again would undo what followed: the half of a
-        transaction would stand there, or a message where it was before it was moved. So it is one group (RETOLD).
+        transaction would stand there, or a message where it was before it was moved. So it is one group (RETOLD), which
+        was told within the window once, and fits in any case.
         """
         self.is_open = True
-        for change in self._changes:
-            if change.number > self._told:
-                break
-            self._out.extend([(STORE, part) for part in change.parts])
-        self._out.append((STORE, pack(Kind.RETOLD)))
-        self._go_on()
+        self._at = self._place_of(self._committed + 1)
+        self._questions.append((self._told, pack(Kind.RETOLD)))
+        self._tell()
 
     def closed(self) -> None:
         """The store process has ended: what it was asked for will not come."""
         self.is_open = False
-        self._untold = deque(item for item in self._untold if isinstance(item, Change))
+        self._questions.clear()
 
     def commit(self, number: int) -> None:
         """All changes up to this one will survive.
@@ -129,24 +162,61 @@ class Telling:
         """
         if number > self._told:
             raise AssertionError(f"change {number} is committed, and {self._told} was the last that was told")
-        changes = self._changes
-        while changes and changes[0].number <= number:
-            octets = changes.popleft().octets
-            self.octets -= octets
-            self._told_octets -= octets
+        self._committed = max(self._committed, number)
         self._died_at = 0
-        self._go_on()
+        self._forget_committed()
+        self._tell()
 
-    def _go_on(self) -> None:
-        untold = self._untold
-        while untold and self.is_open and self._told_octets < WINDOW_OCTETS:
-            item = untold.popleft()
-            if not isinstance(item, Change):
-                self._out.append((STORE, item))
+    def go_on(self) -> None:
+        """A new turn: tell what was too much for the one before, and forget more of what is committed."""
+        self._may_tell = BUDGET
+        self._forget_committed()
+        self._tell()
+
+    def _place_of(self, number: int) -> int:
+        """Where the first change stands that has this number or a higher one."""
+        return bisect_left(self._changes, number, key=_NUMBER)
+
+    def _forget_committed(self) -> None:
+        count = min(self._place_of(self._committed + 1), BUDGET)
+        for change in self._changes[:count]:
+            self.octets -= change.octets
+            self._told_octets -= change.octets
+            if change.cause is not None:
+                self._forget_cause(change.cause)
+        del self._changes[:count]
+        self._at = max(0, self._at - count)
+
+    def _forget_cause(self, peer: Peer) -> None:
+        causes = self._causes.get(peer, deque())
+        while causes and causes[0].number <= self._committed:
+            causes.popleft()
+        if not causes:
+            self._causes.pop(peer, None)
+
+    def _tell(self) -> None:
+        """What may be told now, a turn's part of it."""
+        changes, questions = self._changes, self._questions
+        while self.is_open and self._may_tell > 0:
+            change = changes[self._at] if self._at < len(changes) else None
+            if questions and (change is None or questions[0][0] < change.number):
+                self._out.append((STORE, questions.popleft()[1]))
                 continue
-            self._told = item.number
-            self._told_octets += item.octets
-            self._out.extend([(STORE, part) for part in item.parts])
+            if change is None or change.is_open or not self._fits(change):
+                return
+            self._at += 1
+            self._may_tell -= 1
+            self._out.extend([(STORE, part) for part in change.parts])
+
+    def _fits(self, change: Change) -> bool:
+        """Count a change as told, if there is room in the window, or it was told to another process."""
+        if change.number <= self._told:
+            return True
+        if self._told_octets >= WINDOW_OCTETS:
+            return False
+        self._told = change.number
+        self._told_octets += change.octets
+        return True
 
     # -- what can't be written
 

@@ -18,6 +18,9 @@ from operator import attrgetter
 from forkbroker.routing.runs import Run
 
 _SERIAL = attrgetter("serial")
+_COUNT = attrgetter("count")
+_MOST = 1000
+"""Notes that are not true any more are left out at once, so many at most."""
 _SPARE = 64
 """So many notes, and twice as many as there are runs, may stand in the row of leases before it is cleaned."""
 
@@ -71,27 +74,31 @@ class Unsettled:
     def has(self, serial: int, count: int) -> bool:
         """Tell whether all of these messages are held."""
         runs, end = self._runs, serial + count
-        at = bisect_right(runs, serial, key=_SERIAL) - 1
-        while serial < end:
-            if not 0 <= at < len(runs) or not runs[at].serial <= serial < runs[at].serial + runs[at].count:
-                return False
-            serial = runs[at].serial + runs[at].count
-            at += 1
-        return True
+        low = bisect_right(runs, serial, key=_SERIAL) - 1
+        high = bisect_right(runs, end - 1, key=_SERIAL)
+        if low < 0 or low >= high:
+            return False
+        found = runs[low:high]
+        reaches = found[-1].serial + found[-1].count
+        # without a gap, as there are as many messages as serials; and no run is in two places
+        return reaches >= end and sum(map(_COUNT, found)) == reaches - found[0].serial
 
-    def take_overdue(self, now: float) -> list[Run]:
-        """Let go of what should have been settled by now (seconds)."""
+    def take_overdue(self, now: float, most: int) -> list[Run]:
+        """Let go of what should have been settled by now (seconds), as far as `most` of the claims go, the oldest."""
         overdue: list[Run] = []
-        while self._leases and self._leases[0][0] <= now:
+        while self._leases and self._leases[0][0] <= now and most > 0:
+            most -= 1
             _, serial, count = self._leases.popleft()
             for first, length in self._find_claimed_by(now, serial, serial + count):
                 overdue += self.settle(first, length)
         return overdue
 
     def next_overdue(self) -> float:
-        """Return when something should be settled next (seconds); 0: nothing that is held has a lease."""
+        """Return when something should be settled next (seconds), or earlier; 0: nothing that is held has a lease."""
         leases = self._leases
-        while leases and not self._is_true(*leases[0]):
+        for _ in range(_MOST):
+            if not leases or self._is_true(*leases[0]):
+                break
             leases.popleft()
         return leases[0][0] if leases else 0.0
 

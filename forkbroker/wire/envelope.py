@@ -31,6 +31,7 @@ still be alive and speak the older one.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
@@ -283,15 +284,24 @@ class Envelope:
             EnvelopeError: one of them is none.
         """
         if self._parts is None:
-            self._parts = list(self._read_nested())
-        return self._parts
+            deque(self.read_nested(), maxlen=0)
+        return self._parts or []
 
-    def _read_nested(self) -> Iterator[Envelope]:
+    def read_nested(self) -> Iterator[Envelope]:
+        """Go through the envelopes within a TRANSACTION; who has done so once has them in `nested`.
+
+        Raises:
+            EnvelopeError: one of them is none.
+        """
         payload, at = self.payload, 0
+        parts: list[Envelope] = []
         while at < len(payload):
             end = at + read_length(payload, at)
-            yield Envelope(bytes(payload[at:end]))
+            part = Envelope(bytes(payload[at:end]))
+            parts.append(part)
+            yield part
             at = end
+        self._parts = parts
 
 
 def read_length(data: Buffer, at: int) -> int:

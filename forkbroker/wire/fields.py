@@ -17,7 +17,8 @@ looked at only where they have header lines of their own (`MIXED`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
@@ -127,14 +128,24 @@ def _has_settlements(envelope: Envelope) -> None:
 
 
 def _has_parts(envelope: Envelope) -> None:
-    """Whole SEND and SETTLE envelopes, each of which is right in itself, and none of which has a fence of its own."""
-    parts = envelope.nested()
-    if len(parts) != envelope.count:
-        raise EnvelopeError(f"TRANSACTION of {envelope.count} has {len(parts)} envelopes")
-    for part in parts:
+    """As `check_parts`, at once."""
+    deque(check_parts(envelope), maxlen=0)
+
+
+def check_parts(envelope: Envelope) -> Iterator[None]:
+    """Raise EnvelopeError unless these are whole SEND and SETTLE envelopes, each right in itself, without a fence.
+
+    A step for each, as there may be a hundred thousand.
+    """
+    count = 0
+    for part in envelope.read_nested():
+        count += 1
         if part.flags & _FENCE:
             raise EnvelopeError(f"TRANSACTION: {part.kind.name} with a fence")
         check(part, OF_TRANSACTION)
+        yield
+    if count != envelope.count:
+        raise EnvelopeError(f"TRANSACTION of {envelope.count} has {count} envelopes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +247,11 @@ OF_STORE: dict[Kind, Fields] = {
 
 def check(envelope: Envelope, table: Mapping[Kind, Fields]) -> None:
     """Raise EnvelopeError unless all that this envelope carries is what `table` permits for its kind."""
+    check_head(envelope, table).content(envelope)
+
+
+def check_head(envelope: Envelope, table: Mapping[Kind, Fields]) -> Fields:
+    """As `check`, but for the content: return the row of this kind."""
     fields = table.get(envelope.kind)
     if fields is None:
         raise EnvelopeError(f"{envelope.kind.name} is not permitted here")
@@ -253,7 +269,7 @@ def check(envelope: Envelope, table: Mapping[Kind, Fields]) -> None:
         or envelope.block_length > fields.block
     ):
         raise EnvelopeError(_describe(envelope, fields))
-    fields.content(envelope)
+    return fields
 
 
 _NUMBERS = ("token", "slot", "index", "count", "number", "serial", "deliveries")

@@ -102,6 +102,20 @@ class Switchboard:
     def store_ended(self, reason: str) -> None:
         self._logger.info("router: the store ended: %s", reason or "no reason")
 
+    def is_waiting(self, peer: Peer) -> bool:
+        return False
+
+    @property
+    def waiting(self) -> list[Peer]:
+        return []
+
+    def go_on(self, peer: Peer, now: float) -> None:
+        raise AssertionError("nothing waits")
+
+    @property
+    def is_applied(self) -> bool:
+        return True
+
     @property
     def is_committed(self) -> bool:
         return self._committed == self._told

@@ -48,6 +48,7 @@ class Bench:
             closed=lambda child, reason: self.happened.append("closed"),
             send=self._send,
             failed=lambda reason, status: self.happened.append("failed"),
+            is_applied=lambda: True,
             finished=lambda: self.happened.append("finished"),
             lost=lambda reason, status: self.happened.append("lost"),
         )

@@ -285,11 +285,11 @@ def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
     bench.shutdown.ask()
     for child in bench.children:
         bench.shutdown.quiesced(child)
-    bench.shutdown.committed()
+    bench.shutdown.go_on()
     bench.take()
     bench.is_committed = True
-    bench.shutdown.committed()
-    bench.shutdown.committed()
+    bench.shutdown.go_on()
+    bench.shutdown.go_on()
 
     assert bench.take() == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
     assert bench.pass_time(7.9) == []
@@ -301,7 +301,7 @@ def test_the_end_is_finished_once(bench: Bench) -> None:
     bench.shutdown.ask()
     for child in list(bench.children):
         bench.end(child)
-    bench.shutdown.committed()
+    bench.shutdown.go_on()
     bench.shutdown.gone(last)
     bench.pass_time(3.0)
     bench.shutdown.ask()
@@ -343,7 +343,7 @@ def test_no_time_at_all_kills_and_is_no_endless_wait() -> None:
 
 def test_before_the_end_begins_nothing_follows_from_ends_and_commits(bench: Bench) -> None:
     """Clients come and go, and the store commits."""
-    bench.shutdown.committed()
+    bench.shutdown.go_on()
     bench.shutdown.quiesced(bench.children[0])
     for child in list(bench.children):
         bench.end(child)

@@ -19,6 +19,8 @@ from .stock import Stock
 NOON = 1_800_000_000.0
 """What the clock on the wall shows at first, in seconds."""
 DLQ = b"/queue/DLQ"
+AT_ONCE = 1_000_000
+"""Steps in one turn: all that a test does."""
 
 
 class Semaphores:
@@ -96,14 +98,15 @@ class World:
         *,
         start_s: float = 0.0,
         opens: bool = True,
+        steps: int = AT_ONCE,
     ) -> None:
         """`stock`: what a store has from before; without it there is none. `start_s`: so long after noon.
 
-        `opens`: at once; else the test does it.
+        `opens`: at once; else the test does it. `steps`: of work in one turn.
         """
         self.semaphores = Semaphores(slots)
         self.wall = NOON + start_s
-        self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall)
+        self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall, steps=steps)
         self.children: dict[Peer, Child] = {}
         self.now = start_s
         self._next_peer = 1
@@ -226,6 +229,8 @@ class World:
         """One turn of the parent's loop: everything is heard, offers are made, everything is sent."""
         for child in list(self.children.values()):
             self.hear(child)
+        for peer in self.router.waiting:
+            self.router.go_on(peer, self.now)
         self.router.tick(self.now)
         return self.deliver()
 

@@ -44,7 +44,7 @@ def test_what_is_new_is_seen_at_once(name: bytes) -> None:
     assert interest.peers_for(b"/topic/a") == (ONE,)
 
     interest.add(THREE, name)
-    interest.peer_ended(THREE)
+    list(interest.peer_ended(THREE))
     assert interest.peers_for(b"/topic/a") == (ONE,)
 
 
@@ -83,7 +83,7 @@ def test_a_peer_without_interest_ends_quietly() -> None:
     """Nothing to forget."""
     interest = Interest()
 
-    interest.peer_ended(ONE)
+    list(interest.peer_ended(ONE))
 
     assert interest.peers_for(b"/topic/a") == ()
 
@@ -96,7 +96,7 @@ def test_a_pattern_that_is_none_is_refused() -> None:
         interest.add(ONE, b"/topic/#.a")
 
     assert interest._by_peer == {}
-    interest.peer_ended(ONE)
+    list(interest.peer_ended(ONE))
 
 
 def test_what_is_remembered_is_bounded_by_octets() -> None:
@@ -117,7 +117,7 @@ def test_a_peer_that_ends_leaves_nothing_behind() -> None:
         interest.add_peer(peer)
         for name in (b"/topic/a", b"/topic/%d" % number, b"/topic/%d.*" % number, b"/topic/a"):
             interest.add(peer, name)
-        interest.peer_ended(peer)
+        list(interest.peer_ended(peer))
 
     assert interest._by_peer == {}
     assert (interest._audience._names, len(interest._audience._patterns)) == ({}, 0)
@@ -132,5 +132,5 @@ def test_everybody_gets_everything() -> None:
     everybody.remove(ONE, b"/topic/a")
 
     assert everybody.peers_for(b"/topic/x") == (ONE, TWO)
-    everybody.peer_ended(ONE)
+    list(everybody.peer_ended(ONE))
     assert everybody.peers_for(b"/topic/x") == (TWO,)

@@ -88,9 +88,9 @@ def test_questions_wait_behind_the_changes_before_them(monkeypatch) -> None:
     assert scene.told() == deletes(1)
 
     scene.telling.commit(1)
-    assert scene.told() == deletes(2)
+    assert scene.told() == [(Kind.DELETE, 2), (Kind.FETCH, 0)]
     scene.telling.commit(2)
-    assert scene.told() == [(Kind.FETCH, 0), (Kind.DELETE, 3)]
+    assert scene.told() == deletes(3)
 
 
 def test_what_an_ended_process_was_asked_for_is_forgotten(monkeypatch) -> None:

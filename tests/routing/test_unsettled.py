@@ -12,6 +12,8 @@ from forkbroker.routing.unsettled import Unsettled
 
 from .simulation import make_send
 
+MANY = 1_000_000
+
 
 def make_unsettled(*runs: tuple[int, int]) -> Unsettled:
     unsettled = Unsettled()
@@ -123,8 +125,8 @@ def test_what_is_overdue_is_let_go_and_nothing_else() -> None:
     unsettled.settle(21, 1)
     assert unsettled.next_overdue() == 1.0
 
-    assert unsettled.take_overdue(0.9) == []
-    assert shape(unsettled.take_overdue(2.0)) == [(20, 1), (22, 3), (10, 5)]
+    assert unsettled.take_overdue(0.9, MANY) == []
+    assert shape(unsettled.take_overdue(2.0, MANY)) == [(20, 1), (22, 3), (10, 5)]
     assert unsettled.next_overdue() == 3.0
     assert shape(unsettled.take_all()) == [(30, 5)]
 
@@ -138,9 +140,9 @@ def test_what_came_back_has_its_new_lease() -> None:
     claim(unsettled, 12, 2, 3.0)
 
     assert unsettled.next_overdue() == 2.0
-    assert unsettled.take_overdue(1.5) == []
-    assert shape(unsettled.take_overdue(2.5)) == [(20, 1)]
-    assert shape(unsettled.take_overdue(3.0)) == [(12, 2)]
+    assert unsettled.take_overdue(1.5, MANY) == []
+    assert shape(unsettled.take_overdue(2.5, MANY)) == [(20, 1)]
+    assert shape(unsettled.take_overdue(3.0, MANY)) == [(12, 2)]
 
 
 def test_settled_runs_leave_no_notes_of_their_leases() -> None:
@@ -170,7 +172,7 @@ def test_random_leases_agree_with_a_dictionary(seed: int) -> None:
             model = {serial: until for serial, until in model.items() if not start <= serial < start + count}
         if random.random() < 0.2:
             overdue = {serial for serial, until in model.items() if until <= now}
-            found = [run.serial + n for run in unsettled.take_overdue(now) for n in range(run.count)]
+            found = [run.serial + n for run in unsettled.take_overdue(now, MANY) for n in range(run.count)]
             assert sorted(found) == sorted(overdue)
             model = {serial: until for serial, until in model.items() if until > now}
         assert unsettled.next_overdue() == min(model.values(), default=0.0)
@@ -218,7 +220,7 @@ def count_looks(held: int) -> float:
     for serial in range(held // 2, held // 2 + 100):
         assert unsettled.has(serial, 1)
         assert unsettled.settle(serial, 1)
-        assert unsettled.take_overdue(serial - held // 2 + 1.0)
+        assert unsettled.take_overdue(serial - held // 2 + 1.0, MANY)
         assert unsettled.next_overdue() > 0
     return Counting.looks / 100
 

@@ -318,6 +318,9 @@ class Broker:
                 else:
                     self.router.receive(peer, envelope, self.now)
                 has_happened = True
+        for peer in self.router.waiting:
+            self.router.go_on(peer, self.now)
+            has_happened = True
         self.router.tick(self.now)
         for peer, buffers in self.router.take():
             if peer == STORE:

@@ -1,0 +1,63 @@
+"""Work that is too long for one turn of the loop: done in steps, a part of it in each turn.
+
+A chore is an iterator whose steps take a few microseconds each, some 50 at most. Chores are done one after the other,
+in the order in which they came. Who makes one sees to it that all is right between any two of its steps: the queues
+that it concerns may be used, deleted and made anew meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import Any
+
+STEPS = 250
+"""Steps in one turn, for each of those that count them: some 5 ms."""
+
+_DROPPED = 20
+"""Objects that take as long to free as one step of other work."""
+
+Work = Generator[None, None, str | None]
+"""Steps, and at the end a reason for a refusal, or none."""
+
+
+class Chores:
+    """Those that are not done."""
+
+    def __init__(self, steps: int = STEPS) -> None:
+        """`steps`: so many in one turn."""
+        self._steps = steps
+        self._chores: deque[Iterator[None]] = deque()
+
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._chores)
+
+    def add(self, chore: Iterator[None]) -> None:
+        """Do this, beginning with the next turn."""
+        self._chores.append(chore)
+
+    def go_on(self) -> None:
+        """Do a turn's part."""
+        chores, left = self._chores, self._steps
+        while chores and left > 0:
+            left -= 1
+            if advance(chores[0]):
+                chores.popleft()
+
+
+def advance(work: Iterator[None]) -> bool:
+    """Do a step; tell whether there was none any more."""
+    try:
+        next(work)
+    except StopIteration:
+        return True
+    return False
+
+
+def drop(container: list[Any] | deque[Any]) -> Iterator[None]:
+    """Let go of what this contains: to free a hundred thousand objects at once takes long."""
+    while container:
+        for _ in range(min(len(container), _DROPPED)):
+            container.pop()
+        yield
