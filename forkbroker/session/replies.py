@@ -62,14 +62,8 @@ class Replies:
         """Nothing that waits will come true."""
         self._waiting.clear()
 
-    @property
-    def is_waiting(self) -> bool:
-        """Something waits for a fence."""
-        return bool(self._waiting)
-
     def _wait(self, waiting: _Waiting) -> None:
-        if self._waiting:
-            waiting.fence = max(waiting.fence, self._waiting[-1].fence)
+        # Its own fence is kept, also behind a later one: `first_receipt` must not name what needs none.
         self._waiting.append(waiting)
         self._release()
 

@@ -40,7 +40,7 @@ def test_what_needs_no_fence_waits_for_what_does() -> None:
     made.passed(3)
 
     assert (at_once, after_one, after_two, read(outbox)) == (["now"], [], ["two", "also", "behind"], ["three"])
-    assert not made.is_waiting
+    assert not made._waiting
 
 
 def test_an_action_comes_behind_the_receipts_before_it() -> None:
@@ -91,3 +91,23 @@ def test_every_frame_ends_in_a_line_feed() -> None:
     made.error("m", "d", "2")
 
     assert b"".join(bytes(b) for b in outbox.gather()).count(b"\0\n") == 2
+
+
+@pytest.mark.row("R04")
+def test_what_needs_no_fence_is_not_named_in_the_place_of_what_does() -> None:
+    """A SUBSCRIBE without a receipt was refused, not the BEGIN behind it."""
+    made, _ = replies()
+    made.after(1, lambda: None)
+    made.receipts(0, ["begin"])
+
+    assert made.first_receipt(1) is None
+
+
+@pytest.mark.row("F18")
+@pytest.mark.parametrize("receipt", ["plain1", "a:b", "a b", "\u00e9", "a\\\n", ""])
+def test_any_receipt_comes_back_as_it_was(receipt: str) -> None:
+    """With its escapes, where it needs any."""
+    made, outbox = replies()
+    made.receipts(0, [receipt])
+
+    assert read(outbox) == [receipt]
