@@ -554,3 +554,13 @@ def test_what_is_to_come_to_a_durable_subscription_that_is_not_there_stays_in_th
     assert world.router.take_notes() == [
         "queue /dsub/gone: does not exist, the store keeps what was to come to it later: message 7"
     ]
+
+
+@pytest.mark.parametrize(("persistent", "written"), [(True, 2), (False, 0)])
+def test_delayed_messages_are_counted_when_they_are_sent(persistent: bool, written: int) -> None:
+    """Those that the store is told of as well."""
+    world, producer, _ = make_world()
+    for body in (b"1", b"2"):
+        send(world, producer, body, persistent=persistent, delay=1000)
+
+    assert (world.router.counters.messages_delayed, world.router.counters.messages_written) == (2, written)

@@ -121,3 +121,29 @@ def test_an_expired_head_leaves_its_row_at_once() -> None:
     assert lane.head().serial == 1
     assert [lane.take(1).serial for _ in range(2)] == [1, 4]
     assert (lane.ready, len(lane.fresh)) == (0, 0)
+
+
+def test_what_is_made_anew_is_in_order_again() -> None:
+    """When the heap has 64 entries for nothing beside twice as many as runs, and not before."""
+    expiries, sizes = Expiries(), []
+    for place, expires in enumerate((900, 700, 800), 1):
+        expiries.add(run_at(place, expires))
+    for serial in range(10, 200):
+        expiries.add(run := run_at(serial, 10**9))
+        sizes.append(len(expiries))
+        expiries.remove(run)
+
+    assert (max(sizes), min(sizes[sizes.index(max(sizes)) :])) == (2 * 4 + 64, 4)
+    order = []
+    while (due := expiries.find_due(10**6)) is not None:
+        order.append(due.details.expires)
+        expiries.remove(due)
+    assert order == [700, 800, 900]
+
+
+def test_the_first_millisecond_is_a_time() -> None:
+    """Only 0 is none."""
+    expiries = Expiries()
+    expiries.add(run := run_at(1, 1))
+
+    assert expiries.find_due(1) is run

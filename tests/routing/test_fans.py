@@ -82,3 +82,8 @@ def test_a_piece_is_cut_where_the_store_would_have_too_much_to_write(monkeypatch
     assert [len(part.targets) for part in parts] == sizes
     assert [target for part in parts for target in part.targets] == piece.targets
     assert all(part.octets <= fans.FAN_OCTETS or len(part.targets) == 1 for part in parts)
+
+
+def test_a_piece_is_what_the_store_writes_in_one_group() -> None:
+    """8 MiB: to change one alone makes groups that are larger than the store's."""
+    assert fans.FAN_OCTETS == 8 * 1024 * 1024

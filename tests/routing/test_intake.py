@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.intake import _judge
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind
@@ -134,3 +135,15 @@ def test_what_is_delayed_is_not_refused_for_memory_that_others_use() -> None:
 
     world.send(producer, A, [b"x"], wishes=Wishes(delay=1))
     assert refused(world, producer)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expires_s"),
+    [(Wishes(), 3), (Wishes(ttl=5000), 5), (Wishes(ttl=1000), 1)],
+    ids=["none", "longer", "shorter"],
+)
+def test_the_ttl_of_a_queue_is_for_messages_that_say_nothing(wishes: Wishes, expires_s: int) -> None:
+    """What a sender asks for counts, also where it is longer."""
+    details = _judge(wishes, QueuePolicy(ttl=3000), 100_000, persistent=False)
+
+    assert details.expires == 100_000 + 1000 * expires_s

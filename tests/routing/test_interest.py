@@ -134,3 +134,11 @@ def test_everybody_gets_everything() -> None:
     assert everybody.peers_for(b"/topic/x") == (ONE, TWO)
     list(everybody.peer_ended(ONE))
     assert everybody.peers_for(b"/topic/x") == (TWO,)
+
+
+def test_a_peer_without_interest_leaves_nothing_behind() -> None:
+    """Before it ends, too: it may stay for years, and only send."""
+    interest = make_interest(a=(ONE, b"/topic/a"), b=(TWO, b"/topic/b"))
+    interest.remove(ONE, b"/topic/a")
+
+    assert list(interest._by_peer) == [TWO]
