@@ -92,25 +92,32 @@ class Group:
             start = end
 
     def without(self, number: int) -> Group:
-        """All but the change with this number."""
+        """The same, but nothing is written for the change with this number. It is committed like the others."""
         group = Group()
         for told in self.told:
-            if told.number != number:
-                group.add(told)
+            group.add(Told(number, ()) if told.number == number else told)
         return group
 
     @property
     def lone_deletes(self) -> list[tuple[int, Change]]:
         """What only deletes, with its number: it may be done before its time.
 
-        Nothing that comes before it can be about the same messages, and be undone by that.
+        Nothing that comes before it can be about the same messages, and be undone by that; but where they are moved in
+        this group they still stand in the database under other serials, and would come back from there.
         """
-        return [
-            (told.number, change)
-            for told, changes in self.each()
-            if told.number > self._deleted and is_lone_delete(told.parts)
-            for change in changes
-        ]
+        moved: set[int] = set()
+        found: list[tuple[int, Change]] = []
+        for told, changes in self.each():
+            for change in changes:
+                if isinstance(change, Move):
+                    moved.update(range(change.new_first, change.new_first + change.last - change.first + 1))
+                elif isinstance(change, Delete) and self._may_go_ahead(told, change, moved):
+                    found.append((told.number, change))
+        return found
+
+    def _may_go_ahead(self, told: Told, delete: Delete, moved: set[int]) -> bool:
+        is_new = told.number > self._deleted and is_lone_delete(told.parts)
+        return is_new and moved.isdisjoint(range(delete.first, delete.last + 1))
 
     def note_deleted(self) -> None:
         """That was done: only what comes from now on may be done before its time."""

@@ -191,6 +191,13 @@ def test_what_only_deletes_may_go_ahead() -> None:
     assert group.lone_deletes == [(4, Delete(11, 11))]
 
 
+def test_what_is_moved_in_a_group_is_not_deleted_ahead_of_it() -> None:
+    """In the database it stands where it was: it would come back after a receipt said that it is settled."""
+    group = group_of(move(1, 5, 2, 20), delete(2, 20), delete(3, 19, 2), delete(4, 5), delete(5, 22))
+
+    assert [number for number, _ in group.lone_deletes] == [4, 5]
+
+
 def test_a_group_knows_whose_messages_it_has() -> None:
     """By queue and priority; what is moved there counts."""
     group = group_of(write(1, [b"a"]), move(2, 7, 1, 8, queue=B, details=Details(persistent=True, priority=9)))

@@ -565,6 +565,20 @@ def test_a_serial_that_is_taken_is_declined_and_what_is_there_stays(start_store,
     assert rows(tmp_path) == [(5, b"kept"), (6, b"moved"), (7, b"next")]
 
 
+def test_a_declined_change_that_nothing_follows_is_committed(start_store, tmp_path) -> None:
+    """Its sender waits for that, and perhaps sends nothing more."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"kept"], serial=5))
+    store.hear(Kind.COMMITTED, 1)
+
+    store.tell(write(2, [b"thief"], serial=5))
+
+    assert store.hear(Kind.DECLINED).number == 2
+    store.hear(Kind.COMMITTED, 2)
+    assert rows(tmp_path) == [(5, b"kept")]
+
+
 def test_what_is_told_again_is_announced_change_by_change(start_store, tmp_path) -> None:
     """Before it is applied, and then that all were: a death during the commit is no change's fault."""
     first = start_store()
