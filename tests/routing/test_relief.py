@@ -172,12 +172,13 @@ def test_what_a_consumer_leaves_goes_back_to_the_store(
     assert_nothing_is_left(world)
 
 
-def fill_memory(world: World, child: Child) -> None:
-    """Nothing is free any more: a consumer holds messages that are larger than all memory."""
+def fill_memory(world: World, child: Child) -> Child:
+    """Nothing is free any more: a consumer, which is returned, holds a message that is larger than all memory."""
     hoarder = world.add_child()
     world.subscribe(hoarder, b"/queue/hoard", credit=1)
     world.send(child, b"/queue/hoard", [b"x" * 2 * MEMORY])
     world.take_one(hoarder)
+    return hoarder
 
 
 @pytest.mark.parametrize("settled", [0, 1, 2, 3])
@@ -205,6 +206,30 @@ def test_what_was_settled_out_of_its_order_does_not_come_again(settled: int, per
 
     assert (world.view(A).paged, world.view(A).ready) == (7, 7)
     assert contents(world, A) == [number for number in range(8) if number != settled]
+
+
+@pytest.mark.parametrize("credit", [1, 2, 3])
+def test_what_has_expired_does_not_come_again_when_all_others_are_persistent(credit: int) -> None:
+    """The store still has it in the part that lasts until the broker ends: it would stand for one that is younger."""
+    world, child = make_world()
+    hoarder = fill_memory(world, child)
+    for number in range(10):
+        send(world, child, A, number, persistent=number not in (1, 3), ttl=1000 * (number in (1, 3)))
+    settle_down(world)
+    assert world.view(A).paged == 10
+    world.settle(hoarder, 1)
+    world.hear(hoarder)
+    reader = world.add_child()
+    world.subscribe(reader, A, credit=credit)
+    settle_down(world)
+    world.pass_time(2)
+    settle_down(world)
+    fill_memory(world, child)
+
+    world.end(reader)
+    settle_down(world)
+
+    assert contents(world, A) == [number for number in range(10) if number not in (1, 3)]
 
 
 def test_a_message_that_came_in_a_batch_keeps_its_place_in_it() -> None:
