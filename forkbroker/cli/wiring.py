@@ -42,8 +42,8 @@ logger = logging.getLogger("forkbroker")
 
 ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
-STORE_SLACK = 1_048_576
-"""Octets that a message may have more on its way to the store: the names of two queues, and what is known of it."""
+PASSED_SLACK = 1_048_576
+"""Octets that a message may have more when the parent passes it on: names of queues, and what is known of it."""
 
 
 def parent_policy(settings: Settings) -> ParentPolicy:
@@ -58,6 +58,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
         max_envelope=max_envelope(settings),
+        max_passed=max_passed(settings),
         receive_memory=settings.receive_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
     )
@@ -66,6 +67,11 @@ def parent_policy(settings: Settings) -> ParentPolicy:
 def max_envelope(settings: Settings) -> int:
     """The largest envelope that the limits on clients permit."""
     return max(settings.max_body, settings.max_transaction_size) + ENVELOPE_SLACK
+
+
+def max_passed(settings: Settings) -> int:
+    """The largest envelope that the parent makes of one: for the store, which sends it back, or for another child."""
+    return max_envelope(settings) + PASSED_SLACK
 
 
 def routing_policy(settings: Settings) -> Policy:
@@ -165,7 +171,7 @@ def refuse(reason: str) -> bytes:
 
 def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, hooks: Hooks) -> int:
     """Serve clients on `listeners` until a signal ends it; the exit status."""
-    policy, limits, envelope = session_policy(settings), frame_limits(settings), max_envelope(settings)
+    policy, limits, passed = session_policy(settings), frame_limits(settings), max_passed(settings)
 
     def serve(end: socket.socket, client: socket.socket, _peer: int, address: str) -> int:
         go_first()
@@ -174,7 +180,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             cpu_s=settings.child_cpu or None,
             files=settings.child_files or None,
         )
-        return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=envelope)
+        return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=passed)
 
     store = make_store(settings.store or "")
 
@@ -186,11 +192,11 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             store,
             is_fresh=is_fresh,
             repair=settings.store_repair,
-            max_envelope=envelope + STORE_SLACK,
+            max_envelope=passed,
             watermark=settings.disk_free,
         )
 
-    rehearse(policy, limits, semaphores, envelope)
+    rehearse(policy, limits, semaphores, passed)
     loop = Loop(selectors.DefaultSelector())
     parent = Parent(
         loop,

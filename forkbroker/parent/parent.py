@@ -123,6 +123,9 @@ class ParentPolicy:
     flow: FlowPolicy = field(default_factory=FlowPolicy)
     max_envelope: int = 268_435_456
     """Octets that one envelope of a child may have: the largest transaction that the other limits permit."""
+    max_passed: int = 269_484_032
+    """Octets that an envelope of the store may have, as it gives back what a child has sent, with what is known of it:
+    what the parent tells the store, or a child, is as large at most, and their ends of the channels take it."""
     receive_memory: int = 268_435_456
     """Octets of the large envelopes that are being received from all children at the same time; one may have more."""
     shutdown_timeout_s: float = 10.0
@@ -214,7 +217,7 @@ class Parent:
                 finished=loop.stop,
             ),
             logger,
-            max_envelope=policy.max_envelope,
+            max_envelope=policy.max_passed,
             high=policy.flow.high,
             log_descriptors=self._hooks.log_descriptors,
         )

@@ -1,7 +1,8 @@
 """What is sent to a topic, for several durable subscriptions: told to the store with its bodies once.
 
 While a fan is open it collects who gets the batch. Then it is cut so that what the store has to write for each piece is
-bounded: a thousand subscriptions make of 256 KiB a quarter of a GiB.
+bounded: a thousand subscriptions make of 256 KiB a quarter of a GiB. The list of queues is bounded as well, as an
+envelope has little room for it beside the largest batch: a thousand names can have more than 10 MiB.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from forkbroker.wire.kinds import Kind
 
 FAN_OCTETS = 8_388_608
 """What the store has to write for one piece, at most, unless it is for one queue: the store's group."""
+NAMES_OCTETS = 524_288
+"""The targets of one piece, at most: half of what an envelope may grow by when the parent passes it on."""
 MESSAGE_OCTETS = 128
 """What a message without a body is to the store, roughly."""
 
@@ -37,7 +40,19 @@ class Piece:
         """Pieces that are small enough."""
         size = max(1, FAN_OCTETS * len(self.targets) // self.octets)
         for at in range(0, len(self.targets), size):
-            yield Piece(self.run, self.targets[at : at + size])
+            yield from Piece(self.run, self.targets[at : at + size]).cut_names()
+
+    def cut_names(self) -> Iterator[Piece]:
+        """Pieces whose lists of targets are small enough."""
+        part: list[Target] = []
+        octets = 0
+        for target in self.targets:
+            octets += len(pack_targets((target,)))
+            if octets > NAMES_OCTETS and part:
+                yield Piece(self.run, part)
+                part, octets = [], len(pack_targets((target,)))
+            part.append(target)
+        yield Piece(self.run, part)
 
     def pack(self, number: int = 0) -> list[Buffer]:
         """Return the envelope."""

@@ -190,7 +190,7 @@ class Journal:
         finally:
             self._parts, self._fan = before, None
             if before is not None:
-                before += [(piece.pack(), piece.octets) for piece in fan.pieces]
+                before += [(piece.pack(), piece.octets) for whole in fan.pieces for piece in whole.cut_names()]
                 before += others
             else:
                 coming, self._coming = self._coming, 0

@@ -10,6 +10,7 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.config.options import OPTIONS, Settings, make_settings
+from forkbroker.routing.fans import NAMES_OCTETS
 from forkbroker.routing.policies import Expired, Full, Visible
 
 PARTS: tuple[Callable[[Settings], Any], ...] = (
@@ -136,7 +137,7 @@ def test_an_option_changes_what_its_name_says_and_little_else(option: str) -> No
     fields = {path.rpartition(".")[2] for path in changed}
 
     assert ARRIVES[option][1] in changed
-    assert fields - {"max_envelope", "fork_burst", "hold_s"} == {ARRIVES[option][1].rpartition(".")[2]}
+    assert fields - {"max_envelope", "max_passed", "fork_burst", "hold_s"} == {ARRIVES[option][1].rpartition(".")[2]}
 
 
 def test_a_rule_of_a_policy_reaches_the_router_in_its_terms() -> None:
@@ -165,6 +166,14 @@ def test_an_envelope_has_room_for_the_largest_body_and_transaction(larger: str) 
     settings = make_settings({"max_body": "1 MiB", "max_transaction_size": "1 MiB", larger: "50 MiB"})
 
     assert wiring.max_envelope(settings) >= 50 * 1_048_576 + settings.max_header_line
+
+
+def test_what_is_passed_on_may_be_larger_than_what_comes() -> None:
+    """By two names of queues, each as long as a destination may be, and the largest list of queues."""
+    settings = make_settings({})
+
+    assert wiring.max_passed(settings) - wiring.max_envelope(settings) >= 2 * 65_535 + NAMES_OCTETS + 10_000
+    assert wiring.parent_policy(settings).max_passed == wiring.max_passed(settings)
 
 
 def test_the_burst_of_forks_is_never_above_a_low_rate() -> None:

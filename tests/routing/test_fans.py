@@ -6,6 +6,8 @@ import pytest
 
 from forkbroker.routing import fans
 from forkbroker.routing.fans import Fan, Piece
+from forkbroker.routing.journal import Journal
+from forkbroker.routing.peers import Outbox
 from forkbroker.routing.runs import Run, make_run
 from forkbroker.wire.details import DURABLY, PLAIN, Details
 from forkbroker.wire.envelope import Envelope
@@ -87,3 +89,35 @@ def test_a_piece_is_cut_where_the_store_would_have_too_much_to_write(monkeypatch
 def test_a_piece_is_what_the_store_writes_in_one_group() -> None:
     """8 MiB: to change one alone makes groups that are larger than the store's."""
     assert fans.FAN_OCTETS == 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1_000, [10]), (170, [10]), (169, [9, 1]), (17, [1] * 10), (1, [1] * 10)])
+def test_a_piece_is_cut_where_its_list_of_queues_is_too_long(monkeypatch, limit: int, sizes: list[int]) -> None:
+    """However little there is to write: an envelope has no room for more names. One that is too long goes alone."""
+    monkeypatch.setattr(fans, "NAMES_OCTETS", limit)
+    run = run_of(b"x")
+    piece = Piece(run, [(10 + at, queue) for at, queue in enumerate(QUEUES)])
+
+    parts = list(piece.cut())
+
+    assert [len(part.targets) for part in parts] == sizes
+    assert [target for part in parts for target in part.targets] == piece.targets
+    assert [len(part.targets) for part in piece.cut_names()] == sizes
+
+
+def test_a_list_of_queues_is_cut_within_a_transaction_as_well() -> None:
+    """It is several parts of one change then."""
+    out: Outbox = []
+    journal = Journal(out)
+    journal.opened()
+    run = run_of(b"x")
+    names = [b"/dsub/%060000d" % number for number in range(20)]
+    with journal.one_change(), journal.fan_out(run.envelope, len(names)):
+        for number, name in enumerate(names):
+            journal.write(name, make_run(run.envelope, 10 + number, DURABLY))
+
+    told = [Envelope(b"".join(buffers)) for _, buffers in out if Envelope(b"".join(buffers)).kind is not Kind.RETOLD]
+    assert [(each.kind, each.number, each.count) for each in told] == [
+        (Kind.FAN, 0, 8), (Kind.FAN, 0, 8), (Kind.FAN, 0, 4), (Kind.TOGETHER, 1, 3),
+    ]  # fmt: skip
+    assert max(len(each.raw) for each in told) < fans.NAMES_OCTETS + 1_000
