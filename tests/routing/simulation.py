@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from forkbroker.cli import wiring
+from forkbroker.config.options import Settings, make_settings
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.policies import Policy
@@ -21,6 +23,25 @@ NOON = 1_800_000_000.0
 DLQ = b"/queue/DLQ"
 AT_ONCE = 1_000_000
 """Steps in one turn: all that a test does."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Octets of one envelope, at most: what each channel of a broker takes."""
+
+    up: int
+    """From a child."""
+    passed: int
+    """To a child, to the store, and from it."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """As the command derives them."""
+        return cls(wiring.max_envelope(settings), wiring.max_passed(settings))
+
+
+BOUNDS = Bounds.of(make_settings({}))
+"""Those of a broker without options."""
 
 
 class Semaphores:
@@ -99,11 +120,13 @@ class World:
         start_s: float = 0.0,
         opens: bool = True,
         steps: int = AT_ONCE,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         """`stock`: what a store has from before; without it there is none. `start_s`: so long after noon.
 
-        `opens`: at once; else the test does it. `steps`: of work in one turn.
+        `opens`: at once; else the test does it. `steps`: of work in one turn. `bounds`: what the channels take.
         """
+        self.bounds = bounds
         self.semaphores = Semaphores(slots)
         self.wall = NOON + start_s
         self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall, steps=steps)
@@ -111,9 +134,10 @@ class World:
         self.now = start_s
         self._next_peer = 1
         self.stock = stock or Stock()
-        if stock is not None:
+        self.stock.max_envelope = bounds.passed
+        if stock is not None and opens:
             self.open_store(is_fresh=True)
-        elif opens:
+        elif stock is None and opens:
             self._open_and_close_store()
 
     def pass_time(self, seconds: float) -> None:
@@ -144,13 +168,18 @@ class World:
         self.deliver()
         while self.stock.told or self.stock.said:
             self.stock.work()
+            if self.stock.is_dying:
+                self.kill_store(heard=len(self.stock.said))
+                self.open_store()
             self.hear_store()
             self.deliver()
 
     def hear_store(self, most: int = 1_000_000) -> None:
         """The router receives what waits in the store's channel, so many envelopes at most."""
         for _ in range(min(most, len(self.stock.said))):
-            self.router.receive_stored(self.stock.said.popleft(), self.now)
+            envelope = self.stock.said.popleft()
+            assert len(envelope.raw) <= self.bounds.passed, "the store says more than its channel takes"
+            self.router.receive_stored(envelope, self.now)
 
     def kill_store(self, reason: str = "", *, heard: int = 0) -> None:
         """What it has not read is lost; of what it said the first `heard` envelopes are heard."""
@@ -223,7 +252,9 @@ class World:
     def hear(self, child: Child) -> None:
         """The router receives what waits in the child's channel."""
         while child.outbox:
-            self.router.receive(child.peer, child.outbox.popleft(), self.now)
+            envelope = child.outbox.popleft()
+            assert len(envelope.raw) <= self.bounds.up, "a child says more than its channel takes"
+            self.router.receive(child.peer, envelope, self.now)
 
     def turn(self) -> list[tuple[Peer, Envelope]]:
         """One turn of the parent's loop: everything is heard, offers are made, everything is sent."""
@@ -239,6 +270,7 @@ class World:
         sent = [(peer, Envelope(b"".join(buffers))) for peer, buffers in self.router.take()]
         for peer, envelope in sent:
             if peer in self.children:
+                assert len(envelope.raw) <= self.bounds.passed, "a child is told more than its channel takes"
                 self.children[peer].inbox.append(envelope)
             elif peer == STORE and self.stock.is_open:
                 self.stock.tell(envelope)

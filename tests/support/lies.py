@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
 
 from hypothesis import strategies as st
 
 from forkbroker.wire.details import DEFAULT_PRIORITY, Wishes
-from forkbroker.wire.envelope import HEADER, MAX_BATCH, VERSION, Envelope, pack, pack_pieces, pack_settle
+from forkbroker.wire.envelope import HEADER, MAX_BATCH, SETTLEMENT, VERSION, Envelope, pack, pack_pieces, pack_settle
 from forkbroker.wire.kinds import FROM_CHILD, Flag, Kind, Outcome
 
 _UNIFORM, _TWO = pack_pieces([b"a", b"b"])
@@ -139,3 +141,67 @@ def _anything(draw: st.DrawFn) -> bytes:
 
 LIES = st.one_of(_anything(), _sends(), st.sampled_from(sorted(HONEST.values())))
 """Envelopes that a child may send that is not to be trusted: some of them are true."""
+
+
+def make_lie(random: Random, names: Sequence[bytes], numbers: int, most: int) -> bytes:
+    """One envelope of a child that is not to be trusted, about these names: honest, but for some of its fields.
+
+    `numbers`: offers and serials near this one are other children's; `most`: octets that its channel takes.
+    """
+    kind = random.choice([*sorted(HONEST), *[Kind.SEND, Kind.TRANSACTION, Kind.SEND] * 4])
+    honest = Envelope(HONEST[kind])
+    name = random.choice(names) if honest.destination else b""
+    fields: dict[str, Any] = {
+        "flags": honest.flags, "token": honest.token, "index": honest.index, "count": honest.count,
+        "number": honest.number, "serial": honest.serial, "destination": name, "block": honest.block,
+        "payload": [bytes(honest.payload)],
+    }  # fmt: skip
+    if kind is Kind.SEND:
+        fields.update(_make_send(random, name, most))
+    elif kind is Kind.SETTLE:
+        fields["payload"] = [SETTLEMENT.pack(random.randint(0, numbers + 1), random.choice([0, 1, 9]), 1)]
+    elif kind is Kind.TRANSACTION:
+        parts = [join(Kind.SEND, **{**SEND, **_make_send(random, random.choice(names), 0)}) for _ in range(2)]
+        fields.update(payload=[random.choice(parts), *parts], count=random.choice([1, 3]))
+    elif kind in (Kind.CLAIMED, Kind.LOST, Kind.PASSED):
+        fields["number"] = random.randint(0, numbers + 1)
+    for field in random.choices(
+        ["flags", "token", "slot", "index", "count", "number", "serial"], k=random.choice(_FEW)
+    ):
+        bits = {"flags": 16, "number": 64, "serial": 64}.get(field, 32)
+        fields[field] = random.choice(
+            [0, 1, 2, 2 ** (bits - 1) - 1, 2 ** (bits - 1), 2**bits - 1, 1 << random.randrange(bits)]
+        )
+    return join(kind, **fields)
+
+
+_FEW = [0, 0, 1, 1, 2]
+"""How many fields of a lie are not what an honest child would write there."""
+
+
+def _make_send(random: Random, name: bytes, most: int) -> dict[str, Any]:
+    """A SEND to this name, with wishes that may be none; or, without any, as large as its channel takes."""
+    if most and random.random() < 0.2:
+        room = most - HEADER.size - len(name) - len(BLOCK) - 4
+        flags, payload = pack_pieces([b"l" * room])
+        return {"flags": flags | Flag.PERSISTENT, "destination": name, "count": 1, "payload": payload}
+    wishes = Wishes(
+        priority=random.choice([4, 4, 9, 10, 255]),
+        expires=random.choice(_TIMES),
+        ttl=random.choice(_TIMES),
+        delay=random.choice(_TIMES),
+        deliver_at=random.choice(_TIMES),
+        period=random.choice([0, 0, 1, 1000]),
+        repeat=random.choice([0, 0, 1, -1]),
+    )
+    flags = random.choice([0, Flag.PERSISTENT, Flag.PERSISTENT | Flag.MIXED])
+    bodies = random.choice([[b"lie", b"LIE"], [b"a:b\n\nlie", b"\nlie"]])
+    own_flags, payload = pack_pieces(bodies)
+    section = random.choice([b"", wishes.pack(), b"\xff" * 60])
+    return {
+        "flags": flags | own_flags, "destination": name, "count": 2, "payload": payload, "section": section,
+        "block": random.choice([BLOCK, BLOCK, b"-s-1\n", b""]),
+    }  # fmt: skip
+
+
+_TIMES = [0, 0, 0, 0, 1, 1000, 2**63, 2**64 - 1]

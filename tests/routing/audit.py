@@ -1,0 +1,137 @@
+"""Whether a router's books agree: what queues, lanes, consumers and the journal say of memory, credit and messages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from forkbroker.routing.claims import Offer, State
+from forkbroker.routing.consumers import Child, Consumer
+from forkbroker.routing.lanes import Lane
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.router import Router
+from forkbroker.routing.runs import Run
+
+
+def audit(router: Router) -> None:
+    """Compare each sum that is kept with what it is the sum of."""
+    queues = router._queues
+    taken = _find_taken(router)
+    for queue in queues.all():
+        for lane in queue.lanes:
+            _check_lane(lane)
+        _check_queue(queue, taken.pop(queue, []))
+    # what is taken from a queue that is gone uses memory until it comes back
+    lost = sum(_in_memory(runs) for queue, runs in taken.items() if queue.is_gone)
+    assert all(queue.is_gone for queue in taken)
+    assert queues.window.used == sum(queue.memory for queue in queues.all()) + lost, "memory of all queues"
+    assert queues.window.asked == sum(lane.asked for queue in queues.all() for lane in queue.lanes)
+    for child in router._deliveries._children.values():
+        _check_child(router, child)
+    _check_journal(router)
+    _check_timers(router)
+    assert router._delays.messages == sum(run.count for run in _delayed(router))
+    assert router._delays.octets == sum(run.memory for run in _delayed(router))
+
+
+def _offers(router: Router) -> list[Offer]:
+    claims = router._deliveries._claims
+    offers = [*claims._timely.values(), *claims._overdue.values()]
+    assert len(offers) + claims.free_slots == claims._slots.size, "a slot is lost"
+    return offers
+
+
+def _consumers(router: Router) -> Iterator[Consumer]:
+    return chain.from_iterable(child.consumers.values() for child in router._deliveries._children.values())
+
+
+def _find_taken(router: Router) -> dict[Queue, list[Run]]:
+    """What is offered, unsettled, or waits for its redelivery."""
+    taken: dict[Queue, list[Run]] = defaultdict(list)
+    for offer in _offers(router):
+        if offer.state is State.OFFERED:
+            taken[offer.queue].append(offer.run)
+    for consumer in _consumers(router):
+        taken[consumer.queue] += consumer.unsettled
+    for queue in router._queues.all():
+        taken[queue] += queue.waiting.values()
+    return taken
+
+
+def _check_lane(lane: Lane) -> None:
+    ready, hidden = [*lane.returned, *lane.fresh], [run for _, run in lane.pending]
+    assert lane.ready == sum(run.count for run in ready)
+    assert lane.stubbed == sum(run.count for run in lane.stubs)
+    assert all(run.is_stub for run in lane.stubs) and not any(run.is_stub for run in ready)
+    assert lane.hidden == sum(run.count for run in hidden)
+    assert lane.memory == sum(run.memory for run in ready + hidden), "memory of a lane"
+    serials = [run.serial for run in [*reversed(lane.returned), *lane.fresh, *hidden] if run.count]
+    assert serials == sorted(serials), "not in order"
+    assert not serials or serials[-1] <= lane.last
+    assert min(lane.paged, lane.paged_octets, lane.paged_since) >= 0
+
+
+def _check_queue(queue: Queue, taken: list[Run]) -> None:
+    lanes = queue.lanes
+    assert queue.ready == sum(lane.ready for lane in lanes)
+    counted = queue.ready + queue.paged + sum(lane.hidden for lane in lanes) + sum(run.count for run in taken)
+    assert queue.messages == counted, "messages of a queue"
+    assert queue.memory == sum(lane.memory for lane in lanes) + _in_memory(taken), "memory of a queue"
+    stored = sum(lane.paged_octets + sum(stub.memory for stub in lane.stubs) for lane in lanes)
+    octets = sum(lane.memory for lane in lanes) + sum(run.memory for run in taken) + stored
+    assert queue.octets == octets, "octets of a queue"
+
+
+def _in_memory(runs: Iterable[Run]) -> int:
+    """The octets of memory that these use: of a stub the store alone has the bodies."""
+    return sum(run.memory for run in runs if not run.is_stub)
+
+
+def _check_child(router: Router, child: Child) -> None:
+    open_to = [(offer, key) for offer in _offers(router) for key in offer.candidates if key[0] == child.peer]
+    assert child.open_offers == len(open_to)
+    costs: dict[int, int] = defaultdict(int)
+    for offer, (_, token) in open_to:
+        costs[token] += offer.cost
+    for token, consumer in child.consumers.items():
+        cost = costs[token] + sum(run.cost for run in consumer.unsettled)
+        assert consumer.octets == cost, "what a consumer is charged with"
+        assert consumer.overdue == sum(
+            router._deliveries._claims.is_overdue(offer) for offer, key in open_to if key == consumer.key
+        )
+    gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
+    assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
+    assert child.withheld == sum(consumer.withheld for consumer in child.consumers.values())
+
+
+def _check_journal(router: Router) -> None:
+    telling = router._journal._telling
+    assert telling.octets == sum(change.octets for change in telling._changes)
+    assert telling._told_octets == sum(c.octets for c in telling._changes if c.number <= telling._told)
+    for held in (router._journal.held, *[queue.held for queue in router._queues.all()]):
+        assert held <= set(router._queues.holds._queues), "held, and nobody knows"
+
+
+def _delayed(router: Router) -> list[Run]:
+    return [run for waiting in router._delays._waiting.values() for run in waiting.runs.values()]
+
+
+def _check_timers(router: Router) -> None:
+    """No entry outlives what it is about."""
+    queues, deliveries, delays = router._queues, router._deliveries, router._delays
+    waiting = {(name, serial) for name, each in delays._waiting.items() for serial in each.runs}
+    alive = {
+        "expiry": {queue.name for queue in queues.all()},
+        "redelivery": {(queue.name, serial) for queue in queues.all() for serial in queue.waiting},
+        "catching-up": {queue.name for queue in queues.all()},
+        "lease": {consumer.key for consumer in _consumers(router)},
+        "guard": set(deliveries._guards._kept),
+        "delay-span": waiting,
+        "delay-date": waiting,
+        "idle-durable": set(router._durables._durables),
+    }
+    for _, _, timer, key in router._timers.dump():
+        assert key in alive[timer], f"{timer} of something that is gone"
+    assert set(deliveries._guards._kept) <= set(deliveries._children)
+    assert all(not queue.is_gone for queue in queues.expiring)
