@@ -438,3 +438,91 @@ def test_a_large_body_is_received_into_place() -> None:
     client.receive(bytes(rest))
 
     assert [len(e.pieces()[0]) for e in client.told()] == [0, 2_000_000]
+
+
+# Times and counts, exactly at their limits
+
+
+@pytest.mark.row("F27")
+def test_the_time_to_connect_is_over_when_it_is_over() -> None:
+    """Until then nothing else is due; a tick that comes early asks for the next one after 10 ms at least."""
+    client = Client(policy=SessionPolicy(connect_timeout_s=7))
+    session, start = client.session, client.now
+    first = (session.wake_at, session.deadline())
+    session.tick(start + 6.995)
+    early = (session.state, session.wake_at)
+    session.tick(start + 7)
+
+    assert first == (start, start + 7)
+    assert early == (State.AWAITING_CONNECT, pytest.approx(start + 7.005))
+    assert client.error()["message"] == "not connected in time"
+
+
+@pytest.mark.row("F27")
+def test_a_login_ends_the_time_to_connect() -> None:
+    """And is looked at in the next turn, for the beats that were agreed."""
+    client = Client(policy=SessionPolicy(connect_timeout_s=7))
+    login = client.session.login
+    client.session.tick(client.now)
+    client.connect(login="alice")
+    woken = client.session.wake_at
+    client.wait(100)
+
+    assert (login, client.session.login, woken) == ("", "alice", 1000.0)
+    assert client.session.state is State.CONNECTED
+
+
+@pytest.mark.row("F27")
+@pytest.mark.parametrize("by", ["receive", "body_received"])
+@pytest.mark.parametrize(("octets", "is_alive"), [(65_535, False), (65_536, True)])
+def test_a_frame_has_to_grow_by_64_kib_in_its_time(by: str, octets: int, is_alive: bool) -> None:
+    """What came with its beginning does not count, and what came in one time counts for that one alone."""
+    client = connected(policy=SessionPolicy(frame_timeout_s=30))
+    session, start = client.session, client.now
+    session.tick(start)
+    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
+    due = session.wake_at
+    if by == "receive":
+        client.receive(bytes(octets))
+    else:
+        assert session.body_buffer() is not None
+        session.body_received(octets, client.now)
+    session.tick(start + 29.999)
+    early = session.state
+    session.tick(start + 30)
+    later = session.state
+    session.tick(start + 60)
+    error = client.read()[-1]
+
+    assert (due, early, later) == (start + 30, State.CONNECTED, State.CONNECTED if is_alive else State.CLOSED)
+    grown = 0 if is_alive else octets
+    assert f"a frame was begun and grew by {grown:,} octets in 30 s".encode() in error.body
+
+
+@pytest.mark.row("H06")
+def test_a_body_that_grows_is_life() -> None:
+    """Also where it is received into its place."""
+    client = connected(heart_beat="10000,0")
+    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
+    for _ in range(5):
+        client.now += 15
+        assert client.session.body_buffer() is not None
+        client.session.body_received(100_000, client.now)
+        client.session.tick(client.now)
+
+    assert client.session.state is State.CONNECTED
+
+
+@pytest.mark.row("H05")
+def test_what_was_written_moves_the_next_beat() -> None:
+    """The loop is woken for it once all is written."""
+    client = connected(heart_beat="0,10000")
+    client.session.tick(client.now)
+    client.do("BEGIN", transaction="t", receipt="r")
+    client.now += 5
+    client.session.tick(client.now)
+    before = client.session.wake_at
+    client.read()
+
+    assert before == float("inf")
+    assert client.session.wake_at == pytest.approx(client.now + 8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.session.delivery import CATCH_UP_S
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import CLOSING_S, HALF_CLOSED_S
+from forkbroker.session.session import CLOSING_S, HALF_CLOSED_S, State
 from forkbroker.wire.kinds import Flag, Kind
 
 from .play import Client, frame, joined, sent
@@ -532,3 +535,68 @@ def test_whatever_a_client_sends_ends_in_an_error_at_worst(
 
     assert "ERROR" not in got[:-1]
     assert client.session.is_finished == ((bool(got) and got[-1] == "ERROR") or client.session.reason != "")
+
+
+@pytest.mark.row("E02")
+def test_an_error_waits_five_seconds_for_what_came_before_it() -> None:
+    """The parent may not answer: then the session ends without it, and nothing else is due any more."""
+    client = connected()
+    client.receive(frame("SEND", {"destination": "/queue/a", "receipt": "r"}), frame("SEND"), b"SEND\nhalf")
+    start, session = client.now, client.session
+    due = (session.deadline(), session.wake_at)
+    session.tick(start + 4.999)
+    waits = session.state
+    session.tick(start + 5)
+
+    assert due == (start + 5, start + 5)
+    assert (waits, session.state, session.deadline()) == (State.CLOSING, State.CLOSED, None)
+
+
+def test_a_reason_says_nothing_twice() -> None:
+    """Message and detail, where they differ."""
+    told, failed = connected(), connected()
+    told.session.end("ended by an administrator", told.now)
+    failed.do("SEND")
+
+    assert told.session.reason == "ended by an administrator"
+    assert failed.session.reason == "missing header destination (a SEND needs a destination header)"
+
+
+def test_leaving_of_one_that_did_nothing_is_empty() -> None:
+    """Whether it had logged in or not."""
+    stranger, client = Client(), connected()
+    for each in (stranger, client):
+        each.session.connection_lost("reset")
+        leaving = joined(each.session.take_leaving())
+
+        assert (leaving.flags, leaving.count, leaving.number, leaving.serial) == (0, 0, 0, 0)
+        assert leaving.block == b"reset"
+
+
+def test_leaving_tells_what_was_dropped_as_far_as_the_field_goes() -> None:
+    """The rest of a long life is not worth an error."""
+    client = connected()
+    for dropped, told in ((1, 1), (2**32 - 1, 2**32 - 1), (2**32 + 5, 2**32 - 1)):
+        client.session._delivery.dropped = dropped  # type: ignore[union-attr]
+        leaving = joined(client.session.take_leaving())
+
+        assert (leaving.count, leaving.flags) == (told, Flag.WARNING)
+
+
+def test_the_first_token_is_that_of_the_session() -> None:
+    """Three octets of a sum over its id, and never 0."""
+    client = connected()
+
+    assert client.subscribe("/queue/a") == (crc32(b"s1") >> 8) + 1
+    assert client.session.fences == 1
+
+
+def test_a_subscriber_that_falls_behind_wakes_the_loop_for_the_end_of_its_moment() -> None:
+    """Nothing else would be due by then."""
+    client = Client(policy=SessionPolicy(max_client_buffer=1000))
+    client.connect()
+    client.subscribe("/topic/a")
+    client.session.tick(client.now)
+    client.forward(sent("/topic/a", bytes(600)))
+
+    assert client.session.wake_at == client.now + CATCH_UP_S
