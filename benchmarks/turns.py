@@ -6,7 +6,6 @@ has brought, tick, take), without processes and sockets, in states that are larg
 processor time.
 """
 
-import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable
 from procedures import Bench, Row
 from scenarios import Unit
 
+from forkbroker.posix import collector
 from forkbroker.routing.policies import Policy, QueuePolicy
 from forkbroker.routing.router import Router
 from forkbroker.wire.details import NO_WISHES, Wishes
@@ -74,8 +74,7 @@ class Stage:
 
     def begin(self) -> None:
         """From here on it counts."""
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         self.longest_ms = 0.0
 
     def turn(self, peer: int = 0, *envelopes: Envelope) -> list[Envelope]:

@@ -27,23 +27,36 @@ class Chores:
     def __init__(self, steps: int = STEPS) -> None:
         """`steps`: so many in one turn."""
         self._steps = steps
+        self._left = steps
         self._chores: deque[Iterator[None]] = deque()
+        self._is_running = False
 
     def __bool__(self) -> bool:
         """Tell whether there are any."""
         return bool(self._chores)
 
     def add(self, chore: Iterator[None]) -> None:
-        """Do this, beginning with the next turn."""
+        """Do this: at once, as far as the turn's part of all chores goes, and behind all others."""
         self._chores.append(chore)
+        self._run()
 
     def go_on(self) -> None:
-        """Do a turn's part."""
-        chores, left = self._chores, self._steps
-        while chores and left > 0:
-            left -= 1
-            if advance(chores[0]):
-                chores.popleft()
+        """A new turn: do its part."""
+        self._left = self._steps
+        self._run()
+
+    def _run(self) -> None:
+        if self._is_running:
+            # a chore has made another one, which is done behind it
+            return
+        self._is_running = True
+        try:
+            while self._chores and self._left > 0:
+                self._left -= 1
+                if advance(self._chores[0]):
+                    self._chores.popleft()
+        finally:
+            self._is_running = False
 
 
 def advance(work: Iterator[None]) -> bool:

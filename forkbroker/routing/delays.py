@@ -15,7 +15,7 @@ it is, without an entry in the timers, and goes on after a start at which the li
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from forkbroker.cron import CronError
@@ -222,10 +222,19 @@ class Delays:
         if not waiting.runs:
             del self._waiting[name]
             self._queues.release(name)
+        self._disown(key, run)
+        return run
+
+    def _disown(self, key: Key, run: Run) -> None:
+        """It does not count any more as one that its sender has repeated."""
         owner = self._owners.pop(key, None)
         if owner is not None and owner in self._repeating:
             self._repeating[owner] -= run.count
-        return run
+
+    def _has(self, key: Key) -> bool:
+        """Whether this still waits: its queue may be gone, and its entry in the timers not yet."""
+        name, serial = key
+        return name in self._waiting and serial in self._waiting[name].runs
 
     def _cancel(self, key: Key) -> Run:
         self._spans.cancel(key)
@@ -237,16 +246,30 @@ class Delays:
         waiting = self._waiting.get(queue.name)
         if waiting is None or self._queues.would_make(queue.name):
             return
-        for serial in list(waiting.runs):
-            run = self._cancel((queue.name, serial))
+        # another queue of this name may be made before all of it is dropped
+        del self._waiting[queue.name]
+        self._queues.release(queue.name)
+        self._queues.chores.add(self._drop(queue.name, waiting))
+
+    def _drop(self, name: bytes, waiting: Waiting) -> Iterator[None]:
+        while waiting.runs:
+            serial, run = waiting.runs.popitem()
+            key = (name, serial)
+            self._spans.cancel(key)
+            self._dates.cancel(key)
+            self._count(waiting, -run.count, -run.memory)
+            self._disown(key, run)
             self._counters.messages_dropped += run.count
             if run.details.persistent:
                 self._journal.delete(run)
+            yield
 
     # -- the time has come
 
     def _end_span(self, key: Key) -> None:
         """The next time, if there is one, is a whole number of periods from when this one should have been."""
+        if not self._has(key):
+            return
         name, serial = key
         details = self._waiting[name].runs[serial].details
         late_ms = (self._timers.now - self._spans.was_due) * 1000
@@ -258,6 +281,8 @@ class Delays:
         self._try_to_fire(key, due, repeat)
 
     def _reach_date(self, key: Key) -> None:
+        if not self._has(key):
+            return
         name, serial = key
         try:
             due, repeat = next_due(self._waiting[name].runs[serial].details, self._timers.wall_ms())

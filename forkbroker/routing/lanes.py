@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
+from typing import Any
 
 from forkbroker.routing.expiries import Expiries
 from forkbroker.routing.runs import Run
@@ -153,6 +154,11 @@ class Lane:
         self.stubs.clear()
         self.expiries = Expiries()
         self._empty = 0
+
+    def containers(self) -> list[list[Any] | deque[Any]]:
+        """What has something in it, and takes time to be freed."""
+        containers: tuple[list[Any] | deque[Any], ...] = (self.fresh, self.returned, self.pending, self.stubs)
+        return [container for container in containers if container]
 
     def runs(self) -> list[Run]:
         """All that is ready, in order."""

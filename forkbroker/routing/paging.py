@@ -23,6 +23,9 @@ class Paging:
     def __init__(self, queues: Queues, journal: Journal) -> None:
         self._queues = queues
         self._journal = journal
+        self._asking: dict[Queue, None] = {}
+        """Queues for which the store was asked, and may not have answered: not all that there are."""
+        queues.watchers.append(self._forget)
 
     def refill(self, queue: Queue) -> None:
         """Ask for what follows, where little is left in memory."""
@@ -143,10 +146,15 @@ class Paging:
 
     def closed(self) -> None:
         """The store process has ended: nothing that it was asked for will come."""
-        for queue in self._queues.all():
+        asking, self._asking = self._asking, {}
+        for queue in asking:
             for lane in queue.lanes:
                 self._end_asking(lane)
             self._queues.changed[queue] = None
+
+    def _forget(self, queue: Queue) -> None:
+        """The queue is gone."""
+        self._asking.pop(queue, None)
 
     def _fetch(self, queue: Queue, lane: Lane) -> bool:
         wanted = self._queues.window.wants(lane)
@@ -183,6 +191,7 @@ class Paging:
         if lane.is_fetching:
             lane.asked, lane.asked_after, lane.stubs_to = octets, after, lane.last + 1
             self._queues.window.asked += octets
+            self._asking[queue] = None
         return lane.is_fetching
 
     def _end_asking(self, lane: Lane) -> None:

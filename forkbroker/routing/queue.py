@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 from forkbroker.routing.consumers import Consumers
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.lanes import Lane
@@ -194,12 +197,14 @@ class Queue:
         """When the first of what can be taken expires (milliseconds since the epoch); 0: never."""
         return min(filter(None, (lane.expiries.next() for lane in self.lanes)), default=0)
 
-    def drop_ready(self) -> None:
-        """The queue is gone: what waits in memory goes with it."""
+    def drop_ready(self) -> list[list[Any] | deque[Any]]:
+        """The queue is gone, and what waits in memory with it: return what is still to be freed."""
         self._use(-sum(lane.memory for lane in self.lanes))
         self.window.asked -= sum(lane.asked for lane in self.lanes)
+        remains = [container for lane in self.lanes for container in lane.containers()]
         self.lanes.clear()
         self.ready = 0
+        return remains
 
     def forget(self, run: Run) -> None:
         """Messages that were taken and will not come back."""

@@ -8,10 +8,11 @@ queue of a durable subscription (`/dsub/`) exists as long as the subscription.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from forkbroker.destinations import Sort
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.chores import STEPS, Chores, drop
 from forkbroker.routing.counters import Counters, QueueView
 from forkbroker.routing.holds import Holds
 from forkbroker.routing.journal import Journal
@@ -37,8 +38,17 @@ _DURABLE = Sort.DURABLE.value.encode()
 class Queues:
     """The queues of one router."""
 
-    def __init__(self, policy: Policy, counters: Counters, journal: Journal, timers: Timers, out: Outbox) -> None:
-        """HOLD and RESUME go to `out`."""
+    def __init__(
+        self,
+        policy: Policy,
+        counters: Counters,
+        journal: Journal,
+        timers: Timers,
+        out: Outbox,
+        *,
+        steps: int = STEPS,
+    ) -> None:
+        """HOLD and RESUME go to `out`. `steps`: so many of each long work in one turn."""
         self._policy = policy
         self._policies = QueuePolicies(policy.queue, policy.rules)
         self._durable_policies = QueuePolicies(policy.durable, policy.rules)
@@ -62,6 +72,8 @@ class Queues:
         """Those in which messages have expired."""
         self._pending: deque[tuple[int, Queue, Lane]] = deque()
         """What becomes visible when a change is committed, by the numbers of the changes."""
+        self.chores = Chores(steps)
+        """What is too long for one turn."""
         self.watchers: list[Callable[[Queue], None]] = []
         """They are called with each queue that is gone."""
 
@@ -243,8 +255,11 @@ class Queues:
 
     def _end_wait(self, key: tuple[bytes, int]) -> None:
         name, serial = key
-        queue = self._queues[name]
-        self.put_back(queue, queue.waiting.pop(serial))
+        queue = self._queues.get(name)
+        run = None if queue is None else queue.waiting.pop(serial, None)
+        if queue is not None and run is not None:
+            # else the queue is gone, and another one may have its name
+            self.put_back(queue, run)
 
     def settle(self, queue: Queue, run: Run) -> None:
         """Taken messages that are done, or dropped."""
@@ -374,7 +389,8 @@ class Queues:
         del self._queues[queue.name]
         if queue.name in self._reserved:
             self._absent.add(queue.name)
-        queue.drop_ready()
+        for container in queue.drop_ready():
+            self.chores.add(drop(container))
         self.holds.release(queue)
         self._cancel(queue)
 
@@ -383,13 +399,19 @@ class Queues:
         self._expiries.cancel(queue.name)
         self._moments.cancel(queue.name)
         self.expiring.pop(queue, None)
-        for serial, run in queue.waiting.items():
+        if queue.waiting:
+            self.chores.add(self._drop_waiting(queue))
+        for watcher in self.watchers:
+            watcher(queue)
+
+    def _drop_waiting(self, queue: Queue) -> Iterator[None]:
+        """What waits for its redelivery goes with its queue."""
+        while queue.waiting:
+            serial, run = queue.waiting.popitem()
             self._returns.cancel((queue.name, serial))
             self._counters.messages_dropped += run.count
             queue.forget(run)
-        queue.waiting.clear()
-        for watcher in self.watchers:
-            watcher(queue)
+            yield
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer need not be told that it may go on."""

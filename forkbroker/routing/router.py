@@ -21,7 +21,7 @@ from itertools import repeat
 from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
-from forkbroker.routing.chores import STEPS, Chores, Work, advance
+from forkbroker.routing.chores import STEPS, Work, advance
 from forkbroker.routing.claims import Event, Slots
 from forkbroker.routing.counters import Counters, QueueView
 from forkbroker.routing.delays import DelayLimits, Delays
@@ -73,12 +73,11 @@ class Router:
         self._out: Outbox = []
         self._steps = steps
         self._rows = Rows(steps)
-        self._chores = Chores(steps)
         self._interest: Interested = Everybody() if policy.broadcast_all else Interest()
         self._timers = Timers(wall)
         self._journal = Journal(self._out)
         self._duplicates = Duplicates()
-        self._queues = Queues(policy, self.counters, self._journal, self._timers, self._out)
+        self._queues = Queues(policy, self.counters, self._journal, self._timers, self._out, steps=steps)
         self._paging = Paging(self._queues, self._journal)
         self._returns = Returns(self._queues, self._paging, self.counters, self._journal)
         self._strays = Strays(self._returns.notes)
@@ -283,7 +282,7 @@ class Router:
         self._rows.renew()
         self._journal.go_on()
         self._show_committed()
-        self._chores.go_on()
+        self._queues.chores.go_on()
         self._timers.run_due()
         self._returns.tick()
         self._deliveries.tick(now)
@@ -320,7 +319,7 @@ class Router:
     def is_applied(self) -> bool:
         """All that was received is applied, and told to the store."""
         has_hidden = self._queues.has_hidden(self._journal.committed)
-        return not (self._rows or self._chores or self._journal.is_behind or has_hidden)
+        return not (self._rows or self._queues.chores or self._journal.is_behind or has_hidden)
 
     @property
     def is_behind(self) -> bool:
@@ -538,14 +537,13 @@ class Router:
 
     def _opened(self, envelope: Envelope) -> None:
         self._require_serial(envelope.kind)
-        self._has_opened = True
         self._journal.opened()
-        self._durables.drop_unknown()
-        self._delays.opened()
-        self._go_on()
-        for queue in self._queues.all():
-            self._paging.peek(queue)
-            self._returns.make_room(queue)
+        if not self._has_opened:
+            # what the store has from before is told to the first one alone
+            self._has_opened = True
+            self._durables.drop_unknown()
+            self._delays.opened()
+        self._queues.chores.add(self._visit_all(self._meet_store))
 
     def _committed(self, envelope: Envelope) -> None:
         journal = self._journal
@@ -601,9 +599,25 @@ class Router:
 
     def _go_on(self) -> None:
         """The store can take and give again."""
+        self._queues.chores.add(self._visit_all(self._let_go_on))
+
+    def _visit_all(self, visit: Callable[[Queue], None]) -> Iterator[None]:
+        """Do this for each queue that there is now, and then still is."""
         for queue in self._queues.all():
-            self._queues.changed[queue] = None
-            self._queues.tidy(queue)
+            if not queue.is_gone:
+                visit(queue)
+            yield
+
+    def _let_go_on(self, queue: Queue) -> None:
+        self._queues.changed[queue] = None
+        self._queues.tidy(queue)
+
+    def _meet_store(self, queue: Queue) -> None:
+        """A store process is there, which knows nothing of what another one was asked for."""
+        self._let_go_on(queue)
+        if not queue.is_gone:
+            self._paging.peek(queue)
+            self._returns.make_room(queue)
 
     def _restore_durable(self, envelope: Envelope) -> None:
         self._require_serial(envelope.kind)

@@ -183,13 +183,13 @@ class Telling:
             self.octets -= change.octets
             self._told_octets -= change.octets
             if change.cause is not None:
-                self._forget_cause(change.cause)
+                self._forget_cause(change.cause, change.number)
         del self._changes[:count]
         self._at = max(0, self._at - count)
 
-    def _forget_cause(self, peer: Peer) -> None:
+    def _forget_cause(self, peer: Peer, number: int) -> None:
         causes = self._causes.get(peer, deque())
-        while causes and causes[0].number <= self._committed:
+        while causes and causes[0].number <= number:
             causes.popleft()
         if not causes:
             self._causes.pop(peer, None)
