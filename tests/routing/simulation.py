@@ -256,6 +256,12 @@ class World:
             assert len(envelope.raw) <= self.bounds.up, "a child says more than its channel takes"
             self.router.receive(child.peer, envelope, self.now)
 
+    def catch_up(self, child: Child) -> None:
+        """Turns pass until all that the child has sent is applied; nothing is sent meanwhile."""
+        while self.router.is_waiting(child.peer):
+            self.router.go_on(child.peer, self.now)
+            self.router.tick(self.now)
+
     def turn(self) -> list[tuple[Peer, Envelope]]:
         """One turn of the parent's loop: everything is heard, offers are made, everything is sent."""
         for child in list(self.children.values()):
