@@ -323,6 +323,13 @@ class _Broken:
     def is_behind(self) -> bool:
         return False
 
+    @property
+    def waiting(self) -> list[int]:
+        return []
+
+    def is_waiting(self, peer: int) -> bool:
+        return False
+
     def describe(self) -> list[str]:
         return []
 
