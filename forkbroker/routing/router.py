@@ -175,6 +175,8 @@ class Router:
         if self._journal.failure:
             # who brings more of what is persistent is refused from now on
             self._queues.holds.release(self._journal)
+            # and what is in memory does not wait any more for what only the store has
+            self._go_on()
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
         """Apply what a peer has sent, or let it wait: what is too much for one turn, and what comes behind that.
@@ -598,7 +600,7 @@ class Router:
         self._journal.declined(envelope.number, envelope.block.decode(errors="replace"))
 
     def _go_on(self) -> None:
-        """The store can take and give again."""
+        """The store can take and give again, or nothing is to wait for it."""
         self._queues.chores.add(self._visit_all(self._let_go_on))
 
     def _visit_all(self, visit: Callable[[Queue], None]) -> Iterator[None]:

@@ -253,7 +253,7 @@ def bench() -> Iterator[Bench]:
 def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
     """Half for settling, a tenth for what was read, a fifth for goodbyes, a fifth for the store."""
     bench.shutdown.ask()
-    assert bench.take() == ["begin", "QUIESCE 1 to 1", "QUIESCE 1 to 2"]
+    assert sorted(bench.take()) == ["QUIESCE 1 to 1", "QUIESCE 1 to 2", "begin"]
     assert bench.pass_time(4.9) == []
     assert sorted(bench.pass_time(5.0)) == ["QUIESCE 0 to 1", "QUIESCE 0 to 2"]
     assert bench.pass_time(5.9) == []
