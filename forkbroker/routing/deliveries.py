@@ -341,7 +341,7 @@ class Deliveries:
             if not self._claims.free_slots:
                 return False
             head = lane.head()
-            if is_suspect(head.details):
+            if queue.policy.poison_after and is_suspect(head.details):
                 if not self._offer_suspect(queue, lane, head):
                     return True
                 continue
