@@ -145,6 +145,18 @@ def test_the_moment_grows_with_each_delivery() -> None:
     assert [offer.serial for offer in world.offers(consumer)] == [2]
 
 
+def test_nothing_is_suspect_where_nothing_can_be_poison() -> None:
+    """With `poison-after` 0 what came back is offered together, and nothing waits for it."""
+    world, producer = make_world(poison_after=0)
+    world.send(producer, A, [b"one", b"two"])
+    for _ in range(5):
+        crash(world, credit=10)
+    consumer = world.add_child()
+    world.subscribe(consumer, A, credit=10)
+
+    assert sum(offer.count for offer in world.offers(consumer)) == 2
+
+
 def test_a_crash_under_a_broken_guard_convicts_nobody() -> None:
     """What came beside the suspect may be to blame; it is a suspect now as well."""
     world, producer = make_world(poison_after=1)
