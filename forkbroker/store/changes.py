@@ -10,12 +10,9 @@ from collections.abc import Callable, Sequence
 from forkbroker.errors import EnvelopeError
 from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Move, Purge, Update
 from forkbroker.store.pages import Batch, stored_details
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import MAX_SERIAL, Envelope
 from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Kind
-
-_MAX_SERIAL = (1 << 63) - 1
-"""A backend's integers are signed: SQLite's are."""
 
 
 def unpack_change(parts: Sequence[Envelope]) -> list[Change]:
@@ -81,7 +78,7 @@ def _unpack_purge(envelope: Envelope) -> list[Change]:
 
 
 def _unpack_define(envelope: Envelope) -> list[Change]:
-    if envelope.serial > _MAX_SERIAL:
+    if envelope.serial > MAX_SERIAL:
         raise EnvelopeError(f"DEFINE: used at {envelope.serial}, which is no time")
     return [Define(envelope.destination, envelope.block, envelope.serial)]
 
@@ -101,8 +98,8 @@ def _check_range(envelope: Envelope) -> None:
 
 
 def _check_serials(kind: Kind, serial: int, count: int) -> None:
-    if not (serial > 0 and count > 0 and serial + count - 1 <= _MAX_SERIAL):
-        raise EnvelopeError(f"{kind.name}: {count} messages from serial {serial}, serials are 1 to {_MAX_SERIAL}")
+    if not (serial > 0 and count > 0 and serial + count - 1 <= MAX_SERIAL):
+        raise EnvelopeError(f"{kind.name}: {count} messages from serial {serial}, serials are 1 to {MAX_SERIAL}")
 
 
 def is_lone_delete(parts: Sequence[Envelope]) -> bool:

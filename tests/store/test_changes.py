@@ -1,0 +1,74 @@
+"""An envelope becomes a list of changes, or none at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.store.api import Define, Delete, Forget, Move, Purge, Update
+from forkbroker.store.changes import is_lone_delete, unpack_change
+from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope, pack
+from forkbroker.wire.kinds import Kind
+from store.driven import delete, move, update, write
+
+A, B = b"/queue/a", b"/queue/b"
+
+
+def envelope(buffers: list[Buffer]) -> Envelope:
+    """As the other side gets it."""
+    return Envelope(b"".join(buffers))
+
+
+def test_the_changes_of_several_envelopes_come_in_their_order() -> None:
+    """Messages one by one, everything else as it is."""
+    parts = [
+        envelope(write(0, [b"x", b"y"], serial=5)),
+        envelope(delete(0, 5)),
+        envelope(pack(Kind.PURGE, destination=A)),
+        envelope(pack(Kind.DEFINE, destination=b"/dsub/d", block=b"/topic/t", serial=7)),
+        envelope(pack(Kind.FORGET, destination=b"/dsub/d")),
+    ]
+    first, second, *rest = unpack_change(parts)
+
+    assert (first[0], second[0]) == (5, 6)
+    assert rest == [Delete(5, 5), Purge(A), Define(b"/dsub/d", b"/topic/t", 7), Forget(b"/dsub/d")]
+
+
+def test_settling_and_moving_name_the_first_and_the_last_serial() -> None:
+    """Both of them belong to it."""
+    (settled,) = unpack_change([envelope(update(0, 3, 2, deliveries=4, crashes=1))])
+    (moved,) = unpack_change([envelope(move(0, 3, 2, 9, queue=B))])
+
+    assert settled == Update(3, 4, 4, 1)
+    assert isinstance(moved, Move)
+    assert (moved.first, moved.last, moved.new_first, moved.queue) == (3, 4, 9, B)
+
+
+@pytest.mark.parametrize(("serial", "count"), [(0, 1), (1, 0), (MAX_SERIAL, 2), (MAX_SERIAL + 1, 1)])
+def test_serials_that_no_database_has_are_no_change(serial: int, count: int) -> None:
+    """And the last one that there is, is."""
+    with pytest.raises(EnvelopeError, match="DELETE"):
+        unpack_change([envelope(pack(Kind.DELETE, serial=serial, count=count))])
+
+    assert unpack_change([envelope(pack(Kind.DELETE, serial=MAX_SERIAL, count=1))]) == [Delete(MAX_SERIAL, MAX_SERIAL)]
+
+
+def test_a_time_that_no_database_has_is_no_change() -> None:
+    """Of the use of a durable subscription."""
+    with pytest.raises(EnvelopeError, match="no time"):
+        unpack_change([envelope(pack(Kind.DEFINE, destination=A, serial=MAX_SERIAL + 1))])
+
+
+def test_what_is_no_change_is_refused() -> None:
+    """By its kind."""
+    with pytest.raises(EnvelopeError, match="FETCH is no change"):
+        unpack_change([envelope(pack(Kind.FETCH, destination=A))])
+
+
+def test_only_a_delete_by_itself_is_a_lone_one() -> None:
+    """Within a transaction something else depends on it."""
+    one = envelope(delete(0, 1))
+
+    assert is_lone_delete([one])
+    assert not is_lone_delete([one, one])
+    assert not is_lone_delete([envelope(pack(Kind.PURGE, destination=A))])
