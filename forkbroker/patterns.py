@@ -5,9 +5,9 @@ are compared literally. In a pattern `*` stands for exactly one level; as the la
 levels, and `>` for at least one. Within a longer word these three are ordinary characters. A level may be empty.
 
 The trie has a node for each beginning of a pattern. A look-up walks along the levels of the name, and in each node
-follows the level itself and `*`. It costs what the name's levels cost, and not what the number of patterns is: only
-patterns whose beginning the name shares are ever touched. There are no regular expressions: these cost
-milliseconds to compile where clients choose their length.
+follows the level itself and `*`. Only patterns whose beginning the name shares are ever touched. With many `*` among
+their levels these can be thousands, made for one name: `widen` bounds that where more than what matches is permitted.
+There are no regular expressions: these cost milliseconds to compile where clients choose their length.
 
 A pattern's levels are limited (`MAX_LEVELS`), as each of them may be a node. Names need no limit: the walk ends where
 no pattern goes on.
@@ -21,6 +21,10 @@ from forkbroker.errors import ForkbrokerError
 
 MAX_LEVELS = 64
 """Levels of one pattern behind its prefix. Precedents: VerneMQ 10, EMQX 128, mosquitto 200."""
+
+WIDE_STARS = 3
+WIDE_LEVELS = 16
+"""What a pattern may have before `widen` cuts it: more than programs are seen to use."""
 
 _SHOWN = 80
 _WILDCARDS = frozenset((b"*", b"#", b">"))
@@ -47,6 +51,23 @@ def check_pattern(pattern: bytes) -> None:
         if level[1:] in _TAILS:
             word = level[1:].decode()
             raise PatternError(f"pattern {_quoted(pattern)}: {word!r} is permitted as the last level only")
+
+
+def widen(pattern: bytes) -> bytes:
+    """Return a pattern that matches all that this checked one does, and perhaps more, and is cheap to look up.
+
+    Behind `WIDE_STARS` levels of `*`, or `WIDE_LEVELS` in all, it matches whatever follows. A name has at most some
+    hundred beginnings with so few `*` in them, so that is what a look-up visits for each of its levels, however many
+    patterns there are. Without this limit it would be all patterns that a client has made to match the name.
+    """
+    levels = _split(pattern)
+    stars = 0
+    for place, level in enumerate(levels):
+        is_star = level[1:] == b"*"
+        if place > WIDE_LEVELS or (is_star and stars == WIDE_STARS):
+            return b"".join(levels[:place]) + level[:1] + b"#"
+        stars += is_star
+    return pattern
 
 
 class _Node(Generic[Value]):

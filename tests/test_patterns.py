@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkbroker.patterns import MAX_LEVELS, PatternError, Patterns, check_pattern, has_wildcards
+from forkbroker.patterns import (
+    MAX_LEVELS,
+    WIDE_LEVELS,
+    PatternError,
+    Patterns,
+    check_pattern,
+    has_wildcards,
+    widen,
+)
 
 
 def name_of(local: str) -> bytes:
@@ -227,3 +235,68 @@ def test_a_look_up_costs_the_levels_of_the_name_and_not_the_number_of_patterns()
         costs.append(look_ups(patterns, b"/topic/app7.x.events.a.b"))
 
     assert costs[0] == costs[1] <= 18
+
+
+# ---------------------------------------------------------------- widening
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wide"),
+    [
+        ("a.b", "a.b"),
+        ("*.*.*", "*.*.*"),
+        ("*.*.*.a", "*.*.*.a"),
+        ("*.*.*.*", "*.*.*.#"),
+        ("*.a/*.b.*/*.c", "*.a/*.b.*/#"),
+        (".".join("a" * WIDE_LEVELS), ".".join("a" * WIDE_LEVELS)),
+        (".".join("a" * (WIDE_LEVELS + 1)), ".".join("a" * WIDE_LEVELS) + ".#"),
+    ],
+)
+def test_a_pattern_is_widened_behind_its_limits(pattern: str, wide: str) -> None:
+    """Up to them it stays as it is."""
+    assert widen(name_of(pattern)) == name_of(wide)
+
+
+@given(st.lists(st.sampled_from(["*", "a", "b"]), min_size=1, max_size=20), st.data())
+def test_a_widened_pattern_matches_all_that_it_has_matched(levels: list[str], data: st.DataObject) -> None:
+    """With any tail, and with both separators."""
+    separators = [data.draw(st.sampled_from("./")) for _ in levels]
+    tail = data.draw(st.sampled_from(["", ".#", "/>", "/#"]))
+    pattern = "".join(s + level for s, level in zip(separators, levels, strict=True))[1:] + tail
+    local = "".join(s + level.replace("*", "b") for s, level in zip(separators, levels, strict=True))[1:]
+    local += {"": "", ".#": ".x", "/>": "/x/y", "/#": ""}[tail]
+    assert matches(pattern, local)
+
+    assert matches(widen(name_of(pattern)).removeprefix(b"/topic/").decode(), local)
+
+
+class _Counting(dict[bytes, object]):
+    """Counts its look-ups."""
+
+    looks = 0
+
+    def get(self, key: bytes, default: object = None) -> object:
+        _Counting.looks += 1
+        return super().get(key, default)
+
+
+def count_looks(levels: int, *, wide: bool) -> int:
+    """Look-ups in the trie for one name, with every mix of `*` and its own levels among the patterns."""
+    patterns: Patterns[int] = Patterns()
+    for mix in range(1 << levels):
+        pattern = name_of(".".join("*" if mix >> place & 1 else "a" for place in range(levels)) + ".x")
+        patterns.add(widen(pattern) if wide else pattern, mix)
+    waiting = [patterns._root]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.following.values()
+        node.following = _Counting(node.following)  # type: ignore[assignment]
+    _Counting.looks = 0
+    patterns.find(name_of(".".join("a" * levels)))
+    return _Counting.looks
+
+
+def test_a_name_that_patterns_were_made_for_is_cheap_to_look_up() -> None:
+    """Each two levels more, with four times as many patterns, cost no more than the mixes of three `*` among them."""
+    assert count_looks(12, wide=True) < 2.5 * count_looks(10, wide=True)
+    assert count_looks(12, wide=True) < count_looks(12, wide=False) / 5

@@ -1,30 +1,30 @@
 """Which of the waiting messages of one lane expire next.
 
-A heap of (time, serial behind the run's last message). Whole runs come and go all the time, and a run from whose front
-messages were taken keeps that serial: so nothing is to be done here then. What leaves otherwise stays in the heap until
-it is met, or until the heap is twice as large as it has to be and is made anew. So the cost of a message is that of one
-entry, however many others wait.
+A heap of entries (time, serial behind the run's last message, order). Whole runs come and go all the time, and a run
+from whose front messages were taken keeps that serial: so nothing is to be done here then. The cost of a message is
+that of one entry, however many others wait.
 """
 
 from __future__ import annotations
 
-import heapq
+from itertools import count
 
+from forkbroker.routing.heaps import Heap
 from forkbroker.routing.runs import Run
 
-_SPARE = 64
-"""Entries that a heap may have for nothing."""
+_Entry = tuple[int, int, int]
 
 
 class Expiries:
     """The runs of one lane that expire at some time."""
 
-    __slots__ = ("_heap", "_runs")
+    __slots__ = ("_heap", "_order", "_runs")
 
     def __init__(self) -> None:
         """Start with none."""
-        self._runs: dict[int, Run] = {}
-        self._heap: list[tuple[int, int]] = []
+        self._runs: dict[int, tuple[_Entry, Run]] = {}
+        self._order = count()
+        self._heap: Heap[_Entry] = Heap(self._is_live)
 
     def __len__(self) -> int:
         """Return the number of entries in memory, those for nothing included."""
@@ -33,23 +33,27 @@ class Expiries:
     def add(self, run: Run) -> None:
         """A run with an expiry waits."""
         end = run.serial + run.count
-        self._runs[end] = run
-        heapq.heappush(self._heap, (run.details.expires, end))
-        if len(self._heap) > 2 * len(self._runs) + _SPARE:
-            self._heap = [(run.details.expires, end) for end, run in self._runs.items()]
-            heapq.heapify(self._heap)
+        entry = (run.details.expires, end, next(self._order))
+        self._runs[end] = (entry, run)
+        self._heap.push(entry)
 
     def remove(self, run: Run) -> None:
         """A run with an expiry waits no longer, all of it."""
         del self._runs[run.serial + run.count]
+        self._heap.drop()
 
     def next(self) -> int:
-        """Return when the first run expires (milliseconds since the epoch); 0: none does."""
-        heap, runs = self._heap, self._runs
-        while heap and heap[0][1] not in runs:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else 0
+        """Return when the first run expires (milliseconds since the epoch), or earlier; 0: none does."""
+        entry = self._heap.first()
+        return 0 if entry is None else entry[0]
 
     def find_due(self, now_ms: int) -> Run | None:
         """Return a run that has expired by now, the one that expired first; it stays here."""
-        return self._runs[self._heap[0][1]] if 0 < self.next() <= now_ms else None
+        entry = self._heap.first()
+        if entry is None or entry[0] > now_ms or not self._is_live(entry):
+            return None
+        return self._runs[entry[1]][1]
+
+    def _is_live(self, entry: _Entry) -> bool:
+        known = self._runs.get(entry[1])
+        return known is not None and known[0] is entry

@@ -1,6 +1,7 @@
 """Topics: which peers may want a destination.
 
-Interest is a hint: a superset is allowed, a subset never is.
+Interest is a hint: a superset is allowed, a subset never is. So patterns are widened (`forkbroker.patterns.widen`).
+What a peer gets for nothing is work of its own process; a look-up that a client has made dear would be everybody's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from forkbroker.audience import Audience
+from forkbroker.destinations import is_pattern
+from forkbroker.patterns import check_pattern, widen
 from forkbroker.routing.peers import Peer
 
 CACHE_OCTETS = 4_194_304
@@ -90,6 +93,7 @@ class Interest:
         Raises:
             PatternError: the pattern cannot be used.
         """
+        name = _widen(name)
         names = self._by_peer.get(peer)
         if names is not None and name in names:
             names[name] += 1
@@ -103,6 +107,7 @@ class Interest:
         Raises:
             KeyError: the peer has no such interest.
         """
+        name = _widen(name)
         names = self._by_peer[peer]
         names[name] -= 1
         if names[name]:
@@ -111,3 +116,15 @@ class Interest:
         if not names:
             del self._by_peer[peer]
         self._audience.remove(peer, name)
+
+
+def _widen(name: bytes) -> bytes:
+    """The name or pattern under which an interest is noted.
+
+    Raises:
+        PatternError: the pattern cannot be used.
+    """
+    if not is_pattern(name):
+        return name
+    check_pattern(name)
+    return widen(name)

@@ -34,6 +34,8 @@ class Returns:
         self._paging = paging
         self._counters = counters
         self._journal = journal
+        self._crowded: set[Queue] = set()
+        """Queues that are making room, perhaps in several turns."""
         self.notes: list[str] = []
         """What an administrator should know of."""
 
@@ -106,37 +108,35 @@ class Returns:
         What they are moved to may be full then, and so on. Where that leads back to a queue that has made room already,
         it loses what is too much, or one message would go round for ever.
         """
+        if not _has_excess(queue):
+            self._queues.tidy(queue)
+        elif queue not in self._crowded:
+            self._crowded.add(queue)
+            self._queues.chores.add(self._make_room(queue))
+
+    def _make_room(self, queue: Queue) -> Iterator[None]:
+        """In steps, as one large message can take the place of a hundred thousand small ones."""
         seen: set[Queue] = set()
         full: Queue | None = queue
         while full is not None:
-            if full.policy.full is not Full.DEAD_LETTER or full in seen:
-                self._drop_excess(full)
-                self._queues.tidy(full)
-                return
+            is_last = full.policy.full is not Full.DEAD_LETTER or full in seen
             seen.add(full)
-            following = self._move_excess(full)
-            self._queues.tidy(full)
+            following: Queue | None = None
+            for run in self._take_excess(full):
+                if is_last:
+                    self.drop(full, run)
+                else:
+                    following = self._move(full, run, Reason.LIMIT) or following
+                yield
+            if not full.is_gone:
+                self._queues.tidy(full)
             full = following
-
-    def _move_excess(self, queue: Queue) -> Queue | None:
-        """What is too much, to the dead letters: these, if anything was moved."""
-        filled: Queue | None = None
-        for run in self._take_excess(queue):
-            filled = self._move(queue, run, Reason.LIMIT) or filled
-        return filled
-
-    def _drop_excess(self, queue: Queue) -> None:
-        for run in self._take_excess(queue):
-            self.drop(queue, run)
+        self._crowded.discard(queue)
 
     def _take_excess(self, queue: Queue) -> Iterator[Run]:
         """Take out the oldest messages until the queue keeps its limits; none where it does not lose messages."""
         policy = queue.policy
-        if not policy.full.is_losing:
-            return
-        while (policy.max_length and queue.messages > policy.max_length) or (
-            policy.max_bytes and queue.octets > policy.max_bytes
-        ):
+        while not queue.is_gone and _has_excess(queue):
             lane = self._paging.last_lane(queue)
             if lane is None:
                 return
@@ -182,6 +182,15 @@ class Returns:
             self._queues.put_back_after(wait_ms, queue, run)
         else:
             self._queues.put_back(queue, run)
+
+
+def _has_excess(queue: Queue) -> bool:
+    """Whether the queue is to lose messages."""
+    policy = queue.policy
+    return policy.full.is_losing and bool(
+        (policy.max_length and queue.messages > policy.max_length)
+        or (policy.max_bytes and queue.octets > policy.max_bytes)
+    )
 
 
 def _describe_poison(queue: Queue, run: Run, crash: str) -> str:

@@ -16,20 +16,15 @@ at once hold up nothing else: what is left is due in the next turn of the loop.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from forkbroker.routing.heaps import Heap
+
 BUDGET = 250
 """Entries of one clock that are handled in one turn: some 5 ms, as most of them are about one message."""
 
-_SPARE = 64
-"""So many cancelled entries, and as many as there are live ones, may stand in a row before it is cleaned."""
-_MOVED = 8
-"""Entries that are looked at with each one that comes or is cancelled while a row is being cleaned."""
-_MOST = 1_000
-"""Cancelled entries at the head of a row that are left out at once: some 2 ms."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -98,8 +93,8 @@ class Timers:
         self._wall = wall
         self._order = count()
         self._timers: dict[str, Timer[Any]] = {}
-        self._waits = _Row(self._is_live)
-        self._dates = _Row(self._is_live)
+        self._waits: Heap[Entry] = Heap(self._is_live)
+        self._dates: Heap[Entry] = Heap(self._is_live)
         self.now = 0.0
         """Monotonic seconds."""
 
@@ -128,9 +123,9 @@ class Timers:
 
         What a handler starts has its turn next time, and what it cancels is not handled.
         """
-        due = self._waits.take_due(self.now, budget)
-        if self._dates:
-            due += self._dates.take_due(self.wall_ms(), budget)
+        due = self._take_due(self._waits, self.now, budget)
+        if len(self._dates):
+            due += self._take_due(self._dates, self.wall_ms(), budget)
         for entry in due:
             timer = self._timers[entry.timer]
             if timer.entries.get(entry.key) is entry:
@@ -141,10 +136,11 @@ class Timers:
     def deadline(self) -> float | None:
         """Return when something is due next (monotonic seconds), as far as the system clock is not set."""
         times = []
-        if self._waits:
-            times.append(self._waits.first_when())
-        if self._dates:
-            times.append(self.now + max(0.0, (self._dates.first_when() - self.wall_ms()) / 1000))
+        wait, date = self._waits.first(), self._dates.first()
+        if wait is not None:
+            times.append(wait.when)
+        if date is not None:
+            times.append(self.now + max(0.0, (date.when - self.wall_ms()) / 1000))
         return min(times, default=None)
 
     def dump(self) -> list[tuple[float, bool, str, Any]]:
@@ -178,76 +174,14 @@ class Timers:
         """Note that an entry is no longer its timer's."""
         (self._dates if entry.is_date else self._waits).drop()
 
-    def _is_live(self, entry: Entry) -> bool:
-        return self._timers[entry.timer].entries.get(entry.key) is entry
-
-
-class _Row:
-    """The entries of one clock, the earliest first. Cancelled ones stay until they are met, or are too many.
-
-    Then all that are live are put into a new heap, a few with each entry that comes or is cancelled: to do it at once
-    would take a tenth of a second for a few hundred thousand. The end of a heap can be cut off, the rest still is one.
-    """
-
-    def __init__(self, is_live: Callable[[Entry], bool]) -> None:
-        self._is_live = is_live
-        self._heap: list[Entry] = []
-        self._old: list[Entry] = []
-        """The heap from before, of which the live ones are being moved."""
-        self._cancelled = 0
-
-    def __bool__(self) -> bool:
-        """Tell whether there is a live entry, or so many cancelled ones before it that this is not known yet."""
-        for _ in range(_MOST):
-            heap = self._first()
-            if not heap or self._is_live(heap[0]):
-                return bool(heap)
-            self._forget_first(heap)
-        return True
-
-    def __len__(self) -> int:
-        """Return the number of entries in memory, live or cancelled."""
-        return len(self._heap) + len(self._old)
-
-    def push(self, entry: Entry) -> None:
-        heapq.heappush(self._heap, entry)
-        self._move_some()
-
-    def drop(self) -> None:
-        """Note that one of the entries is cancelled."""
-        self._cancelled += 1
-        if not self._old and self._cancelled > _SPARE + len(self._heap) // 2:
-            self._old, self._heap = self._heap, []
-        self._move_some()
-
-    def first_when(self) -> float:
-        """Return when the first entry is due, or earlier. There must be one, as `bool` tells."""
-        return self._first()[0].when
-
-    def take_due(self, now: float, budget: int) -> list[Entry]:
+    def _take_due(self, heap: Heap[Entry], now: float, budget: int) -> list[Entry]:
         """Take out the first live entries that are due by `now`, at most `budget`."""
         due: list[Entry] = []
-        while len(due) < budget and self and self.first_when() <= now:
-            heap = self._first()
-            if not self._is_live(heap[0]):
+        while len(due) < budget and (entry := heap.first()) is not None and entry.when <= now:
+            if not self._is_live(entry):
                 break
-            due.append(heapq.heappop(heap))
+            due.append(heap.pop())
         return due
 
-    def _first(self) -> list[Entry]:
-        """The heap that has the earliest entry."""
-        heap, old = self._heap, self._old
-        return old if old and not (heap and heap[0] < old[0]) else heap
-
-    def _forget_first(self, heap: list[Entry]) -> None:
-        heapq.heappop(heap)
-        self._cancelled -= 1
-
-    def _move_some(self) -> None:
-        old = self._old
-        for _ in range(min(_MOVED, len(old))):
-            entry = old.pop()
-            if self._is_live(entry):
-                heapq.heappush(self._heap, entry)
-            else:
-                self._cancelled -= 1
+    def _is_live(self, entry: Entry) -> bool:
+        return self._timers[entry.timer].entries.get(entry.key) is entry

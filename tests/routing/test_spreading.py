@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -325,3 +326,62 @@ def test_the_store_s_opening_visits_so_many_queues_in_a_turn() -> None:
     again.run_store()
 
     assert sum(view.ready + view.paged for view in again.router.views()) == 40
+
+
+# ---------------------------------------------------------------- what queues lose
+
+
+def test_a_large_message_takes_the_place_of_many_in_portions() -> None:
+    """The oldest go, so many in a turn, until the limit is kept."""
+    world = make_world(max_bytes=100_000, full=Full.DROP_OLDEST)
+    producer = fill(world, 100)
+    before = world.view(A).ready
+    world.send(producer, A, [bytes(90_000)])
+    lost = [before + 1 - world.view(A).ready]
+    while world.router._queues.chores:
+        world.turn()
+        lost.append(before + 1 - world.view(A).ready)
+
+    assert max(after - earlier for earlier, after in pairwise([0, *lost])) <= 2 * STEPS
+    assert lost[-1] > 50
+    assert world.view(A).octets <= 100_000
+
+
+def test_a_queue_that_is_gone_while_it_loses_messages_harms_nobody() -> None:
+    """What it was to lose is gone with it, and another queue of its name begins anew."""
+    world = World(Policy(durable=QueuePolicy(max_bytes=100_000, full=Full.DROP_OLDEST)), steps=STEPS)
+    child = world.add_child()
+    world.subscribe(child, b"/topic/t", durable=b"/dsub/d")
+    world.unsubscribe(child)
+    settle_turns(world)
+    for _ in range(100):
+        world.send(child, b"/topic/t", [b"x"])
+    settle_turns(world)
+    world.send(child, b"/topic/t", [bytes(90_000)])
+    world.delete_durable(child, b"/dsub/d")
+    world.subscribe(child, b"/topic/t", token=2, durable=b"/dsub/d")
+    settle_turns(world)
+
+    assert [(view.name, view.ready, view.octets) for view in world.router.views()] == [(b"/dsub/d", 0, 0)]
+    assert world.router._queues.window.used == 0
+
+
+def test_what_waits_for_a_queue_that_is_gone_is_dropped_in_portions() -> None:
+    """Its time may come before that: then nothing does. Another queue of its name gets none of it."""
+    world = make_world()
+    child = world.add_child()
+    name = b"/reply-queue/secret/a"
+    world.subscribe(child, name, flags=Flag.TEMPORARY)
+    for _ in range(50):
+        world.send(child, name, [b"x"], wishes=Wishes(delay=1000))
+    settle_turns(world)
+    world.unsubscribe(child)
+    world.subscribe(child, name, token=2, flags=Flag.TEMPORARY)
+    world.turn()
+    assert 0 < world.router.counters.messages_dropped < 50
+    world.pass_time(2)
+    settle_turns(world)
+
+    assert world.router.counters.messages_dropped == 50
+    assert (world.view(name).ready, offered(child)) == (0, [])
+    assert (len(world.router._timers), world.router._delays.octets) == (0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing import telling
-from forkbroker.routing.peers import STORE, Outbox
+from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.routing.telling import Change, Telling
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
@@ -247,3 +247,91 @@ def test_what_the_store_has_kept_itself_is_dropped_at_once() -> None:
 
     assert scene.told() == [(Kind.TOGETHER, 1), (Kind.DELETE, 2), (Kind.RETOLD, 0)]
     assert scene.telling.octets == 100
+
+
+# ---------------------------------------------------------------- turns
+
+
+def test_one_turn_tells_a_part_and_the_next_ones_the_rest(monkeypatch) -> None:
+    """A new process is told all again before it hears that this was all."""
+    monkeypatch.setattr(telling, "BUDGET", 3)
+    scene = Scene(8, is_open=False)
+    scene.telling.go_on()
+    scene.telling.opened()
+    assert scene.told() == [(Kind.RETOLD, 0), *deletes(1, 2, 3)]
+    assert scene.telling.is_behind
+
+    scene.telling.go_on()
+    assert scene.told() == deletes(4, 5, 6)
+    scene.telling.closed()
+    scene.telling.go_on()
+    scene.telling.opened()
+    assert scene.told() == deletes(1, 2, 3)
+    scene.telling.go_on()
+    assert scene.told() == deletes(4, 5, 6)
+    scene.telling.go_on()
+    assert scene.told() == [(Kind.RETOLD, 0), *deletes(7, 8)]
+    scene.telling.go_on()
+    assert not scene.telling.is_behind
+
+
+def test_one_turn_forgets_a_part_of_what_is_committed(monkeypatch) -> None:
+    """All of it is committed at once for who asks."""
+    monkeypatch.setattr(telling, "BUDGET", 3)
+    scene = Scene()
+    for _ in range(8):
+        scene.add()
+        scene.telling.go_on()
+    scene.telling.commit(8)
+    assert (scene.telling.octets, bool(scene.telling), scene.telling.is_done(8)) == (500, False, True)
+
+    scene.telling.go_on()
+    assert (scene.telling.octets, scene.telling.is_behind) == (200, True)
+    scene.telling.go_on()
+    assert (scene.telling.octets, scene.telling.is_behind) == (0, False)
+
+
+def test_an_open_change_holds_what_comes_behind_it() -> None:
+    """It is told when it is closed, and has its place by then."""
+    scene = Scene(1)
+    scene.number += 1
+    change = Change(scene.number, [], 0, is_open=True)
+    scene.telling.add(change)
+    scene.add()
+    scene.ask()
+    assert scene.told() == deletes(1)
+
+    scene.telling.close(change, [pack(Kind.DELETE, number=2, serial=1, count=1)], 100)
+    assert scene.told() == [*deletes(2, 3), (Kind.FETCH, 0)]
+    assert scene.telling.octets == 300
+
+
+def test_changes_are_found_without_going_through_all() -> None:
+    """By bisection, whether their numbers have gaps or not."""
+    scene = Scene(10)
+    scene.number = 20
+    scene.add()
+    found = [number for number in range(30) if scene.telling.find(number) is not None]
+
+    assert found == [*range(1, 11), 21]
+    scene.telling.commit(4)
+    assert scene.telling.find(4) is None
+    assert scene.telling.find(5) is not None
+
+
+def test_the_first_open_change_of_each_peer_is_known() -> None:
+    """What is done or committed is not open; a peer without any has none."""
+    scene = Scene(2)
+    scene.telling.attribute(Peer(1), 0)
+    scene.add()
+    scene.telling.attribute(Peer(2), 2)
+    assert [scene.telling.first_open(Peer(number)) for number in (1, 2, 3)] == [1, 3, 4]
+
+    first = scene.telling.find(1)
+    assert first is not None
+    first.is_done = True
+    assert scene.telling.first_open(Peer(1)) == 2
+    scene.telling.commit(2)
+    assert [scene.telling.first_open(Peer(number)) for number in (1, 2)] == [4, 3]
+    scene.telling.commit(3)
+    assert scene.telling._causes == {}
