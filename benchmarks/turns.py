@@ -6,141 +6,16 @@ has brought, tick, take), without processes and sockets, in states that are larg
 processor time.
 """
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-
 from procedures import Bench, Row
 from scenarios import Unit
+from stage import BATCH, Stage, make, send, subscribe
 
-from forkbroker.posix import collector
-from forkbroker.routing.policies import Policy, QueuePolicy
-from forkbroker.routing.router import Router
-from forkbroker.wire.details import NO_WISHES, Wishes
-from forkbroker.wire.envelope import Envelope, pack, pack_pieces, pack_settle
+from forkbroker.routing.policies import Full, QueuePolicy, Rule
+from forkbroker.wire.details import Wishes
+from forkbroker.wire.envelope import Envelope, pack_pieces, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 TARGET_MS = 50.0
-_BATCH = 256
-_NOON = 1_800_000_000.0
-
-
-class Semaphores:
-    """Plain numbers, as there is one process."""
-
-    def __init__(self, size: int = 256) -> None:
-        self.size = size
-        self._values = [0] * size
-
-    def post(self, slot: int) -> None:
-        """See `SemaphorePool`."""
-        self._values[slot] += 1
-
-    def try_acquire(self, slot: int) -> bool:
-        """See `SemaphorePool`."""
-        if self._values[slot]:
-            self._values[slot] -= 1
-            return True
-        return False
-
-
-class Stage:
-    """A router, and the longest turn since `begin`."""
-
-    def __init__(self, **policy: object) -> None:
-        self.wall = _NOON
-        self.now = 0.0
-        self.semaphores = Semaphores()
-        self.router = Router(Policy(queue_memory=2**31, **policy), self.semaphores, lambda: self.wall)  # type: ignore[arg-type]
-        self.longest_ms = 0.0
-        self._peers = 0
-        self.open_store()
-
-    def open_store(self) -> None:
-        """A store that has nothing, and never answers."""
-        self.router.receive_stored(make(Kind.OPENING, serial=1), self.now)
-        self.router.receive_stored(make(Kind.OPENED), self.now)
-
-    def add_peer(self) -> int:
-        """A child."""
-        self._peers += 1
-        self.router.add_peer(self._peers)  # type: ignore[arg-type]
-        return self._peers
-
-    def pass_time(self, seconds: float) -> None:
-        """On both clocks."""
-        self.now += seconds
-        self.wall += seconds
-
-    def begin(self) -> None:
-        """From here on it counts."""
-        collector.settle()
-        self.longest_ms = 0.0
-
-    def turn(self, peer: int = 0, *envelopes: Envelope) -> list[Envelope]:
-        """One turn of the parent: what it sends."""
-        return self.measure(lambda: [self.router.receive(peer, one, self.now) for one in envelopes])  # type: ignore[arg-type]
-
-    def measure(self, work: Callable[[], object]) -> list[Envelope]:
-        """A turn in which this is done."""
-        began = time.process_time()
-        work()
-        for peer in self.router.waiting:
-            self.router.go_on(peer, self.now)
-        self.router.tick(self.now)
-        sent = self.router.take()
-        self.longest_ms = max(self.longest_ms, (time.process_time() - began) * 1000)
-        return [Envelope(b"".join(buffers)) for _, buffers in sent if buffers[0][5] == Kind.OFFER]
-
-    def rest(self, turns: int = 2000) -> None:
-        """Turns until nothing is due any more, so many at most."""
-        for _ in range(turns):
-            self.turn()
-            deadline = self.router.deadline()
-            if deadline is None or deadline > self.now:
-                return
-
-    def fill(self, destination: bytes, messages: int, wishes: Wishes = NO_WISHES, *, together: int = _BATCH) -> None:
-        """So many messages."""
-        peer = self.add_peer()
-        for _ in range(messages // together):
-            self.turn(peer, send(destination, together, wishes))
-
-    def hold(self, peer: int, offers: Iterable[Envelope]) -> list[int]:
-        """The child claims these, and all that it is offered then; the serials that it holds by that."""
-        serials: list[int] = []
-        waiting = deque(offers)
-        while waiting:
-            offer = waiting.popleft()
-            if self.semaphores.try_acquire(offer.slot):
-                serials += range(offer.serial, offer.serial + offer.count)
-                waiting += self.turn(peer, make(Kind.CLAIMED, number=offer.number, token=offer.token))
-        return serials
-
-
-def make(kind: Kind, **fields: object) -> Envelope:
-    """An envelope as the parent reads it."""
-    return Envelope(b"".join(pack(kind, **fields)))  # type: ignore[arg-type]
-
-
-def send(destination: bytes, count: int = 1, wishes: Wishes = NO_WISHES, *, flags: int = 0) -> Envelope:
-    """A SEND of so many small messages."""
-    form, payload = pack_pieces([b"%100d" % number for number in range(count)])
-    section = b"" if wishes is NO_WISHES else wishes.pack()
-    return make(
-        Kind.SEND,
-        flags=flags | form,
-        count=count,
-        destination=destination,
-        block=b"-session-1\ndestination:x\n\n",
-        section=section,
-        payload=payload,
-    )
-
-
-def subscribe(destination: bytes, token: int = 1, *, credit: int = 1, flags: int = 0, block: bytes = b"") -> Envelope:
-    """A SUBSCRIBE."""
-    return make(Kind.SUBSCRIBE, destination=destination, token=token, count=credit, flags=flags, block=block)
 
 
 def delayed() -> float:
@@ -190,7 +65,7 @@ def many_durables() -> float:
         stage.turn(peer, make(Kind.UNSUBSCRIBE, destination=b"/dsub/%d" % number, token=number + 1))
     stage.begin()
     for _ in range(5):
-        stage.turn(stage.add_peer(), send(b"/topic/t", _BATCH, flags=Flag.PERSISTENT))
+        stage.turn(stage.add_peer(), send(b"/topic/t", BATCH, flags=Flag.PERSISTENT))
         stage.rest()
     return stage.longest_ms
 
@@ -216,8 +91,8 @@ def many_children() -> float:
         stage.turn(peer, subscribe(b"/topic/t"), subscribe(b"/queue/q", 2))
     stage.begin()
     for _ in range(20):
-        stage.turn(peers[0], send(b"/topic/t", _BATCH))
-        stage.turn(peers[0], send(b"/queue/q", _BATCH))
+        stage.turn(peers[0], send(b"/topic/t", BATCH))
+        stage.turn(peers[0], send(b"/queue/q", BATCH))
     for peer in peers[1:]:
         stage.measure(lambda peer=peer: stage.router.peer_ended(peer, stage.now))  # type: ignore[misc]
     return stage.longest_ms
@@ -263,6 +138,180 @@ def temporary_queue_ends() -> float:
     return stage.longest_ms
 
 
+def large_transaction() -> float:
+    """A COMMIT of 10,000 persistent SENDs to 5,000 queues."""
+    stage = Stage()
+    parts = [send(b"/queue/%d" % (number % 5_000), flags=Flag.PERSISTENT).raw for number in range(10_000)]
+    envelope = make(Kind.TRANSACTION, count=len(parts), payload=parts)
+    stage.begin()
+    stage.turn(stage.add_peer(), envelope)
+    stage.rest()
+    return stage.longest_ms
+
+
+def cumulative_ack() -> float:
+    """One ACK for 20,000 persistent messages, each of which came alone."""
+    stage = Stage()
+    stage.fill(b"/queue/a", 20_000, together=1, flags=Flag.PERSISTENT)
+    peer = stage.add_peer()
+    serials = stage.hold(peer, stage.turn(peer, subscribe(b"/queue/a", credit=30_000)))
+    stage.begin()
+    stage.turn(peer, Envelope(pack_settle(1, [(serials[0], len(serials), Outcome.ACKNOWLEDGED)])[0]))
+    stage.rest()
+    return stage.longest_ms
+
+
+def small_envelopes() -> float:
+    """One read brings 2,000 small persistent SENDs, each to another queue."""
+    stage = Stage()
+    envelopes = [send(b"/queue/%d" % number, flags=Flag.PERSISTENT) for number in range(2_000)]
+    stage.begin()
+    stage.turn(stage.add_peer(), *envelopes)
+    stage.rest()
+    return stage.longest_ms
+
+
+def many_subscriptions() -> float:
+    """A child ends that has 5,000 patterns, and consumes from 4,990 temporary queues with messages."""
+    stage = Stage()
+    peer = stage.add_peer()
+    for number in range(4_990):
+        name = b"/reply-queue/secret/%d" % number
+        stage.turn(peer, subscribe(name, number + 1, flags=Flag.TEMPORARY), send(name, 20))
+        stage.turn(peer, subscribe(b"/topic/%d.*.a.b.c.d.#" % number, 10_000 + number))
+    stage.begin()
+    stage.measure(lambda: stage.router.peer_ended(peer, stage.now))  # type: ignore[arg-type]
+    stage.rest()
+    return stage.longest_ms
+
+
+def patterns_of_stars() -> float:
+    """4,096 patterns mix `*` with the levels of one name, to which a message comes."""
+    stage = Stage()
+    peer = stage.add_peer()
+    for mix in range(4_096):
+        pattern = b".".join(b"*" if mix >> place & 1 else b"a" for place in range(12))
+        stage.turn(peer, subscribe(b"/topic/%b.x" % pattern, mix + 1))
+    stage.begin()
+    stage.turn(peer, send(b"/topic/" + b".".join([b"a"] * 12)))
+    return stage.longest_ms
+
+
+def retold() -> float:
+    """A new store process is told 200,000 changes again, and commits them."""
+    stage = Stage()
+    peer = stage.add_peer()
+    for _ in range(200_000):
+        stage.turn(peer, send(b"/queue/a", flags=Flag.PERSISTENT))
+    stage.begin()
+    stage.measure(lambda: stage.router.store_ended(""))
+    stage.measure(stage.open_store)
+    stage.rest()
+    stage.measure(lambda: stage.router.receive_stored(make(Kind.COMMITTED, number=200_000), stage.now))
+    stage.rest()
+    return stage.longest_ms
+
+
+def deleted_on_a_full_disk() -> float:
+    """4,000 deletions are done ahead of 20,000 changes that wait for room."""
+    stage = Stage()
+    stage.fill(b"/queue/a", 10_000, together=1, flags=Flag.PERSISTENT)
+    peer = stage.add_peer()
+    for serial in stage.hold(peer, stage.turn(peer, subscribe(b"/queue/a", credit=10_000))):
+        stage.turn(peer, Envelope(pack_settle(1, [(serial, 1, Outcome.ACKNOWLEDGED)])[0]))
+    first = stage.router._journal.last - 9_999
+    words = [make(Kind.DELETED, number=first + number) for number in range(4_000)]
+    stage.begin()
+    stage.measure(lambda: [stage.router.receive_stored(word, stage.now) for word in words])
+    return stage.longest_ms
+
+
+def receipts() -> float:
+    """A commit lets 20,000 receipts of 2,000 children go out."""
+    stage = Stage()
+    peers = [stage.add_peer() for _ in range(2_000)]
+    for peer in peers:
+        for number in range(10):
+            stage.turn(peer, send(b"/queue/a", flags=Flag.PERSISTENT | Flag.FENCE, fence=number + 1))
+    stage.begin()
+    stage.measure(lambda: stage.router.receive_stored(make(Kind.COMMITTED, number=20_000), stage.now))
+    stage.rest()
+    return stage.longest_ms
+
+
+def room_is_made() -> float:
+    """A message of 62 MiB takes the place of 90,000 persistent ones, which become dead letters."""
+    policy = QueuePolicy(max_bytes=67_108_864, full=Full.DEAD_LETTER)
+    stage = Stage(queue=policy, rules=(Rule(b"/queue/DLQ", {"max_bytes": 0}),))
+    stage.fill(b"/queue/a", 90_000, together=1, flags=Flag.PERSISTENT)
+    form, payload = pack_pieces([bytes(65_011_712)])
+    large = make(Kind.SEND, flags=form, count=1, destination=b"/queue/a", block=b"-1\n\n", payload=payload)
+    stage.begin()
+    stage.turn(stage.add_peer(), large)
+    stage.rest()
+    return stage.longest_ms
+
+
+def delayed_ends() -> float:
+    """A temporary queue ends to which 100,000 delayed messages were to come."""
+    stage = Stage(max_delayed_bytes=2**31)
+    owner = stage.add_peer()
+    stage.turn(owner, subscribe(b"/reply-queue/secret/a", flags=Flag.TEMPORARY))
+    stage.fill(b"/reply-queue/secret/a", 100_000, Wishes(delay=60_000), together=1)
+    stage.begin()
+    stage.measure(lambda: stage.router.peer_ended(owner, stage.now))  # type: ignore[arg-type]
+    stage.rest()
+    return stage.longest_ms
+
+
+def consumed_in_time() -> float:
+    """100,000 messages with a ttl were consumed before it."""
+    stage = Stage()
+    stage.fill(b"/queue/a", 100_000, Wishes(ttl=60_000), together=1)
+    peer = stage.add_peer()
+    waiting = stage.turn(peer, subscribe(b"/queue/a", credit=1_000_000, flags=Flag.AUTO))
+    while waiting:
+        offer = waiting.pop()
+        stage.semaphores.try_acquire(offer.slot)
+        settled = Envelope(pack_settle(1, [(offer.serial, offer.count, Outcome.ACKNOWLEDGED)])[0])
+        waiting += stage.turn(peer, make(Kind.CLAIMED, number=offer.number, token=1), settled)
+    stage.pass_time(61)
+    stage.begin()
+    stage.rest()
+    return stage.longest_ms
+
+
+def backlog_after_start() -> float:
+    """The store has 9,990 queues from before; all are consumed, and it ends and is there again."""
+    stage = Stage(is_open=False)
+    stage.tell(make(Kind.OPENING, serial=10_000_000))
+    for number in range(9_990):
+        stage.tell(make(Kind.BACKLOG, destination=b"/queue/%d" % number, index=4, count=100, number=10_000, serial=1))
+    peer = stage.add_peer()
+    stage.begin()
+    stage.measure(lambda: stage.tell(make(Kind.OPENED)))
+    stage.rest()
+    for number in range(9_990):
+        stage.turn(peer, subscribe(b"/queue/%d" % number, number + 1))
+    stage.measure(lambda: stage.router.store_ended(""))
+    stage.measure(stage.open_store)
+    stage.rest()
+    return stage.longest_ms
+
+
+def stop() -> float:
+    """The broker is told to end with 100 children of 1,000 subscriptions each."""
+    stage = Stage()
+    for _ in range(100):
+        peer = stage.add_peer()
+        for number in range(1_000):
+            stage.turn(peer, subscribe(b"/queue/%d" % number, number + 1))
+    stage.begin()
+    stage.measure(stage.router.stop_offers)
+    stage.rest()
+    return stage.longest_ms
+
+
 STATES = (
     delayed,
     expired,
@@ -273,6 +322,19 @@ STATES = (
     many_unsettled,
     leases_end,
     temporary_queue_ends,
+    large_transaction,
+    cumulative_ack,
+    small_envelopes,
+    many_subscriptions,
+    patterns_of_stars,
+    retold,
+    deleted_on_a_full_disk,
+    receipts,
+    room_is_made,
+    delayed_ends,
+    consumed_in_time,
+    backlog_after_start,
+    stop,
 )
 
 

@@ -43,12 +43,13 @@ class Rows:
     """All peers of which something waits."""
 
     def __init__(self, steps: int) -> None:
-        """`steps`: so many in one turn for what is new, and as many for what waits."""
+        """`steps`: so many in one turn, and half as many more for what waits: new words must not starve old ones."""
         self._steps = steps
-        self._for_new = steps
-        self._for_waiting = steps
+        self._for_new = 0
+        self._for_waiting = 0
         self._rows: dict[Peer, _Row] = {}
         self._spent = 0
+        self.renew()
 
     def __bool__(self) -> bool:
         """Tell whether anything waits."""
@@ -65,7 +66,8 @@ class Rows:
 
     def renew(self) -> None:
         """A new turn."""
-        self._for_new = self._for_waiting = self._steps
+        self._for_new = self._steps
+        self._for_waiting = (self._steps + 1) // 2
 
     def take_turn(self, peer: Peer) -> bool:
         """Tell whether what the peer sends now is applied at once; if so it is counted."""
@@ -114,9 +116,10 @@ class Rows:
     def go_on(self, peer: Peer) -> None:
         """Do the peer's part of this turn. If this raises, nothing of the peer waits any more but its end."""
         row = self._rows.get(peer)
-        if row is None or self._for_waiting <= 0:
+        left = max(0, self._for_new) + self._for_waiting
+        if row is None or left <= 0:
             return
-        self._for_waiting -= self._run(peer, row, -(-self._steps // len(self._rows)))
+        self._for_waiting -= self._run(peer, row, -(-left // len(self._rows)))
         if peer in self._rows:
             # behind the others
             self._rows[peer] = self._rows.pop(peer)

@@ -78,7 +78,7 @@ def test_long_work_begins_at_once_and_goes_on_in_the_next_turns() -> None:
     assert scene.done == ["a0", "a1", "a2"]
 
     scene.turn()
-    assert scene.done == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    assert scene.done == ["a0", "a1", "a2", "a3", "a4"]
     scene.turn()
     assert scene.done[-1] == "b"
     assert not scene.rows
@@ -92,7 +92,19 @@ def test_peers_share_a_turn() -> None:
     scene.rows.put(TWO, scene.step("b"))
     scene.turn()
 
-    assert scene.done == ["a0", "a1", "b"]
+    assert scene.done == ["a0", "a1", "a2", "b"]
+
+
+def test_new_words_do_not_starve_those_that_wait() -> None:
+    """Half as many steps as a turn has are theirs alone."""
+    scene = Scene(4)
+    for number in range(10):
+        scene.rows.put(ONE, scene.step(f"a{number}"))
+    while scene.rows.take_turn(TWO):
+        pass
+    scene.turn()
+
+    assert scene.done == ["a0", "a1"]
 
 
 def test_who_had_a_turn_is_the_last_in_the_next_one() -> None:
@@ -137,6 +149,7 @@ def test_nonsense_of_a_living_peer_leaves_nothing() -> None:
     assert scene.rows.take_turn(ONE)
     scene.rows.start(ONE, work())
     scene.rows.put(ONE, scene.step("a"))
+    scene.turn()
     with pytest.raises(ValueError, match="nonsense"):
         scene.turn()
 
