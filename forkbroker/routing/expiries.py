@@ -18,13 +18,16 @@ _Entry = tuple[int, int, int]
 class Expiries:
     """The runs of one lane that expire at some time."""
 
-    __slots__ = ("_heap", "_order", "_runs")
+    __slots__ = ("_entries", "_heap", "_order", "_runs")
 
     def __init__(self) -> None:
         """Start with none."""
-        self._runs: dict[int, tuple[_Entry, Run]] = {}
+        self._runs: dict[int, Run] = {}
+        self._entries: dict[int, _Entry] = {}
         self._order = count()
-        self._heap: Heap[_Entry] = Heap(self._is_live)
+        entries = self._entries
+        # not a method of this object: the two would be a cycle, and stay in memory
+        self._heap: Heap[_Entry] = Heap(lambda entry: entries.get(entry[1]) is entry)
 
     def __len__(self) -> int:
         """Return the number of entries in memory, those for nothing included."""
@@ -34,12 +37,13 @@ class Expiries:
         """A run with an expiry waits."""
         end = run.serial + run.count
         entry = (run.details.expires, end, next(self._order))
-        self._runs[end] = (entry, run)
+        self._runs[end], self._entries[end] = run, entry
         self._heap.push(entry)
 
     def remove(self, run: Run) -> None:
         """A run with an expiry waits no longer, all of it."""
-        del self._runs[run.serial + run.count]
+        end = run.serial + run.count
+        del self._runs[end], self._entries[end]
         self._heap.drop()
 
     def next(self) -> int:
@@ -50,10 +54,6 @@ class Expiries:
     def find_due(self, now_ms: int) -> Run | None:
         """Return a run that has expired by now, the one that expired first; it stays here."""
         entry = self._heap.first()
-        if entry is None or entry[0] > now_ms or not self._is_live(entry):
+        if entry is None or entry[0] > now_ms or self._entries.get(entry[1]) is not entry:
             return None
-        return self._runs[entry[1]][1]
-
-    def _is_live(self, entry: _Entry) -> bool:
-        known = self._runs.get(entry[1])
-        return known is not None and known[0] is entry
+        return self._runs[entry[1]]

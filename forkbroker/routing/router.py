@@ -173,9 +173,8 @@ class Router:
         self._journal.closed(reason)
         self._paging.closed()
         if self._journal.failure:
-            # who brings more of what is persistent is refused from now on
+            # who brings more of what is persistent is refused from now on, and nobody waits for what the store has
             self._queues.holds.release(self._journal)
-            # and what is in memory does not wait any more for what only the store has
             self._go_on()
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
