@@ -29,10 +29,14 @@ def test_a_power_cut_takes_nothing_that_was_promised(tmp_path: Path, seed: int) 
 
 @pytest.mark.skipif(ctypes.util.find_library("eatmydata") is None, reason="needs libeatmydata (Debian: libeatmydata1)")
 def test_without_syncs_a_power_cut_does_harm(tmp_path: Path) -> None:
-    """The rig sees it when a broker promises what is not on the disk."""
-    faults = Power(tmp_path, 3, env=UNSYNCED).cut(1)
+    """The rig sees it when a broker promises what is not on the disk.
 
-    assert any("was lost" in fault for fault in faults), faults
+    A broker that had no time to promise anything passes the first cut. The disk may even be damaged after a later one.
+    """
+    power = Power(tmp_path, 3, env=UNSYNCED)
+
+    assert power.cut(CUTS) != []
+    assert power.receipts > 0
 
 
 def test_a_photograph_has_what_was_synced_and_not_what_was_not(tmp_path: Path) -> None:

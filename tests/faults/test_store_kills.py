@@ -54,8 +54,11 @@ def test_what_has_a_receipt_outlives_whatever_is_killed(brew, seed) -> None:
 
 
 def test_every_point_of_the_store_is_tried_here() -> None:
-    """A new one belongs into the table above."""
-    assert {point for point in POINTS if point.startswith("store.")} == TURN.keys()
+    """A new one belongs into the table above; but a death while a single change is tried is held against that change.
+
+    `test_store_limits` has what follows from that.
+    """
+    assert {point for point in POINTS if point.startswith("store.")} - {"store.trying"} == TURN.keys()
 
 
 @pytest.mark.row("J01", "D02", "T04")
