@@ -21,7 +21,8 @@ run: $(INSTALLED)
 	$(BIN)/stomp-broker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	@# Tests of processes wait more than they compute: one worker more than there are processors.
+	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

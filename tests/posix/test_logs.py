@@ -86,8 +86,10 @@ def test_events_below_the_level_are_not_written(started, capfd) -> None:
     assert [line[24:] for line in capfd.readouterr().err.splitlines()] == ["warning yes"]
 
 
-def test_what_a_client_sent_cannot_forge_a_line(started, capfd) -> None:
+def test_what_a_client_sent_cannot_forge_a_line(started, capfd, monkeypatch) -> None:
     """Whatever would not show is escaped: control characters, marks of direction, separators, half characters."""
+    # pytest would catch it as well, and can't send half a character to the process that collects the results
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     started(StderrLog())
     log.info("login %s", "eve\n2026 error \x1b[2J\x9b \udcff \u202e \u2028 é")
 
