@@ -94,16 +94,17 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
 def test_the_files_that_the_documents_name_exist() -> None:
     """Links, and the modules on the way of a frame."""
     linked = re.findall(r"\]\(([\w/.-]+)\)", README)
-    modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing)/\w+\.py)`", architecture())
+    texts = document("architecture") + document("internals")
+    modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing|store)/\w+\.py)`", texts)
 
     assert [path for path in linked if not (ROOT / path).exists()] == []
     assert len(modules) > 10
     assert [path for path in modules if not (ROOT / "forkbroker" / path).exists()] == []
 
 
-def architecture() -> str:
-    """The text of docs/architecture.md."""
-    return (ROOT / "docs" / "architecture.md").read_text()
+def document(name: str) -> str:
+    """Return the text of docs/NAME.md."""
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 def test_the_changelog_has_this_version() -> None:
