@@ -43,7 +43,8 @@ class Chores:
     def go_on(self) -> None:
         """A new turn: do its part."""
         self._left = self._steps
-        self._run()
+        if self._chores:
+            self._run()
 
     def _run(self) -> None:
         if self._is_running:

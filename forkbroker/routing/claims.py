@@ -251,8 +251,11 @@ class Claims:
 
         Offers that were taken back with them before their time are among them, and are not overdue yet.
         """
-        first = self.deadline()
-        if first is None or first > now:
+        for first in self._timely.values():
+            if first.deadline > now:
+                return []
+            break
+        else:
             return []
         late: list[Offer] = []
         while self._timely:

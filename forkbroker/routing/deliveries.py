@@ -20,7 +20,6 @@ else.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Generator, Iterator, Sequence
 from itertools import chain, islice
 
@@ -249,35 +248,41 @@ class Deliveries:
         if consumer is None:
             self._counters.settlements_late += sum(count for _, count, _ in entries)
             return None
-        work = self._settle(consumer, entries)
         if len(entries) + len(consumer.unsettled) > self._steps:
-            return self._settle_in_turns(consumer, work)
-        deque(work, maxlen=0)
+            return self._settle_in_turns(consumer, entries)
+        for serial, count, outcome in entries:
+            for run in self._release(consumer, serial, count):
+                self._settle_run(consumer, run, outcome)
+        self._refresh(consumer)
+        self._queues.tidy(consumer.queue)
         return None
 
-    def _settle_in_turns(self, consumer: Consumer, work: Iterator[None]) -> Work:
+    def _settle_in_turns(self, consumer: Consumer, entries: Sequence[tuple[int, int, Outcome]]) -> Work:
         """What goes back by that is older than what could be offered meanwhile."""
         was_returning = consumer.is_returning
         self._block(consumer)
-        yield from work
+        for serial, count, outcome in entries:
+            for run in self._release(consumer, serial, count):
+                self._settle_run(consumer, run, outcome)
+                yield
+            yield
+        self._refresh(consumer)
+        self._queues.tidy(consumer.queue)
         if not was_returning:
             self._unblock(consumer)
         return None
 
-    def _settle(self, consumer: Consumer, entries: Sequence[tuple[int, int, Outcome]]) -> Iterator[None]:
-        for serial, count, outcome in entries:
-            late = count
-            for run in consumer.unsettled.settle(serial, count):
-                late -= run.count
-                consumer.free += run.count
-                consumer.discharge(run.cost)
-                self._settle_run(consumer, run, outcome)
-                yield
+    def _release(self, consumer: Consumer, serial: int, count: int) -> Iterator[Run]:
+        """Take these messages, as far as it has them, from the consumer, run for run."""
+        late = count
+        for run in consumer.unsettled.settle(serial, count):
+            late -= run.count
+            consumer.free += run.count
+            consumer.discharge(run.cost)
+            yield run
+        if late:
             self._counters.settlements_late += late
             consumer.regain(late)
-            yield
-        self._refresh(consumer)
-        self._queues.tidy(consumer.queue)
 
     def _block(self, consumer: Consumer) -> None:
         """What the consumer holds, or a part of it, goes back to the queue in several turns, before anything else."""
@@ -338,10 +343,11 @@ class Deliveries:
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))
         while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
-            if not self._claims.free_slots:
+            free_slots = self._claims.free_slots
+            if not free_slots:
                 return False
             head = lane.head()
-            if queue.policy.poison_after and is_suspect(head.details):
+            if head.details.crashes and queue.policy.poison_after and is_suspect(head.details):
                 if not self._offer_suspect(queue, lane, head):
                     return True
                 continue
@@ -349,7 +355,7 @@ class Deliveries:
                 self._guards.stop_waiting(queue)
             # consumers that acknowledge nothing are never busy, and simply take turns
             wanted = 1 if next(iter(consumers.willing)).auto else width
-            candidates = consumers.take(wanted, head, self._most_offers())
+            candidates = consumers.take(wanted, head, _most_offers(free_slots))
             if not candidates:
                 return True
             most = min(share, head.count, *[candidate.free for candidate in candidates])
@@ -358,10 +364,6 @@ class Deliveries:
                 most = max(1, head.affordable(most, room))
             self._make_offer(queue, lane, candidates, most, now)
         return True
-
-    def _most_offers(self) -> int:
-        """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
-        return max(1, self._claims.free_slots // 4)
 
     def _make_offer(self, queue: Queue, lane: Lane, candidates: list[Consumer], most: int, now: float) -> None:
         run = queue.take(lane, most)
@@ -379,7 +381,7 @@ class Deliveries:
             self._guards.give(consumer.child, queue, head)
             self._make_offer(queue, lane, [consumer], 1, now)
             return True
-        busy = consumers.take(1, head, self._most_offers())
+        busy = consumers.take(1, head, _most_offers(self._claims.free_slots))
         if not busy:
             return False
         if self._guards.must_wait(queue, head, busy[0].child):
@@ -439,7 +441,8 @@ class Deliveries:
     def _hand_over(self, run: Run, consumer: Consumer) -> None:
         lease_ms = consumer.queue.policy.lease
         run.held_until = self._timers.now + lease_ms / 1000 if lease_ms else 0.0
-        self._queues.drop_bodies(consumer.queue, run)
+        if run.details.persistent:
+            self._queues.drop_bodies(consumer.queue, run)
         consumer.unsettled.add(run)
         if lease_ms and consumer.key not in self._leases:
             self._leases.after(lease_ms, consumer.key)
@@ -548,6 +551,11 @@ class Deliveries:
         if child.kept_out or child.kept_for is not None:
             # what has come back may permit offers to others of its subscriptions, or end what it is kept for
             self._eased[child] = None
+
+
+def _most_offers(free_slots: int) -> int:
+    """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
+    return max(1, free_slots // 4)
 
 
 def _note_failure(consumer: Consumer, run: Run) -> None:

@@ -90,6 +90,8 @@ class Journal:
         """Why the store can't write; empty while it can, or may soon."""
         self.shortage = ""
         """Why the store should not be given more: the disk is nearly full."""
+        self.refusal = ""
+        """One of these: why nothing more should be given to the store; empty if it may."""
         self.room = _PLENTY
         """Octets that it may be given before it is."""
 
@@ -256,11 +258,6 @@ class Journal:
 
     # -- who waits
 
-    @property
-    def refusal(self) -> str:
-        """Why nothing more should be given to the store; empty if it may."""
-        return self.failure or self.shortage
-
     def find_refusal(self, octets: int) -> str:
         """Why so much should not be given to the store; empty if it may."""
         if not self.refusal and octets > self.room:
@@ -350,6 +347,7 @@ class Journal:
             self._set_aside()
         if not self.failure and self._ends >= _FAILS_AFTER:
             self.failure = f"the store's process has ended {self._ends} times without having written anything"
+        self.refusal = self.failure or self.shortage
 
     def commit(self, number: int) -> None:
         """All changes up to this number will survive: answer who waited for them.
@@ -368,7 +366,8 @@ class Journal:
     def go_on(self) -> None:
         """A new turn: do more of what was too much for the ones before."""
         self._telling.go_on()
-        self._release(_ANSWERS)
+        if self._releasing:
+            self._release(_ANSWERS)
 
     @property
     def is_behind(self) -> bool:
@@ -401,6 +400,7 @@ class Journal:
     def _works(self) -> None:
         self._ends = 0
         self.failure = ""
+        self.refusal = self.shortage
 
     def _release(self, most: int) -> None:
         """Send so many answers at most that have waited for what is committed."""
@@ -419,6 +419,7 @@ class Journal:
     def heed_disk(self, reason: str, room: int) -> None:
         """The store says why it should not be given more, or nothing; and how many octets it has room for."""
         self.shortage = reason
+        self.refusal = self.failure or reason
         self.room = room
 
     # -- what can't be written

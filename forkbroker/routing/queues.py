@@ -239,8 +239,8 @@ class Queues:
         self._offer(queue, run)
 
     def drop_bodies(self, queue: Queue, run: Run) -> None:
-        """Keep of claimed messages that the store has no more than their place, where memory is scarce."""
-        if run.details.persistent and self._journal.is_open and self.window.free * 2 < self.window.limit:
+        """Keep of claimed messages, which are persistent, no more than their place, where memory is scarce."""
+        if self._journal.is_open and self.window.free * 2 < self.window.limit:
             queue.drop_bodies(run)
 
     def revive(self, queue: Queue, stub: Run, page: Run) -> None:
@@ -323,7 +323,7 @@ class Queues:
 
     def hold(self, peer: Peer, queue: Queue) -> None:
         """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up."""
-        is_full = self._is_catching_up(queue) or self.find_excess(queue) is not None
+        is_full = queue.catching_up_until > self._timers.now or self.find_excess(queue) is not None
         if is_full and self.is_holding(peer, queue):
             self._counters.producers_held += self.holds.hold(peer, queue)
 

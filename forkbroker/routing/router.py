@@ -15,7 +15,7 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
 from forkbroker.destinations import is_queue
@@ -188,11 +188,10 @@ class Router:
         kind = envelope.kind
         if kind not in self._methods:
             raise EnvelopeError(f"{kind.name} is not the router's business")
-        if kind is Kind.TRANSACTION:
-            # its parts are checked before any of them is applied, but not all in one turn
-            check_head(envelope, OF_CHILD)
-        else:
-            check(envelope, OF_CHILD)
+        fields = check_head(envelope, OF_CHILD)
+        if kind is not Kind.TRANSACTION:
+            # else its parts are checked before any of them is applied, but not all in one turn
+            fields.content(envelope)
         envelope.sender = peer
         if not self._rows.take_turn(peer):
             self._rows.put(peer, lambda: self._apply(peer, envelope))
@@ -225,10 +224,14 @@ class Router:
             self._returns.notes.append(f"client {peer}: broke the contract between processes before it ended: {error}")
 
     def _apply(self, peer: Peer, envelope: Envelope) -> Work | None:
-        before = self._journal.last
-        outcome = self._methods[envelope.kind](peer, envelope)
-        if isinstance(outcome, Generator):
+        journal, kind = self._journal, envelope.kind
+        before = journal.last
+        outcome = self._methods[kind](peer, envelope)
+        if outcome is not None and not isinstance(outcome, str):
             return self._work_off(peer, envelope, outcome)
+        if outcome is None and journal.last == before and kind is not Kind.FENCE and not envelope.flags & _FENCE:
+            # nothing follows from it: most envelopes are like that, so they come no further
+            return None
         self._finish(peer, envelope, outcome, has_brought=self._attribute(peer, before))
         return None
 
@@ -282,10 +285,12 @@ class Router:
         self._timers.now = now
         self._rows.renew()
         self._journal.go_on()
-        self._show_committed()
+        if self._journal.held or self._queues.has_hidden(self._journal.committed):
+            self._show_committed()
         self._queues.chores.go_on()
         self._timers.run_due()
-        self._returns.tick()
+        if self._queues.expiring:
+            self._returns.tick()
         self._deliveries.tick(now)
 
     def stop_offers(self) -> None:

@@ -32,6 +32,7 @@ class Run:
     __slots__ = (
         "alibis",
         "avoid",
+        "cost",
         "count",
         "deliveries",
         "details",
@@ -69,6 +70,8 @@ class Run:
         self.overhead = overhead
         self.memory = octets + overhead * count
         """Octets of memory that these messages use. Empty bodies do as well."""
+        self.cost = self.memory + UNSETTLED_OVERHEAD * count
+        """Octets that a consumer is charged with that has them, or may claim them."""
         self.deliveries = deliveries
         self.details = details
         self.held_until = 0.0
@@ -79,11 +82,6 @@ class Run:
         """Consumers that lost them by a lease, or said NACK: the one that did so last is the last one here."""
         self.alibis = 0
         """How many unexplained crashes there had been when they became suspect, or were last blamed."""
-
-    @property
-    def cost(self) -> int:
-        """Octets that a consumer is charged with that has them, or may claim them."""
-        return self.memory + UNSETTLED_OVERHEAD * self.count
 
     def split(self, count: int) -> Run:
         """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""
@@ -107,6 +105,7 @@ class Run:
         self.serial += count
         self.octets -= octets
         self.memory -= front.memory
+        self.cost -= front.cost
         return front
 
     def move_out(self) -> Run:
@@ -122,7 +121,7 @@ class Run:
             details=self.details,
         )
         self.envelope = _NOTHING
-        self.count = self.octets = self.memory = 0
+        self.count = self.octets = self.memory = self.cost = 0
         return moved
 
     def drop_bodies(self) -> None:
@@ -135,7 +134,7 @@ class Run:
         """Take the bodies of these messages from what the store gave; by how many octets they are more than guessed."""
         memory = self.memory
         self.envelope, self.first, self.is_stub = page.envelope, page.first, False
-        self.octets, self.overhead, self.memory = page.octets, page.overhead, page.memory
+        self.octets, self.overhead, self.memory, self.cost = page.octets, page.overhead, page.memory, page.cost
         return self.memory - memory
 
     def octets_of(self, count: int) -> int:

@@ -170,8 +170,9 @@ class Telling:
     def go_on(self) -> None:
         """A new turn: tell what was too much for the one before, and forget more of what is committed."""
         self._may_tell = BUDGET
-        self._forget_committed()
-        self._tell()
+        if self._changes or self._questions:
+            self._forget_committed()
+            self._tell()
 
     def _place_of(self, number: int) -> int:
         """Where the first change stands that has this number or a higher one."""

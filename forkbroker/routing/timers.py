@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from math import inf
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from forkbroker.routing.heaps import Heap
@@ -95,6 +96,8 @@ class Timers:
         self._timers: dict[str, Timer[Any]] = {}
         self._waits: Heap[Entry] = Heap(self._is_live)
         self._dates: Heap[Entry] = Heap(self._is_live)
+        # nothing is due before these times, by its clock: a turn in which nothing is due looks no further
+        self._next_wait = self._next_date = inf
         self.now = 0.0
         """Monotonic seconds."""
 
@@ -123,9 +126,13 @@ class Timers:
 
         What a handler starts has its turn next time, and what it cancels is not handled.
         """
-        due = self._take_due(self._waits, self.now, budget)
-        if len(self._dates):
-            due += self._take_due(self._dates, self.wall_ms(), budget)
+        due: list[Entry] = []
+        if self._next_wait <= self.now:
+            due += self._take_due(self._waits, self.now, budget)
+            self._next_wait = _time_of(self._waits)
+        if self._next_date < inf and self._next_date <= (now_ms := self.wall_ms()):
+            due += self._take_due(self._dates, now_ms, budget)
+            self._next_date = _time_of(self._dates)
         for entry in due:
             timer = self._timers[entry.timer]
             if timer.entries.get(entry.key) is entry:
@@ -135,13 +142,14 @@ class Timers:
 
     def deadline(self) -> float | None:
         """Return when something is due next (monotonic seconds), as far as the system clock is not set."""
-        times = []
-        wait, date = self._waits.first(), self._dates.first()
-        if wait is not None:
-            times.append(wait.when)
-        if date is not None:
-            times.append(self.now + max(0.0, (date.when - self.wall_ms()) / 1000))
-        return min(times, default=None)
+        wait = date = inf
+        if self._next_wait < inf:
+            wait = self._next_wait = _time_of(self._waits)
+        if self._next_date < inf:
+            self._next_date = _time_of(self._dates)
+            date = self.now + max(0.0, (self._next_date - self.wall_ms()) / 1000)
+        first = min(wait, date)
+        return first if first < inf else None
 
     def dump(self) -> list[tuple[float, bool, str, Any]]:
         """Return all entries as plain data: (when, is a date, timer, key), in the order of their starting."""
@@ -167,7 +175,12 @@ class Timers:
     def push(self, when: float, name: str, key: Any, *, is_date: bool) -> Entry:
         """Make an entry."""
         entry = Entry(when, next(self._order), is_date, name, key)
-        (self._dates if is_date else self._waits).push(entry)
+        if is_date:
+            self._dates.push(entry)
+            self._next_date = min(self._next_date, when)
+        else:
+            self._waits.push(entry)
+            self._next_wait = min(self._next_wait, when)
         return entry
 
     def drop(self, entry: Entry) -> None:
@@ -185,3 +198,9 @@ class Timers:
 
     def _is_live(self, entry: Entry) -> bool:
         return self._timers[entry.timer].entries.get(entry.key) is entry
+
+
+def _time_of(heap: Heap[Entry]) -> float:
+    """When the first of these is due."""
+    first = heap.first()
+    return inf if first is None else first.when

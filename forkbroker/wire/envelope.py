@@ -74,6 +74,7 @@ class Envelope:
         "_entries",
         "_offsets",
         "_parts",
+        "_uniform_from",
         "_wishes",
         "block_length",
         "count",
@@ -124,6 +125,7 @@ class Envelope:
         self._offsets: list[int] = []
         self._entries: list[tuple[int, int, Outcome]] | None = None
         self._parts: list[Envelope] | None = None
+        self._uniform_from = 0
         self._wishes: Wishes | None = None
         # the number of the peer that has sent it, where that is known: noted by the router, and not part of `raw`
         self.sender = 0
@@ -191,19 +193,26 @@ class Envelope:
         Raises:
             EnvelopeError: the lengths don't add up, or there are more pieces than may be.
         """
+        if not (self._uniform_from or self._offsets):
+            self._read_bounds()
+        if self._uniform_from:
+            start = self._uniform_from
+            length = (len(self.raw) - start) // self.count
+            return start + first * length, start + (first + count) * length
+        return self._offsets[first], self._offsets[first + count]
+
+    def _read_bounds(self) -> None:
         if not 0 < self.count <= MAX_BATCH:
             # empty pieces cost nothing here, and much memory in whoever lists them
             raise EnvelopeError(f"{self.kind.name}: {self.count} pieces, 1 to {MAX_BATCH} permitted")
-        if self.flags & _UNIFORM:
-            raw = self.raw
-            start = self._payload_start + 4
-            length = (len(raw) - start) // self.count
-            if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
-                raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} octets")
-            return start + first * length, start + (first + count) * length
-        if not self._offsets:
+        if not self.flags & _UNIFORM:
             self._offsets = self._read_offsets()
-        return self._offsets[first], self._offsets[first + count]
+            return
+        raw, start = self.raw, self._payload_start + 4
+        length = (len(raw) - start) // self.count
+        if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
+            raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} octets")
+        self._uniform_from = start
 
     def starts_and_ends(self) -> tuple[Sequence[int], Sequence[int]]:
         """Where in `raw` each piece starts, and where it ends.
@@ -252,18 +261,18 @@ class Envelope:
         Raises:
             EnvelopeError: not whole entries, none or too many messages in one, or an unknown outcome.
         """
-        if self._entries is None:
-            self._entries = list(self._read_settlements())
-        return self._entries
-
-    def _read_settlements(self) -> Iterator[tuple[int, int, Outcome]]:
+        if self._entries is not None:
+            return self._entries
+        entries: list[tuple[int, int, Outcome]] = []
         try:
             for serial, count, outcome in SETTLEMENT.iter_unpack(self.payload):
                 if not count or serial + count > MAX_SERIAL:
                     raise EnvelopeError(f"SETTLE: {count} messages from serial {serial} on")
-                yield serial, count, _OUTCOMES[outcome]
+                entries.append((serial, count, _OUTCOMES[outcome]))
         except (struct.error, KeyError) as error:
             raise EnvelopeError(f"SETTLE: {error!r}") from None
+        self._entries = entries
+        return entries
 
     def new_serial(self) -> int:
         """The payload of a MOVE: the serial that its first message has from now on.
