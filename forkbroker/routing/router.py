@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
+from math import inf
 
 from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
@@ -69,6 +70,9 @@ class Router:
         """
         self.counters = Counters()
         self._has_opened = False
+        self._is_at_rest = False
+        """Since the last `tick` nothing has come but what was only forwarded: there is nothing to do before `_next`."""
+        self._next = inf
         self._knows_serial = False
         self._out: Outbox = []
         self._steps = steps
@@ -157,6 +161,7 @@ class Router:
     def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         """The peer's process is gone, and all that it has sent was received; `crash`: how it ended, if it crashed."""
         self._timers.now = now
+        self._is_at_rest = False
         self._deliveries.begin_to_end(peer)
         self._rows.end(peer, lambda: self._end_peer(peer, crash))
 
@@ -170,6 +175,7 @@ class Router:
 
     def store_ended(self, reason: str) -> None:
         """The store's process is gone; `reason` when it could not do its work. Another one will be OPENED."""
+        self._is_at_rest = False
         self._journal.closed(reason)
         self._paging.closed()
         if self._journal.failure:
@@ -193,7 +199,11 @@ class Router:
             # else its parts are checked before any of them is applied, but not all in one turn
             fields.content(envelope)
         envelope.sender = peer
+        if kind is not Kind.SEND:
+            # a SEND says so itself, where it is more than forwarded
+            self._is_at_rest = False
         if not self._rows.take_turn(peer):
+            self._is_at_rest = False
             self._rows.put(peer, lambda: self._apply(peer, envelope))
             return
         work = self._apply(peer, envelope)
@@ -216,6 +226,7 @@ class Router:
             EnvelopeError, AssertionError: as `receive`. The rest of what waits is forgotten then.
         """
         self._timers.now = now
+        self._is_at_rest = False
         try:
             self._rows.go_on(peer)
         except (EnvelopeError, AssertionError) as error:
@@ -275,6 +286,7 @@ class Router:
             AssertionError: it can't be true.
         """
         self._timers.now = now
+        self._is_at_rest = False
         check(envelope, OF_STORE)
         self._stored[envelope.kind](envelope)
 
@@ -284,6 +296,8 @@ class Router:
             return
         self._timers.now = now
         self._rows.renew()
+        if self._is_at_rest and now < self._next:
+            return
         self._journal.go_on()
         if self._journal.held or self._queues.has_hidden(self._journal.committed):
             self._show_committed()
@@ -292,19 +306,27 @@ class Router:
         if self._queues.expiring:
             self._returns.tick()
         self._deliveries.tick(now)
+        self._next = self._find_deadline()
+        # dates follow the system clock, which may have been set when they are looked at again
+        self._is_at_rest = not self._timers.has_dates
 
     def stop_offers(self) -> None:
         """Make no new deliveries to who acknowledges: the broker ends, and they only settle what they have."""
+        self._is_at_rest = False
         self._deliveries.stop_offers()
 
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""
         if not self._has_opened:
             return None
+        when = self._next if self._is_at_rest else self._find_deadline()
+        return when if when < inf else None
+
+    def _find_deadline(self) -> float:
         if self._queues.expiring or not self.is_applied:
             return self._timers.now
         overdue, due = self._deliveries.deadline(), self._timers.deadline()
-        return overdue if due is None else due if overdue is None else min(due, overdue)
+        return min(inf if overdue is None else overdue, inf if due is None else due)
 
     def find_silent(self, since: float) -> set[Peer]:
         """Peers that have owed an answer since then (seconds): what they keep from others, their end would free."""
@@ -352,6 +374,7 @@ class Router:
     def _send(self, peer: Peer, envelope: Envelope) -> str | None:
         if not is_queue(envelope.destination):
             return self._publish(peer, envelope)
+        self._is_at_rest = False
         reason = self._intake.find_refusal(peer, envelope)
         if reason is not None:
             self.counters.messages_refused += envelope.count
@@ -364,6 +387,7 @@ class Router:
         """To a topic: to who listens now, and into the queues of durable subscriptions."""
         queues = self._durables.queues_for(envelope.destination)
         if queues:
+            self._is_at_rest = False
             reason = self._find_refusal_of_durables(envelope, queues)
             if reason is not None:
                 self.counters.messages_refused += envelope.count

@@ -105,6 +105,11 @@ class Timers:
         """Return the number of entries."""
         return sum(len(timer.entries) for timer in self._timers.values())
 
+    @property
+    def has_dates(self) -> bool:
+        """Whether something is to be done at a time of the system clock."""
+        return self._next_date < inf
+
     def add(self, name: str, handler: Callable[[K], None]) -> Timer[K]:
         """Make a timer. `handler` is called with the key of each entry that is due; the entry is gone by then.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Full, Policy, Rule
+from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -100,6 +100,29 @@ def test_interest_that_was_never_told_cannot_end() -> None:
 
 
 # ---------------------------------------------------------------- fences
+
+
+def test_topic_messages_hold_up_nothing_else() -> None:
+    """Turns in which nothing else comes are short ones, but what is due is dealt with, and what comes behind it."""
+    world = World(Policy(queue=QueuePolicy(lease=1000)))
+    talker, holder, other = world.add_child(), world.add_child(), world.add_child()
+    world.subscribe(holder, b"/queue/a")
+    world.send(talker, b"/queue/a", [b"1"])
+    (offer,) = world.offers(holder)
+    assert world.claim(holder, offer)
+    world.hear(holder)
+    world.subscribe(other, b"/queue/a")
+    world.turn()
+    for _ in range(20):
+        world.send(talker, b"/topic/a", [b"news"])
+        world.pass_time(0.05)
+        world.turn()
+
+    assert world.consume(other) == [b"1"]
+    world.send(talker, b"/topic/a", [b"news"])
+    world.send(talker, b"/queue/a", [b"2"])
+    world.turn()
+    assert world.consume(other) == [b"2"]
 
 
 def test_fences_are_answered_in_order_with_everything_else() -> None:

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""What a reader has to open to follow a message: the files, functions and lines that three journeys go through.
+
+Each journey is made on a running broker, all processes of which note what functions they call in the meantime:
+
+- a SEND to a topic, to the MESSAGE at a subscriber;
+- a SEND to a queue, to its MESSAGE, its ACK and that one's RECEIPT;
+- a persistent SEND to a queue, to its RECEIPT.
+
+A journey is made several times, and what was not called each time is left out: it was something else, as the
+housekeeping of every second. A line counts if it belongs to a function that was called.
+
+    journeys.py             the three figures of each journey
+    journeys.py --list      and the files of each, with the functions in the order in which they were called first
+"""
+
+import argparse
+import mmap
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from forkbroker.testing.broker import RunningBroker  # noqa: E402 (found by the line above)
+
+TIMES = 5
+_PATIENCE_S = 10.0
+_END = 255
+
+# In every process of the broker: notes, by the number of the time, which functions are called. Octet 0 of a file that
+# all of them share is that number; 0 means nothing is noted, and 255 that all is to be written down.
+_TRACER = f"""
+import mmap, os, sys
+directory = os.environ.get("JOURNEYS")
+if directory:
+    with open(directory + "/time", "r+b") as file:
+        now = mmap.mmap(file.fileno(), 1)
+    calls = {{}}
+    root = {str(ROOT / "forkbroker")!r}
+
+    def note(frame, event, _):
+        if event != "call":
+            return
+        time = now[0]
+        if time == 0:
+            return
+        if time == {_END}:
+            sys.setprofile(None)
+            with open(f"{{directory}}/{{os.getpid()}}", "w") as file:
+                for number, codes in calls.items():
+                    for code in codes:
+                        last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
+                        print(number, code.co_filename, code.co_firstlineno, last, code.co_qualname, file=file)
+            return
+        if frame.f_code.co_filename.startswith(root):
+            calls.setdefault(time, {{}})[frame.f_code] = None
+
+    sys.setprofile(note)
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Function:
+    """A function that was called."""
+
+    file: str
+    first: int
+    last: int
+    name: str
+
+    @property
+    def lines(self) -> int:
+        """How many it has."""
+        return self.last - self.first + 1
+
+
+class Client:
+    """A STOMP client that does one thing after the other."""
+
+    def __init__(self, port: int) -> None:
+        """Connect."""
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
+        self._left = b""
+        self.send("CONNECT", "accept-version:1.2", "host:localhost")
+        self.read("CONNECTED")
+
+    def send(self, command: str, *headers: str, body: str = "") -> None:
+        """Send a frame."""
+        self._socket.sendall("\n".join([command, *headers, "", body]).encode() + b"\0")
+
+    def read(self, command: str) -> str:
+        """Read the next frame, which has this command."""
+        while b"\0" not in self._left:
+            octets = self._socket.recv(65536)
+            if not octets:
+                raise SystemExit(f"journeys: the broker has closed the connection, {command} was to come")
+            self._left += octets
+        frame, self._left = self._left.split(b"\0", 1)
+        self._left = self._left.lstrip(b"\n")
+        text = frame.decode()
+        if not text.startswith(command + "\n"):
+            raise SystemExit(f"journeys: {text!r} came, {command} was to come")
+        return text
+
+    def close(self) -> None:
+        """Leave."""
+        self._socket.close()
+
+
+def topic(sender: Client, subscriber: Client) -> None:
+    """A SEND to a topic."""
+    sender.send("SEND", "destination:/topic/news", body="hello")
+    subscriber.read("MESSAGE")
+
+
+def queue(sender: Client, subscriber: Client) -> None:
+    """A SEND to a queue, its delivery, and the acknowledgement."""
+    sender.send("SEND", "destination:/queue/work", body="hello")
+    message = subscriber.read("MESSAGE")
+    (ack,) = [line for line in message.splitlines() if line.startswith("ack:")]
+    subscriber.send("ACK", f"id{ack[3:]}", "receipt:1")
+    subscriber.read("RECEIPT")
+
+
+def persistent(sender: Client, _: Client) -> None:
+    """A persistent SEND with a receipt."""
+    sender.send("SEND", "destination:/queue/kept", "persistent:true", "receipt:1", body="hello")
+    sender.read("RECEIPT")
+
+
+JOURNEYS: dict[str, Callable[[Client, Client], None]] = {
+    "SEND to a topic": topic,
+    "SEND to a queue, delivery, ACK": queue,
+    "persistent SEND, RECEIPT": persistent,
+}
+
+
+def trace(journey: Callable[[Client, Client], None]) -> list[Function]:
+    """The functions that this journey goes through, in no order."""
+    with tempfile.TemporaryDirectory(prefix="forkbroker-journeys-") as directory:
+        Path(directory, "sitecustomize.py").write_text(_TRACER)
+        Path(directory, "time").write_bytes(b"\0")
+        with Path(directory, "time").open("r+b") as file, mmap.mmap(file.fileno(), 1) as now:
+            _make(journey, now, directory)
+        found: dict[Function, set[int]] = defaultdict(set)
+        for notes in Path(directory).glob("[0-9]*"):
+            for line in notes.read_text().splitlines():
+                number, file_name, first, last, name = line.split(" ", 4)
+                function = Function(os.path.relpath(file_name, ROOT), int(first), int(last), name)
+                found[function].add(int(number))
+    return sorted(function for function, times in found.items() if len(times) == TIMES)
+
+
+def _make(journey: Callable[[Client, Client], None], now: mmap.mmap, directory: str) -> None:
+    """Make the journey often enough, and see to it that each process writes down what it has noted."""
+    with RunningBroker(env={"JOURNEYS": directory, "PYTHONPATH": f"{directory}:{ROOT}"}) as broker:
+        sender, subscriber = Client(broker.port), Client(broker.port)
+        subscriber.send("SUBSCRIBE", "id:1", "destination:/topic/news", "receipt:1")
+        subscriber.read("RECEIPT")
+        subscriber.send("SUBSCRIBE", "id:2", "destination:/queue/work", "ack:client", "prefetch-count:1", "receipt:1")
+        subscriber.read("RECEIPT")
+        journey(sender, subscriber)
+        for number in range(1, TIMES + 1):
+            # what follows from the one before has been done when the broker is idle: nothing tells that but time
+            time.sleep(0.1)
+            now[0] = number
+            journey(sender, subscriber)
+            time.sleep(0.05)
+            now[0] = 0
+        now[0] = _END
+        # whoever is idle does something once more
+        persistent(sender, subscriber)
+        topic(sender, subscriber)
+        sender.close()
+        subscriber.close()
+        broker.stop()
+
+
+def main() -> int:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description="count what a reader opens to follow a message")
+    parser.add_argument("--list", action="store_true", help="name files and functions as well")
+    given = parser.parse_args()
+    print(f"{'journey':32} {'files':>6} {'functions':>10} {'lines':>7}")
+    for name, journey in JOURNEYS.items():
+        functions = trace(journey)
+        files: dict[str, list[Function]] = defaultdict(list)
+        for function in functions:
+            files[function.file].append(function)
+        print(f"{name:32} {len(files):6} {len(functions):10} {sum(one.lines for one in functions):7,}")
+        if given.list:
+            for file, ones in files.items():
+                print(f"    {file}: {', '.join(one.name for one in ones)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
