@@ -7,6 +7,8 @@
  *
  * Kills, refusals and timeouts are bounded, so every run ends, and "everything is settled in the end" is the absence
  * of runs that end elsewhere.
+ *
+ * A child may lie, as one that its client has taken over: it says that it has claimed, and has not taken the semaphore.
  */
 
 #ifndef CHILDREN
@@ -30,6 +32,17 @@
 #endif
 #ifndef TIMEOUTS
 #define TIMEOUTS 1
+#endif
+
+#ifndef LIES
+#define LIES 0
+#endif
+
+/* That a semaphore is not down shows at once that a lie was believed; there it is to be seen what comes of it. */
+#ifdef BROKEN_BELIEF
+#define IS_DOWN(s) true
+#else
+#define IS_DOWN(s) (sem[s] == 0)
 #endif
 
 #define NOBODY  CHILDREN
@@ -66,6 +79,7 @@ byte kills = KILLS;
 byte refusals = REFUSALS;
 byte rejections = REJECTIONS;
 byte timeouts = TIMEOUTS;
+byte lies = LIES;
 
 
 /* ---- the parent ---- */
@@ -103,7 +117,7 @@ inline answered(i, s) {
     open[s] = open[s] & ~BIT(i);
     if
     :: open[s] == 0 ->
-        assert(sem[s] == 0);
+        assert(IS_DOWN(s));
         state[s] = FREE;
         offered[s] = 0;
         has_ended[s] = 0
@@ -145,6 +159,28 @@ inline hear(i) {
         requeue(m)
     fi
 }
+
+/*
+ * CLAIMED of a child that has not claimed, heard at once. The parent tries the semaphore, gets it, and so knows: it puts
+ * it back, and ends the child.
+ */
+inline hear_lie(i, s, m) {
+#ifdef BROKEN_BELIEF
+    state[s] = TAKEN;
+    place[m] = HELD;
+    held_by[m] = i;
+    answered(i, s)
+#else
+    killed[i] = 1
+#endif
+}
+
+/* Where others may still answer, one of these may claim, and the lie is found out: left out where lies are believed. */
+#ifdef BROKEN_BELIEF
+#define MAY_LIE(i, s) (lies > 0 && sem[s] > 0 && empty(up[i]) && open[s] == BIT(i))
+#else
+#define MAY_LIE(i, s) (lies > 0 && sem[s] > 0 && empty(up[i]))
+#endif
 
 /* The child is gone, and all that it wrote was heard: take back what it was offered, and what it held. */
 inline bury(i) {
@@ -212,7 +248,7 @@ inline make_offer() {
     offered[s] = m;
     open[s] = i;
     place[m] = OFFER;
-    assert(sem[s] == 0);
+    assert(IS_DOWN(s));
     sem[s]++;
     i = 0;
     do
@@ -285,7 +321,7 @@ active proctype Parent() {
     od;
     s = 0;
     do
-    :: s < SLOTS -> assert(sem[s] == 0); s++
+    :: s < SLOTS -> assert(IS_DOWN(s)); s++
     :: else -> break
     od
 }
@@ -319,6 +355,7 @@ end_idle:
             if
             :: atomic { refusals > 0 -> refusals--; up[i]!PASSED, s, m; FORGET }
             :: atomic { sem[s] == 0 -> up[i]!LOST, s, m; FORGET }
+            :: atomic { MAY_LIE(i, s) -> lies--; hear_lie(i, s, m); FORGET }
             :: atomic { sem[s] > 0 ->
                 sem[s]--;
                 assert(holder[m] == NOBODY);
