@@ -145,6 +145,8 @@ class Telling:
         was told within the window once, and fits in any case.
         """
         self.is_open = True
+        # what the one before was at when it ended with a reason is not where this one dies
+        self._trying = 0
         self._at = self._place_of(self._committed + 1)
         self._questions.append((self._told, pack(Kind.RETOLD)))
         self._tell()

@@ -214,6 +214,8 @@ class StoreProcess:
         for _ in range(self._retold or 0):
             self._add(self._take(), is_retold=True)
         if self._retold:
+            # the transaction has to begin first, which may take long
+            self._announce(0)
             self._commit(is_retold=True)
             self._retold = 0
         while self._inbox and not self._is_done and self._channel.pending <= _OUT_OCTETS:
@@ -306,6 +308,10 @@ class StoreProcess:
                     raise
                 self._decline(trying[-1], str(error))
                 self._group = self._group.without(trying[-1].number)
+            except FullError:
+                # a death while it waits for room is none of theirs
+                self._announce(0)
+                raise
             else:
                 return
 

@@ -194,6 +194,19 @@ def test_an_end_says_nothing_of_what_the_process_before_was_at() -> None:
     assert scene.telling.died() is None
 
 
+def test_what_a_process_was_at_that_ended_with_a_reason_is_forgotten() -> None:
+    """The next one dies before it has applied anything: that was nothing's fault."""
+    scene = Scene(3)
+    scene.die(2)
+    scene.telling.opened()
+    scene.telling.trying(2)
+    scene.telling.closed()
+    scene.telling.opened()
+    scene.telling.closed()
+
+    assert scene.telling.died() is None
+
+
 def test_the_octets_of_what_is_set_aside_are_told_in_parts(monkeypatch) -> None:
     """Whatever they are; the change keeps its number and its place."""
     monkeypatch.setattr(telling, "_CUT_OCTETS", 20)

@@ -580,7 +580,7 @@ def test_a_declined_change_that_nothing_follows_is_committed(start_store, tmp_pa
 
 
 def test_what_is_told_again_is_announced_change_by_change(start_store, tmp_path) -> None:
-    """Before it is applied, and then that all were: a death during the commit is no change's fault."""
+    """Before it is read and before it is applied; and then that all were: a death in between is no change's fault."""
     first = start_store()
     first.hear(Kind.OPENED)
     first.kill()
@@ -590,7 +590,7 @@ def test_what_is_told_again_is_announced_change_by_change(start_store, tmp_path)
     store.tell(write(9, [b"3"]))
     store.hear(Kind.COMMITTED, 9)
 
-    assert [e.number for e in store.heard if e.kind is Kind.TRYING] == [7, 8, 7, 8, 0]
+    assert [e.number for e in store.heard if e.kind is Kind.TRYING] == [7, 8, 0, 7, 8, 0]
     assert rows(tmp_path) == [(8, b"2"), (9, b"3")]
 
 
@@ -606,6 +606,22 @@ def test_a_death_at_a_change_is_behind_its_announcement(start_store, tmp_path) -
     assert store.wait_end() == -signal.SIGKILL
     assert [e.number for e in store.heard if e.kind is Kind.TRYING][-1] == 8
     assert rows(tmp_path) == []
+
+
+@needs_prlimit
+def test_a_death_while_the_disk_is_full_is_no_changes_fault(start_store) -> None:
+    """The one that had no room is not applied any more when the process says that it waits."""
+    first = start_store()
+    first.hear(Kind.OPENED)
+    first.kill()
+    store = start_store(is_fresh=False, retold=False, file_size=LIMIT)
+    store.hear(Kind.OPENED)
+    # more than SQLite keeps in memory, so it has to write before the commit
+    store.tell(write(7, [b"1"]), write(8, [os.urandom(4 * LIMIT)]), pack(Kind.RETOLD))
+    store.wait(lambda: [e for e in store.heard if e.kind is Kind.DISK and e.token], "that the disk is full")
+
+    tried = [e.number for e in store.heard if e.kind is Kind.TRYING]
+    assert tried == [7, 8, 0] * (len(tried) // 3)
 
 
 def test_what_the_parent_has_set_aside_is_kept(start_store, tmp_path) -> None:
