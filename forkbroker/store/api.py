@@ -283,8 +283,8 @@ class Store(ABC):
     def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
         """As `write` of all these together. Each list is taken when all before it have been applied.
 
-        So the process knows at which one an error, or its own death, has come. A backend that doesn't heed that has a
-        harder time with changes that it can't write: none of what comes with them is written.
+        So the process knows at which one an error, or its own death, has come. A backend that doesn't heed that loses
+        more to a change that it can't write: of its group, what comes behind it is taken for the culprit first.
         """
         self.write([change for some in changes for change in some])
 

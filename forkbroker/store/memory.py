@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -154,9 +154,14 @@ class MemoryStore(Store):
     # -- changes
 
     def write(self, changes: Sequence[Change]) -> None:
-        """One by one: what goes wrong in between ends the process, and all that it has."""
+        """One by one: what can't be written is found by `write_one_by_one` before anything is read."""
         for change in changes:
             self._apply[type(change)](change)
+
+    def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
+        """What comes before a change that can't be written is there, and harmless when it comes again."""
+        for some in changes:
+            self.write(some)
 
     def _insert(self, message: Message) -> None:
         self._put(message._replace(body=bytes(message.body)), message.details.priority)

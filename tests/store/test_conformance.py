@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from forkbroker.store.api import Store
@@ -15,6 +18,16 @@ class TestSqlite(LastingStoreConformance):
     def make_store(self, directory: Path) -> Store:
         """In a file."""
         return make_store(f"sqlite://{directory}/queues.db")
+
+    @contextmanager
+    def full(self, store: Store) -> Iterator[None]:
+        """No file of this process may be larger than it is."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class TestMemory(StoreConformance):

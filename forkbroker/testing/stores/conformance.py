@@ -1,23 +1,10 @@
-"""What a backend of the store has to do, as tests: for the broker's own backends, and for those of other packages.
-
-    from forkbroker.testing.stores import LastingStoreConformance
-
-    class TestMyStore(LastingStoreConformance):
-        def make_store(self, directory):
-            return MyStore(f"mystore://{directory}/queues")
-
-pytest finds the tests in the subclass. A store that keeps nothing over the end of its process is good for tests alone,
-and has only to pass `StoreConformance`. Each test gets a directory of its own; a store that is made twice in one
-directory is the same store. For failures that explain themselves a conftest.py should call
-`pytest.register_assert_rewrite("forkbroker.testing.stores")`.
-"""
+"""What a backend does with what it is told, as tests: part of `forkbroker.testing.stores`."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +14,6 @@ from forkbroker.posix import children
 from forkbroker.store.api import (
     Backlog,
     Change,
-    Chunk,
     Define,
     Delete,
     Forget,
@@ -41,70 +27,16 @@ from forkbroker.store.api import (
     StoreError,
     Update,
 )
+from forkbroker.testing.stores.misfortunes import LastingMisfortuneConformance, MisfortuneConformance
+from forkbroker.testing.stores.premises import OTHER, PLENTY, QUEUE, chunk, message, serials
 from forkbroker.wire.details import DURABLY, Details, Reason
-
-QUEUE = b"/queue/a"
-OTHER = b"/queue/b"
-PLENTY = 1 << 30
 
 _HOUR_MS = 3_600_000
 _REFUSED = 3
 
-StoreFactory = Callable[[], Store]
 
-
-def message(serial: int, body: bytes = b"body", queue: bytes = QUEUE, details: Details = DURABLY) -> Message:
-    """A message as clients send them."""
-    return Message(serial, queue, b"%d-0123456789abcdef-1" % serial, b"destination:%s\n" % queue, body, 0, details)
-
-
-def chunk(serial: int, count: int = 1, queue: bytes = QUEUE, priority: int = 4, raw: bytes = b"octets") -> Chunk:
-    """Spilled messages; for a backend they are octets."""
-    return Chunk(serial, queue, priority, count, raw)
-
-
-def serials(store: Store, queue: bytes = QUEUE, priority: int = 4, after: int = 0) -> list[int]:
-    """Of all that is in a queue."""
-    return [item.serial for item in store.read(queue, priority, after, PLENTY)[0]]
-
-
-class StoreConformance:
+class StoreConformance(MisfortuneConformance):
     """Subclass this, with a name that begins with `Test`."""
-
-    def make_store(self, directory: Path) -> Store:
-        """The store in this directory, not opened."""
-        raise AssertionError("make_store is the subclass's to define")
-
-    @pytest.fixture
-    def opened(self, tmp_path: Path) -> Iterator[list[Store]]:
-        """All stores that a test has open."""
-        stores: list[Store] = []
-        yield stores
-        for store in stores:
-            store.close(in_order=False)
-
-    @pytest.fixture
-    def open_store(self, opened: list[Store], tmp_path: Path) -> Callable[..., tuple[Store, Opened]]:
-        """Open the test's store, or open it again; `is_fresh` as in `Store.open`."""
-        made: list[Store] = []
-
-        def open_it(*, is_fresh: bool = True) -> tuple[Store, Opened]:
-            while opened:
-                opened.pop().close(in_order=False)
-            if is_fresh:
-                made.append(self.make_store(tmp_path))
-            # a process gets what its broker has made by fork(2)
-            store = deepcopy(made[-1])
-            known = store.open(is_fresh=is_fresh)
-            opened.append(store)
-            return store, known
-
-        return open_it
-
-    @pytest.fixture
-    def store(self, open_store: Callable[..., tuple[Store, Opened]]) -> Store:
-        """A new store, open."""
-        return open_store()[0]
 
     # -- an empty store
 
@@ -494,7 +426,7 @@ class StoreConformance:
         assert sorted(store.duplicates()) == [Remember(QUEUE, b"a", until + 2), Remember(OTHER, b"a", until + 1)]
 
 
-class LastingStoreConformance(StoreConformance):
+class LastingStoreConformance(LastingMisfortuneConformance, StoreConformance):
     """The same, and what has to be there when the store is opened again."""
 
     @pytest.fixture
