@@ -21,7 +21,10 @@ class Damaged:
         self._bad = bad
         self._code = code
 
+        self.executed = 0
+
     def execute(self, statement: str, parameters: tuple[int, ...]) -> Damaged:
+        self.executed += 1
         self._rows = self._read(statement, parameters)
         return self
 
@@ -79,6 +82,20 @@ def test_up_to_the_damage_is_told_from_the_whole(connection) -> None:
 
     assert read(set()) == ([1, 2, 3, 4, 5], True)
     assert read({4}) == ([1, 2, 3], False)
+
+
+def test_what_is_all_there_is_read_once(connection) -> None:
+    """If serials that are known are missing, the halves are read as well: a damaged serial hides what follows it."""
+    sound, hidden = Damaged(connection, set()), Damaged(connection, set())
+    known, seen = [5, 6, 16, 18, 40], set[int]()
+    for row in read_ranges(sound, RANGE, range(5, 41), known=known, seen=seen):
+        seen.add(row[0])
+    found = [row[0] for row in read_ranges(hidden, RANGE, range(16, 19), known=[16, 17, 18], seen={16, 18})]
+
+    assert sound.executed == 1
+    assert seen == set(range(5, 41)) - {17}
+    assert hidden.executed == 5
+    assert set(found) == {16, 18}
 
 
 @pytest.mark.parametrize("read", [lambda c: read_single(c, ONE, [20], {}), lambda c: read_ranges(c, RANGE, [19, 20])])

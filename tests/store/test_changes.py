@@ -58,6 +58,10 @@ def test_a_time_that_no_database_has_is_no_change() -> None:
     with pytest.raises(EnvelopeError, match="no time"):
         unpack_change([envelope(pack(Kind.DEFINE, destination=A, serial=MAX_SERIAL + 1))])
 
+    assert unpack_change([envelope(pack(Kind.DEFINE, destination=A, block=b"t", serial=MAX_SERIAL))]) == [
+        Define(A, b"t", MAX_SERIAL)
+    ]
+
 
 def test_what_is_no_change_is_refused() -> None:
     """By its kind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import sqlite3
 from contextlib import closing
@@ -309,6 +310,35 @@ def test_a_fresh_start_hears_what_there_is(start_store) -> None:
     )
     assert (page.kind, page.serial, page.details.due) == (Kind.PAGE, 3, 4_000_000_000_000)
     assert bodies_of(store.fetch()) == [b"a", b"bb"]
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether the process waits for something."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: what another process does")
+def test_a_large_stock_is_told_in_portions_to_a_parent_that_reads_late(start_store) -> None:
+    """The process waits for the parent instead of keeping all in its memory; nothing of it is lost."""
+    later = Details(persistent=True, due=4_000_000_000_000)
+    first = start_store()
+    first.hear(Kind.OPENED)
+    before = peak_memory(first.pid)
+    for number in range(1, 65):
+        first.tell(write(number, [bytes(1 << 20)], details=later))
+    first.hear(Kind.COMMITTED, 64)
+    assert first.close() == Exit.OK
+
+    store = start_store()
+    readable = select.poll()
+    readable.register(store.channel.fileno(), select.POLLIN)
+    wait_until(lambda: readable.poll(0) and is_asleep(store.pid), "that the process waits to be read")
+    last = store.hear(Kind.OPENED)
+
+    assert serials_of(store.heard) == list(range(1, 65))
+    assert store.heard[-1] is last
+    assert peak_memory(store.pid) - before < 32 << 20
+    assert store.close() == Exit.OK
 
 
 def test_a_store_that_is_started_anew_says_only_how_the_disk_is_and_that_it_is_open(start_store) -> None:
