@@ -15,14 +15,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.queue import Queue
+from forkbroker.routing.runs import Run
 from forkbroker.routing.unsettled import Unsettled
-
-if TYPE_CHECKING:
-    from forkbroker.routing.queue import Queue
-    from forkbroker.routing.runs import Run
 
 Key = tuple[Peer, Token]
 
@@ -91,14 +88,16 @@ class Consumer:
         "overdue",
         "peer",
         "queue",
+        "row",
         "token",
         "unsettled",
         "withheld",
     )
 
-    def __init__(self, queue: Queue, child: Child, *, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
-        """`credit` is in messages; `auto`: deliveries settle when written."""
-        self.queue = queue
+    def __init__(self, row: Consumers, child: Child, *, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
+        """`row`: all of its queue; `credit` is in messages; `auto`: deliveries settle when written."""
+        self.row = row
+        self.queue = row.queue
         self.child = child
         self.peer = child.peer
         self.token = token
@@ -168,10 +167,12 @@ class Consumer:
 class Consumers:
     """All consumers of one queue."""
 
-    __slots__ = ("_all", "_common", "_exclusive", "_first", "_settling", "willing")
+    __slots__ = ("_all", "_common", "_exclusive", "_first", "_readers", "_settling", "queue", "willing")
 
-    def __init__(self) -> None:
-        """Start without any."""
+    def __init__(self, queue: Queue) -> None:
+        """Start without any. What the queue has to know of them is noted with it from now on."""
+        self.queue = queue
+        self._readers = queue.readers
         self._all: dict[Consumer, None] = {}
         self._exclusive: OrderedDict[Consumer, None] = OrderedDict()
         self._common: OrderedDict[Consumer, None] = OrderedDict()
@@ -182,6 +183,8 @@ class Consumers:
         """How many of each peer acknowledge."""
         self.willing = self._common
         """Who can be asked now, as far as its child allows it, first the one to ask first."""
+        self._readers.all, self._readers.willing = self._all, self.willing
+        self._readers.settling = self._settling
 
     def __len__(self) -> int:
         """How many there are."""
@@ -217,7 +220,7 @@ class Consumers:
         """There is another first exclusive one, or none. Costs the same however many others there are."""
         self._first.clear()
         first = next(iter(self._exclusive), None)
-        self.willing = self._common if first is None else self._first
+        self.willing = self._readers.willing = self._common if first is None else self._first
         if first is not None:
             self.refresh(first)
 
@@ -234,10 +237,6 @@ class Consumers:
             row[consumer] = None
         else:
             row.pop(consumer, None)
-
-    def settle_by(self, peer: Peer) -> bool:
-        """Whether this peer acknowledges messages of the queue."""
-        return peer in self._settling
 
     def take(self, most: int, run: Run, most_offers: int) -> list[Consumer]:
         """Take the first `most` out of the row that accept this run, or as many as there are.

@@ -20,16 +20,15 @@ from dataclasses import dataclass, field, replace
 
 from forkbroker.cron import CronError
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.counters import Counters
-from forkbroker.routing.journal import Journal
-from forkbroker.routing.misfits import Misfits
+from forkbroker.routing.custody import Custody
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.misfits import leave_out
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import check_line, next_due, next_index
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run
-from forkbroker.routing.timers import Timers
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.envelope import with_index
 
@@ -66,30 +65,21 @@ class DelayLimits:
 class Delays:
     """All messages that wait for their time."""
 
-    def __init__(
-        self,
-        queues: Queues,
-        returns: Returns,
-        misfits: Misfits,
-        counters: Counters,
-        journal: Journal,
-        timers: Timers,
-        limits: DelayLimits,
-    ) -> None:
+    def __init__(self, kit: Kit, queues: Queues, custody: Custody, returns: Returns, limits: DelayLimits) -> None:
+        self._kit = kit
+        self._counters = kit.counters
+        self._timers = kit.timers
         self._queues = queues
+        self._custody = custody
         self._returns = returns
-        self._misfits = misfits
-        self._counters = counters
-        self._journal = journal
-        self._timers = timers
         self._limits = limits
         self._waiting: dict[bytes, Waiting] = {}
         self._unread: dict[tuple[bytes, str], list[int]] = {}
         """Serials of what can't be read, by queue and reason, as far as the administrator was not told."""
         self._owners: dict[Key, Peer] = {}
         self._repeating: Counter[Peer] = Counter()
-        self._spans = timers.add("delay-span", self._end_span)
-        self._dates = timers.add("delay-date", self._reach_date)
+        self._spans = kit.timers.add("delay-span", self._end_span)
+        self._dates = kit.timers.add("delay-date", self._reach_date)
         queues.watchers.append(self._drop_for)
         self.octets = 0
         """Of memory that they use."""
@@ -140,8 +130,7 @@ class Delays:
         """New messages of this peer for this queue, which wait as `wishes` and `run.details` say."""
         self._counters.messages_delayed += run.count
         if run.details.persistent:
-            self._journal.write(queue, run)
-            self._counters.messages_written += run.count
+            self._custody.write(queue, run)
         key = self._keep(queue, run)
         if wishes.is_repeated:
             self._owners[key] = peer
@@ -177,7 +166,7 @@ class Delays:
         """Nothing makes this queue again: forget what waits for it, but not in the store."""
         runs = list(self._waiting[name].runs.items())
         serials = [serial for first, run in runs for serial in range(first, first + run.count)]
-        self._returns.notes.append(
+        self._kit.notes.append(
             f"queue {shown(name)}: does not exist, the store keeps what was to come to it later: {_name(serials)}"
         )
         for serial, _ in runs:
@@ -190,7 +179,7 @@ class Delays:
 
     def _tell_unread(self) -> None:
         for (name, fault), serials in self._unread.items():
-            self._returns.notes.append(
+            self._kit.notes.append(
                 f"queue {shown(name)}: kept as they are, and do not come before the broker starts again and their "
                 f"crontab lines can be read: {_name(serials)}: {fault}"
             )
@@ -249,7 +238,7 @@ class Delays:
         # another queue of this name may be made before all of it is dropped
         del self._waiting[queue.name]
         self._queues.release(queue.name)
-        self._queues.chores.add(self._drop(queue.name, waiting))
+        self._kit.chores.add(self._drop(queue.name, waiting))
 
     def _drop(self, name: bytes, waiting: Waiting) -> Iterator[None]:
         while waiting.runs:
@@ -260,8 +249,7 @@ class Delays:
             self._count(waiting, -run.count, -run.memory)
             self._disown(key, run)
             self._counters.messages_dropped += run.count
-            if run.details.persistent:
-                self._journal.delete(run)
+            self._custody.delete(run)
             yield
 
     # -- the time has come
@@ -303,7 +291,7 @@ class Delays:
         except EnvelopeError as error:
             if name in self._waiting and serial in self._waiting[name].runs:
                 self._cancel(key)
-            self._misfits.put(name, run, error)
+            leave_out(self._kit, name, run, error)
 
     def _fire(self, key: Key, due: int, repeat: int) -> None:
         """To the queue; and once more at `due` if that is not 0."""
@@ -314,17 +302,10 @@ class Delays:
         if due:
             self._repeat(queue, self._waiting[name].runs[serial], ready, replace(details, due=due, repeat=repeat))
         else:
-            self._move(queue, self._take(key), ready)
+            self._custody.move(queue, self._take(key), ready, is_hidden=True)
         if 0 < details.expires <= self._timers.wall_ms():
             self._queues.expiring[queue] = None
         self._returns.make_room(queue)
-
-    def _move(self, queue: Queue, run: Run, ready: Details) -> None:
-        serial, run.serial = run.serial, self._queues.take_serials(run.count)
-        run.details = ready
-        if ready.persistent:
-            self._journal.move(serial, queue.name, run)
-        self._queues.append(queue, run, is_written=True, is_hidden=True)
 
     def _repeat(self, queue: Queue, run: Run, ready: Details, later: Details) -> None:
         """Leave a copy, and wait for the next time: both or none, for the store."""
@@ -340,10 +321,7 @@ class Delays:
         # the next one is another message, and needs a message-id of its own
         run.envelope = with_index(run.envelope, next_index(run.envelope.index, run.count))
         run.details = later
-        with self._journal.one_change():
-            self._queues.append(queue, copy, is_hidden=True)
-            if later.persistent:
-                self._journal.move(run.serial, queue.name, run)
+        self._custody.append_copy(queue, copy, run)
 
 
 def _name(serials: Iterable[int]) -> str:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from forkbroker.audience import Audience
 from forkbroker.destinations import is_pattern
 from forkbroker.patterns import PatternError, check_pattern
+from forkbroker.routing.custody import Custody
 from forkbroker.routing.fans import MESSAGE_OCTETS
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.kit import Kit
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.queues import Queues, shown
-from forkbroker.routing.timers import Timers
 from forkbroker.wire.envelope import Envelope
 
 CACHE_OCTETS = 4_194_304
@@ -40,16 +41,17 @@ class Durable:
 class Durables:
     """All of them."""
 
-    def __init__(self, queues: Queues, journal: Journal, timers: Timers, notes: list[str], *, limit: int) -> None:
-        """`notes` gets what an administrator should know; `limit`: how many there may be."""
+    def __init__(self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, *, limit: int) -> None:
+        """`limit`: how many there may be."""
+        self._notes = kit.notes
+        self._timers = kit.timers
         self._queues = queues
         self._journal = journal
-        self._timers = timers
+        self._custody = custody
         self._limit = limit
-        self._idle = timers.add("idle-durable", self._expire)
+        self._idle = kit.timers.add("idle-durable", self._expire)
         self._durables: dict[bytes, Durable] = {}
         self._audience: Audience[Queue] = Audience(CACHE_OCTETS)
-        self.notes = notes
 
     def __len__(self) -> int:
         """How many there are."""
@@ -85,7 +87,7 @@ class Durables:
             if is_pattern(topic):
                 check_pattern(topic)
         except PatternError as error:
-            self.notes.append(f"durable subscription {shown(name)}: not restored, {error}; the store keeps it")
+            self._notes.append(f"durable subscription {shown(name)}: not restored, {error}; the store keeps it")
             return
         queue = self._queues.restore(name)
         self._add(Durable(queue, topic, used_ms))
@@ -97,18 +99,18 @@ class Durables:
         """
         for queue in self._queues.all():
             if queue.is_durable and queue.name not in self._durables:
-                self.notes.append(
+                self._notes.append(
                     f"durable subscription {shown(queue.name)}: does not exist, the store keeps its "
                     f"{queue.messages:,} messages"
                 )
-                self._queues.leave_to_store(queue)
+                self._queues.remove(queue)
 
     def delete(self, name: bytes) -> str | None:
         """Its end; or the reason why not."""
         durable = self._durables.get(name)
         if durable is None:
             return None
-        if len(durable.queue.consumers):
+        if len(durable.queue.readers):
             return f"durable subscription {shown(name)} is in use by another client"
         self._end(durable, "deleted")
         return None
@@ -139,7 +141,7 @@ class Durables:
         durable = Durable(self._queues.make(name), topic, self._timers.wall_ms())
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
-        self.notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
+        self._notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
         return None
 
     def _add(self, durable: Durable) -> None:
@@ -161,7 +163,7 @@ class Durables:
 
     def _expire(self, name: bytes) -> None:
         durable = self._durables[name]
-        if len(durable.queue.consumers):
+        if len(durable.queue.readers):
             self._touch(durable)
         if durable.used_ms + durable.queue.policy.idle_expiry > self._timers.wall_ms():
             self._watch(durable)
@@ -170,9 +172,9 @@ class Durables:
 
     def _end(self, durable: Durable, how: str) -> None:
         queue = durable.queue
-        self.notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
+        self._notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
         del self._durables[queue.name]
         self._idle.cancel(queue.name)
         self._audience.remove(queue, durable.topic)
         self._journal.forget(queue.name)
-        self._queues.forget(queue)
+        self._custody.forget(queue)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from forkbroker.cron import CronError
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.counters import Counters
+from forkbroker.routing.custody import Custody
 from forkbroker.routing.delays import Delays
 from forkbroker.routing.duplicates import Duplicates
 from forkbroker.routing.journal import Journal
+from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.planning import NOTHING_PLANNED, Plan, octets_before_last
 from forkbroker.routing.policies import Full, QueuePolicy
@@ -16,7 +17,6 @@ from forkbroker.routing.queues import Queues, shown
 from forkbroker.routing.recurrence import first_due
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.runs import Run, make_run
-from forkbroker.routing.timers import Timers
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
@@ -29,24 +29,33 @@ class Intake:
     """The way into queues."""
 
     def __init__(
-        self,
-        queues: Queues,
-        returns: Returns,
-        delays: Delays,
-        duplicates: Duplicates,
-        counters: Counters,
-        journal: Journal,
-        timers: Timers,
+        self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, returns: Returns, delays: Delays
     ) -> None:
+        self._kit = kit
+        self._counters = kit.counters
+        self._timers = kit.timers
         self._queues = queues
+        self._journal = journal
+        self._custody = custody
         self._returns = returns
         self._delays = delays
-        self._duplicates = duplicates
-        self._counters = counters
-        self._journal = journal
-        self._timers = timers
+        self._duplicates = Duplicates()
 
-    def find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan = NOTHING_PLANNED) -> str | None:
+    def send(self, peer: Peer, envelope: Envelope) -> str | None:
+        """A SEND that comes alone; or the reason why it can't be.
+
+        Raises:
+            EnvelopeError: it can't be decoded.
+        """
+        self._kit.is_at_rest = False
+        reason = self._find_refusal(peer, envelope, NOTHING_PLANNED)
+        if reason is not None:
+            self._counters.messages_refused += envelope.count
+            return reason
+        self.bring(peer, envelope)
+        return None
+
+    def _find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan) -> str | None:
         """Why the peer may not send this now, after what is planned."""
         queues, name = self._queues, envelope.destination
         queue = queues.find(name)
@@ -68,9 +77,9 @@ class Intake:
         excess = queues.find_excess(queue)
         return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"
 
-    def find_refusal_of_part(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
-        reason = self.find_refusal(peer, part, plan)
+        reason = self._find_refusal(peer, part, plan)
         if reason is not None:
             return reason
         name, run = part.destination, make_run(part, 0)
@@ -120,8 +129,8 @@ class Intake:
         excess = self._queues.find_excess_with(name, messages, octets)
         return None if excess is None else f"queue {shown(name)} {excess}: {messages:,} delayed ones wait for it"
 
-    def send(self, peer: Peer, envelope: Envelope) -> None:
-        """Accept the messages of a SEND that was not refused.
+    def bring(self, peer: Peer, envelope: Envelope) -> None:
+        """A SEND that was not refused.
 
         Raises:
             EnvelopeError: it can't be decoded.
@@ -130,11 +139,13 @@ class Intake:
         queue = queues.find(name)
         if queue is None:
             if not queues.would_make(name):
+                self._counters.messages_received += envelope.count
                 self._counters.messages_dropped += envelope.count
                 return
             envelope.bounds(0, envelope.count)  # what can't be decoded makes no queue
             queue = queues.make(name)
         self.put(peer, queue, envelope)
+        self._counters.messages_received += envelope.count
         queues.hold(peer, queue)
 
     def put(self, peer: Peer, queue: Queue, envelope: Envelope) -> None:
@@ -150,7 +161,7 @@ class Intake:
             self._delays.add(peer, queue.name, run, envelope.wishes)
             queues.tidy(queue)
         else:
-            queues.append(queue, run)
+            self._custody.append(queue, run)
             if queue.policy.full is not Full.HOLD:
                 self._returns.make_room(queue)
         if details.dedup_id:
@@ -167,6 +178,10 @@ class Intake:
             return _judge(envelope.wishes, policy, self._timers.wall_ms(), persistent=persistent)
         except CronError as error:
             raise EnvelopeError(f"SEND: {error}") from None
+
+    def restore_duplicate(self, name: bytes, dedup_id: bytes, until_ms: int) -> None:
+        """The store has a message with this `dedup-id` from before."""
+        self._duplicates.remember(name, dedup_id, until_ms, 0, self._timers.wall_ms())
 
     def _is_new(self, peer: Peer, name: bytes, details: Details) -> bool:
         """Whether this is not sent again. If it is, its receipt is true when the first one's is."""

@@ -20,9 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from forkbroker.routing.fans import Fan, Piece, pack_write
-from forkbroker.routing.peers import Outbox, Peer
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.peers import Peer
 from forkbroker.routing.runs import Run
 from forkbroker.routing.telling import Change, Telling
+from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_serial, with_number
 from forkbroker.wire.kinds import Kind
 
@@ -59,10 +61,12 @@ class Draft:
 class Journal:
     """The router's side of the store."""
 
-    def __init__(self, out: Outbox) -> None:
-        """Changes and answers go to `out`."""
-        self._out = out
-        self._telling = Telling(out)
+    def __init__(self, kit: Kit, window: Window) -> None:
+        """The `window` learns whether the store can take what memory has no room for."""
+        self._out = kit.out
+        self._notes = kit.notes
+        self._window = window
+        self._telling = Telling(kit.out)
         self._draft: Draft | None = None
         """Of which what is told is a part."""
         self._parts: list[_Part] | None = None
@@ -78,8 +82,6 @@ class Journal:
         """Those of which some may wait for what is committed already."""
         self._ends = 0
         """Of store processes that have committed nothing."""
-        self.notes: list[str] = []
-        """What an administrator should know."""
         self.last = 0
         """Number of the last change."""
         self.committed = 0
@@ -347,7 +349,7 @@ class Journal:
             self._set_aside()
         if not self.failure and self._ends >= _FAILS_AFTER:
             self.failure = f"the store's process has ended {self._ends} times without having written anything"
-        self.refusal = self.failure or self.shortage
+        self._judge()
 
     def commit(self, number: int) -> None:
         """All changes up to this number will survive: answer who waited for them.
@@ -400,7 +402,10 @@ class Journal:
     def _works(self) -> None:
         self._ends = 0
         self.failure = ""
-        self.refusal = self.shortage
+        self._judge()
+
+    def _judge(self) -> None:
+        self.refusal = self._window.refusal = self.failure or self.shortage
 
     def _release(self, most: int) -> None:
         """Send so many answers at most that have waited for what is committed."""
@@ -419,8 +424,8 @@ class Journal:
     def heed_disk(self, reason: str, room: int) -> None:
         """The store says why it should not be given more, or nothing; and how many octets it has room for."""
         self.shortage = reason
-        self.refusal = self.failure or reason
         self.room = room
+        self._judge()
 
     # -- what can't be written
 
@@ -446,7 +451,7 @@ class Journal:
         if change is None:
             return
         if change.is_aside:
-            self.notes.append(f"store: change {change.number}, which was set aside, could not be kept")
+            self._notes.append(f"store: change {change.number}, which was set aside, could not be kept")
         self._refuse(change, "the store's process has died of this twice")
         self._telling.set_aside(change, "the store's process has died of this change twice")
 

@@ -9,29 +9,16 @@ message stays in the store, and the next start of the broker tries it again.
 
 from __future__ import annotations
 
+from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues import shown
 from forkbroker.routing.runs import Run
 
 
-class Misfits:
-    """What was left out, and which children are to end for it."""
-
-    def __init__(self, notes: list[str]) -> None:
-        """`notes` gets what an administrator should know."""
-        self._notes = notes
-        self._culprits: dict[Peer, str] = {}
-
-    def put(self, queue: bytes, run: Run, error: Exception) -> None:
-        """These messages, which are in no queue any more, can't be dealt with."""
-        last = f" to {run.serial + run.count - 1}" if run.count > 1 else ""
-        self._notes.append(f"queue {shown(queue)}: message {run.serial}{last} left out, it can't be delivered: {error}")
-        sender = run.envelope.sender
-        if sender:
-            self._culprits[Peer(sender)] = f"what it has sent can't be delivered: {error}"
-
-    def take(self) -> list[tuple[Peer, str]]:
-        """Those that were blamed since the last call, and why."""
-        blamed = list(self._culprits.items())
-        self._culprits.clear()
-        return blamed
+def leave_out(kit: Kit, queue: bytes, run: Run, error: Exception) -> None:
+    """These messages, which are in no queue any more, can't be dealt with: note it, and who is to end for it."""
+    last = f" to {run.serial + run.count - 1}" if run.count > 1 else ""
+    kit.notes.append(f"queue {shown(queue)}: message {run.serial}{last} left out, it can't be delivered: {error}")
+    sender = run.envelope.sender
+    if sender:
+        kit.culprits[Peer(sender)] = f"what it has sent can't be delivered: {error}"

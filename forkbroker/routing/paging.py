@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import takewhile
 
+from forkbroker.routing.custody import Custody
 from forkbroker.routing.journal import Journal
 from forkbroker.routing.lanes import Lane
 from forkbroker.routing.queue import Queue
@@ -20,8 +21,9 @@ _FINAL = int(Flag.FINAL)
 class Paging:
     """Between the queues' memory and the store."""
 
-    def __init__(self, queues: Queues, journal: Journal) -> None:
+    def __init__(self, queues: Queues, custody: Custody, journal: Journal) -> None:
         self._queues = queues
+        self._custody = custody
         self._journal = journal
         self._asking: dict[Queue, None] = {}
         """Queues for which the store was asked, and may not have answered: not all that there are."""
@@ -78,7 +80,7 @@ class Paging:
         longer be what follows the messages that were taken.
         """
         window, journal = self._queues.window, self._journal
-        if window.free >= 0 or not queue.ready or queue.consumers.willing:
+        if window.free >= 0 or not queue.ready or queue.readers.willing:
             return
         is_complete = queue.messages == queue.ready + queue.paged
         if is_complete and journal.is_open and not journal.refusal and not self._queues.is_expiring(queue):
@@ -93,7 +95,7 @@ class Paging:
             return
         for run in lane.runs():
             if not run.details.persistent:
-                self._queues.spill(queue, run)
+                self._custody.spill(queue, run)
         queue.page_back(lane)
 
     def restore(self, envelope: Envelope) -> None:
@@ -117,12 +119,12 @@ class Paging:
         for stub in lane.take_stubs(run.serial, min(end, lane.last + 1)) if lane.stubs else ():
             if stub.serial > run.serial:
                 run.split(stub.serial - run.serial)
-            self._queues.revive(queue, stub, run.split(stub.count) if stub.count < run.count else run)
+            self._custody.revive(queue, stub, run.split(stub.count) if stub.count < run.count else run)
         if end <= lane.last + 1:
             return
         if run.serial <= lane.last:
             run.split(lane.last + 1 - run.serial)
-        self._queues.page_in(queue, run)
+        self._custody.page_in(queue, run)
 
     def paged(self, queue: Queue, envelope: Envelope) -> None:
         """PAGED: that is all for now."""

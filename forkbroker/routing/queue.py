@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from forkbroker.routing.consumers import Consumers
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.lanes import Lane
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.policies import QueuePolicy
+from forkbroker.routing.readers import Readers
 from forkbroker.routing.runs import Run
 from forkbroker.routing.window import Window
 from forkbroker.wire.envelope import MAX_BATCH
@@ -19,12 +19,11 @@ MAX_OFFER_OCTETS = 262_144
 
 
 class Queue:
-    """Messages that wait, and the consumers that wait for them."""
+    """Messages that wait, and what is to be known of those who wait for them."""
 
     __slots__ = (
         "_born",
         "catching_up_until",
-        "consumers",
         "held",
         "is_durable",
         "is_gone",
@@ -35,6 +34,7 @@ class Queue:
         "octets",
         "owner",
         "policy",
+        "readers",
         "ready",
         "returning",
         "waiting",
@@ -62,7 +62,7 @@ class Queue:
         self._born = born
         self.is_durable = is_durable
         """Of a durable subscription: not forgotten when it is empty and nobody consumes."""
-        self.consumers = Consumers()
+        self.readers = Readers()
         self.lanes: list[Lane] = []
         """Highest priority first."""
         self.ready = 0
@@ -80,7 +80,7 @@ class Queue:
         self.waiting: dict[int, Run] = {}
         """Runs that were delivered and wait for their redelivery, by their serials."""
         self.returning = 0
-        """Consumers from which messages come back in several turns: what could be offered meanwhile is younger."""
+        """Readers from which messages come back in several turns: what could be offered meanwhile is younger."""
         self.is_gone = False
         """Forgotten, or ended with its owner: what comes back is dropped."""
 
@@ -112,7 +112,7 @@ class Queue:
             return False
         if self.memory + run.memory <= self.window.free:
             return True
-        return bool(self.consumers.willing) and not any(lane.memory for lane in self.lanes)
+        return bool(self.readers.willing) and not any(lane.memory for lane in self.lanes)
 
     def append(self, run: Run, number: int = 0) -> Lane:
         """New messages, with serials above all before, that stay in memory; in which lane. `number` as there."""
@@ -239,7 +239,7 @@ class Queue:
         paged = self.paged
         waiting = self.ready + paged + sum(lane.hidden for lane in self.lanes)
         unsettled = self.messages - waiting
-        return QueueView(self.name, waiting, unsettled, self.octets, len(self.consumers), paged)
+        return QueueView(self.name, waiting, unsettled, self.octets, len(self.readers), paged)
 
     def _use(self, octets: int) -> None:
         self.memory += octets

@@ -1,27 +1,26 @@
-"""All queues by name: their making, their limits, their end, and how messages come to stand in them.
+"""All queues by name: their making, their limits, their end, and what of them has changed.
 
 Queues are made by who first names them, and forgotten when nothing is in them and nobody consumes. A `/reply-queue/`
 exists only while its owner consumes from it: what is sent to another one is dropped, and so is what it held. The
 queue of a durable subscription (`/dsub/`) exists as long as the subscription.
+
+Nothing here knows the store. `forkbroker.routing.custody` says what a change means for both, memory and store.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from forkbroker.destinations import Sort
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.chores import STEPS, Chores, drop
-from forkbroker.routing.counters import Counters, QueueView
-from forkbroker.routing.holds import Holds
-from forkbroker.routing.journal import Journal
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.peers import Outbox, Peer
-from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy, Visible
+from forkbroker.routing.chores import drop
+from forkbroker.routing.counters import QueueView
+from forkbroker.routing.holds import Holder, Holds
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.runs import Run
-from forkbroker.routing.timers import Timers
 from forkbroker.routing.window import Window
 
 RESUME_PERCENT = 80
@@ -38,42 +37,27 @@ _DURABLE = Sort.DURABLE.value.encode()
 class Queues:
     """The queues of one router."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        counters: Counters,
-        journal: Journal,
-        timers: Timers,
-        out: Outbox,
-        *,
-        steps: int = STEPS,
-    ) -> None:
-        """HOLD and RESUME go to `out`. `steps`: so many of each long work in one turn."""
+    def __init__(self, kit: Kit, policy: Policy) -> None:
         self._policy = policy
         self._policies = QueuePolicies(policy.queue, policy.rules)
         self._durable_policies = QueuePolicies(policy.durable, policy.rules)
-        self._counters = counters
-        self._journal = journal
-        self._timers = timers
+        self._kit = kit
+        self._counters = kit.counters
+        self._timers = kit.timers
         self._queues: dict[bytes, Queue] = {}
         self._reserved: set[bytes] = set()
         """Names of queues to which something will come."""
         self._absent: set[bytes] = set()
         """Those of them that do not exist."""
         self._serial = 1
-        self._expiries = timers.add("expiry", self._note_expiry)
-        self._returns = timers.add("redelivery", self._end_wait)
-        self._moments = timers.add("catching-up", self._end_catching_up)
+        self._expiries = kit.timers.add("expiry", self._note_expiry)
+        self._moments = kit.timers.add("catching-up", self._end_catching_up)
         self.window = Window(policy.queue_memory)
-        self.holds = Holds(out)
+        self.holds = Holds(kit.out)
         self.changed: dict[Queue, None] = {}
         """Those for which an offer may have become possible; a dict for its order."""
         self.expiring: dict[Queue, None] = {}
         """Those in which messages have expired."""
-        self._pending: deque[tuple[int, Queue, Lane]] = deque()
-        """What becomes visible when a change is committed, by the numbers of the changes."""
-        self.chores = Chores(steps)
-        """What is too long for one turn."""
         self.watchers: list[Callable[[Queue], None]] = []
         """They are called with each queue that is gone."""
 
@@ -166,106 +150,11 @@ class Queues:
         """The store has all below this one."""
         self._serial = max(self._serial, serial)
 
-    def append(self, queue: Queue, run: Run, *, is_written: bool = False, is_hidden: bool = False) -> None:
-        """New messages at the queue's end. `is_written`: the store has been told what it is to know of them.
-
-        If they are persistent and `is_hidden`, or the policy says so, no consumer sees them before that is committed.
-
-        What memory has no room for and the store can't take is lost, where the policy is to lose messages.
-        """
-        keeps = not run.is_stub and (queue.keeps(run) or self._can_wait(queue, run))
-        if run.details.persistent:
-            if not is_written:
-                self._journal.write(queue.name, run)
-                self._counters.messages_written += run.count
-        elif not keeps:
-            if self._journal.refusal and queue.policy.full.is_losing:
-                self._counters.messages_dropped += run.count
-                return
-            self.spill(queue, run)
-        if not keeps:
-            # what comes from the store is committed
-            queue.page_out(run)
-        elif run.details.persistent and (is_hidden or queue.policy.visible is Visible.COMMITTED):
-            number = self._journal.number
-            self._pending.append((number, queue, queue.append(run, number)))
-        else:
-            lane = queue.append(run)
-            if not lane.pending:
-                self._offer(queue, run)
-
-    def page_in(self, queue: Queue, run: Run) -> None:
-        """Paged messages that follow what is in memory."""
-        if not queue.page_in(run).pending:
-            self._offer(queue, run)
-
-    def commit(self, number: int, most: int) -> list[Queue]:
-        """All changes up to this number are committed: the queues in which messages can be taken by that.
-
-        So many runs at most; if there are more, `has_hidden` tells so.
-        """
-        shown: dict[Queue, None] = {}
-        while self.has_hidden(number) and most > 0:
-            most -= 1
-            change, queue, lane = self._pending.popleft()
-            if not queue.is_gone:
-                shown[queue] = None
-                for run in queue.commit(lane, change):
-                    self._offer(queue, run)
-        return list(shown)
-
-    def has_hidden(self, number: int) -> bool:
-        """Whether messages are still hidden although all changes up to this number are committed."""
-        return bool(self._pending) and self._pending[0][0] <= number
-
-    def _offer(self, queue: Queue, run: Run) -> None:
-        """These can be taken now."""
+    def show(self, queue: Queue, run: Run) -> None:
+        """Note that these messages of the queue can be taken now."""
         self.changed[queue] = None
         if run.details.expires:
             self.watch_expiry(queue, run.details.expires)
-
-    def spill(self, queue: Queue, run: Run) -> None:
-        """Let the store have messages that are not persistent."""
-        self._journal.write(queue.name, run)
-        self._counters.messages_spilled += run.count
-
-    def put_back(self, queue: Queue, run: Run) -> None:
-        """To its old place, as it is."""
-        if queue.is_gone:
-            self._counters.messages_dropped += run.count
-            queue.forget(run)
-            return
-        queue.put_back(run)
-        self._offer(queue, run)
-
-    def drop_bodies(self, queue: Queue, run: Run) -> None:
-        """Keep of claimed messages, which are persistent, no more than their place, where memory is scarce."""
-        if self._journal.is_open and self.window.free * 2 < self.window.limit:
-            queue.drop_bodies(run)
-
-    def revive(self, queue: Queue, stub: Run, page: Run) -> None:
-        """The store has given the bodies of these messages again."""
-        queue.revive(stub, page)
-        self._offer(queue, stub)
-
-    def put_back_after(self, wait_ms: float, queue: Queue, run: Run) -> None:
-        """To its old place, as it is, when so many milliseconds have passed."""
-        queue.waiting[run.serial] = run
-        self._returns.after(wait_ms, (queue.name, run.serial))
-
-    def _end_wait(self, key: tuple[bytes, int]) -> None:
-        name, serial = key
-        queue = self._queues.get(name)
-        run = None if queue is None else queue.waiting.pop(serial, None)
-        if queue is not None and run is not None:
-            # else the queue is gone, and another one may have its name
-            self.put_back(queue, run)
-
-    def settle(self, queue: Queue, run: Run) -> None:
-        """Taken messages that are done, or dropped."""
-        queue.forget(run)
-        if run.details.persistent and not queue.is_gone:
-            self._journal.delete(run)
 
     def watch_expiry(self, queue: Queue, expires_ms: int) -> None:
         """Messages in the queue's memory expire then."""
@@ -298,8 +187,8 @@ class Queues:
             return f"holds {queue.octets:,} octets, its limit (max-queue-bytes) is {policy.max_bytes:,}"
         if policy.max_length and queue.messages >= policy.max_length:
             return f"holds {queue.messages:,} messages, its limit (max-queue-length) is {policy.max_length:,}"
-        if self._journal.refusal and queue.memory >= self.window.free:
-            return f"can't be given more: {self._journal.refusal}"
+        if self.window.refusal and queue.memory >= self.window.free:
+            return f"can't be given more: {self.window.refusal}"
         return None
 
     def find_excess_with(self, name: bytes, messages: int, octets: int) -> str | None:
@@ -310,8 +199,8 @@ class Queues:
             return f"would hold more octets than its limit (max-queue-bytes), {policy.max_bytes:,}"
         if policy.max_length and messages + (queue.messages if queue else 0) >= policy.max_length:
             return f"would hold more messages than its limit (max-queue-length), {policy.max_length:,}"
-        if self._journal.refusal and octets + (queue.memory if queue else 0) >= self.window.free:
-            return f"can't be given more: {self._journal.refusal}"
+        if self.window.refusal and octets + (queue.memory if queue else 0) >= self.window.free:
+            return f"can't be given more: {self.window.refusal}"
         return None
 
     def is_holding(self, peer: Peer, queue: Queue) -> bool:
@@ -319,18 +208,17 @@ class Queues:
 
         One that acknowledges messages of this queue could not do so any more, and would wait for ever: it is refused.
         """
-        return queue.policy.full is Full.HOLD and not queue.consumers.settle_by(peer)
+        return queue.policy.full is Full.HOLD and peer not in queue.readers.settling
 
     def hold(self, peer: Peer, queue: Queue) -> None:
         """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up."""
         is_full = queue.catching_up_until > self._timers.now or self.find_excess(queue) is not None
         if is_full and self.is_holding(peer, queue):
-            self._counters.producers_held += self.holds.hold(peer, queue)
+            self.hold_because_of(queue, peer)
 
-    def hold_for_store(self, peer: Peer) -> None:
-        """Hold the peer that has brought what the store is to have, while it has too much to do."""
-        if not self._journal.refusal:
-            self._counters.producers_held += self.holds.hold(peer, self._journal)
+    def hold_because_of(self, holder: Holder, peer: Peer) -> None:
+        """Hold the peer, which has filled this."""
+        self._counters.producers_held += self.holds.hold(peer, holder)
 
     def tidy(self, queue: Queue) -> None:
         """After messages or consumers left: let producers go on; forget a queue that is nobody's."""
@@ -338,25 +226,25 @@ class Queues:
             queue.catching_up_until = 0.0
         if queue.held and self._has_room(queue):
             self.holds.release(queue)
-        if not (queue.messages or queue.consumers or queue.is_gone or queue.is_durable):
-            self.forget(queue)
+        if not (queue.messages or queue.readers.all or queue.is_gone or queue.is_durable):
+            self.remove(queue)
 
     def _has_room(self, queue: Queue) -> bool:
         policy = queue.policy
         return (
             (not policy.max_bytes or queue.octets * 100 < policy.max_bytes * RESUME_PERCENT)
             and (not policy.max_length or queue.messages * 100 < policy.max_length * RESUME_PERCENT)
-            and (not self._journal.refusal or queue.memory < self.window.free)
+            and (not self.window.refusal or queue.memory < self.window.free)
             and not self._is_catching_up(queue)
         )
 
-    def _can_wait(self, queue: Queue, run: Run) -> bool:
+    def can_wait(self, queue: Queue, run: Run) -> bool:
         """Whether new messages stay in memory although the queue's share is used up.
 
         Its consumers get a moment to catch up, in which who sends is held: where they are as fast as that, the store
         would only slow them down. Slow ones get that moment once, until the store has nothing of the queue any more.
         """
-        if not queue.consumers or queue.paged or queue.policy.full is not Full.HOLD or run.memory > self.window.free:
+        if not queue.readers.all or queue.paged or queue.policy.full is not Full.HOLD or run.memory > self.window.free:
             return False
         if not queue.catching_up_until:
             queue.catching_up_until = self._timers.now + _CATCH_UP_MS / 1000
@@ -369,28 +257,14 @@ class Queues:
     def _is_catching_up(self, queue: Queue) -> bool:
         return queue.catching_up_until > self._timers.now
 
-    def end_consumption(self, queue: Queue) -> None:
-        """A consumer has left: a temporary queue ends with its owner's last one."""
-        # an exclusive consumer may have made way for others
-        self.changed[queue] = None
-        if queue.owner is not None and not queue.consumers:
-            self._counters.messages_dropped += queue.ready + queue.paged
-            self.forget(queue)
-
-    def forget(self, queue: Queue) -> None:
-        """The queue is gone, and what is in it."""
-        if queue.paged:
-            self._journal.purge(queue.name)
-        self.leave_to_store(queue)
-
-    def leave_to_store(self, queue: Queue) -> None:
+    def remove(self, queue: Queue) -> None:
         """The queue is gone here; what the store has of it stays there."""
         queue.is_gone = True
         del self._queues[queue.name]
         if queue.name in self._reserved:
             self._absent.add(queue.name)
         for container in queue.drop_ready():
-            self.chores.add(drop(container))
+            self._kit.chores.add(drop(container))
         self.holds.release(queue)
         self._cancel(queue)
 
@@ -399,19 +273,8 @@ class Queues:
         self._expiries.cancel(queue.name)
         self._moments.cancel(queue.name)
         self.expiring.pop(queue, None)
-        if queue.waiting:
-            self.chores.add(self._drop_waiting(queue))
         for watcher in self.watchers:
             watcher(queue)
-
-    def _drop_waiting(self, queue: Queue) -> Iterator[None]:
-        """What waits for its redelivery goes with its queue."""
-        while queue.waiting:
-            serial, run = queue.waiting.popitem()
-            self._returns.cancel((queue.name, serial))
-            self._counters.messages_dropped += run.count
-            queue.forget(run)
-            yield
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer need not be told that it may go on."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from forkbroker.routing.blame import count_convictions
-from forkbroker.routing.counters import Counters
-from forkbroker.routing.journal import Journal
+from forkbroker.routing.custody import Custody
+from forkbroker.routing.kit import Kit
 from forkbroker.routing.paging import Paging
 from forkbroker.routing.policies import Expired, Full
 from forkbroker.routing.queue import Queue
@@ -29,30 +28,33 @@ _RECOVERED = int(Flag.RECOVERED)
 class Returns:
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
 
-    def __init__(self, queues: Queues, paging: Paging, counters: Counters, journal: Journal) -> None:
+    def __init__(self, kit: Kit, queues: Queues, custody: Custody, paging: Paging) -> None:
+        self._kit = kit
+        self._counters = kit.counters
         self._queues = queues
+        self._custody = custody
         self._paging = paging
-        self._counters = counters
-        self._journal = journal
         self._crowded: set[Queue] = set()
         """Queues that are making room, perhaps in several turns."""
-        self.notes: list[str] = []
-        """What an administrator should know of."""
 
-    def requeue(self, queue: Queue, run: Run, crash: str = "") -> None:
-        """Back after a delivery; `crash`: how the process crashed that held it, if that convicts it."""
+    def put_back(self, queue: Queue, run: Run) -> None:
+        """Back as it was: nobody had it."""
+        self._custody.put_back(queue, run)
+
+    def requeue(self, queue: Queue, run: Run, poison: str = "") -> None:
+        """Back after a delivery; `poison`: why it is to be set aside, if it seems to crash who reads it."""
         run.deliveries += 1
         policy = queue.policy
-        if self._bury_poison(queue, run, crash):
+        if self._bury_poison(queue, run, poison):
             return
         if 0 < policy.max_deliveries <= run.deliveries:
             self.bury(queue, run, Reason.DELIVERIES)
             return
         self._put_back_later(queue, run)
 
-    def put_back_blamed(self, queue: Queue, run: Run, crash: str) -> None:
-        """Back without a delivery, and suspect: a process crashed that was to read it; `crash` as in `requeue`."""
-        if not self._bury_poison(queue, run, crash):
+    def put_back_blamed(self, queue: Queue, run: Run, poison: str) -> None:
+        """Back without a delivery, and suspect: a process crashed that was to read it; `poison` as in `requeue`."""
+        if not self._bury_poison(queue, run, poison):
             self._put_back_later(queue, run)
 
     def reject(self, queue: Queue, run: Run) -> None:
@@ -83,11 +85,7 @@ class Returns:
             run.deliveries = max(1, run.deliveries)
         # made first: no message of a queue has a serial from before its making
         grave = grave or self._queues.make(grave_name)
-        serial, run.serial = run.serial, self._queues.take_serials(run.count)
-        run.details = replace(run.details, origin=queue.name, reason=reason, expires=0)
-        if run.details.persistent:
-            self._journal.move(serial, grave_name, run)
-        self._queues.append(grave, run, is_written=True)
+        self._custody.move(grave, run, replace(run.details, origin=queue.name, reason=reason, expires=0))
         return grave
 
     def _is_closed(self, grave: Queue | None, name: bytes) -> bool:
@@ -99,7 +97,7 @@ class Returns:
     def drop(self, queue: Queue, run: Run) -> None:
         """Taken messages, to nowhere."""
         self._counters.messages_dropped += run.count
-        self._queues.settle(queue, run)
+        self._custody.settle(queue, run)
 
     def make_room(self, queue: Queue) -> None:
         """A queue above its limit whose policy is to lose its oldest messages does so.
@@ -112,7 +110,7 @@ class Returns:
             self._queues.tidy(queue)
         elif queue not in self._crowded:
             self._crowded.add(queue)
-            self._queues.chores.add(self._make_room(queue))
+            self._kit.chores.add(self._make_room(queue))
 
     def _make_room(self, queue: Queue) -> Iterator[None]:
         """In steps, as one large message can take the place of a hundred thousand small ones."""
@@ -154,34 +152,29 @@ class Returns:
                 if queue.policy.expired is Expired.DEAD_LETTER:
                     self.bury(queue, run, Reason.EXPIRED)
                 else:
-                    self._queues.settle(queue, run)
+                    self._custody.settle(queue, run)
             self._paging.look_on(queue)
             self._queues.tidy(queue)
 
-    def take_notes(self) -> list[str]:
-        """What is to be logged, once."""
-        notes = self.notes.copy()
-        self.notes.clear()
-        return notes
-
-    def _bury_poison(self, queue: Queue, run: Run, crash: str) -> bool:
-        """Set messages aside that are convicted as often as it takes; tell whether they are."""
-        if not (crash and 0 < queue.policy.poison_after <= count_convictions(run.details)):
+    def _bury_poison(self, queue: Queue, run: Run, poison: str) -> bool:
+        """Set messages aside if there is a reason; tell whether they are."""
+        if not poison:
             return False
-        self.notes.append(_describe_poison(queue, run, crash))
+        self._kit.notes.append(
+            f"queue {shown(queue.name)}: message {run.serial} moved to {shown(queue.policy.dead_letter)}: {poison}"
+        )
         self.bury(queue, run, Reason.POISON)
         return True
 
     def _put_back_later(self, queue: Queue, run: Run) -> None:
         """To its old place, after the wait that the policy asks for."""
         self._counters.messages_requeued += run.count
-        if run.details.persistent and not queue.is_gone:
-            self._journal.update(run)
+        self._custody.update(queue, run)
         wait_ms = 0 if queue.is_gone else queue.policy.redelivery_wait(run.deliveries)
         if wait_ms:
-            self._queues.put_back_after(wait_ms, queue, run)
+            self._custody.put_back_after(wait_ms, queue, run)
         else:
-            self._queues.put_back(queue, run)
+            self._custody.put_back(queue, run)
 
 
 def _has_excess(queue: Queue) -> bool:
@@ -190,11 +183,4 @@ def _has_excess(queue: Queue) -> bool:
     return policy.full.is_losing and bool(
         (policy.max_length and queue.messages > policy.max_length)
         or (policy.max_bytes and queue.octets > policy.max_bytes)
-    )
-
-
-def _describe_poison(queue: Queue, run: Run, crash: str) -> str:
-    return (
-        f"queue {shown(queue.name)}: message {run.serial} moved to {shown(queue.policy.dead_letter)}: "
-        f"{count_convictions(run.details)} child processes crashed that held it alone, the last one {crash}"
     )

@@ -25,7 +25,7 @@ _LOW = 8_388_608
 class Window:
     """The memory that all queues share."""
 
-    __slots__ = ("asked", "limit", "used")
+    __slots__ = ("asked", "limit", "refusal", "used")
 
     def __init__(self, limit: int) -> None:
         """`limit` in octets."""
@@ -33,6 +33,8 @@ class Window:
         self.used = 0
         self.asked = 0
         """Octets that the store was asked for, and that have not all come."""
+        self.refusal = ""
+        """Why the store can't take what memory has no room for; empty: it can, or may soon."""
 
     @property
     def free(self) -> int:

@@ -27,23 +27,23 @@ def audit(router: Router) -> None:
     assert all(queue.is_gone for queue in taken)
     assert queues.window.used == sum(queue.memory for queue in queues.all()) + lost, "memory of all queues"
     assert queues.window.asked == sum(lane.asked for queue in queues.all() for lane in queue.lanes)
-    for child in router._deliveries._children.values():
+    for child in router._offering.clientele.children.values():
         _check_child(router, child)
     _check_journal(router)
     _check_timers(router)
-    assert router._delays.messages == sum(run.count for run in _delayed(router))
-    assert router._delays.octets == sum(run.memory for run in _delayed(router))
+    assert router._jobs.delays.messages == sum(run.count for run in _delayed(router))
+    assert router._jobs.delays.octets == sum(run.memory for run in _delayed(router))
 
 
 def _offers(router: Router) -> list[Offer]:
-    claims = router._deliveries._claims
+    claims = router._offering.claims
     offers = [*claims._timely.values(), *claims._overdue.values()]
     assert len(offers) + claims.free_slots == claims._slots.size, "a slot is lost"
     return offers
 
 
 def _consumers(router: Router) -> Iterator[Consumer]:
-    return chain.from_iterable(child.consumers.values() for child in router._deliveries._children.values())
+    return chain.from_iterable(child.consumers.values() for child in router._offering.clientele.children.values())
 
 
 def _find_taken(router: Router) -> dict[Queue, list[Run]]:
@@ -98,7 +98,7 @@ def _check_child(router: Router, child: Child) -> None:
         cost = costs[token] + sum(run.cost for run in consumer.unsettled)
         assert consumer.octets == cost, "what a consumer is charged with"
         assert consumer.overdue == sum(
-            router._deliveries._claims.is_overdue(offer) for offer, key in open_to if key == consumer.key
+            router._offering.claims.is_overdue(offer) for offer, key in open_to if key == consumer.key
         )
     gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
     assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
@@ -114,24 +114,24 @@ def _check_journal(router: Router) -> None:
 
 
 def _delayed(router: Router) -> list[Run]:
-    return [run for waiting in router._delays._waiting.values() for run in waiting.runs.values()]
+    return [run for waiting in router._jobs.delays._waiting.values() for run in waiting.runs.values()]
 
 
 def _check_timers(router: Router) -> None:
     """No entry outlives what it is about."""
-    queues, deliveries, delays = router._queues, router._deliveries, router._delays
+    queues, clientele, delays = router._queues, router._offering.clientele, router._jobs.delays
     waiting = {(name, serial) for name, each in delays._waiting.items() for serial in each.runs}
     alive = {
         "expiry": {queue.name for queue in queues.all()},
         "redelivery": {(queue.name, serial) for queue in queues.all() for serial in queue.waiting},
         "catching-up": {queue.name for queue in queues.all()},
         "lease": {consumer.key for consumer in _consumers(router)},
-        "guard": set(deliveries._guards._kept),
+        "guard": set(clientele.guards._kept),
         "delay-span": waiting,
         "delay-date": waiting,
-        "idle-durable": set(router._durables._durables),
+        "idle-durable": set(router._topics.durables._durables),
     }
     for _, _, timer, key in router._timers.dump():
         assert key in alive[timer], f"{timer} of something that is gone"
-    assert set(deliveries._guards._kept) <= set(deliveries._children)
+    assert set(clientele.guards._kept) <= set(clientele.children)
     assert all(not queue.is_gone for queue in queues.expiring)

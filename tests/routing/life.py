@@ -18,7 +18,7 @@ from support.lies import make_lie
 
 from forkbroker.cli import wiring
 from forkbroker.config.options import make_settings
-from forkbroker.routing import fans, journal, queue, router, telling, window
+from forkbroker.routing import fans, journal, queue, sending, telling, window
 from forkbroker.routing.policies import Expired, Policy, QueuePolicy, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
@@ -45,7 +45,7 @@ SMALL: list[tuple[Any, str, int]] = [
     (fans, "NAMES_OCTETS", 1_250),
     (journal, "MAX_OCTETS", 40_000),
     (journal, "MAX_COPIES", 100_000),
-    (router, "MAX_COPIES", 100_000),
+    (sending, "MAX_COPIES", 100_000),
     (telling, "WINDOW_OCTETS", 80_000),
     (telling, "_CUT_OCTETS", 1_000),
     (queue, "MAX_OFFER_OCTETS", 8_000),
@@ -179,7 +179,7 @@ class Life:
         self.check_priorities(self.collect())
         router = self.world.router
         there = sum(view.ready + view.unsettled for view in router.views())
-        self.ledger.check_count(there + router._delays.messages, int(self.world.wall * 1000))
+        self.ledger.check_count(there + router._jobs.delays.messages, int(self.world.wall * 1000))
         audit(router)
 
     def read(self, random: Random) -> None:

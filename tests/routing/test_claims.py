@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
-from forkbroker.routing.consumers import Child, Consumer
+from forkbroker.routing.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import Queue
@@ -28,7 +28,9 @@ class Scene:
 
     def open(self, candidates: int, now: float, queue: Queue = QUEUE) -> Offer:
         consumers = [
-            Consumer(QUEUE, Child(Peer(peer), 1 << 26), token=Token(7), credit=1, auto=False, exclusive=False)
+            Consumer(
+                Consumers(QUEUE), Child(Peer(peer), 1 << 26), token=Token(7), credit=1, auto=False, exclusive=False
+            )
             for peer in range(1, candidates + 1)
         ]
         return self.claims.open_offer(queue, make_run(make_send(b"/queue/a", [b"x"]), 1), consumers, now)

@@ -17,7 +17,9 @@ QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
 
 def make_consumer(peer: int, *, credit: int = 1, auto: bool = False, exclusive: bool = False) -> Consumer:
-    return Consumer(QUEUE, Child(Peer(peer), 10_000), token=Token(1), credit=credit, auto=auto, exclusive=exclusive)
+    return Consumer(
+        Consumers(QUEUE), Child(Peer(peer), 10_000), token=Token(1), credit=credit, auto=auto, exclusive=exclusive
+    )
 
 
 def make(*avoid: Consumer) -> Run:
@@ -28,7 +30,7 @@ def make(*avoid: Consumer) -> Run:
 
 
 def make_consumers(*several: Consumer) -> Consumers:
-    consumers = Consumers()
+    consumers = Consumers(QUEUE)
     for consumer in several:
         consumers.add(consumer)
     return consumers
@@ -124,7 +126,7 @@ def test_an_idle_child_is_one_that_holds_nothing_for_any_subscription() -> None:
     """Not what it was offered, nor what it lost by a lease and still works on; nor is it kept for another queue."""
     one, two, three, four = map(make_consumer, (1, 2, 3, 4))
     consumers = make_consumers(one, two, three, four)
-    other = Consumer(QUEUE, one.child, token=Token(2), credit=1, auto=False, exclusive=False)
+    other = Consumer(Consumers(QUEUE), one.child, token=Token(2), credit=1, auto=False, exclusive=False)
     other.charge(1, 300)
     two.withhold(1)
     three.child.kept_for = Queue(b"/queue/b", QueuePolicy(), Window(1 << 26))
@@ -168,6 +170,26 @@ def test_one_exclusive_consumer_is_served_and_the_next_takes_over() -> None:
 
 def test_a_peer_settles_unless_all_its_consumers_are_auto() -> None:
     """Others' consumers don't count."""
-    consumers = make_consumers(make_consumer(1, auto=True), make_consumer(2, auto=True), make_consumer(2))
+    make_consumers(make_consumer(1, auto=True), make_consumer(2, auto=True), make_consumer(2))
 
-    assert [consumers.settle_by(Peer(peer)) for peer in (1, 2, 3)] == [False, True, False]
+    assert [Peer(peer) in QUEUE.readers.settling for peer in (1, 2, 3)] == [False, True, False]
+
+
+def test_a_queue_knows_what_it_needs_of_its_consumers() -> None:
+    """How many there are, whether one is willing, and who acknowledges: from their coming to their going."""
+    queue = Queue(b"/queue/b", QueuePolicy(), Window(1 << 26))
+    assert (len(queue.readers), bool(queue.readers.willing)) == (0, False)
+    row = Consumers(queue)
+    plain, exclusive = (
+        Consumer(row, Child(Peer(peer), 10_000), token=Token(1), credit=peer - 1, auto=False, exclusive=peer == 1)
+        for peer in (2, 1)
+    )
+
+    row.add(plain)
+    assert (len(queue.readers), bool(queue.readers.willing)) == (1, True)
+    row.add(exclusive)
+    assert (len(queue.readers), bool(queue.readers.willing)) == (2, False)
+    row.remove(exclusive)
+    assert (len(queue.readers), bool(queue.readers.willing)) == (1, True)
+    row.remove(plain)
+    assert (len(queue.readers), bool(queue.readers.willing), Peer(2) in queue.readers.settling) == (0, False, False)

@@ -453,7 +453,7 @@ def test_what_has_come_for_the_last_time_makes_room_for_another_one() -> None:
     world.end(producer)
     world.pass_time(2)
     world.consume(consumer)
-    assert (world.router._delays._owners, world.router._delays._repeating) == ({}, {})
+    assert (world.router._jobs.delays._owners, world.router._jobs.delays._repeating) == ({}, {})
 
 
 # ---------------------------------------------------------------- lines that can't be read

@@ -420,7 +420,7 @@ def test_every_way_back_gives_back_what_it_was_charged_with() -> None:
     world.settle(one, 3, 1, Outcome.RELEASED)
     world.now += 2
     world.turn()
-    children = world.router._deliveries._children
+    children = world.router._offering.clientele.children
     for child in (one, two):
         for offer in read_all(world, child):
             world.settle(child, offer.serial, offer.count, Outcome.UNTOUCHED)

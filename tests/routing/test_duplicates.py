@@ -242,7 +242,7 @@ def test_without_a_window_nothing_is_the_same() -> None:
         world.send(producer, A, [body], wishes=ONCE)
 
     assert contents(world, consumer) == [b"1", b"2"]
-    assert len(world.router._duplicates) == 0
+    assert len(world.router._jobs.intake._duplicates) == 0
 
 
 def test_a_long_name_costs_no_more_memory_than_a_short_one() -> None:

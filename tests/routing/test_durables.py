@@ -320,7 +320,7 @@ def test_lives_of_durable_subscriptions_leave_nothing_behind() -> None:
         world.delete_durable(reader, name, token=1)
     world.run_store()
 
-    durables = world.router._durables
+    durables = world.router._topics.durables
     assert (len(durables), durables._audience._names, len(durables._audience._patterns)) == (0, {}, 0)
     assert len(world.router._timers) == 0
     assert len(world.router._timers._dates) < 200

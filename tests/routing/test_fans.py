@@ -7,8 +7,9 @@ import pytest
 from forkbroker.routing import fans
 from forkbroker.routing.fans import Fan, Piece
 from forkbroker.routing.journal import Journal
-from forkbroker.routing.peers import Outbox
+from forkbroker.routing.kit import Kit
 from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.window import Window
 from forkbroker.wire.details import DURABLY, PLAIN, Details
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fan import unpack_fan
@@ -107,8 +108,8 @@ def test_a_piece_is_cut_where_its_list_of_queues_is_too_long(monkeypatch, limit:
 
 def test_a_list_of_queues_is_cut_within_a_transaction_as_well() -> None:
     """It is several parts of one change then."""
-    out: Outbox = []
-    journal = Journal(out)
+    kit = Kit(lambda: 0.0)
+    journal = Journal(kit, Window(1 << 20))
     journal.opened()
     run = run_of(b"x")
     names = [b"/dsub/%060000d" % number for number in range(20)]
@@ -116,7 +117,9 @@ def test_a_list_of_queues_is_cut_within_a_transaction_as_well() -> None:
         for number, name in enumerate(names):
             journal.write(name, make_run(run.envelope, 10 + number, DURABLY))
 
-    told = [Envelope(b"".join(buffers)) for _, buffers in out if Envelope(b"".join(buffers)).kind is not Kind.RETOLD]
+    told = [
+        Envelope(b"".join(buffers)) for _, buffers in kit.out if Envelope(b"".join(buffers)).kind is not Kind.RETOLD
+    ]
     assert [(each.kind, each.number, each.count) for each in told] == [
         (Kind.FAN, 0, 8), (Kind.FAN, 0, 8), (Kind.FAN, 0, 4), (Kind.TOGETHER, 1, 3),
     ]  # fmt: skip

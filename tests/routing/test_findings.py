@@ -13,6 +13,7 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.routing import router
+from forkbroker.routing.custody import Custody
 from forkbroker.routing.delays import Delays
 from forkbroker.routing.fans import Fan, Piece
 from forkbroker.routing.journal import Journal
@@ -22,6 +23,7 @@ from forkbroker.routing.queues import Queues
 from forkbroker.routing.returns import Returns
 from forkbroker.routing.router import Router
 from forkbroker.routing.runs import Run
+from forkbroker.routing.stored import Stored
 from forkbroker.store.group import Group
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import Fields
@@ -45,24 +47,24 @@ class Fault:
 
 def fire_before_opened(patch: Patch) -> None:
     """Time passes while the store still tells what it has, and the first free serial is known at the end of that."""
-    tick, opened = Router.tick, Router._opened
-    serials: dict[Router, int] = {}
+    tick, opened = Router.tick, Stored._opened
+    serials: dict[Stored, int] = {}
 
-    def note_serial(self: Router, envelope: Envelope) -> None:
+    def note_serial(self: Stored, envelope: Envelope) -> None:
         self._knows_serial = True
         serials[self] = envelope.serial
 
     def tick_at_once(self: Router, now: float) -> None:
-        self._has_opened = True
+        self._stored.has_opened = True
         tick(self, now)
 
-    def resume_serials(self: Router, envelope: Envelope) -> None:
+    def resume_serials(self: Stored, envelope: Envelope) -> None:
         self._queues.resume_serials(serials.get(self, 1))
         opened(self, envelope)
 
-    patch.setattr(Router, "_opening", note_serial)
+    patch.setattr(Stored, "_opening", note_serial)
     patch.setattr(Router, "tick", tick_at_once)
-    patch.setattr(Router, "_opened", resume_serials)
+    patch.setattr(Stored, "_opened", resume_serials)
 
 
 def cut_no_fan(patch: Patch) -> None:
@@ -117,14 +119,14 @@ def fetch_one_too_late(patch: Patch) -> None:
 
 def show_fired_at_once(patch: Patch) -> None:
     """A delayed message whose time has come is offered before the store has it in its queue."""
-    append = Queues.append
+    append = Custody.append
 
     def append_visibly(
-        self: Queues, queue: Queue, run: Run, *, is_written: bool = False, is_hidden: bool = False
+        self: Custody, queue: Queue, run: Run, *, is_written: bool = False, is_hidden: bool = False
     ) -> None:
         append(self, queue, run, is_written=is_written)
 
-    patch.setattr(Queues, "append", append_visibly)
+    patch.setattr(Custody, "append", append_visibly)
 
 
 def forget_what_is_declined(patch: Patch) -> None:
@@ -148,7 +150,7 @@ def mark_no_dead_letters(patch: Patch) -> None:
 def count_no_returns(patch: Patch) -> None:
     """What a consumer had and gave back is offered as if it had never been delivered."""
 
-    def requeue(self: Returns, queue: Queue, run: Run, crash: str = "") -> None:
+    def requeue(self: Returns, queue: Queue, run: Run, poison: str = "") -> None:
         self._put_back_later(queue, run)
 
     patch.setattr(Returns, "requeue", requeue)
@@ -172,7 +174,7 @@ def keep_entries(patch: Patch) -> None:
 
 def lose_a_page(patch: Patch) -> None:
     """What memory has no room for is counted, but not told to the store."""
-    patch.setattr(Queues, "spill", lambda *_: None)
+    patch.setattr(Custody, "spill", lambda *_: None)
 
 
 def fire_without_letting_go(patch: Patch) -> None:

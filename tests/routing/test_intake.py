@@ -42,7 +42,7 @@ def test_what_is_sent_to_a_reply_queue_of_nobody_makes_no_queue(persistent: bool
     assert world.answers(producer) == [(Kind.FENCED, 3)]
     assert world.router.views() == []
     assert world.router.counters.messages_dropped == 2
-    assert (len(world.router._timers), len(world.router._duplicates), world.stock.rows) == (0, 0, {})
+    assert (len(world.router._timers), len(world.router._jobs.intake._duplicates), world.stock.rows) == (0, 0, {})
 
 
 def test_a_send_that_cannot_be_decoded_makes_no_queue() -> None:

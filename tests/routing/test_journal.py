@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing import router
+from forkbroker.routing import sending
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.routing.telling import WINDOW_OCTETS
 from forkbroker.wire.details import Wishes
@@ -364,7 +364,7 @@ def test_a_transaction_for_many_durables_is_one_change_and_has_its_bodies_once()
 
 def test_a_transaction_that_makes_too_many_copies_is_refused(monkeypatch) -> None:
     """All of it, with the figures; up to the limit it is taken."""
-    monkeypatch.setattr(router, "MAX_COPIES", MIB)
+    monkeypatch.setattr(sending, "MAX_COPIES", MIB)
     world, child = make_fan(5)
     fits, exceeds = (make_send(b"/topic/t", [bytes(MIB // 4 - size)], persistent=True).raw for size in (400, 0))
     one = make_send(A, [b"1"], persistent=True).raw

@@ -335,7 +335,7 @@ def test_the_store_is_asked_once_for_what_follows() -> None:
     world.turn()
     for _ in range(3):
         world.router._queues.changed[world.router._queues.find(A)] = None  # type: ignore[index]
-        world.router._paging.look_on(world.router._queues.find(A))  # type: ignore[arg-type]
+        world.router._keeping.paging.look_on(world.router._queues.find(A))  # type: ignore[arg-type]
         world.turn()
 
     assert told(world, Kind.FETCH) == 1
@@ -349,7 +349,7 @@ def test_what_expired_in_memory_is_followed_by_what_the_store_has() -> None:
     world.run_store()
     queue = world.router._queues.find(A)
     assert queue is not None
-    world.router._paging.look_on(queue)
+    world.router._keeping.paging.look_on(queue)
     assert told(world, Kind.FETCH) == 0
 
     for _ in range(10):

@@ -317,7 +317,7 @@ def test_the_store_s_opening_visits_so_many_queues_in_a_turn() -> None:
     stock.kill()
     again = World(Policy(), stock=stock, steps=STEPS)
     asked = 0
-    while again.router._queues.chores:
+    while again.router._kit.chores:
         again.deliver()
         found = sum(envelope.kind is Kind.FETCH for envelope in stock.told)
         assert found - asked <= 2 * STEPS
@@ -338,7 +338,7 @@ def test_a_large_message_takes_the_place_of_many_in_portions() -> None:
     before = world.view(A).ready
     world.send(producer, A, [bytes(90_000)])
     lost = [before + 1 - world.view(A).ready]
-    while world.router._queues.chores:
+    while world.router._kit.chores:
         world.turn()
         lost.append(before + 1 - world.view(A).ready)
 
@@ -384,4 +384,4 @@ def test_what_waits_for_a_queue_that_is_gone_is_dropped_in_portions() -> None:
 
     assert world.router.counters.messages_dropped == 50
     assert (world.view(name).ready, offered(child)) == (0, [])
-    assert (len(world.router._timers), world.router._delays.octets) == (0, 0)
+    assert (len(world.router._timers), world.router._jobs.delays.octets) == (0, 0)

@@ -50,7 +50,7 @@ def hold(world: World, child: Child) -> list[int]:
 
 
 def held(world: World) -> list[Run]:
-    children = world.router._deliveries._children.values()
+    children = world.router._offering.clientele.children.values()
     return [run for child in children for consumer in child.consumers.values() for run in consumer.unsettled]
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_left_when_all_is_settled() -> None:
     world.run_store()
 
     assert (used(world), world.view(A).octets, world.view(A).unsettled) == (0, 0, 0)
-    assert world.router._deliveries._children[holder.peer].octets == 0
+    assert world.router._offering.clientele.children[holder.peer].octets == 0
     assert not world.stock.rows
 
 

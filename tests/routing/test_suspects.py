@@ -290,8 +290,8 @@ def test_a_kept_child_that_ends_is_replaced() -> None:
     assert [offer.destination for offer in world.offers(second)] == [A]
     world.end(second)
     world.turn()
-    assert not world.router._deliveries._guards._kept
-    assert not world.router._deliveries._guards.waiting
+    assert not world.router._offering.clientele.guards._kept
+    assert not world.router._offering.clientele.guards.waiting
     assert world.router.deadline() is None
 
 

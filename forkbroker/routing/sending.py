@@ -1,0 +1,129 @@
+"""What clients send: to which part of the house a SEND belongs, alone or in a transaction.
+
+What a destination means for a SEND is said once, by `Sending.target_for`. Both ways have the same verbs: `send` what
+comes alone, `plan` what comes in a transaction, and `bring` what was planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from forkbroker.destinations import is_queue
+from forkbroker.routing.chores import Work, advance
+from forkbroker.routing.durables import Durables
+from forkbroker.routing.journal import MAX_COPIES, Draft, Journal
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.leases import Leases
+from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.planning import Plan
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fields import check_parts
+from forkbroker.wire.kinds import Kind
+
+
+class Target(Protocol):
+    """Where the messages of a SEND go."""
+
+    def send(self, peer: Peer, envelope: Envelope) -> str | None:
+        """A SEND that comes alone; or the reason why it can't be."""
+
+    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+        """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
+
+    def bring(self, peer: Peer, envelope: Envelope) -> None:
+        """A SEND that was not refused."""
+
+
+class Sending:
+    """SEND and TRANSACTION."""
+
+    def __init__(
+        self, kit: Kit, intake: Target, publishing: Target, durables: Durables, leases: Leases, journal: Journal
+    ) -> None:
+        """`intake` is the way into queues, `publishing` the way to topics."""
+        self._counters = kit.counters
+        self._intake = intake
+        self._publishing = publishing
+        self._durables = durables
+        self._leases = leases
+        self._journal = journal
+
+    def target_for(self, destination: bytes) -> Target:
+        """What a destination means for a SEND.
+
+        A topic: all who listen now, and the queues of durable subscriptions that match.
+
+        A queue: the one of this name, which the SEND makes if need be. Only two kinds of queues are not made by that,
+        another client's temporary one and a durable subscription's: what is sent to one that is gone is dropped.
+        """
+        return self._intake if is_queue(destination) else self._publishing
+
+    def send(self, peer: Peer, envelope: Envelope) -> str | None:
+        """SEND; or the reason why it can't be.
+
+        Raises:
+            EnvelopeError: it can't be decoded.
+        """
+        return self.target_for(envelope.destination).send(peer, envelope)
+
+    def settle(self, peer: Peer, envelope: Envelope) -> Work | None:
+        """SETTLE. Many are returned as steps to be done."""
+        return self._leases.settle(peer, Token(envelope.token), envelope.settlements())
+
+    def transaction(self, peer: Peer, envelope: Envelope) -> Work:
+        """All of it or nothing: whatever may fail is tried before the first part is applied.
+
+        What others do between two steps of a long one may fill what was not full; that does not undo it. But no lease
+        ends meanwhile, and the store is told of nothing that came later before it is told of this.
+        """
+        yield from check_parts(envelope)
+        parts = envelope.nested()
+        for part in parts:
+            part.sender = peer
+        reason = yield from self._find_refusal(peer, parts)
+        if reason is not None:
+            self._counters.messages_refused += sum(part.count for part in parts if part.kind is Kind.SEND)
+            return reason
+        draft = Draft()
+        try:
+            for part in parts:
+                yield from self._apply_part(peer, part, draft)
+        finally:
+            # what was applied is told, even if an error ends it
+            self._journal.finish(draft)
+        return None
+
+    def _apply_part(self, peer: Peer, part: Envelope, draft: Draft) -> Iterator[None]:
+        with self._journal.part_of(draft):
+            work = self.settle(peer, part) if part.kind is Kind.SETTLE else None
+            if part.kind is Kind.SEND:
+                self.target_for(part.destination).bring(peer, part)
+        yield
+        is_done = work is None
+        while work is not None and not is_done:
+            with self._journal.part_of(draft):
+                is_done = advance(work)
+            yield
+
+    def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> Work:
+        copies = 0
+        for part in parts:
+            copies += self._durables.weigh_copies(part) if part.kind is Kind.SEND else 0
+            yield
+        if copies > MAX_COPIES:
+            return (
+                f"the transaction would have the store write {copies:,} octets of copies for durable subscriptions "
+                f"at once, the limit is {MAX_COPIES:,}: send its messages to topics in smaller transactions"
+            )
+        plan = Plan()
+        for part in parts:
+            reason = None
+            if part.kind is not Kind.SETTLE:
+                reason = self.target_for(part.destination).plan(peer, part, plan)
+            elif (yield from self._leases.has_lost(peer, Token(part.token), part.settlements())):
+                reason = "the transaction settles messages that are no longer its client's: a lease has ended"
+            if reason is not None:
+                return reason
+            yield
+        return None
