@@ -320,6 +320,8 @@ class Router:
             self._topics.interest.remove(peer, envelope.destination)
         except KeyError:
             raise EnvelopeError(f"UNSUBSCRIBE: no interest in {envelope.destination!r}") from None
+        except PatternError as error:
+            raise EnvelopeError(f"UNSUBSCRIBE: {error}") from None
         return None
 
     def _delete_durable(self, peer: Peer, envelope: Envelope) -> Work:

@@ -89,7 +89,7 @@ def test_interest_ends_with_subscription_and_child() -> None:
 
 
 def test_interest_that_was_never_told_cannot_end() -> None:
-    """Nor can a broken pattern begin."""
+    """Nor can one in a broken pattern, which cannot begin either."""
     world = World()
     child = world.add_child()
 
@@ -97,6 +97,8 @@ def test_interest_that_was_never_told_cannot_end() -> None:
         world.tell(child, make(Kind.UNSUBSCRIBE, destination=NEWS))
     with pytest.raises(EnvelopeError, match="last level"):
         world.tell(child, make(Kind.SUBSCRIBE, destination=b"/topic/#.a"))
+    with pytest.raises(EnvelopeError, match="last level"):
+        world.tell(child, make(Kind.UNSUBSCRIBE, destination=b"/topic/#.a"))
 
 
 # ---------------------------------------------------------------- fences
