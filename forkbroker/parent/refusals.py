@@ -33,12 +33,9 @@ class Refusals:
         self._lingering: dict[int, socket.socket] = {}
         self._complaint_ends = float("-inf")
         self._unlogged = 0
-        self.refused = 0
-        """Connections refused since the start."""
 
     def refuse(self, connection: socket.socket, address: str, reason: str) -> None:
         """Tell the client why, and close `connection` soon."""
-        self.refused += 1
         self._log(address, reason)
         if len(self._lingering) >= LINGERING_MAX:
             self._close(next(iter(self._lingering)))

@@ -31,8 +31,9 @@ class Service:
         # A leading @ stands for the zero octet of Linux's abstract addresses; other forms (vsock) are not for us.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.is_there = address[:1] in ("@", "/")
-        self.watchdog_s = _take_watchdog(environment)
-        """Seconds between two signs of life: half of what the manager waits. None when it does not wait."""
+        # The parent shows that it lives each second, asked or not: that is often enough for any manager.
+        environment.pop("WATCHDOG_USEC", "")
+        environment.pop("WATCHDOG_PID", "")
 
     def ready(self) -> None:
         """The broker accepts connections, or has reloaded."""
@@ -60,15 +61,6 @@ class Service:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.setblocking(False)
             manager.sendto(text.encode(), self._address)
-
-
-def _take_watchdog(environment: MutableMapping[str, str]) -> float | None:
-    """Half of WATCHDOG_USEC in seconds, if WATCHDOG_PID is this process or not told."""
-    interval = environment.pop("WATCHDOG_USEC", "")
-    owner = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
-    if owner != str(os.getpid()) or not interval.isdecimal() or int(interval) == 0:
-        return None
-    return int(interval) / 2_000_000
 
 
 def take_listeners(environment: MutableMapping[str, str] = os.environ) -> list[socket.socket]:

@@ -90,11 +90,6 @@ class Channel:
         self._out.extend(buffers)
         self.pending += sum(map(len, buffers))
 
-    def send_raw(self, raw: Buffer) -> None:
-        """Queue one envelope that is serialised already: an envelope's `raw`, forwarded untouched."""
-        self._out.append(raw)
-        self.pending += len(raw)
-
     def flush(self) -> bool:
         """Write what the kernel takes; True when nothing is left to write.
 

@@ -92,12 +92,12 @@ def test_a_connection_that_was_reset_is_an_end_too() -> None:
 
 
 def test_a_client_that_is_gone_already_is_not_waited_for(desk: Desk) -> None:
-    """It counts, and nothing of it stays."""
+    """Nothing of it stays."""
     ours, theirs = socket.socketpair()
     theirs.close()
     desk.refusals.refuse(ours, "unix", "no room")
 
-    assert (ours.fileno(), desk.refusals.refused) == (-1, 1)
+    assert ours.fileno() == -1
     assert not desk.loop._watched
 
 
@@ -164,7 +164,6 @@ def test_refusals_are_logged_once_and_then_counted_each_ten_seconds(desk: Desk) 
     desk.refuse("full", "d")
 
     assert desk.lines[3:] == ["client d: refused, full"]
-    assert desk.refusals.refused == 1_204
 
 
 def test_at_the_end_of_ten_seconds_a_line_is_due_again(desk: Desk) -> None:

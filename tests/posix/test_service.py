@@ -57,7 +57,6 @@ def test_without_a_manager_nothing_is_said(environment) -> None:
     service.ready()
 
     assert not service.is_there
-    assert service.watchdog_s is None
 
 
 def test_a_manager_that_is_gone_or_deaf_stops_nobody(manager, tmp_path) -> None:
@@ -66,22 +65,6 @@ def test_a_manager_that_is_gone_or_deaf_stops_nobody(manager, tmp_path) -> None:
     deaf = Service({"NOTIFY_SOCKET": manager.getsockname()})
     for _ in range(5000):
         deaf.status("x" * 100)
-
-
-@pytest.mark.parametrize(
-    ("environment", "interval_s"),
-    [
-        ({"WATCHDOG_USEC": "30000000"}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-        ({}, None),
-    ],
-)
-def test_the_watchdog_wants_a_sign_twice_in_its_time(environment, interval_s) -> None:
-    """If it watches this process at all."""
-    assert interval_s == Service(environment).watchdog_s
 
 
 def test_what_was_read_is_no_longer_in_the_environment() -> None:
