@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import selectors
 import socket
@@ -16,7 +15,8 @@ from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.parent import Hooks, Parent, ParentPolicy
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.oom import go_first
@@ -37,8 +37,6 @@ from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
 from forkbroker.store import process
 from forkbroker.store.locate import make_store
-
-logger = logging.getLogger("forkbroker")
 
 ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
@@ -173,14 +171,16 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
     """Serve clients on `listeners` until a signal ends it; the exit status."""
     policy, limits, passed = session_policy(settings), frame_limits(settings), max_passed(settings)
 
-    def serve(end: socket.socket, client: socket.socket, _peer: int, address: str) -> int:
+    def serve(end: socket.socket, client: Connection, _peer: int) -> int:
         go_first()
         apply_limits(
             memory_bytes=settings.child_memory or None,
             cpu_s=settings.child_cpu or None,
             files=settings.child_files or None,
         )
-        return child.main(end, client, address, policy=policy, limits=limits, slots=semaphores, max_envelope=passed)
+        return child.main(
+            end, client.socket, client.address, policy=policy, limits=limits, slots=semaphores, max_envelope=passed
+        )
 
     store = make_store(settings.store or "")
 
@@ -202,11 +202,8 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        serve,
-        keep,
+        Programs(client=serve, store=keep, refusal=refuse),
         parent_policy(settings),
-        refuse,
-        logger,
         hooks,
     )
     try:

@@ -26,7 +26,7 @@ its envelope although others wait.
 A stopped child (SIGSTOP, a debugger) reads nothing. It is killed after `stuck_checks` checks in which nothing of what
 waits for it moved, as others wait with it. Checks are counted rather than seconds, as the parent itself may have been
 stopped, and must not blame that on its children. (A stopped child with room in its socket holds up nobody but the
-messages that it is offered; the router knows of those, and `Parent._end_silent` asks it.)
+messages that it is offered; the router knows of those, and `Clients._check_silent` asks it.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from forkbroker.parent.patience import Patience
-from forkbroker.parent.roster import Child
+from forkbroker.parent.roster import Client, Process
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, pack
@@ -70,7 +70,7 @@ class Flow:
     """Who waits for whom."""
 
     def __init__(
-        self, loop: Loop, policy: FlowPolicy, budget: Budget, send: Callable[[Child, Sequence[Buffer]], None]
+        self, loop: Loop, policy: FlowPolicy, budget: Budget, send: Callable[[Process, Sequence[Buffer]], None]
     ) -> None:
         """Hold channels of `loop`; `send` queues an envelope for a child, to be flushed at the turn's end.
 
@@ -80,23 +80,32 @@ class Flow:
         self._policy = policy
         self._budget = budget
         self._send = send
-        self._starved: dict[Hashable, Child] = {}
-        self._overtaxed: set[Child] = set()
+        self._starved: dict[Hashable, Process] = {}
+        self._overtaxed: set[Process] = set()
         """Those that have sent more than the router applies in one turn."""
-        self._held_by: dict[Child, set[Child]] = {}
-        self._targets_of: dict[Child, set[Child]] = {}
-        self._told: dict[Child, dict[Child, bytes]] = {}
+        self._held_by: dict[Process, set[Process]] = {}
+        self._targets_of: dict[Process, set[Process]] = {}
+        self._told: dict[Process, dict[Process, bytes]] = {}
         """For each congested child its publishers that were told to HOLD, and to which topic they had published."""
         self._topics: Counter[bytes] = Counter()
         """How many of these there are for each topic."""
         self._patience = Patience(policy.hold_s, policy.hold_window_s)
 
-    def exceeded(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
+    @property
+    def patience_s(self) -> float:
+        """How long a child may be stuck."""
+        return self._policy.check_interval_s * self._policy.stuck_checks
+
+    def joined(self, process: Process) -> None:
+        """A process runs: from now on something may wait for it."""
+        process.high = self._policy.high
+
+    def exceeded(self, cause: Process | None, target: Process, buffers: Sequence[Buffer]) -> None:
         """What `cause` sent made more than `target.high` wait: flush first, hold the cause if that doesn't help.
 
         Called instead of comparing twice on the hot path: a congested child's `high` is negative.
         """
-        if target.congested:
+        if target.high < 0:
             self._tell_to_hold(cause, target, buffers)
             return
         channel = target.channel
@@ -105,13 +114,13 @@ class Flow:
         if cause is not None and channel.pending > self._policy.high and not cause.is_closed:
             self._hold(cause, target)
 
-    def _hold(self, cause: Child, target: Child) -> None:
+    def _hold(self, cause: Process, target: Process) -> None:
         targets = self._targets_of.setdefault(cause, set())
         targets.add(target)
         self._choose(cause)
         self._held_by.setdefault(target, set()).add(cause)
 
-    def _tell_to_hold(self, cause: Child | None, target: Child, buffers: Sequence[Buffer]) -> None:
+    def _tell_to_hold(self, cause: Process | None, target: Process, buffers: Sequence[Buffer]) -> None:
         """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
         if cause is None or cause is target or buffers[0][KIND_AT] != Kind.SEND:
             return
@@ -139,7 +148,7 @@ class Flow:
             for cause in [cause for cause, held_for in told.items() if held_for == topic]:
                 self._let_go(target, cause)
 
-    def _let_go(self, target: Child, cause: Child) -> None:
+    def _let_go(self, target: Process, cause: Process) -> None:
         """The publisher need not wait for this child any more."""
         told = self._told[target]
         self._forget_topic(told.pop(cause))
@@ -154,12 +163,12 @@ class Flow:
             del self._topics[topic]
             self._patience.end(topic, self._loop.now)
 
-    def flushed(self, target: Child) -> None:
+    def flushed(self, target: Process) -> None:
         """The channel of `target` was flushed: read again from those that it held, if it has room."""
         if target in self._held_by and target.channel.pending < self._policy.low:
             self._release(target)
 
-    def _release(self, target: Child) -> None:
+    def _release(self, target: Process) -> None:
         for cause in self._held_by.pop(target, ()):
             targets = self._targets_of[cause]
             targets.discard(target)
@@ -167,22 +176,22 @@ class Flow:
                 del self._targets_of[cause]
                 self._choose(cause)
 
-    def _choose(self, child: Child) -> None:
+    def _choose(self, child: Process) -> None:
         """Read the child's channel, or not."""
         if not child.is_closed:
             self._loop.want_readable(child.fd, not self.is_held(child))
 
-    def starved(self, child: Child) -> None:
+    def starved(self, child: Process) -> None:
         """The budget has no room for what the child has begun to send: do not read on before it has."""
         self._starved[child.channel] = child
         self._choose(child)
 
-    def overtaxed(self, child: Child) -> None:
+    def overtaxed(self, child: Process) -> None:
         """What the child has sent is not all applied: do not read on before it is."""
         self._overtaxed.add(child)
         self._choose(child)
 
-    def caught_up(self, child: Child) -> None:
+    def caught_up(self, child: Process) -> None:
         """All that the child has sent is applied."""
         if child in self._overtaxed:
             self._overtaxed.remove(child)
@@ -196,19 +205,17 @@ class Flow:
                 child.channel.go_on()
                 self._choose(child)
 
-    def congested(self, child: Child) -> None:
+    def congested(self, child: Process) -> None:
         """The child says that its client does not read."""
-        child.congested = True
         child.high = -1
 
-    def relieved(self, child: Child) -> None:
+    def relieved(self, child: Process) -> None:
         """The child says that its client reads again: those that were held for it may go on."""
-        child.congested = False
         child.high = self._policy.high
         for cause in list(self._told.get(child, ())):
             self._let_go(child, cause)
 
-    def gone(self, child: Child) -> None:
+    def gone(self, child: Process) -> None:
         """The child is gone: nobody waits for it, and it waits for nobody."""
         self._release(child)
         self._starved.pop(child.channel, None)
@@ -224,15 +231,15 @@ class Flow:
                 if not told:
                     del self._told[target]
 
-    def is_held(self, child: Child) -> bool:
+    def is_held(self, child: Process) -> bool:
         """Whether the parent does not read this child's channel at present."""
         return child in self._targets_of or child.channel in self._starved or child in self._overtaxed
 
-    def check(self, children: Iterable[Child]) -> list[Child]:
+    def check(self, children: Iterable[Client]) -> list[Client]:
         """One check of all children, to be made every `check_interval_s`: those that are stuck."""
         return [child for child in children if not child.killed and self._is_stuck(child)]
 
-    def _is_stuck(self, child: Child) -> bool:
+    def _is_stuck(self, child: Client) -> bool:
         patience = self._policy.stuck_checks
         if child.is_closed:
             # Its channel is closed, so it is about to end; and that takes it no time.
@@ -242,7 +249,7 @@ class Flow:
             patience //= 10
         return self._keeps_others_waiting(child) or _checks_without_progress(child) > patience
 
-    def _keeps_others_waiting(self, child: Child) -> bool:
+    def _keeps_others_waiting(self, child: Client) -> bool:
         """Whether it has room that others wait for, and has sent nothing for it for too long."""
         received = child.channel.received
         if received is None or received != child.received_of_large or self.is_held(child):
@@ -252,7 +259,7 @@ class Flow:
         child.received_of_large = received
         return child.checks_without_octets > self._policy.stuck_checks
 
-    def describe_stuck(self, child: Child) -> str:
+    def describe_stuck(self, child: Client) -> str:
         """In which way this child is stuck, for the log."""
         if child.checks_without_octets > self._policy.stuck_checks:
             stuck_s = child.checks_without_octets * self._policy.check_interval_s
@@ -265,7 +272,7 @@ class Flow:
         return f"has read nothing for {stuck_s:.0f} s, {child.channel.pending:,} octets wait for it"
 
 
-def _checks_without_progress(child: Child) -> int:
+def _checks_without_progress(child: Client) -> int:
     """For how many checks something has waited for this child, of which the kernel could take nothing."""
     channel = child.channel
     if not channel.pending or channel.flushed != child.flushed:

@@ -15,6 +15,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from forkbroker.posix.addresses import describe_listener, describe_peer
 from forkbroker.posix.loop import Loop
@@ -27,8 +28,21 @@ _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN
 _PAUSE_S = 0.1
 _COMPLAIN_EVERY_S = 10.0
 
-Accepted = Callable[[socket.socket, str, str], None]
-"""Called with a connection, which the callee then owns; its address for people (`[::1]:40112`); its host."""
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client that has connected, and what is known of it before it has said anything."""
+
+    socket: socket.socket
+    """Non-blocking."""
+    address: str
+    """For people: `[::1]:40112`."""
+    host: str
+    """The address without its port; empty for a Unix socket."""
+
+
+Accepted = Callable[[Connection], None]
+"""Called with a connection, which the callee then owns."""
 
 
 def _has_left(connection: socket.socket) -> bool:
@@ -130,7 +144,7 @@ class Listeners:
             connection.close()
             return True
         host = address[0] if isinstance(address, tuple) else ""
-        self._accepted(connection, describe_peer(connection), host)
+        self._accepted(Connection(connection, describe_peer(connection), host))
         return True
 
     def _judge_error(self, error: OSError) -> bool:

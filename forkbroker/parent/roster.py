@@ -1,44 +1,40 @@
-"""What the parent knows of each child, and the lines that it logs about it.
+"""What the parent knows of each process, and the lines that it logs about it.
 
-A child's word is a hint, this table the truth. A peer's number is never used again while the parent lives, so it
+`Process` is what every process of the broker has: a channel, a number, an end. `Client` is what a client's child has
+besides: an address, a login, figures.
+
+A process's word is a hint, this table the truth. A peer's number is never used again while the parent lives, so it
 serves as the generation too: a report that names an earlier peer can't be taken for a later one, although the kernel
-gives process numbers out again.
+gives process numbers out again. (A helper's number is its role's: nobody names it but the router.)
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forkbroker.posix import exits
 from forkbroker.posix.children import Ended
 from forkbroker.posix.printable import printable
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
-from forkbroker.wire.kinds import State
+from forkbroker.wire.kinds import Role, State
 
 
-@dataclass(slots=True, eq=False)
-class Child:
-    """One child, from its fork until both its process and its channel have ended."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Process:
+    """One process, from its fork until both it and its channel have ended."""
 
+    role: Role
     peer: Peer
     pid: int
     channel: Channel
-    fd: int
+    fd: int = field(init=False)
     """The channel's descriptor: still known when the channel is closed."""
-    address: str
-    """The client's address, for log lines: `127.0.0.1:40112`."""
-    host: str
-    """The client's address without its port; empty for a Unix socket."""
     started: float
-    high: int
-    """Octets pending in the channel above which whoever causes more is held back; negative when the child said
-    that its client does not read."""
-    state: State = State.STARTING
-    login: str = ""
-    congested: bool = False
-    """The child said so: its client doesn't read, and the publishers are to be held."""
+    high: int = 0
+    """Octets pending in the channel above which whoever causes more is held back; negative when a client's child said
+    that its client does not read. `flow` sets it."""
     writing: bool = False
     """The selector watches for room in the channel."""
     killed: bool = False
@@ -48,6 +44,33 @@ class Child:
     ended: Ended | None = None
     """How the process ended, once it was reaped."""
     reason: str = ""
+    """Why it ends, in its own words."""
+
+    def __post_init__(self) -> None:
+        self.fd = self.channel.fileno()
+
+    @property
+    def name(self) -> str:
+        """What every log line about this process starts with."""
+        return self.role.value
+
+    @property
+    def sender(self) -> str:
+        """Whose is what it sends, for the log."""
+        return "it"
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Client(Process):
+    """One client's child."""
+
+    role: Role = Role.CLIENT
+    address: str
+    """The client's address, for log lines: `127.0.0.1:40112`."""
+    host: str
+    """The client's address without its port; empty for a Unix socket."""
+    state: State = State.STARTING
+    login: str = ""
     received: int = 0
     delivered: int = 0
     dropped: int = 0
@@ -66,18 +89,23 @@ class Child:
         """What every log line about this client starts with: `client 7 127.0.0.1:40112 alice`."""
         return f"client {self.peer} {self.address} {self.login}".rstrip()
 
+    @property
+    def sender(self) -> str:
+        """Whose is what it sends, for the log."""
+        return "its client"
 
-def has_crashed(child: Child) -> bool:
+
+def has_crashed(child: Client) -> bool:
     """Whether this child, which has ended, did so otherwise than by telling why and exiting with status 0."""
     return child.ended is None or child.ended.status != 0 or child.state is not State.LEAVING
 
 
-def describe_crash(child: Child) -> str:
+def describe_crash(child: Client) -> str:
     """How the process of this child ended, if it crashed of itself; else nothing."""
     return _describe_crash(child.ended) if has_crashed(child) and not child.killed else ""
 
 
-def describe_end(child: Child, now: float) -> str:
+def describe_end(child: Client, now: float) -> str:
     """The one line about the end of a child."""
     spent = f"{now - child.started:.0f} s"
     if has_crashed(child):
@@ -108,5 +136,5 @@ def count_clients(number: int) -> str:
 
 
 def to_text(octets: bytes) -> str:
-    """What a child says about its client, made fit for one line of a log."""
+    """What a process says about itself or its client, made fit for one line of a log."""
     return printable(octets.decode("utf-8", "replace"))

@@ -19,9 +19,9 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
-from forkbroker.parent.roster import Child, count_clients
-from forkbroker.parent.supervisor import Supervisor
-from forkbroker.posix.loop import Loop
+from forkbroker.parent.clients import Clients
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.roster import Client, count_clients
 from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.kinds import Kind, State
 
@@ -52,33 +52,30 @@ class Shutdown:
 
     def __init__(
         self,
-        loop: Loop,
-        supervisor: Supervisor,
+        exchange: Exchange,
+        clients: Clients,
         *,
         timeout_s: float,
         begin: Callable[[], None],
         finish: Callable[[float], None],
-        is_committed: Callable[[], bool],
-        send: Callable[[Child, Sequence[Buffer]], None],
         logger: logging.Logger,
     ) -> None:
         """`timeout_s` is from `ask` to the end of all processes, the store's included.
 
-        `begin` stops accepting and delivering; `send` queues an envelope for a child, to be flushed at the turn's end.
-        `finish` is called when no child is left that could be waited for, with the seconds that are left for it, and
-        stops the loop; `is_committed` tells whether all receipts that children wait for are true.
+        `begin` stops accepting and delivering. `finish` is called when no child is left that could be waited for, with
+        the seconds that are left for it, and stops the loop.
         """
-        self._loop = loop
-        self._supervisor = supervisor
+        self._loop = exchange.loop
+        self._router = exchange.router
+        self._send = exchange.send
+        self._clients = clients
         self._timeout_s = timeout_s
         self._ends_at = 0.0
         self._begin = begin
         self._finish = finish
-        self._is_committed = is_committed
         self._is_finishing = False
-        self._send = send
         self._logger = logger
-        self._waits_for: set[Child] = set()
+        self._waits_for: set[Client] = set()
         self.phase = Phase.RUNNING
 
     def ask(self) -> None:
@@ -90,7 +87,7 @@ class Shutdown:
 
     def _settle(self) -> None:
         self.phase = Phase.SETTLING
-        children = self._supervisor.children
+        children = self._clients.all
         self._logger.info("shutting down, %s", count_clients(len(children)))
         self._begin_once()
         self._waits_for = {child for child in children if child.state is not State.LEAVING}
@@ -109,18 +106,13 @@ class Shutdown:
             self.phase = Phase.QUIESCING
             self._tell(self._waits_for, pack(Kind.QUIESCE, token=_NOW))
 
-    def _tell(self, children: Iterable[Child], buffers: Sequence[Buffer]) -> None:
+    def _tell(self, children: Iterable[Client], buffers: Sequence[Buffer]) -> None:
         for child in children:
             if not child.is_closed:
                 self._send(child, buffers)
 
-    def quiesced(self, child: Child) -> None:
-        """The child has sent up all that it had read."""
-        self._waits_for.discard(child)
-        self.go_on()
-
-    def gone(self, child: Child) -> None:
-        """The child has ended."""
+    def quiet(self, child: Client) -> None:
+        """The child has sent up all that it had read, or has ended."""
         self._waits_for.discard(child)
         self.go_on()
 
@@ -128,9 +120,9 @@ class Shutdown:
         """Something has changed: called at each turn's end, as all may be applied and committed now."""
         if self.phase is Phase.RUNNING:
             return
-        if not self._supervisor.children:
+        if not self._clients.all:
             self._finish_once()
-        elif not self._waits_for and self._is_committed():
+        elif not self._waits_for and self._router.is_committed:
             self._close()
 
     def _finish_once(self) -> None:
@@ -141,10 +133,10 @@ class Shutdown:
     def _close(self) -> None:
         if self.phase in (Phase.SETTLING, Phase.QUIESCING):
             self.phase = Phase.CLOSING
-            self._tell(self._supervisor.children, pack(Kind.CLOSE, block=REASON.encode()))
+            self._tell(self._clients.all, pack(Kind.CLOSE, block=REASON.encode()))
 
     def _expire(self) -> None:
-        late = len(self._supervisor.children)
+        late = len(self._clients.all)
         if late and self.phase is Phase.CLOSING:
             late_s = self._timeout_s * _GONE_BY
             self._logger.warning("%s had not ended after %.1f s, killed", count_clients(late), late_s)
@@ -154,20 +146,20 @@ class Shutdown:
         """SIGQUIT, or a second SIGTERM: no goodbye."""
         if self.phase is Phase.KILLING:
             return
-        left = count_clients(len(self._supervisor.children))
+        left = count_clients(len(self._clients.all))
         self._logger.warning("shutting down at once, %s killed", left)
         self._begin_once()
         self._kill()
 
     def _kill(self) -> None:
         self.phase = Phase.KILLING
-        self._supervisor.kill_all()
+        self._clients.kill_all()
         left_s = max(_KILL_TAKES_AT_LEAST_S, self._ends_at - self._loop.now)
         self._loop.call_at(self._loop.now + min(_KILL_TAKES_S, left_s), self._give_up)
         self.go_on()
 
     def _give_up(self) -> None:
-        pids = [child.pid for child in self._supervisor.children]
+        pids = [child.pid for child in self._clients.all]
         if pids:
             self._logger.error("processes %s do not end even when killed, left behind", pids)
             self._finish_once()

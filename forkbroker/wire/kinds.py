@@ -182,6 +182,14 @@ class Flag(IntEnum):
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
 
 
+class Role(Enum):
+    """What a process is for; the value is its name in the log."""
+
+    CLIENT = "client"
+    """It serves a client."""
+    STORE = "store"
+
+
 class State(Enum):
     """A client's child, as the parent sees it."""
 
@@ -279,6 +287,9 @@ FROM_STORE: frozenset[Kind] = frozenset(
         Kind.DELETED,
     }
 )
+
+#: What the parent hears from a process, by what the process is for.
+SENT_BY: dict[Role, frozenset[Kind]] = {Role.CLIENT: frozenset(FROM_CHILD), Role.STORE: FROM_STORE}
 
 
 class Outcome(IntEnum):

@@ -13,6 +13,7 @@ import pytest
 
 import forkbroker
 from forkbroker.config.options import OPTIONS
+from forkbroker.wire.kinds import Role
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
@@ -100,6 +101,17 @@ def test_the_files_that_the_documents_name_exist() -> None:
     assert [path for path in linked if not (ROOT / path).exists()] == []
     assert len(modules) > 10
     assert [path for path in modules if not (ROOT / "forkbroker" / path).exists()] == []
+
+
+def test_the_table_of_the_parent_has_all_its_modules() -> None:
+    """And no other one; the helpers' table has a row for each role but the client's."""
+    architecture = document("architecture")
+    table = architecture.partition("| in `parent/` |")[2].partition("\n\n")[0]
+    helpers = architecture.partition("| role |")[2].partition("\n\n")[0]
+    modules = {path.name for path in (ROOT / "forkbroker" / "parent").glob("*.py")} - {"__init__.py"}
+
+    assert set(re.findall(r"`(\w+\.py)`", table)) == modules
+    assert set(re.findall(r"^\| (\w+) \|", helpers, re.MULTILINE)) == {role.value for role in Role} - {"client"}
 
 
 def document(name: str) -> str:

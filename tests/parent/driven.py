@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from forkbroker.errors import StartError
-from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Routes
+from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
+from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
 
 PATIENCE_S = 10.0 * float(os.environ.get("FORKBROKER_TEST_STRETCH", "1"))
@@ -190,11 +191,11 @@ def _listen(where: Path | None) -> socket.socket:
 
 
 def _measure(parent: Parent, logger: logging.Logger) -> None:
-    children = parent._reachable.values()
+    processes = parent._exchange._reachable.values()
     logger.info(
         "measured: descriptors=%d pending=%d peak=%d",
         len(list(Path("/dev/fd").iterdir())),
-        sum(child.channel.pending for child in children),
+        sum(process.channel.pending for process in processes),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
 
@@ -221,17 +222,15 @@ def _serve(
         stopping=lambda: logger.info("stopping"),
         status=lambda text: logger.info("status: %s", text),
         reopen_logs=lambda: _measure(parent, logger),
+        logger=logger,
         log_descriptors=lambda: [handler.stream.fileno(), lifeline],
     )
     parent = Parent(
         Loop(),
         [listener],
         routes,
-        program,  # type: ignore[arg-type]
-        store,  # type: ignore[arg-type]
+        Programs(program, store, refusal=lambda reason: f"ERROR {reason}\n".encode()),  # type: ignore[arg-type]
         policy,
-        lambda reason: f"ERROR {reason}\n".encode(),
-        logger,
         hooks,
     )
     try:

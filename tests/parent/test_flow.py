@@ -13,7 +13,7 @@ from driven import Starter, is_alive, wait_until
 
 from forkbroker.parent.flow import HOLD_TOKEN, Flow, FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
-from forkbroker.parent.roster import Child
+from forkbroker.parent.roster import Client, Process
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
@@ -34,26 +34,19 @@ class Bench:
         self.budget = Budget(200_000)
         self.flow = Flow(self.loop, POLICY, self.budget, self._send)
         self.ends: list[socket.socket] = []
-        self.children: list[Child] = []
+        self.children: list[Client] = []
         self.read: list[int] = []
 
-    def _send(self, child: Child, buffers: Sequence[Buffer]) -> None:
+    def _send(self, child: Process, buffers: Sequence[Buffer]) -> None:
         envelope = Envelope(buffers[0])
         self.sent.append((child.peer, envelope.kind, envelope.token))
 
-    def child(self) -> Child:
+    def child(self) -> Client:
         ours, theirs = open_pair()
         number = len(self.children) + 1
-        child = Child(
-            peer=Peer(number),
-            pid=0,
-            channel=Channel(ours, max_envelope=300_000, budget=self.budget),
-            fd=ours.fileno(),
-            address="unix",
-            host="",
-            started=0.0,
-            high=POLICY.high,
-        )
+        channel = Channel(ours, max_envelope=300_000, budget=self.budget)
+        child = Client(peer=Peer(number), pid=0, channel=channel, address="unix", host="", started=0.0)
+        self.flow.joined(child)
         self.loop.watch(child.fd, lambda: self.read.append(number), None)
         theirs.send(b"something to read")
         self.ends.append(theirs)
@@ -75,11 +68,11 @@ class Bench:
             self.loop._call_due()
         self.loop.now = target
 
-    def fill(self, child: Child, octets: int = 4_000_000) -> None:
+    def fill(self, child: Client, octets: int = 4_000_000) -> None:
         """Queue more than the kernel takes."""
         child.channel.send([bytes(octets)])
 
-    def drain(self, child: Child) -> None:
+    def drain(self, child: Client) -> None:
         """Read everything that waits for the child, as its process would."""
         end = self.ends[child.peer - 1]
         while child.channel.pending:
@@ -237,7 +230,7 @@ def test_two_topics_of_a_publisher_are_two_accounts_but_one_hold(bench: Bench) -
     assert [kind for _, kind, _ in bench.sent] == [Kind.HOLD, Kind.RESUME]
 
 
-def hold_once(bench: Bench, publisher: Child, *, topic: bytes = b"/topic/a", used_s: float) -> list[Kind]:
+def hold_once(bench: Bench, publisher: Client, *, topic: bytes = b"/topic/a", used_s: float) -> list[Kind]:
     """A subscriber that does not read, for so long; what its publisher is told."""
     before = len(bench.sent)
     subscriber = bench.child()
@@ -328,7 +321,7 @@ def test_a_publisher_that_ended_is_not_told_anything(bench: Bench) -> None:
     assert [kind for _, kind, _ in bench.sent] == [Kind.HOLD]
 
 
-def checks_until_stuck(bench: Bench, child: Child, most: int = 50) -> int:
+def checks_until_stuck(bench: Bench, child: Client, most: int = 50) -> int:
     """How many checks it takes."""
     for number in range(1, most):
         if bench.flow.check([child]):
@@ -375,7 +368,7 @@ def test_who_has_nothing_to_read_is_not_stuck(bench: Bench) -> None:
     assert checks_until_stuck(bench, killed) == 50
 
 
-def begin_large(bench: Bench, child: Child) -> None:
+def begin_large(bench: Bench, child: Client) -> None:
     """The child sends the beginning of an envelope that is too large for one read, and no end."""
     end = bench.ends[child.peer - 1]
     child.channel._socket.recv(1000)

@@ -6,16 +6,28 @@ import os
 import re
 import select
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pantry
 import pytest
-from driven import Starter, is_alive, wait_until
+from driven import PATIENCE_S, Starter, is_alive, wait_until
+from parts import logger_of
+from puppet import Switchboard
 
+from forkbroker.errors import Exit
+from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
+from forkbroker.parent.helpers import Helpers
+from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.parent import ParentPolicy
-from forkbroker.wire.envelope import Buffer, pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.parent.processes import Forge
+from forkbroker.posix import children
+from forkbroker.posix.loop import Loop
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.kinds import Flag, Kind, Role
 
 
 def test_nobody_is_accepted_before_the_store_is_open(start: Starter, tmp_path: Path) -> None:
@@ -300,3 +312,148 @@ def test_a_client_is_served_by_a_parent_whose_store_is_away(start: Starter) -> N
     assert bob.line() == "got SEND 0 59"
     broker.signal(signal.SIGKILL)
     broker.wait()
+
+
+class Noting(Switchboard):
+    """Notes what it is told of the store."""
+
+    def __init__(self, lines: list[str], happened: list[str]) -> None:
+        super().__init__(logger_of(lines))
+        self.happened = happened
+
+    def receive_stored(self, envelope: Envelope, now: float) -> None:
+        self.happened.append(envelope.kind.name)
+
+    def store_ended(self, reason: str) -> None:
+        self.happened.append("closed")
+
+
+class Bench:
+    """A keeper whose store's processes are real, and that turns when the test says so."""
+
+    def __init__(self, program: StoreProgram) -> None:
+        self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
+        logger = logger_of(self.lines)
+        self.exchange = Exchange(self.loop, Noting(self.lines, self.happened), FlowPolicy(), Budget(0))
+        self.helpers = Helpers(self.exchange, Forge(1000, lambda: ()), self._shutdown, logger)
+        self.keeper = Keeper(
+            self.exchange,
+            self.helpers,
+            program,
+            lambda: self.happened.append("opened"),
+            lambda: self.happened.append("finished"),
+            logger,
+        )
+        self.keeper.start()
+
+    def _shutdown(self, _role: Role, reason: str, status: Exit) -> None:
+        self.happened.append(f"shutdown: {reason}, {status}")
+
+    @property
+    def pid(self) -> int:
+        process = self.helpers.find(Role.STORE)
+        return 0 if process is None else process.pid
+
+    def turn_until(self, what: str) -> None:
+        """Turn the loop, and write what was queued, until this has happened."""
+        self.loop.call_at(self.loop.now + PATIENCE_S, lambda: self.happened.append("too late"))
+        while what not in self.happened:
+            self.loop.turn()
+            self.exchange.end_turn()
+            assert "too late" not in self.happened
+
+    def end(self) -> None:
+        """Wait for the end of the process."""
+        pid = self.pid
+
+        def reap() -> bool:
+            for ended in children.reap():
+                self.helpers.reaped(ended)
+            return self.pid != pid
+
+        wait_until(reap, "the end of the store's process")
+
+    def close(self) -> None:
+        if self.pid:
+            self.helpers.kill(Role.STORE)
+            self.end()
+        self.loop.close()
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(request.param)
+    yield made
+    made.close()
+
+
+def brief(end: socket.socket, is_fresh: bool) -> int:
+    """A store that is opened, and ends."""
+    end.sendall(b"".join(pack(Kind.OPENED, serial=1)))
+    return 0
+
+
+def lost(end: socket.socket, is_fresh: bool) -> int:
+    """A store that is opened, and then another broker's."""
+    end.sendall(b"".join([*pack(Kind.OPENED), *pack(Kind.FAILED, flags=Flag.FINAL, token=69, block=b"taken")]))
+    return 69
+
+
+@pytest.mark.parametrize(
+    ("bench", "happened", "line"),
+    [
+        (lambda end, is_fresh: 0, ["closed", "shutdown: exit status 0, 70"], ""),
+        (pantry.failing("rotten", 65), ["closed", "shutdown: rotten, 65"], ""),
+        (lost, ["OPENED", "opened", "closed", "shutdown: taken, 69"], ""),
+        (brief, ["OPENED", "opened", "closed"], "store: ended, exit status 0; started anew in 0.1 s"),
+    ],
+    indirect=["bench"],
+)
+def test_what_an_end_of_the_store_means(bench: Bench, happened: list[str], line: str) -> None:
+    """Before it was open, and when it is lost, the broker ends; else there is another one."""
+    bench.end()
+
+    assert bench.happened == happened
+    assert bench.lines == [line] * bool(line)
+
+
+@pytest.mark.parametrize("bench", [pantry.plain], indirect=True)
+def test_close_is_told_once_the_store_is_open(bench: Bench) -> None:
+    """`finish` before OPENED waits for it, and for what the router makes of it. That end means nothing more."""
+    bench.keeper.finish(PATIENCE_S)
+    bench.turn_until("closed")
+    bench.end()
+
+    assert bench.happened == ["OPENING", "OPENED", "opened", "closed", "finished"]
+    assert bench.lines == []
+
+
+@pytest.mark.parametrize("bench", [brief], indirect=True)
+def test_close_is_not_told_to_a_store_that_is_gone_again(bench: Bench) -> None:
+    """It was open for a moment only, and ended with status 0; the next one is told."""
+    bench.keeper.finish(PATIENCE_S)
+    process = bench.helpers.find(Role.STORE)
+    assert process is not None
+    while "closed" not in bench.happened:
+        assert select.select([process.fd], [], [], PATIENCE_S)[0]
+        bench.loop._watched[process.fd].readable()  # type: ignore[misc]
+    bench.loop.turn()
+    bench.end()
+
+    assert bench.happened == ["OPENED", "opened", "closed"]
+    assert bench.lines == ["store: ended, exit status 0; started anew in 0.1 s"]
+
+
+@pytest.mark.parametrize("bench", [pantry.deaf], indirect=True)
+def test_whom_a_kill_does_not_end_is_waited_for_in_bounded_time(bench: Bench) -> None:
+    """One that waits for a dead disk is left to init. (Here nobody tells the keeper of its end.)"""
+    bench.keeper.finish(0.0)
+    bench.loop._call_due()
+    assert bench.lines == ["store: has not ended in time, killed"]
+    assert "finished" not in bench.happened
+    when = bench.loop._deadlines[0][0]
+    assert when - bench.loop.now == pytest.approx(5.0)
+    bench.loop.now = when
+    bench.loop._call_due()
+
+    assert bench.happened == ["finished"]

@@ -182,7 +182,7 @@ def test_accepting_pauses_when_the_system_has_no_descriptors() -> None:
         loop,
         [listener],
         opens_at=lambda now: now,
-        accepted=lambda connection, address, host: accepted.append(connection),
+        accepted=lambda client: accepted.append(client.socket),
         close=socket.socket.close,
         logger=logger_of(lines),
     )

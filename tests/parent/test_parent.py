@@ -11,7 +11,9 @@ import pytest
 from driven import Broker, Client, Starter, is_alive, wait_until
 
 from forkbroker.parent.flow import FlowPolicy
+from forkbroker.parent.listener import Connection
 from forkbroker.parent.parent import ParentPolicy
+from forkbroker.routing.peers import Peer
 
 
 def test_each_client_has_a_process(start: Starter) -> None:
@@ -361,7 +363,7 @@ def test_children_end_with_their_parent(start: Starter) -> None:
 def test_a_program_that_raises_is_a_crash_of_its_own(start: Starter) -> None:
     """An exception in a child's program ends that child, and the next one starts as if nothing had been."""
 
-    def fail_first(end: socket.socket, client: socket.socket, peer: int, address: str) -> int:
+    def fail_first(end: socket.socket, client: Connection, peer: Peer) -> int:
         raise ValueError("on purpose")
 
     broker: Broker = start(program=fail_first)

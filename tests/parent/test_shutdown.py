@@ -10,12 +10,16 @@ from collections.abc import Iterator, Sequence
 import pytest
 from driven import PATIENCE_S, Starter, is_alive
 from parts import logger_of
+from puppet import Switchboard
 
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
-from forkbroker.parent.roster import Child
+from forkbroker.parent.roster import Client, Process
 from forkbroker.parent.shutdown import Shutdown
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
+from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, Envelope
 
@@ -179,6 +183,24 @@ def test_a_client_that_has_not_logged_in_is_told_too(start: Starter) -> None:
     assert broker.wait() == 0
 
 
+class Noting(Exchange):
+    """Notes what is sent, so that the order of all that happens can be seen."""
+
+    def __init__(self, loop: Loop, router: Switchboard, happened: list[str]) -> None:
+        super().__init__(loop, router, FlowPolicy(), Budget(0))
+        self.happened = happened
+
+    def send(self, process: Process, buffers: Sequence[Buffer]) -> None:
+        envelope = Envelope(buffers[0])
+        self.happened.append(f"{envelope.kind.name} {envelope.token} to {process.peer}")
+
+
+class Committing(Switchboard):
+    """Has committed everything when the test says so."""
+
+    is_committed = True
+
+
 class Bench:
     """A shutdown whose children and store are the test's, and whose clock, too."""
 
@@ -186,46 +208,40 @@ class Bench:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         self.began = self.loop.now
         self.pairs = [open_pair() for _ in range(logins)]
-        self.children = [
-            Child(
+        self.all = [
+            Client(
                 peer=Peer(number),
                 pid=number,
                 channel=Channel(ours, max_envelope=1000),
-                fd=ours.fileno(),
                 address="unix",
                 host="",
                 started=0.0,
-                high=1000,
             )
             for number, (ours, _) in enumerate(self.pairs, 1)
         ]
-        self.is_committed = True
+        logger = logger_of(self.lines)
+        self.router = Committing(logger)
         self.shutdown = Shutdown(
-            self.loop,
+            Noting(self.loop, self.router, self.happened),
             self,  # type: ignore[arg-type]
             timeout_s=timeout_s,
             begin=lambda: self.happened.append("begin"),
             finish=lambda left_s: self.happened.append(f"finish {left_s:.1f}"),
-            is_committed=lambda: self.is_committed,
-            send=self._send,
-            logger=logger_of(self.lines),
+            logger=logger,
         )
 
-    def _send(self, child: Child, buffers: Sequence[Buffer]) -> None:
-        envelope = Envelope(buffers[0])
-        self.happened.append(f"{envelope.kind.name} {envelope.token} to {child.peer}")
-
     def kill_all(self) -> None:
-        """As the supervisor does."""
+        """As `Clients` does."""
         self.happened.append("kill")
 
-    def end(self, child: Child) -> None:
+    def end(self, child: Client) -> None:
         """A child is gone."""
-        self.children.remove(child)
-        self.shutdown.gone(child)
+        self.all.remove(child)
+        self.shutdown.quiet(child)
 
     def take(self) -> list[str]:
-        taken, self.happened = self.happened, []
+        taken = list(self.happened)
+        self.happened.clear()
         return taken
 
     def pass_time(self, until_s: float) -> list[str]:
@@ -260,7 +276,7 @@ def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
     assert bench.pass_time(6.0) == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
     assert bench.pass_time(7.9) == []
     assert bench.pass_time(8.0) == ["kill"]
-    for child in list(bench.children):
+    for child in list(bench.all):
         bench.end(child)
 
     assert bench.take() == ["finish 2.0"]
@@ -270,9 +286,9 @@ def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
 
 def test_who_ends_without_an_answer_is_not_waited_for(bench: Bench) -> None:
     """The others hear CLOSE at once when they have answered."""
-    first, second = bench.children
+    first, second = bench.all
     bench.shutdown.ask()
-    bench.shutdown.quiesced(second)
+    bench.shutdown.quiet(second)
     bench.take()
     bench.end(first)
 
@@ -281,13 +297,13 @@ def test_who_ends_without_an_answer_is_not_waited_for(bench: Bench) -> None:
 
 def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
     """And it is closed as soon as it is; once."""
-    bench.is_committed = False
+    bench.router.is_committed = False
     bench.shutdown.ask()
-    for child in bench.children:
-        bench.shutdown.quiesced(child)
+    for child in bench.all:
+        bench.shutdown.quiet(child)
     bench.shutdown.go_on()
     bench.take()
-    bench.is_committed = True
+    bench.router.is_committed = True
     bench.shutdown.go_on()
     bench.shutdown.go_on()
 
@@ -297,12 +313,12 @@ def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
 
 def test_the_end_is_finished_once(bench: Bench) -> None:
     """Whatever is told afterwards: a commit, the end of the time, another signal."""
-    last = bench.children[-1]
+    last = bench.all[-1]
     bench.shutdown.ask()
-    for child in list(bench.children):
+    for child in list(bench.all):
         bench.end(child)
     bench.shutdown.go_on()
-    bench.shutdown.gone(last)
+    bench.shutdown.quiet(last)
     bench.pass_time(3.0)
     bench.shutdown.ask()
     bench.pass_time(60.0)
@@ -344,8 +360,8 @@ def test_no_time_at_all_kills_and_is_no_endless_wait() -> None:
 def test_before_the_end_begins_nothing_follows_from_ends_and_commits(bench: Bench) -> None:
     """Clients come and go, and the store commits."""
     bench.shutdown.go_on()
-    bench.shutdown.quiesced(bench.children[0])
-    for child in list(bench.children):
+    bench.shutdown.quiet(bench.all[0])
+    for child in list(bench.all):
         bench.end(child)
 
     assert bench.take() == []

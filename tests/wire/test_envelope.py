@@ -29,7 +29,19 @@ from forkbroker.wire.envelope import (
     with_index,
     with_number,
 )
-from forkbroker.wire.kinds import FROM_CHILD, FROM_PARENT, FROM_STORE, HEEDED, TO_STORE, Flag, Kind, Outcome, State
+from forkbroker.wire.kinds import (
+    FROM_CHILD,
+    FROM_PARENT,
+    FROM_STORE,
+    HEEDED,
+    SENT_BY,
+    TO_STORE,
+    Flag,
+    Kind,
+    Outcome,
+    Role,
+    State,
+)
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 BODIES = st.one_of(
@@ -504,6 +516,14 @@ def test_every_kind_has_a_sender() -> None:
 
 _SENDERS = ["child", "parent", "parent to store", "store"]
 """Of the kinds below 32, 64, 96 and 128."""
+
+
+def test_every_role_has_kinds_to_send() -> None:
+    """Its own: no two roles share one."""
+    assert set(SENT_BY) == set(Role)
+    assert SENT_BY[Role.CLIENT] == set(FROM_CHILD)
+    assert SENT_BY[Role.STORE] == FROM_STORE
+    assert not SENT_BY[Role.CLIENT] & SENT_BY[Role.STORE]
 
 
 def test_the_parent_heeds_what_is_a_childs_to_say() -> None:

@@ -1,0 +1,158 @@
+"""The clients' children: forked, heard, watched, and told of when they are gone.
+
+What a child says is applied in `hearing`; whether there may be one more is asked before, in `reception`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+from forkbroker.parent.admission import Admission
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.hearing import Hearing
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.processes import Forge, Life, Processes
+from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed
+from forkbroker.posix.children import Ended
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.kinds import State
+
+ClientProgram = Callable[[socket.socket, Connection, Peer], int]
+"""What a client's child runs: (its end of the channel, its client, its peer number), both sockets non-blocking; returns
+the exit status. It may not return before the client is served."""
+
+
+class Clients:
+    """All clients' children."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        admission: Admission,
+        program: ClientProgram,
+        forge: Forge,
+        quiet: Callable[[Client], None],
+        logger: logging.Logger,
+    ) -> None:
+        """`quiet`: nothing more will come from a child, or it has said so."""
+        self._exchange = exchange
+        self._loop = exchange.loop
+        self._router = exchange.router
+        self._admission = admission
+        self._program = program
+        self._forge = forge
+        self._quiet = quiet
+        self._logger = logger
+        self._hearing = Hearing(exchange, admission, quiet, logger)
+        life = Life(self._hearing.receive, self._closed, self._gone, blamed_for=(Exception,))
+        self._processes = Processes(exchange, life, logger)
+        self._last_peer = 0
+        self._silent: set[Client] = set()
+
+    @property
+    def all(self) -> list[Client]:
+        """All children that are not gone."""
+        return self._processes.all
+
+    def find(self, peer: Peer) -> Client | None:
+        """The child with this number, if its channel is open."""
+        return self._processes.find(peer)
+
+    # -- birth and death
+
+    def start(self, client: Connection) -> None:
+        """Fork a child for a client, and close the parent's copy of its socket.
+
+        Raises:
+            OSError: no descriptors, no memory or no process to be had; the socket is still the caller's.
+        """
+        self._last_peer += 1
+        peer = Peer(self._last_peer)
+        pid, channel = self._forge.fork(lambda end: self._program(end, client, peer), [client.socket.fileno()])
+        client.socket.close()
+        now = self._loop.now
+        self._admission.add(peer, client.host, now)
+        child = Client(peer=peer, pid=pid, channel=channel, address=client.address, host=client.host, started=now)
+        self._router.add_peer(peer)
+        self._processes.add(child)
+
+    def reaped(self, ended: Ended) -> None:
+        """A process has ended: it may be one of these."""
+        self._processes.reaped(ended)
+
+    def _closed(self, child: Client) -> None:
+        child.checks_without_progress = 0
+        if child.state is State.LEAVING:
+            # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.
+            self._router.peer_ended(child.peer, self._loop.now)
+            self._exchange.dispatch(None)
+
+    def _gone(self, child: Client, _: Ended) -> None:
+        if has_crashed(child) and not child.killed and child.state is State.STARTING:
+            self._admission.crashed(child.peer, self._loop.now)
+        self._admission.remove(child.peer)
+        self._log_end(child)
+        if child.state is not State.LEAVING:
+            self._router.peer_ended(child.peer, self._loop.now, describe_crash(child))
+            self._exchange.dispatch(None)
+        self._quiet(child)
+
+    def _log_end(self, child: Client) -> None:
+        level = logging.INFO
+        if has_crashed(child):
+            level = logging.INFO if child.killed else logging.ERROR
+        elif child.wants_attention:
+            level = logging.WARNING
+        self._logger.log(level, "%s", describe_end(child, self._loop.now))
+
+    def kill_all(self) -> None:
+        """End all children at once."""
+        for child in self.all:
+            self._processes.kill(child)
+
+    # -- in each turn
+
+    def go_on(self) -> None:
+        """Apply more of what was too much for one turn. What is left of a child that is gone has nobody to blame."""
+        for peer in self._router.waiting:
+            child = self.find(peer)
+            if child is None:
+                self._router.go_on(peer, self._loop.now)
+                self._exchange.dispatch(None)
+            else:
+                self._processes.blame(child, self._hearing.go_on)
+
+    def end_culprits(self) -> None:
+        """End those that have sent what they may not, as has shown only now."""
+        for peer, reason in self._router.take_culprits():
+            child = self.find(peer)
+            if child is not None:
+                self._processes.convict(child, reason)
+
+    # -- about once a second
+
+    def check(self) -> None:
+        """Kill those that keep others waiting."""
+        flow = self._exchange.flow
+        for child in flow.check(self.all):
+            self._kill(child, flow.describe_stuck(child))
+        self._check_silent()
+
+    def _check_silent(self) -> None:
+        """Kill those that don't answer offers.
+
+        Only those that two checks in a row find silent: after a stop of the parent itself, or a hold, the answers may
+        be there already and want to be read.
+        """
+        flow = self._exchange.flow
+        found = map(self.find, self._router.find_silent(self._loop.now - flow.patience_s))
+        silent = {child for child in found if child and not child.killed and not flow.is_held(child)}
+        for child in silent & self._silent:
+            self._kill(child, f"has not answered an offer for {flow.patience_s:.0f} s")
+        self._silent = silent
+
+    def _kill(self, child: Client, reason: str) -> None:
+        self._logger.warning("%s: %s, killed", child.name, reason)
+        self._processes.kill(child)

@@ -1,0 +1,126 @@
+"""What clients' children say: most of it is the router's, some of it the parent's own.
+
+The hot path: what is done here for each envelope is one look-up in a table (`forkbroker.wire.kinds` says which kinds a
+child may send in which state) and one call of the router.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.parent.admission import Admission
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.roster import Client, to_text
+from forkbroker.posix.crashpoints import reach as crash
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fields import OF_CHILD, check
+from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Flag, Kind, State
+
+#: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
+#: others go through `Hearing._heed`.
+_ROUTED = {
+    state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - HEEDED
+    for state in State
+}
+
+
+class Hearing:
+    """Applies what children say."""
+
+    def __init__(
+        self, exchange: Exchange, admission: Admission, quiet: Callable[[Client], None], logger: logging.Logger
+    ) -> None:
+        """`quiet`: a child has sent up all that it is going to send."""
+        self._exchange = exchange
+        self._loop = exchange.loop
+        self._router = exchange.router
+        self._dispatch = exchange.dispatch
+        self._flow = exchange.flow
+        self._admission = admission
+        self._quiet = quiet
+        self._logger = logger
+        self._heeded: dict[Kind, Callable[[Client, Envelope], None]] = {
+            Kind.CONNECTED: self._connected,
+            Kind.LEAVING: self._leaving,
+            Kind.QUIESCED: self._quiesced,
+            Kind.CONGESTED: lambda child, _: self._flow.congested(child),
+            Kind.RELIEVED: lambda child, _: self._flow.relieved(child),
+        }
+
+    def receive(self, child: Client) -> None:
+        """Apply what one read of the child's channel brings, or as much of it as a turn permits.
+
+        Raises AssertionError or EnvelopeError if the child says what it may not, or what can't be.
+        """
+        envelopes = child.channel.receive()
+        if envelopes:
+            self._apply(child, envelopes)
+        if self._router.is_waiting(child.peer):
+            self._flow.overtaxed(child)
+        else:
+            self._make_room(child)
+
+    def go_on(self, child: Client) -> None:
+        """Apply more of what was too much for one turn. Raises AssertionError or EnvelopeError as `receive`."""
+        try:
+            self._router.go_on(child.peer, self._loop.now)
+        finally:
+            self._dispatch(child)
+        if not self._router.is_waiting(child.peer):
+            self._flow.caught_up(child)
+            self._make_room(child)
+
+    def _apply(self, child: Client, envelopes: list[Envelope]) -> None:
+        """Route what a child says. The hot path: nothing here but look-ups in tables."""
+        peer, receive, now = child.peer, self._router.receive, self._loop.now
+        routed = _ROUTED[child.state]
+        try:
+            for envelope in envelopes:
+                if envelope.kind in routed:
+                    receive(peer, envelope, now)
+                else:
+                    # What follows from earlier envelopes is queued first: no CLOSE overtakes the last message.
+                    self._dispatch(child)
+                    self._heed(child, envelope)
+                    routed = _ROUTED[child.state]
+        finally:
+            self._dispatch(child)
+            if crash is not None and any(envelope.kind is Kind.SETTLE for envelope in envelopes):
+                self._exchange.crash_at_turn_end("parent.settled")
+
+    def _make_room(self, child: Client) -> None:
+        """What was received has been applied: let others have its memory; or wait for it."""
+        if child.channel.holds_room:
+            child.channel.give_back()
+        elif child.channel.is_waiting:
+            self._flow.starved(child)
+
+    def _heed(self, child: Client, envelope: Envelope) -> None:
+        """An envelope that is for the parent itself, or not permitted at all."""
+        kind = envelope.kind
+        permission = FROM_CHILD.get(kind)
+        if permission is None or child.state not in permission.states:
+            raise EnvelopeError(f"{kind.name} is not permitted to a child that is {child.state.value}")
+        check(envelope, OF_CHILD)
+        self._heeded[kind](child, envelope)
+        if permission.follows is not None:
+            child.state = permission.follows
+
+    def _connected(self, child: Client, envelope: Envelope) -> None:
+        child.login = to_text(envelope.destination)
+        self._admission.connected(child.peer)
+        self._logger.info("%s: connected", child.name)
+
+    def _quiesced(self, child: Client, _: Envelope) -> None:
+        """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""
+        self._router.tick(self._loop.now)
+        self._dispatch(None)
+        self._quiet(child)
+
+    def _leaving(self, child: Client, envelope: Envelope) -> None:
+        child.reason = to_text(envelope.block)
+        child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
+        child.wants_attention = bool(envelope.flags & Flag.WARNING)
+        self._quiet(child)

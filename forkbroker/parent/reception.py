@@ -1,0 +1,51 @@
+"""What becomes of an accepted connection: it gets a process, or is told why it gets none."""
+
+from __future__ import annotations
+
+import logging
+
+from forkbroker.parent.admission import Admission
+from forkbroker.parent.clients import Clients
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.refusals import Refusals
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind
+
+_NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
+
+
+class Reception:
+    """Asks the rules (`admission`), and does what they say."""
+
+    def __init__(
+        self, exchange: Exchange, admission: Admission, clients: Clients, refusals: Refusals, logger: logging.Logger
+    ) -> None:
+        self._exchange = exchange
+        self._admission = admission
+        self._clients = clients
+        self._refusals = refusals
+        self._logger = logger
+
+    def accepted(self, client: Connection) -> None:
+        """A client has connected."""
+        now = self._exchange.loop.now
+        reason = self._admission.refusal(client.host, now)
+        if reason:
+            self._refusals.refuse(client.socket, client.address, reason)
+            return
+        self._make_place()
+        try:
+            self._clients.start(client)
+        except OSError as error:
+            self._logger.error("cannot fork a child for %s: %s", client.address, error.strerror)
+            self._admission.fork_failed(now)
+            reason = f"the broker has no room for a process: {error.strerror}"
+            self._refusals.refuse(client.socket, client.address, reason)
+
+    def _make_place(self) -> None:
+        """Disconnect the client that has not logged in for the longest time, if only so another one can try."""
+        oldest = self._admission.take_overdue_login()
+        child = None if oldest is None else self._clients.find(oldest)
+        if child is not None:
+            self._exchange.send(child, pack(Kind.CLOSE, block=_NO_LOGIN))

@@ -1,0 +1,74 @@
+"""What the parent needs of a router: the rules' three verbs, and who is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.envelope import Buffer, Envelope
+
+
+class Routes(Protocol):
+    """All that the parent asks of it, or tells it."""
+
+    def add_peer(self, peer: Peer) -> None:
+        """A child runs."""
+
+    def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
+        """A child says something that it is permitted to say. Raises AssertionError or EnvelopeError if it lies."""
+
+    def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
+        """A child is gone, and nothing more will come from it; `crash`: how its process ended, if it crashed."""
+
+    def receive_stored(self, envelope: Envelope, now: float) -> None:
+        """The store says something. Raises AssertionError or EnvelopeError if that can't be."""
+
+    def store_ended(self, reason: str) -> None:
+        """The store's process is gone; and why, if it could not do its work."""
+
+    def is_waiting(self, peer: Peer) -> bool:
+        """Whether something that this child has sent is still to be applied, as it was too much for one turn."""
+
+    @property
+    def waiting(self) -> Sequence[Peer]:
+        """All children of which something is to be applied, or whose end is."""
+
+    def go_on(self, peer: Peer, now: float) -> None:
+        """Apply a turn's part of that. Raises AssertionError or EnvelopeError as `receive`."""
+
+    @property
+    def is_applied(self) -> bool:
+        """All that was received is applied, and what of it is the store's was told to it."""
+
+    @property
+    def is_committed(self) -> bool:
+        """All that was received is applied, and what of it is the store's will survive."""
+
+    @property
+    def is_behind(self) -> bool:
+        """The store has so much to write that it should not be given more at present."""
+
+    def take_culprits(self) -> Sequence[tuple[Peer, str]]:
+        """Children that are to be ended for what they have sent, as has shown later, and why."""
+
+    def take_notes(self) -> Sequence[str]:
+        """What an administrator should know."""
+
+    def describe(self) -> Iterable[str]:
+        """What there is, for an administrator who asks: each line is made when it is asked for."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+
+    def deadline(self) -> float | None:
+        """When something will be due, if anything."""
+
+    def stop_offers(self) -> None:
+        """Make no new deliveries to consumers that acknowledge."""
+
+    def find_silent(self, since: float) -> Collection[Peer]:
+        """Who has owed an answer since then, and keeps something from others by not giving it."""
+
+    def take(self) -> Sequence[tuple[Peer, Sequence[Buffer]]]:
+        """What is to be sent, in order."""

@@ -1,0 +1,226 @@
+"""The lives of clients' children: whom a birth or an end is told to, and how loudly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from driven import wait_until
+from parts import logger_of
+from puppet import Switchboard
+
+from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.clients import ClientProgram, Clients
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.flow import FlowPolicy
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.processes import Forge
+from forkbroker.parent.roster import Client
+from forkbroker.posix import children
+from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind, State
+
+
+class Counting(Admission):
+    """Tells which crashes it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__(AdmissionPolicy(), str, 0.0)
+        self.crashes: list[int] = []
+
+    def crashed(self, peer: int, now: float) -> None:  # type: ignore[override]
+        self.crashes.append(peer)
+
+
+class House:
+    """Children of which the test is the parent."""
+
+    def __init__(self, program: ClientProgram) -> None:
+        self.loop, self.lines, self.admission = Loop(), list[str](), Counting()
+        self.quiet: list[Client] = []
+        self.logger = logger_of(self.lines)
+        budget = Budget(1000)
+        self.exchange = Exchange(self.loop, Switchboard(self.logger), FlowPolicy(), budget)
+        forge = Forge(1000, lambda: (), budget)
+        self.clients = Clients(self.exchange, self.admission, program, forge, self.quiet.append, self.logger)
+
+    def start(self, state: State = State.STARTING) -> Client:
+        ours, theirs = socket.socketpair()
+        self.clients.start(Connection(ours, "unix", "192.0.2.1"))
+        theirs.close()
+        child = self.clients.all[-1]
+        child.state = state
+        return child
+
+    def reap(self) -> None:
+        for ended in children.reap():
+            self.clients.reaped(ended)
+
+    def await_end(self, child: Client) -> None:
+        def look() -> bool:
+            self.reap()
+            return child not in self.clients.all
+
+        wait_until(look, "the end of a child")
+
+
+@pytest.fixture
+def house() -> Iterator[Callable[..., House]]:
+    """Houses whose children are all gone at the end."""
+    made: list[House] = []
+
+    def make(program: ClientProgram) -> House:
+        made.append(House(program))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.clients.kill_all()
+        for child in one.clients.all:
+            one.await_end(child)
+        assert one.admission.clients == 0
+        one.loop.close()
+
+
+def leave(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+    return 0
+
+
+def crash(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def sleep(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+    signal.pause()
+    return 0
+
+
+def hang_up(end: socket.socket, _client: Connection, _peer: Peer) -> int:
+    end.close()
+    signal.pause()
+    return 0
+
+
+def test_a_child_gets_its_client_and_its_number(house) -> None:
+    """The parent keeps no copy of the client's socket."""
+
+    def tell(_end: socket.socket, client: Connection, peer: Peer) -> int:
+        client.socket.sendall(f"{client.address} {client.host} {peer}".encode())
+        return 0
+
+    one = house(tell)
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10.0)
+    one.clients.start(Connection(ours, "192.0.2.1:7", "192.0.2.1"))
+
+    assert ours.fileno() == -1
+    assert theirs.recv(100) == b"192.0.2.1:7 192.0.2.1 1"
+    theirs.close()
+
+
+@pytest.mark.parametrize(("state", "crashes"), [(State.STARTING, [1]), (State.CONNECTED, []), (State.LEAVING, [])])
+def test_only_crashes_before_the_login_count_against_new_clients(house, state, crashes) -> None:
+    """A client that has logged in shows that children work."""
+    one = house(crash)
+    one.await_end(one.start(state))
+
+    assert one.admission.crashes == crashes
+
+
+def test_who_is_killed_by_the_parent_has_not_crashed(house) -> None:
+    """The parent has had its reason, and has logged it."""
+    one = house(sleep)
+    child = one.start()
+    one.clients.kill_all()
+    one.await_end(child)
+
+    assert one.admission.crashes == []
+    assert one.lines == [one.lines[0], "router: 1 ended"]
+
+
+def test_a_client_is_counted_until_process_and_channel_have_ended(house) -> None:
+    """The channel may be the first; then nobody finds the child any more."""
+    one = house(hang_up)
+    child = one.start()
+    while not child.is_closed:
+        one.loop.turn()
+    counted = one.admission.clients, one.clients.all, one.clients.find(child.peer)
+    os.kill(child.pid, signal.SIGKILL)
+    one.await_end(child)
+
+    assert counted == (1, [child], None)
+    assert one.admission.clients == 0
+    assert one.quiet == [child]
+
+
+def test_who_has_left_and_waits_for_its_client_has_nothing_any_more(house) -> None:
+    """The router hears of it with the end of the channel, once; nothing more may come from it only later."""
+    one = house(hang_up)
+    child = one.start(State.LEAVING)
+    while not child.is_closed:
+        one.loop.turn()
+    told, quiet = list(one.lines), list(one.quiet)
+    os.kill(child.pid, signal.SIGKILL)
+    one.await_end(child)
+
+    assert (told, quiet) == (["router: 1 ended"], [])
+    assert one.lines.count("router: 1 ended") == 1
+
+
+def test_peers_are_never_numbered_twice(house) -> None:
+    """A late report can't be taken for another child's."""
+    one = house(crash)
+    for _ in range(3):
+        one.await_end(one.start())
+
+    assert [child.peer for child in one.quiet] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("program", "wants_attention", "is_killed", "level"),
+    [
+        (leave, False, False, logging.INFO),
+        (leave, True, False, logging.WARNING),
+        (crash, False, False, logging.ERROR),
+        (crash, True, False, logging.ERROR),
+        (sleep, False, True, logging.INFO),
+    ],
+)
+def test_the_end_of_a_client_is_as_loud_as_it_is_bad(house, program, wants_attention, is_killed, level) -> None:
+    """A crash is an error, but not if the parent has killed the child: that was logged with its reason."""
+    one = house(program)
+    levels: list[int] = []
+    one.logger.addFilter(lambda record: not (record.msg.startswith("router") or levels.append(record.levelno)))
+    child = one.start(State.LEAVING)
+    child.wants_attention = wants_attention
+    if is_killed:
+        one.clients.kill_all()
+    one.await_end(child)
+
+    assert levels == [level]
+
+
+def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
+    """The line has the traceback; the loop goes on."""
+
+    def speak(end: socket.socket, _client: Connection, _peer: Peer) -> int:
+        end.sendall(b"".join(pack(Kind.SEND, destination=b"no number")))
+        signal.pause()
+        return 0
+
+    one = house(speak)
+    child = one.start(State.CONNECTED)
+    while not child.is_closed:
+        one.loop.turn()
+    one.await_end(child)
+
+    assert one.lines[0] == "client 1 unix: killed, what it sent led to an exception that nobody expected"
+    assert child.killed

@@ -1,0 +1,151 @@
+"""The channels between processes and the router: what is queued is flushed once a turn."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from parts import logger_of
+from puppet import Switchboard
+
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.flow import FlowPolicy
+from forkbroker.parent.roster import Client
+from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.kinds import Kind
+
+POLICY = FlowPolicy(high=1000, low=300)
+
+
+class Bench:
+    """An exchange of children without processes: their ends are the test's."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.router = Switchboard(logger_of([]))
+        self.exchange = Exchange(self.loop, self.router, POLICY, Budget(100_000))
+        self.ends: list[socket.socket] = []
+        self.children: list[Client] = []
+        self.read: list[Client] = []
+
+    def join(self) -> Client:
+        ours, theirs = open_pair()
+        channel = Channel(ours, max_envelope=100_000)
+        child = Client(peer=Peer(len(self.children)), pid=0, channel=channel, address="unix", host="", started=0.0)
+        self.ends.append(theirs)
+        self.children.append(child)
+        self.exchange.join(child, lambda: self.read.append(child))
+        return child
+
+    def route(self, to: Client, size: int = 10) -> None:
+        """The router wants an envelope to be sent."""
+        (raw,) = pack(Kind.SEND, destination=b"%d" % to.peer, payload=[])
+        self.router.receive(Peer(99), Envelope(bytes(raw)), 0.0)
+        if size > 10:
+            self.router._out[-1][1].append(bytes(size))  # type: ignore[attr-defined]
+
+    def arrived(self, child: Client) -> int:
+        """Octets that have come to the child's end."""
+        try:
+            return len(self.ends[child.peer].recv(1 << 20))
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        for child, end in zip(self.children, self.ends, strict=True):
+            child.channel.close()
+            end.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_what_is_queued_is_written_at_the_turns_end(bench: Bench) -> None:
+    """The router's envelopes and the parent's own in one write, in their order."""
+    child = bench.join()
+    bench.route(child)
+    bench.exchange.dispatch(None)
+    bench.exchange.send(child, pack(Kind.CLOSE))
+    assert bench.arrived(child) == 0
+    bench.exchange.end_turn()
+
+    octets = bench.ends[0].recv(1000)
+    first = int.from_bytes(octets[:4], "big")
+    assert [Envelope(octets[:first]).kind, Envelope(octets[first:]).kind] == [Kind.SEND, Kind.CLOSE]
+    bench.exchange.end_turn()
+    assert bench.arrived(child) == 0
+
+
+def test_what_is_for_somebody_who_is_gone_is_dropped(bench: Bench) -> None:
+    """The others get theirs."""
+    gone, child = bench.join(), bench.join()
+    bench.exchange.send(gone, pack(Kind.CLOSE))
+    bench.exchange.part(gone)
+    bench.route(gone)
+    bench.route(child)
+    bench.exchange.dispatch(None)
+    bench.exchange.end_turn()
+
+    assert bench.arrived(gone) == 0
+    assert bench.arrived(child) > 0
+    assert gone.fd not in bench.loop._watched
+
+
+def test_the_cause_of_too_much_is_held(bench: Bench) -> None:
+    """And read again when what waits has gone; nobody is, if it has to be heard by all."""
+    cause, target = bench.join(), bench.join()
+    bench.route(target, 4_000_000)
+    bench.exchange.dispatch(None)
+    assert not bench.exchange.flow.is_held(cause)
+    bench.route(target)
+    bench.exchange.dispatch(cause)
+    assert bench.exchange.flow.is_held(cause)
+    bench.exchange.end_turn()
+    while target.channel.pending:
+        bench.arrived(target)
+        bench.loop.turn()
+
+    assert not bench.exchange.flow.is_held(cause)
+
+
+def test_room_is_waited_for_only_while_something_waits(bench: Bench) -> None:
+    """The loop does not spin on a channel that can be written to."""
+    child = bench.join()
+    bench.exchange.send(child, [bytes(4_000_000)])
+    bench.exchange.end_turn()
+    assert child.writing
+    while child.channel.pending:
+        bench.arrived(child)
+        bench.loop.turn()
+
+    assert not child.writing
+
+
+def test_who_has_sent_something_is_read(bench: Bench) -> None:
+    """By its owner, as long as it has not parted."""
+    first, second = bench.join(), bench.join()
+    for end in bench.ends:
+        end.send(b"words")
+    bench.exchange.part(first)
+    bench.loop.turn()
+
+    assert bench.read == [second]
+
+
+def test_at_the_parents_end_all_see_theirs(bench: Bench) -> None:
+    """Every channel is closed."""
+    for _ in range(2):
+        bench.join()
+    bench.exchange.close()
+
+    assert [end.recv(1) for end in bench.ends] == [b"", b""]
