@@ -2,7 +2,7 @@
 
 A *fact* is in the past tense (`CLAIMED`), a *request* in the imperative (`SUBSCRIBE`). The parent believes a
 child only what this table permits: a kind that is not the child's to send, or not in its present state, ends
-that child and nobody else.
+that child and nobody else. The same holds for every other process, by its role (`SENT_BY`).
 
 The fields are those of the envelope's header (`forkbroker.wire.envelope`). What each kind uses:
 

@@ -9,10 +9,9 @@ import struct
 import time
 
 from driven import Starter, wait_until
-from parts import logger_of, no_descriptors
+from parts import logger_of
 
 from forkbroker.parent.admission import AdmissionPolicy
-from forkbroker.parent.listener import Listeners
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.refusals import LINGERING_MAX, Refusals
 from forkbroker.posix.loop import Loop
@@ -171,34 +170,4 @@ def test_a_summary_follows_ten_seconds_later() -> None:
 
     assert lines == ["client unix: refused, no room", "2 more clients refused within 10 s"]
     refusals.close()
-    loop.close()
-
-
-def test_accepting_pauses_when_the_system_has_no_descriptors() -> None:
-    """One line, no spinning, and accepting goes on by itself."""
-    loop, lines, accepted = Loop(), list[str](), list[socket.socket]()
-    listener = socket.create_server(("127.0.0.1", 0))
-    listeners = Listeners(
-        loop,
-        [listener],
-        opens_at=lambda now: now,
-        accepted=lambda client: accepted.append(client.socket),
-        close=socket.socket.close,
-        logger=logger_of(lines),
-    )
-    listeners.open()
-    client = socket.create_connection(listener.getsockname())
-    with no_descriptors():
-        loop.turn()
-    assert not accepted
-    assert lines == ["cannot accept connections: Too many open files, raise the limit of open files"]
-    began = time.monotonic()
-    while not accepted:
-        loop.turn()
-
-    assert time.monotonic() - began < 1.0
-    assert len(lines) == 1
-    listeners.close()
-    accepted[0].close()
-    client.close()
     loop.close()

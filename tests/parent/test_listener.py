@@ -1,0 +1,144 @@
+"""The sockets that accept: what an accepted connection is, and the one switch that makes them all wait."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from parts import logger_of, no_descriptors
+
+from forkbroker.parent.listener import ACCEPT_AT_ONCE, Connection, Listeners
+from forkbroker.posix.loop import Loop
+
+
+class Bench:
+    """A listener on a port and one on a path, whose clients are accepted when the loop turns."""
+
+    def __init__(self, path: Path) -> None:
+        self.loop, self.lines, self.accepted = Loop(), list[str](), list[Connection]()
+        self.wait_s = 0.0
+        self.closed: list[socket.socket] = []
+        self.port = socket.create_server(("127.0.0.1", 0))
+        self.path = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.path.bind(str(path))
+        self.path.listen()
+        self.clients: list[socket.socket] = []
+        self.listeners = Listeners(
+            self.loop,
+            [self.port, self.path],
+            opens_at=lambda now: now + self.wait_s,
+            accepted=self.accepted.append,
+            close=self._close,
+            logger=logger_of(self.lines),
+        )
+        self.listeners.open()
+
+    def _close(self, listener: socket.socket) -> None:
+        self.closed.append(listener)
+        listener.close()
+
+    def connect(self, listener: socket.socket | None = None) -> socket.socket:
+        listener = listener or self.port
+        client = socket.socket(listener.family)
+        client.connect(listener.getsockname())
+        self.clients.append(client)
+        return client
+
+    def turn(self) -> None:
+        """A turn that waits for nothing."""
+        self.loop.call_at(self.loop.now, lambda: None)
+        self.loop.turn()
+
+    def close(self) -> None:
+        self.listeners.close()
+        for one in self.clients + [client.socket for client in self.accepted]:
+            one.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "socket")
+    yield made
+    made.close()
+
+
+def test_a_connection_comes_with_what_is_known_of_it(bench: Bench) -> None:
+    """Its address for people, and its host; a Unix socket has none."""
+    mine = bench.connect()
+    bench.connect(bench.path)
+    bench.turn()
+    port = mine.getsockname()[1]
+
+    assert [(client.host, client.socket.getblocking()) for client in bench.accepted] == [
+        ("127.0.0.1", False),
+        ("", False),
+    ]
+    assert bench.accepted[0].address == f"127.0.0.1:{port}"
+
+
+def test_a_turn_accepts_a_few(bench: Bench) -> None:
+    """Each costs a fork, in which nothing is routed."""
+    for _ in range(ACCEPT_AT_ONCE + 1):
+        bench.connect()
+    bench.turn()
+    assert len(bench.accepted) == ACCEPT_AT_ONCE
+    bench.turn()
+
+    assert len(bench.accepted) == ACCEPT_AT_ONCE + 1
+
+
+def test_who_has_to_wait_waits_in_the_backlog(bench: Bench) -> None:
+    """At all listeners, until the time is over; nothing is polled meanwhile."""
+    bench.wait_s = 0.1
+    bench.connect()
+    bench.connect(bench.path)
+    bench.turn()
+    assert bench.accepted == []
+    assert bench.loop._watched[bench.path.fileno()].events == 0
+    bench.wait_s = 0.0
+    while len(bench.accepted) < 2:
+        bench.loop.turn()
+
+    assert bench.lines == []
+
+
+def test_who_has_left_without_a_word_is_closed(bench: Bench) -> None:
+    """What another one has sent before it left counts."""
+    bench.connect().close()
+    quick = bench.connect()
+    quick.sendall(b"CONNECT")
+    quick.shutdown(socket.SHUT_WR)
+    bench.turn()
+
+    assert [client.socket.recv(100) for client in bench.accepted] == [b"CONNECT"]
+
+
+def test_accepting_pauses_when_the_system_has_no_descriptors(bench: Bench) -> None:
+    """One line, no spinning, and accepting goes on by itself."""
+    bench.connect()
+    with no_descriptors():
+        bench.loop.turn()
+    assert not bench.accepted
+    assert bench.lines == ["cannot accept connections: Too many open files, raise the limit of open files"]
+    began = time.monotonic()
+    while not bench.accepted:
+        bench.loop.turn()
+
+    assert time.monotonic() - began < 1.0
+    assert len(bench.lines) == 1
+
+
+def test_a_closed_listener_is_its_owners_to_remove(bench: Bench) -> None:
+    """Its path may be another process's; nobody is accepted any more, and a second time changes nothing."""
+    names, address = bench.listeners.names, bench.port.getsockname()
+    bench.listeners.close()
+    bench.listeners.close()
+
+    assert names[0].startswith("127.0.0.1:")
+    assert bench.closed == [bench.port, bench.path]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
