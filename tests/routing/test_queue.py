@@ -7,6 +7,7 @@ from forkbroker.routing.policies import QueuePolicy
 from forkbroker.routing.queue import MAX_OFFER_OCTETS, Queue
 from forkbroker.routing.runs import Run, make_run
 from forkbroker.routing.window import Window
+from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import MAX_BATCH
 
 from .simulation import make_send
@@ -116,3 +117,107 @@ def test_memory_is_what_lanes_and_takers_have_also_after_paging() -> None:
     queue.page_back(queue.lanes[0])
 
     assert (queue.memory, queue.window.used, queue.octets, queue.ready, queue.paged) == (0, 0, octets, 0, 3)
+
+
+def test_rows_that_were_lost_take_their_octets_with_them() -> None:
+    """What the store does not have after all no longer counts, in the lane and in the queue; the rest does."""
+    queue = make_queue()
+    queue.restore(4, 5, 1000)
+    (lane,) = queue.lanes
+
+    queue.lose(lane, 2)
+    assert (lane.paged, lane.paged_octets, queue.messages, queue.octets) == (3, 600, 3, 600)
+    queue.lose(lane, 3)
+    assert (lane.paged, lane.paged_octets, queue.messages, queue.octets) == (0, 0, 0, 0)
+
+
+def test_what_a_restart_found_is_added_to_each_priority() -> None:
+    """In the store alone: none of it uses memory."""
+    queue = make_queue()
+    queue.restore(4, 2, 100)
+    queue.restore(4, 3, 50)
+    queue.restore(9, 1, 7)
+
+    high, middle = queue.lanes
+    assert [(lane.priority, lane.paged, lane.paged_octets) for lane in (high, middle)] == [(9, 1, 7), (4, 5, 150)]
+    assert (queue.messages, queue.octets, queue.memory, queue.window.used, queue.ready) == (6, 157, 0, 0, 0)
+    assert queue.view() == QueueView(b"/queue/a", 6, 0, 157, 0, 6)
+
+
+def test_a_stub_counts_as_a_message_and_not_as_memory() -> None:
+    """Its octets count as before, until the store tells what they are; or with it they are gone."""
+    queue = make_queue(1, 1)
+    size = queue.octets // 2
+    first, second = take(queue, 1), take(queue, 1)
+    for run in (first, second):
+        queue.drop_bodies(run)
+    assert (queue.memory, queue.window.used, queue.octets) == (0, 0, 2 * size)
+    for run in (second, first):
+        queue.put_back(run)
+    assert (queue.ready, queue.paged, queue.messages) == (0, 2, 2)
+
+    (lane,) = queue.lanes
+    stub, lost = lane.take_stubs(1, 3)
+    queue.revive(stub, make_run(make_send(b"/queue/a", [b"x" * 101]), 1))
+    assert (queue.ready, queue.memory, queue.window.used, queue.octets) == (1, size + 100, size + 100, 2 * size + 100)
+    queue.lose_stub(lost)
+
+    assert (queue.ready, queue.paged, queue.messages, queue.octets) == (1, 0, 1, size + 100)
+    assert (queue.memory, lane.memory) == (size + 100, size + 100)
+
+
+def test_a_stub_that_is_forgotten_gives_no_memory_back() -> None:
+    """It had none: that was given back with its bodies."""
+    queue = make_queue(1, 1)
+    size = queue.octets // 2
+    run = take(queue, 1)
+    queue.drop_bodies(run)
+
+    queue.forget(run)
+
+    assert (queue.messages, queue.octets, queue.memory, queue.window.used) == (1, size, size, size)
+
+
+def test_a_queue_that_is_gone_keeps_no_memory_but_what_is_delivered() -> None:
+    """That is given back when it is forgotten; nothing is waited for from the store any more."""
+    queue = make_queue(1, 1)
+    size = queue.octets // 2
+    queue.append(make_run(make_send(b"/queue/a", [b"x"]), 3), 1)
+    taken, (lane,) = take(queue, 1), queue.lanes
+    lane.asked, queue.window.asked = 40, 100
+
+    remains = queue.drop_ready()
+
+    assert sorted(map(len, remains)) == [1, 1]
+    assert (queue.ready, queue.lanes, queue.window.asked) == (0, [], 60)
+    assert (queue.memory, queue.window.used) == (size, size)
+    queue.forget(taken)
+    assert (queue.memory, queue.window.used) == (0, 0)
+
+
+def test_the_next_expiry_is_the_first_of_all_priorities() -> None:
+    """Of what can be taken; 0: nothing expires."""
+    queue = make_queue(1)
+    assert queue.next_expiry() == 0
+
+    for serial, priority, expires in ((2, 4, 900), (3, 7, 500), (4, 1, 700)):
+        details = Details(priority=priority, expires=expires)
+        queue.append(make_run(make_send(b"/queue/a", [b"x"]), serial, details))
+    assert queue.next_expiry() == 500
+
+    assert [run.serial for run in queue.take_expired(700, 1)] == [3]
+    assert queue.ready == 3
+    assert [run.serial for run in queue.take_expired(700, 9)] == [4]
+    assert (queue.ready, queue.next_expiry()) == (2, 900)
+
+
+def test_what_is_hidden_is_shown_by_its_change() -> None:
+    """It counts as waiting, and can't be taken before."""
+    queue = make_queue()
+    lane = queue.append(make_run(make_send(b"/queue/a", [b"x"] * 2), 1), 5)
+    assert (queue.ready, queue.messages, queue.view().ready, queue.view().unsettled) == (0, 2, 2, 0)
+
+    assert queue.commit(lane, 4) == []
+    assert [run.serial for run in queue.commit(lane, 5)] == [1]
+
+    assert (queue.ready, queue.view().ready) == (2, 2)

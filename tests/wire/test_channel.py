@@ -14,7 +14,7 @@ import pytest
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair, read
-from forkbroker.wire.envelope import Envelope, pack, pack_pieces
+from forkbroker.wire.envelope import KIND_AT, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
 LIMIT = 8 << 20
@@ -402,6 +402,44 @@ def test_small_envelopes_ask_nobody() -> None:
 
     assert len(channel.receive()) == 3
     assert not channel.is_waiting
+    channel.close()
+    end.close()
+
+
+def test_small_envelopes_ask_nobody_when_they_come_in_parts() -> None:
+    """One that a read has cut through is waited for, and needs no place of its own."""
+    whole = b"".join(send_of(bytes(10_000)))
+    budget = Budget(1)
+    budget.ask("another", 1)
+    channel, end = sharing(budget)
+    begin(end, whole)
+    wait_readable(channel)
+    assert channel.receive() == []
+    assert (channel.is_waiting, channel.received) == (False, None)
+
+    (envelope,) = finish(channel, end, whole)
+    assert (envelope.raw, budget.used) == (whole, 1)
+    channel.close()
+    end.close()
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_large_envelope_may_be_cut_before_its_kind(cut: int) -> None:
+    """As little as its length comes alone: only with the kind it is clear how much room it needs."""
+    whole = b"".join(pack(Kind.TRANSACTION, payload=[bytes(100_000)]))
+    budget = Budget(1)
+    channel, end = sharing(budget)
+    end.sendall(whole[:cut])
+    wait_readable(channel)
+    assert channel.receive() == []
+    assert budget.used == (2 * len(whole) if cut > KIND_AT else 0)
+    end.sendall(whole[cut:])
+    got: list[Envelope] = []
+    while not got:
+        wait_readable(channel)
+        got = channel.receive()
+
+    assert [envelope.raw for envelope in got] == [whole]
     channel.close()
     end.close()
 
