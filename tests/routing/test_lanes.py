@@ -212,3 +212,116 @@ def test_what_was_paged_back_follows_what_was_taken() -> None:
     assert before == (lane.paged_octets, [2, 3])
     assert (lane.last, lane.told) == (1, 1)
     assert (lane.paged, lane.ready, lane.memory, lane.runs()) == (3, 0, 0, [])
+
+
+# ---------------------------------------------------------------- what has left its place
+
+
+def test_the_head_is_never_an_empty_run() -> None:
+    """Be the first one, or the one behind the first, what has expired."""
+    lane = make_lane(run_at(1, expires=500), run_at(2), run_at(3, expires=500), run_at(4))
+
+    assert [run.serial for run in lane.take_expired(500, 100)] == [1, 3]
+
+    assert lane.head().serial == 2
+    assert lane.take(1).serial == 2
+    assert lane.head().serial == 4
+    assert serials(lane) == [4]
+    assert (lane.containers(), lane.memory) == ([], 0)
+
+
+def test_places_of_what_has_expired_do_not_pile_up() -> None:
+    """Behind a message that stays there are some tens of them at most, however many were there; the order stays."""
+    lane = make_lane(run_at(1), *(run_at(serial, expires=serial) for serial in range(2, 1002)), run_at(1002))
+
+    for now_ms in range(2, 1002, 10):
+        lane.take_expired(now_ms, 100)
+        assert len(lane.fresh) - lane.ready <= 64 + len(lane.fresh) // 2
+    assert lane.take_expired(1002, 100)
+
+    assert len(lane.fresh) <= 132
+    assert serials(lane) == [1, 1002]
+
+
+def test_so_many_runs_expire_at_once_and_the_rest_later() -> None:
+    """Sums are right in between."""
+    lane = make_lane(*(run_at(serial, 2, expires=5) for serial in (1, 3, 5)))
+
+    assert [run.serial for run in lane.take_expired(5, 2)] == [1, 3]
+    assert (lane.ready, lane.memory) == (2, lane.head().memory)
+    assert [run.serial for run in lane.take_expired(5, 2)] == [5]
+    assert (lane.ready, lane.memory) == (0, 0)
+
+
+def test_what_is_told_after_the_question_is_counted_apart() -> None:
+    """The store's answer does not speak of it."""
+    lane = Lane(4)
+    lane.page_out(run_at(1, 3))
+    lane.paged_since = 0
+    lane.page_out(run_at(4, 2))
+
+    assert (lane.paged, lane.paged_since) == (5, 2)
+
+
+def make_stub(serial: int, count: int = 1, *, expires: int = 0) -> Run:
+    stub = run_at(serial, count, expires=expires)
+    stub.drop_bodies()
+    return stub
+
+
+def test_a_stub_has_a_place_and_uses_no_memory() -> None:
+    """It is counted apart until it is taken out, by its serial or because it has expired."""
+    lane = make_lane(run_at(9))
+    memory = lane.memory
+    for stub in (make_stub(4, expires=70), make_stub(1, 2), make_stub(6, 3, expires=70)):
+        lane.put_back(stub)
+    assert (lane.ready, lane.stubbed, lane.memory) == (1, 6, memory)
+    assert [stub.serial for stub in lane.stubs] == [6, 4, 1]
+
+    assert [(stub.serial, stub.count) for stub in lane.take_stubs(2, 7)] == [(2, 1), (4, 1), (6, 1)]
+    assert (lane.stubbed, [(stub.serial, stub.count) for stub in lane.stubs]) == (3, [(7, 2), (1, 1)])
+    assert [(stub.serial, stub.count) for stub in lane.take_expired(70, 9)] == [(7, 2)]
+    assert (lane.ready, lane.stubbed, lane.memory, lane.expiries.next()) == (1, 1, memory, 0)
+
+
+def test_a_lane_is_blocked_while_its_oldest_message_is_a_stub() -> None:
+    """Not by a stub that is younger than what can be taken."""
+    lane = Lane(4)
+    assert not lane.is_blocked
+    lane.put_back(make_stub(5))
+    assert lane.is_blocked
+
+    lane.put_back(run_at(6))
+    assert lane.is_blocked
+    lane.put_back(run_at(4))
+    assert not lane.is_blocked
+    assert lane.take_stubs(5, 5) == []
+
+
+def test_a_lane_goes_back_to_the_store_with_its_stubs() -> None:
+    """The oldest of all, stub or not, is what the store is asked for next."""
+    lane = make_lane(run_at(7), run_at(8))
+    lane.put_back(make_stub(3, 2, expires=70))
+    octets = lane.memory + sum(stub.memory for stub in lane.stubs)
+
+    lane.page_back()
+
+    assert (lane.last, lane.told, lane.paged, lane.paged_octets) == (2, 2, 4, octets)
+    assert (lane.ready, lane.stubbed, lane.memory, lane.is_blocked) == (0, 0, 0, False)
+    assert (lane.containers(), lane.expiries.next()) == ([], 0)
+
+
+def test_what_is_hidden_comes_in_its_order() -> None:
+    """Also what needs no change: it stands behind what does. Each change shows its own and what came behind it."""
+    lane = Lane(4)
+    for serial, number in ((1, 0), (2, 5), (3, 0), (4, 6)):
+        lane.append(run_at(serial, expires=70), number)
+    assert (lane.ready, lane.hidden, lane.last) == (1, 3, 4)
+    assert len(lane.take_expired(70, 9)) == 1
+
+    assert lane.commit(4) == []
+    assert [run.serial for run in lane.commit(5)] == [2, 3]
+    assert (lane.ready, lane.hidden) == (2, 1)
+    assert [run.serial for run in lane.commit(7)] == [4]
+    assert (lane.ready, lane.hidden) == (3, 0)
+    assert [run.serial for run in lane.take_expired(70, 9)] == [2, 3, 4]

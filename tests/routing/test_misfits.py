@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.routing.misfits import Misfits
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
@@ -77,3 +80,28 @@ def test_a_part_of_a_transaction_has_its_sender_too() -> None:
 
 def _transaction(part: Envelope) -> Envelope:
     return make(Kind.TRANSACTION, count=1, payload=[part.raw])
+
+
+@pytest.mark.parametrize(("count", "named"), [(1, "message 7"), (2, "message 7 to 8"), (3, "message 7 to 9")])
+def test_a_note_names_the_messages(count: int, named: str) -> None:
+    """All that were left out, by their serials."""
+    notes: list[str] = []
+
+    Misfits(notes).put(A, make_run(make_send(A, [b"x"] * count), 7), ValueError("too long"))
+
+    assert notes == [f"queue {A.decode()}: {named} left out, it can't be delivered: too long"]
+
+
+def test_a_sender_that_is_not_known_is_not_blamed() -> None:
+    """What a store gave has none; each one that is known is blamed once, for the last message."""
+    misfits = Misfits([])
+    for sender, reason in ((0, "a"), (3, "b"), (3, "c"), (4, "d")):
+        envelope = make_send(A, [b"x"])
+        envelope.sender = sender
+        misfits.put(A, make_run(envelope, 1), ValueError(reason))
+
+    assert misfits.take() == [
+        (Peer(3), "what it has sent can't be delivered: c"),
+        (Peer(4), "what it has sent can't be delivered: d"),
+    ]
+    assert misfits.take() == []
