@@ -52,6 +52,36 @@ def test_what_is_due_is_done_once_in_its_order() -> None:
     assert clocks.timers.deadline() is None
 
 
+def test_what_is_done_is_no_entry_any_more() -> None:
+    """Already when its handler is called; what is left is what was neither done nor cancelled."""
+    timers = Timers(lambda: 0.0)
+    left: list[tuple[bool, int, float]] = []
+    timer = timers.add("note", lambda key: left.append((key in timer, len(timers), timer.was_due)))
+    for wait_ms, key in ((1000, b"a"), (2000, b"b"), (3000, b"c")):
+        timer.after(wait_ms, key)
+    timer.cancel(b"b")
+    assert [key in timer for key in (b"a", b"b", b"c")] == [True, False, True]
+
+    timers.now = 9.0
+    timers.run_due()
+
+    assert left == [(False, 1, 1.0), (False, 0, 3.0)]
+    assert (len(timers), timers.dump(), b"c" in timer) == (0, [], False)
+
+
+def test_the_budget_is_one_for_each_clock() -> None:
+    """What is due by the one does not take the turn of what is due by the other."""
+    clocks = Clocks()
+    for number in range(3):
+        clocks.timer.after(0, b"wait %d" % number)
+        clocks.timer.at(0, b"date %d" % number)
+
+    clocks.timers.run_due(2)
+
+    assert clocks.done == [b"wait 0", b"wait 1", b"date 0", b"date 1"]
+    assert len(clocks.timers) == 2
+
+
 def test_the_wall_clock_says_when_dates_are_due() -> None:
     """However little time has passed."""
     clocks = Clocks()

@@ -15,4 +15,5 @@ def test_shown_text_is_one_short_line() -> None:
 def test_a_frame_error_has_a_detail_in_any_case() -> None:
     """Its message, if there is nothing to add."""
     assert FrameError("bad").detail == "bad"
-    assert FrameError("bad", "very").detail == "very"
+    error = FrameError("bad", "very")
+    assert (error.message, error.detail, str(error)) == ("bad", "very", "bad")
