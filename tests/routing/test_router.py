@@ -6,10 +6,12 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import World, make, make_send
+from .stock import Stock
 
 A = b"/queue/a"
 NEWS = b"/topic/news.today"
@@ -247,3 +249,74 @@ def test_a_half_broken_settlement_changes_nothing() -> None:
     with pytest.raises(EnvelopeError):
         world.tell(child, make(Kind.SETTLE, token=1, count=2, payload=[bytes(good[48:]), bytes(13)]))
     assert world.router.views()[0].unsettled == 1
+
+
+# ---------------------------------------------------------------- when there is something to do
+
+
+def test_the_deadline_is_that_of_what_is_due_first() -> None:
+    """An offer that is not answered, or what waits for its time: whichever is there, and the nearer one of both."""
+    world = World(Policy(answer_timeout_s=2.0), start_s=100.0)
+    child = world.add_child()
+    assert world.router.deadline() is None
+
+    world.send(child, b"/queue/later", [b"x"], wishes=Wishes(delay=3000))
+    assert world.router.deadline() == pytest.approx(103.0)
+    world.subscribe(child, b"/queue/a")
+    world.send(child, b"/queue/a", [b"x"])
+    world.turn()
+    assert world.router.deadline() == pytest.approx(102.0)
+    world.send(child, b"/queue/later", [b"x"], wishes=Wishes(delay=1000))
+    assert world.router.deadline() == pytest.approx(101.0)
+
+    world.claim(child, world.read(child, Kind.OFFER))
+    world.pass_time(1)
+    world.turn()
+    assert world.router.deadline() == pytest.approx(103.0)
+
+
+def test_an_offer_alone_has_a_deadline() -> None:
+    """Where nothing else waits for its time."""
+    world = World(Policy(answer_timeout_s=2.0), start_s=100.0)
+    child = world.add_child()
+    world.subscribe(child, b"/queue/a")
+    world.send(child, b"/queue/a", [b"x"])
+    world.turn()
+
+    assert world.router.deadline() == pytest.approx(102.0)
+
+
+def test_what_one_turn_could_not_do_is_due_at_once() -> None:
+    """At the time of the last word, a child's or the store's, and not at that of an earlier one."""
+    world = World(stock=Stock(), steps=1)
+    child = world.add_child()
+    for name in (b"/queue/a", b"/queue/b", b"/queue/c"):
+        world.send(child, name, [b"x"], persistent=True)
+        world.catch_up(child)
+    world.run_store()
+    world.kill_store()
+    world.pass_time(7)
+    world.open_store()
+    assert not world.router.is_applied
+    assert world.router.deadline() == world.now
+    while not world.router.is_applied:
+        world.turn()
+    assert world.router.deadline() is None
+
+    world.pass_time(7)
+    for _ in range(3):
+        world.send(child, b"/queue/a", [b"x"])
+    assert world.router.deadline() == world.now
+
+
+def test_the_store_is_behind_while_producers_wait_for_it() -> None:
+    """Not any more when it has failed: it will not catch up, and producers are refused."""
+    world = World(Policy(queue_memory=1 << 30), stock=Stock())
+    child = world.add_child()
+    assert not world.router.is_behind
+    while not world.router.is_behind:
+        world.send(child, b"/queue/a", [bytes(9_000_000)], persistent=True)
+    assert (Kind.HOLD, 0) in world.answers(child)
+
+    world.kill_store("the disk is gone")
+    assert not world.router.is_behind
