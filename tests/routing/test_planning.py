@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.planning import Plan, octets_before_last
+from forkbroker.routing.planning import NOTHING_PLANNED, Plan, octets_before_last
 from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.routing.runs import make_run
 from forkbroker.wire.details import Wishes
@@ -193,6 +193,9 @@ def test_what_memory_has_no_room_for_is_refused_while_the_store_takes_nothing() 
 
 def test_a_plan_starts_empty() -> None:
     """And knows each queue by its name."""
+    for plan in (NOTHING_PLANNED, Plan()):
+        assert (plan.made, plan.delayed_octets, plan.repeating) == (set(), 0, 0)
+        assert (plan.messages(A), plan.octets(A)) == (0, 0)
     plan = Plan()
     plan.add(A, make_run(make_send(A, [b"1", b"2"]), 1))
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from forkbroker.patterns import PatternError
-from forkbroker.routing.policies import Full, Policy, QueuePolicies, QueuePolicy, Rule, find_overflow_cycle
+from forkbroker.routing.policies import (
+    Expired,
+    Full,
+    Policy,
+    QueuePolicies,
+    QueuePolicy,
+    Rule,
+    Visible,
+    find_overflow_cycle,
+)
 
 
 def test_all_rules_that_match_count_and_later_ones_win() -> None:
@@ -63,6 +74,60 @@ def test_the_wait_before_a_redelivery_grows_to_its_limit() -> None:
         0, 100, 200, 400, 800, 1000, 1000, 1000,
     ]  # fmt: skip
     assert QueuePolicy().redelivery_wait(9) == 0
+
+
+def test_the_defaults_are_those_of_the_documents() -> None:
+    """What an administrator gets who sets nothing: numbers that man pages and programs rely on."""
+    queue = {
+        "max_length": 0,
+        "max_bytes": 0,
+        "full": Full.HOLD,
+        "persistent": False,
+        "visible": Visible.ACCEPTED,
+        "ttl": 0,
+        "expired": Expired.DROP,
+        "max_deliveries": 16,
+        "dead_letter": b"/queue/DLQ",
+        "redelivery_delay": 0,
+        "redelivery_backoff": 2.0,
+        "redelivery_delay_max": 300_000,
+        "poison_after": 3,
+        "lease": 0,
+        "dedup_window": 300_000,
+        "idle_expiry": 0,
+    }
+
+    assert dataclasses.asdict(Policy()) == {
+        "broadcast_all": False,
+        "offer_candidates": 3,
+        "max_queues": 10_000,
+        "max_durables": 1_000,
+        "queue_memory": 128 << 20,
+        "max_unsettled": 64 << 20,
+        "max_delayed_bytes": 64 << 20,
+        "min_repeat_period": 100,
+        "max_repeating": 100,
+        "queue": queue,
+        "durable": queue | {"full": Full.DROP_OLDEST},
+        "rules": (),
+        "answer_timeout_s": 1.0,
+    }
+
+
+def test_without_rules_one_policy_holds_for_all() -> None:
+    """And no name is remembered; nor is it looked up twice where there are some."""
+    rest = QueuePolicy(max_length=3)
+    assert QueuePolicies(rest).find(b"/queue/a") is rest
+
+    policies = QueuePolicies(rest, [Rule(b"/queue/a", {"ttl": 5})])
+    assert policies.find(b"/queue/a") is policies.find(b"/queue/a")
+    assert policies.find(b"/queue/b") == rest
+
+
+@pytest.mark.parametrize("deliveries", [0, 1])
+def test_the_first_redelivery_waits_for_nothing(deliveries: int) -> None:
+    """Nor does what was never delivered."""
+    assert QueuePolicy(redelivery_delay=100).redelivery_wait(deliveries) == 0
 
 
 # ---------------------------------------------------------------- circles
