@@ -400,3 +400,36 @@ def test_a_refusal_names_the_one_of_two_limits_that_was_reached(limits: dict[str
     world.send(child, A, [b"3"])
 
     assert f"its limit (max-queue-{named})" in world.refusal(child)
+
+
+@pytest.mark.parametrize(("large", "taken"), [(0, 3), (5, 6), (9, 10)])
+def test_who_was_held_goes_on_when_there_is_room_by_both_limits(large: int, taken: int) -> None:
+    """Four fifths of the messages are left after three; of the octets when the large one, which is nearly all, is."""
+    world, child = make_world(Full.HOLD, length=10, octets=100_000)
+    for number in range(10):
+        world.send(child, A, [bytes(90_000 if number == large else 1)])
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+    reader = reader_of(world, credit=1)
+    resumed = 0
+    while not world.answers(child):
+        offer = world.take_one(reader)
+        world.settle(reader, offer.serial)
+        world.hear(reader)
+        resumed += 1
+
+    assert resumed == taken
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [({"length": 3, "octets": 1 << 20}, 3), ({"length": 9, "octets": 4_000}, 2)]
+)
+def test_who_sends_is_held_by_the_limit_that_is_reached_first(limits: dict[str, int], most: int) -> None:
+    """Whichever it is."""
+    world, child = make_world(Full.HOLD, **limits)
+    sent = 0
+    while not world.answers(child):
+        world.send(child, A, [b"%-1500d" % sent])
+        sent += 1
+
+    assert sent == most
