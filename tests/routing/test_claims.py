@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import pytest
 
 from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
@@ -321,3 +323,17 @@ def test_the_table_is_complete() -> None:
     missing = {(state, event) for state in State for event in Event if state is not State.FREE} - set(TABLE)
 
     assert missing == {(State.CLAIMED, Event.CLAIMED), (State.RETURNING, Event.CLAIMED)}
+
+
+@pytest.mark.parametrize("enumeration", [State, Event, Fate])
+def test_states_and_events_are_told_apart(enumeration: type[Enum]) -> None:
+    """A second name for a number would be an alias, and one row of the table would take the place of another."""
+    assert len(enumeration.__members__) == len(list(enumeration))
+
+
+def test_all_that_can_happen_to_an_offer_is_in_the_table() -> None:
+    """An offer is claimed once, and what is free was never offered: all else can be."""
+    states = set(State) - {State.FREE}
+    twice = {(state, Event.CLAIMED) for state in states - {State.OFFERED}}
+
+    assert set(TABLE) == {(state, event) for state in states for event in Event} - twice

@@ -95,3 +95,23 @@ def test_a_head_behind_very_many_cancelled_entries_is_found_in_the_end() -> None
         looks += 1
 
     assert looks == 5
+
+
+def test_the_head_is_found_when_one_of_two_heaps_runs_out() -> None:
+    """While it is being cleaned, and just when a look has skipped as many as it may."""
+    scene = Scene()
+    for number in range(4_000):
+        scene.push(number)
+    cancelled = 4_000
+    while not scene.heap._old:
+        cancelled -= 1
+        scene.cancel(cancelled)
+    while len(scene.heap._old) > 1_000:
+        cancelled -= 1
+        scene.cancel(cancelled)
+    assert len(scene.heap._old) == 1_000
+    scene.heap._heap[:] = [(9_999,)]
+    scene.live = {(9_999,)}
+
+    assert scene.heap.first() == (9_999,)
+    assert (len(scene.heap), scene.pop(), scene.heap.first()) == (1, (9_999,), None)

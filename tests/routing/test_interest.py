@@ -142,3 +142,13 @@ def test_a_peer_without_interest_leaves_nothing_behind() -> None:
     interest.remove(ONE, b"/topic/a")
 
     assert list(interest._by_peer) == [TWO]
+
+
+def test_a_pattern_is_checked_to_its_end() -> None:
+    """Also what stands behind the levels that are looked at: it is cut off, and would be taken for a right one."""
+    interest = Interest()
+
+    with pytest.raises(PatternError):
+        interest.add(ONE, b"/topic/" + b"*." * 20 + b"#.a")
+
+    assert interest.peers_for(b"/topic/" + b"b." * 20 + b"b.a") == ()

@@ -393,3 +393,24 @@ def test_a_queue_that_ends_is_purged_in_the_store_if_the_store_has_anything_of_i
     assert [(one.kind, one.destination) for one in told(world)] == [(Kind.PURGE, b"/reply-queue/x")]
     world.run_store()
     assert not world.stock.spilled
+
+
+def test_answers_that_waited_for_a_commit_are_sent_in_portions() -> None:
+    """So many in one turn, in the order of the asking; the router says that it is not done before the last one."""
+    world, child = make_world()
+    write(world, child)
+    for number in range(1, 4_501):
+        world.tell(child, fence(number))
+    world.deliver()
+    world.stock.work()
+    world.hear_store()
+
+    said = [world.answers(child)]
+    assert not world.router.is_applied
+    while not world.router.is_applied:
+        world.turn()
+        said.append(world.answers(child))
+
+    assert [len(part) for part in said] == [2_000, 2_000, 500]
+    assert [number for part in said for _, number in part] == list(range(1, 4_501))
+    assert world.router.deadline() is None
