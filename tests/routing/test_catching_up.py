@@ -115,3 +115,20 @@ def test_where_no_limit_holds_this_one_does_not_either() -> None:
 
     assert said_to(world, producer) == []
     assert paged(world) == 2
+
+
+def test_the_moment_begins_with_the_first_message_that_has_no_room() -> None:
+    """It is not made longer by later ones, and ends to the microsecond."""
+    world, producer, _ = make_world()
+    send(world, producer, SHARE)
+    queue = world.router._queues.find(A)
+    assert queue is not None
+    assert queue.catching_up_until == 0.0
+
+    world.now = 5.0
+    for _ in range(2):
+        send(world, producer, 1)
+        assert queue.catching_up_until == pytest.approx(5.0 + MOMENT_S, abs=1e-6)
+        world.now += MOMENT_S / 4
+    world.now = 5.0 + MOMENT_S * 1.001
+    assert said_to(world, producer)[-1:] == [Kind.RESUME]

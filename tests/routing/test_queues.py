@@ -6,6 +6,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.runs import make_run
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
@@ -307,3 +308,57 @@ def test_a_broken_envelope_leaves_no_queue_behind() -> None:
         world.tell(child, make(Kind.SEND, destination=A, count=1))
     assert names_of(world) == []
     assert make_send(A, [b"1"]).count == 1
+
+
+# ---------------------------------------------------------------- exact limits, and what stays of those that have ended
+
+
+def test_exactly_four_fifths_of_the_octets_are_no_room_yet() -> None:
+    """As with messages: who was held goes on below that."""
+    size = make_run(make_send(A, [b"x"]), 1).memory
+    world = World(Policy(queue=QueuePolicy(max_bytes=5 * size)))
+    producer, consumer = world.add_child(), world.add_child()
+    for _ in range(5):
+        assert world.answers(producer) == []
+        world.send(producer, A, [b"x"])
+    assert world.answers(producer) == [(Kind.HOLD, 0)]
+
+    world.subscribe(consumer, A, credit=1)
+    said = []
+    for _ in range(2):
+        world.settle(consumer, world.take_one(consumer).serial)
+        world.hear(consumer)
+        said.append(world.answers(producer))
+
+    assert said == [[], [(Kind.RESUME, 0)]]
+
+
+def test_nothing_holds_a_producer_that_has_ended() -> None:
+    """Neither its queue nor the router knows it any more, so nothing is told to it when there is room."""
+    world = World(Policy(queue=QueuePolicy(max_length=1)))
+    producer, consumer = world.add_child(), world.add_child()
+    world.send(producer, A, [b"x"])
+    queue = world.router._queues.find(A)
+    assert queue is not None
+    assert queue.held == {producer.peer}
+
+    world.end(producer)
+
+    assert (queue.held, world.router._queues.holds._queues) == (set(), {})
+    world.subscribe(consumer, A)
+    assert world.consume(consumer) == [b"x"]
+
+
+@pytest.mark.parametrize(("memory", "is_over"), [(800, False), (799, True)])
+def test_consumers_have_caught_up_below_four_fifths_of_what_is_free(memory: int, is_over: bool) -> None:
+    """Not at it."""
+    world = World()
+    world.send(world.add_child(), A, [b"x"])
+    queues = world.router._queues
+    queue = queues.find(A)
+    assert queue is not None
+    queues.window.limit, queue.memory, queue.catching_up_until = queues.window.used + 1000, memory, 7.0
+
+    queues.tidy(queue)
+
+    assert queue.catching_up_until == (0.0 if is_over else 7.0)

@@ -269,3 +269,19 @@ def test_a_temporary_queue_waits_for_nothing() -> None:
     world.send(producer, b"/reply-queue/7-x", [b"1"], persistent=True)
 
     assert seen(world, consumer) == [b"1"]
+
+
+def test_one_turn_shows_so_many_and_the_next_one_goes_on() -> None:
+    """In the order of the changes; what is not committed stays hidden."""
+    world, producer, _ = make_world()
+    for _ in range(5):
+        world.send(producer, A, [b"x"], persistent=True)
+    queues = world.router._queues
+    queue = queues.find(A)
+    assert queue is not None
+    shown = []
+    for number, most in ((0, 9), (4, 3), (4, 0), (4, 9), (5, 9)):
+        queues.commit(number, most)
+        shown.append((queue.ready, queues.has_hidden(number)))
+
+    assert shown == [(0, False), (3, True), (3, True), (4, False), (5, False)]
