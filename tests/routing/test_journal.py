@@ -414,3 +414,23 @@ def test_answers_that_waited_for_a_commit_are_sent_in_portions() -> None:
     assert [len(part) for part in said] == [2_000, 2_000, 500]
     assert [number for part in said for _, number in part] == list(range(1, 4_501))
     assert world.router.deadline() is None
+
+
+def test_a_commit_looks_at_so_many_peers_in_one_turn() -> None:
+    """However many wait, and although nothing is to be sent to most of them."""
+    world = World(stock=Stock())
+    children = [world.add_child() for _ in range(2_100)]
+    for child in children:
+        write(world, child, fence=7)
+    world.deliver()
+    world.stock.work(1)
+    world.hear_store()
+
+    assert world.answers(children[0]) == [(Kind.FENCED, 7)]
+    assert not world.router.is_applied
+    world.turn()
+    assert world.router.is_applied
+    world.run_store()
+    while not world.router.is_applied:
+        world.turn()
+    assert all(world.answers(child) == [(Kind.FENCED, 7)] for child in children[1:])
