@@ -137,6 +137,7 @@ def test_a_peer_that_has_ended_is_answered_no_more() -> None:
     write(world, child, fence=1)
 
     world.end(child)
+    assert (world.router._journal._behind, world.router._journal._waiting) == ({}, {})
     world.deliver()
     world.stock.work()
     world.hear_store()
