@@ -564,3 +564,23 @@ def test_delayed_messages_are_counted_when_they_are_sent(persistent: bool, writt
         send(world, producer, body, persistent=persistent, delay=1000)
 
     assert (world.router.counters.messages_delayed, world.router.counters.messages_written) == (2, written)
+
+
+@pytest.mark.parametrize("wishes", [Wishes(delay=1000), Wishes(period=1000, repeat=-1)])
+def test_what_waits_for_a_durable_subscription_is_deleted_with_it(wishes: Wishes) -> None:
+    """In memory and in the store, which does not take it for a part of the queue; what others get of it stays."""
+    world = World(Policy(), stock=Stock())
+    producer, reader = world.add_child(), world.add_child()
+    world.subscribe(reader, b"/topic/t", durable=b"/dsub/me")
+    world.subscribe(reader, b"/topic/t", durable=b"/dsub/you", token=2)
+    world.send(producer, b"/topic/t", [b"1", b"2"], persistent=True, wishes=wishes)
+    world.run_store()
+    assert len(world.stock.rows) == 4
+
+    world.delete_durable(reader, b"/dsub/me", token=1)
+    world.turn()
+    world.run_store()
+
+    assert {row.queue for row in world.stock.rows.values()} == {b"/dsub/you"}
+    assert world.router._delays.messages == 2
+    assert list(world.stock.durables) == [b"/dsub/you"]

@@ -134,6 +134,27 @@ def test_what_comes_back_comes_whole_and_in_its_old_place() -> None:
     assert {(run.serial <= 60, run.deliveries) for run in held(world)} == {(True, 1), (False, 0)}
 
 
+def test_what_the_store_has_given_is_offered_before_the_rest_has_come() -> None:
+    """A consumer need not wait for the end of the answer."""
+    world, producer, holder = make_world()
+    make_held(world, producer, holder)
+    world.end(holder)
+    reader = world.add_child()
+    world.subscribe(reader, A, credit=1000)
+    world.turn()
+    world.stock.work()
+    assert [envelope.kind for envelope in world.stock.said][-1] is Kind.PAGED
+    while world.stock.said[0].kind is not Kind.PAGE:
+        world.hear_store(1)
+    world.turn()
+    before = sum(envelope.kind is Kind.OFFER for envelope in reader.inbox)
+
+    world.hear_store(1)
+    world.turn()
+
+    assert sum(envelope.kind is Kind.OFFER for envelope in reader.inbox) == before + 1
+
+
 def test_some_of_a_batch_may_come_back() -> None:
     """The rest stays with its consumer, or is settled."""
     world, producer, holder = make_world()

@@ -21,7 +21,8 @@ def test_error_keeps_what_it_was_given() -> None:
     """For the ERROR frame and the log."""
     error = ProtocolError("no NACK", "NACK came with 1.1", kind=ErrorKind.UNSUPPORTED, receipt="r1")
 
-    assert (error.message, error.detail, error.kind, error.receipt) == (
+    assert (str(error), error.message, error.detail, error.kind, error.receipt) == (
+        "no NACK",
         "no NACK",
         "NACK came with 1.1",
         ErrorKind.UNSUPPORTED,
