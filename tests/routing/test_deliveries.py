@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, World, make
+from .simulation import DLQ, Child, World, make
 
 A, B = b"/queue/a", b"/queue/b"
 
@@ -647,3 +647,24 @@ def test_unsubscribing_what_was_refused_is_no_fault() -> None:
     world.tell(child, make(Kind.UNSUBSCRIBE, destination=B, token=5))
 
     assert [view.name for view in world.router.views()] == [A]
+
+
+def test_a_dead_letter_of_a_client_that_told_nothing_makes_room_in_its_queue() -> None:
+    """It has claimed, and died; the last other candidate has answered: who sent is no longer held."""
+    world = World(Policy(queue=QueuePolicy(max_length=1, max_deliveries=1)))
+    producer, *readers = (world.add_child() for _ in range(3))
+    for reader in readers:
+        world.subscribe(reader, A)
+    world.send(producer, A, [b"x"])
+    world.turn()
+    assert world.answers(producer) == [(Kind.HOLD, 0)]
+    first, second = (world.read(reader, Kind.OFFER) for reader in readers)
+    assert world.semaphores.try_acquire(first.slot)
+    world.end(readers[0])
+    assert world.answers(producer) == []
+
+    world.answer(readers[1], Kind.LOST, second)
+    world.hear(readers[1])
+
+    assert world.answers(producer) == [(Kind.RESUME, 0)]
+    assert (world.view(A).ready, world.view(DLQ).ready) == (0, 1)

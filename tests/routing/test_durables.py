@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing import router
+from forkbroker.routing.fans import MESSAGE_OCTETS
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fan import unpack_fan
@@ -414,3 +416,33 @@ def test_a_transaction_reaches_durable_subscriptions_too() -> None:
     world.tell(producer, make(Kind.TRANSACTION, count=2, payload=parts))
 
     assert world.consume(reader) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(("readers", "copies"), [(0, 0), (1, 0), (2, 1), (4, 3)])
+def test_a_copy_for_each_subscription_but_the_first_is_weighed(readers: int, copies: int) -> None:
+    """The whole envelope, and what each message costs beside it; the first one is counted by who sends."""
+    world, _, reader = make_world()
+    for number in range(readers):
+        world.subscribe(reader, TOPIC, durable=b"/dsub/%d" % number, token=number + 1)
+    envelope = make_send(TOPIC, [b"1", b"22", b"333"])
+
+    assert world.router._durables.weigh_copies(envelope) == copies * (len(envelope.raw) + 3 * MESSAGE_OCTETS)
+
+
+def test_a_transaction_has_no_more_copies_than_are_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the octet."""
+    world, producer, reader = make_world()
+    for number in range(3):
+        world.subscribe(reader, TOPIC, durable=b"/dsub/%d" % number, token=number + 1)
+    part = make_send(TOPIC, [b"1"], persistent=True)
+    transaction = make(Kind.TRANSACTION, count=2, payload=[part.raw, part.raw], flags=Flag.FENCE, number=1)
+    weight = 2 * world.router._durables.weigh_copies(part)
+
+    monkeypatch.setattr(router, "MAX_COPIES", weight - 1)
+    world.tell(producer, transaction)
+    assert "copies" in world.refusal(producer)
+    monkeypatch.setattr(router, "MAX_COPIES", weight)
+    world.tell(producer, transaction)
+    world.run_store()
+
+    assert world.answers(producer) == [(Kind.FENCED, 1)]

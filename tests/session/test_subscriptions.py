@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 
 from forkbroker.destinations import parse_subscription
@@ -105,3 +107,32 @@ def test_room_is_what_is_neither_unsettled_nor_in_a_transaction() -> None:
 
     assert topic.room() == 1
     assert (unbounded, open_window, topic.has_window()) == (True, True, False)
+
+
+def test_a_new_subscription_has_nothing() -> None:
+    """Nothing is delivered to it, waits for it, or uses its window; and the parent has not registered it."""
+    new = subscription(Subscriptions(), "1", "/topic/a", AckMode.CLIENT)
+
+    assert (dict(new.unsettled), new.sizes, new.octets, new.in_transactions) == ({}, {}, 0, 0)
+    assert (len(new.waiting), new.waiting_first, new.waiting_messages, new.is_active) == (0, 0, None, False)
+    assert new.room() == 3
+
+
+def test_a_window_counts_each_delivery_once() -> None:
+    """Until it is settled; what is settled again, or never used the window, changes nothing."""
+    topic = subscription(Subscriptions(), "1", "/topic/a", AckMode.CLIENT)
+    topic.weigh([1, 2, 3], [10, 20, 30])
+    assert topic.octets == 60
+
+    topic.lighten([2, 9])
+    assert (topic.octets, topic.sizes) == (40, {1: 10, 3: 30})
+    topic.lighten([2, 1, 3])
+    assert (topic.octets, topic.sizes) == (0, {})
+
+
+@pytest.mark.parametrize("mode", list(AckMode))
+def test_only_what_is_settled_from_the_front_has_an_order_of_its_own(mode: AckMode) -> None:
+    """A dict goes over the places of all that was taken from its front before, and costs less elsewhere."""
+    unsettled = subscription(Subscriptions(), "1", "/queue/a", mode).unsettled
+
+    assert isinstance(unsettled, OrderedDict) == (mode is AckMode.CLIENT)
