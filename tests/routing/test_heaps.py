@@ -115,3 +115,20 @@ def test_the_head_is_found_when_one_of_two_heaps_runs_out() -> None:
 
     assert scene.heap.first() == (9_999,)
     assert (len(scene.heap), scene.pop(), scene.heap.first()) == (1, (9_999,), None)
+
+
+def test_cleaning_begins_when_half_of_the_entries_and_some_are_cancelled() -> None:
+    """Each cancelled one counts once, also after a first cleaning; what is pushed then brings it to its end."""
+    scene = Scene()
+    for first in (0, 10_000):
+        for number in range(first, first + 1_000 - len(scene.live)):
+            scene.push(number)
+        for number in sorted(scene.live)[: SPARE + 500]:
+            scene.cancel(number[0])
+        assert (len(scene.heap), scene.heap._old) == (1_000, [])
+
+        scene.cancel(max(scene.live)[0])
+        assert scene.heap._old
+        for number in range(first + 5_000, first + 5_000 + 125):
+            scene.push(number)
+        assert (scene.heap._old, len(scene.heap)) == ([], len(scene.live))

@@ -423,6 +423,8 @@ def test_a_commit_looks_at_so_many_peers_in_one_turn() -> None:
     children = [world.add_child() for _ in range(2_100)]
     for child in children:
         write(world, child, fence=7)
+    while not world.router.is_applied:
+        world.turn()
     world.deliver()
     world.stock.work(1)
     world.hear_store()
