@@ -325,3 +325,14 @@ def test_what_is_hidden_comes_in_its_order() -> None:
     assert [run.serial for run in lane.commit(7)] == [4]
     assert (lane.ready, lane.hidden) == (3, 0)
     assert [run.serial for run in lane.take_expired(70, 9)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("start", [3, 4, 5])
+def test_a_stub_before_the_range_stays(start: int) -> None:
+    """Be it right before it or not; so does one behind it."""
+    lane = Lane(4)
+    for stub in (make_stub(1, 2), make_stub(5), make_stub(7, 2)):
+        lane.put_back(stub)
+
+    assert [(stub.serial, stub.count) for stub in lane.take_stubs(start, 7)] == [(5, 1)]
+    assert ([(stub.serial, stub.count) for stub in lane.stubs], lane.stubbed) == ([(7, 2), (1, 2)], 4)

@@ -7,6 +7,7 @@ import pytest
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.routing.runs import make_run
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
@@ -362,3 +363,24 @@ def test_consumers_have_caught_up_below_four_fifths_of_what_is_free(memory: int,
     queues.tidy(queue)
 
     assert queue.catching_up_until == (0.0 if is_over else 7.0)
+
+
+def test_a_queue_is_expiring_from_the_moment_of_its_first_message_on() -> None:
+    """To the millisecond; and until all that has expired was taken out."""
+    world = World()
+    producer = world.add_child()
+    for ttl in (2000, 1000):
+        world.send(producer, A, [b"x"], wishes=Wishes(ttl=ttl))
+    queues = world.router._queues
+    queue = queues.find(A)
+    assert queue is not None
+    found = []
+    for seconds in (0, 0.999, 0.001):
+        world.pass_time(seconds)
+        found.append(queues.is_expiring(queue))
+    assert found == [False, False, True]
+
+    queues.take_expired(queue, 9)
+    assert not queues.is_expiring(queue)
+    queues.expiring[queue] = None
+    assert queues.is_expiring(queue)
