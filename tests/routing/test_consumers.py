@@ -193,3 +193,46 @@ def test_a_queue_knows_what_it_needs_of_its_consumers() -> None:
     assert (len(queue.readers), bool(queue.readers.willing)) == (1, True)
     row.remove(plain)
     assert (len(queue.readers), bool(queue.readers.willing), Peer(2) in queue.readers.settling) == (0, False, False)
+
+
+def test_who_has_just_come_has_nothing_and_may_have_all() -> None:
+    """Neither child nor consumer."""
+    consumer = make_consumer(1, credit=7)
+    child = consumer.child
+
+    assert (child.consumers, child.passed, child.kept_out, child.kept_for) == ({}, [], {}, None)
+    assert (child.open_offers, child.octets, child.withheld) == (0, 0, 0)
+    assert (child.has_suspect, child.has_ended, child.is_stopped, child.is_idle) == (False, False, False, True)
+    assert (consumer.free, consumer.octets, consumer.overdue, consumer.withheld) == (7, 0, 0, 0)
+    assert (consumer.has_passed, consumer.is_gone, consumer.is_returning, len(consumer.unsettled)) == (
+        False,
+        False,
+        False,
+        0,
+    )
+    assert (consumer.room, consumer.is_served) == (5_000, True)
+
+
+def test_what_a_consumer_has_counts_for_it_and_for_its_child() -> None:
+    """From the offer on, until it is settled or comes back; credit is somebody else's business."""
+    child = Child(Peer(1), 10_000)
+    row = Consumers(QUEUE)
+    one, two = (Consumer(row, child, token=Token(token), credit=5, auto=False, exclusive=False) for token in (1, 2))
+    one.charge(2, 3_000)
+    two.charge(1, 500)
+    assert (one.free, two.free, one.octets, two.octets) == (3, 4, 3_000, 500)
+    assert (child.octets, child.open_offers, child.is_idle) == (3_500, 2, False)
+    assert (one.room, two.room) == (1_750, 3_000)
+
+    one.discharge(3_000)
+    assert (one.octets, two.octets, child.octets, one.free, child.open_offers) == (0, 500, 500, 3, 2)
+    two.discharge(500)
+    assert child.is_idle
+
+
+def test_who_has_lost_messages_by_a_lease_is_not_idle() -> None:
+    """Until their settlement gives the credit back."""
+    consumer = make_consumer(1, credit=5)
+    consumer.withhold(2)
+
+    assert (consumer.withheld, consumer.child.withheld, consumer.child.is_idle) == (2, 2, False)

@@ -584,3 +584,18 @@ def test_what_waits_for_a_durable_subscription_is_deleted_with_it(wishes: Wishes
     assert {row.queue for row in world.stock.rows.values()} == {b"/dsub/you"}
     assert world.router._delays.messages == 2
     assert list(world.stock.durables) == [b"/dsub/you"]
+
+
+def test_lines_that_cannot_be_read_at_different_times_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was told is not told again with the next one."""
+    world, producer, _ = make_world()
+    for cron in (b"* * * * *", b"0 0 1 1 *"):
+        send(world, producer, b"tick", cron=cron, persistent=True)
+    monkeypatch.setattr("forkbroker.cron.HAS_CRON", False)
+    told = []
+    for seconds in (60, 366 * 86_400):
+        world.pass_time(seconds)
+        world.turn()
+        told.append([note.partition("message")[2].partition(":")[0] for note in world.router.take_notes()])
+
+    assert told == [[" 1"], [" 2"]]
