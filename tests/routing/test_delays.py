@@ -582,7 +582,7 @@ def test_what_waits_for_a_durable_subscription_is_deleted_with_it(wishes: Wishes
     world.run_store()
 
     assert {row.queue for row in world.stock.rows.values()} == {b"/dsub/you"}
-    assert world.router._delays.messages == 2
+    assert world.router._jobs.delays.messages == 2
     assert list(world.stock.durables) == [b"/dsub/you"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing import router
+from forkbroker.routing import sending
 from forkbroker.routing.fans import MESSAGE_OCTETS
 from forkbroker.routing.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
@@ -426,7 +426,7 @@ def test_a_copy_for_each_subscription_but_the_first_is_weighed(readers: int, cop
         world.subscribe(reader, TOPIC, durable=b"/dsub/%d" % number, token=number + 1)
     envelope = make_send(TOPIC, [b"1", b"22", b"333"])
 
-    assert world.router._durables.weigh_copies(envelope) == copies * (len(envelope.raw) + 3 * MESSAGE_OCTETS)
+    assert world.router._topics.durables.weigh_copies(envelope) == copies * (len(envelope.raw) + 3 * MESSAGE_OCTETS)
 
 
 def test_a_transaction_has_no_more_copies_than_are_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,12 +436,12 @@ def test_a_transaction_has_no_more_copies_than_are_permitted(monkeypatch: pytest
         world.subscribe(reader, TOPIC, durable=b"/dsub/%d" % number, token=number + 1)
     part = make_send(TOPIC, [b"1"], persistent=True)
     transaction = make(Kind.TRANSACTION, count=2, payload=[part.raw, part.raw], flags=Flag.FENCE, number=1)
-    weight = 2 * world.router._durables.weigh_copies(part)
+    weight = 2 * world.router._topics.durables.weigh_copies(part)
 
-    monkeypatch.setattr(router, "MAX_COPIES", weight - 1)
+    monkeypatch.setattr(sending, "MAX_COPIES", weight - 1)
     world.tell(producer, transaction)
     assert "copies" in world.refusal(producer)
-    monkeypatch.setattr(router, "MAX_COPIES", weight)
+    monkeypatch.setattr(sending, "MAX_COPIES", weight)
     world.tell(producer, transaction)
     world.run_store()
 

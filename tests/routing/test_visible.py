@@ -276,12 +276,12 @@ def test_one_turn_shows_so_many_and_the_next_one_goes_on() -> None:
     world, producer, _ = make_world()
     for _ in range(5):
         world.send(producer, A, [b"x"], persistent=True)
-    queues = world.router._queues
-    queue = queues.find(A)
+    custody = world.router._keeping.custody
+    queue = world.router._queues.find(A)
     assert queue is not None
     shown = []
     for number, most in ((0, 9), (4, 3), (4, 0), (4, 9), (5, 9)):
-        queues.commit(number, most)
-        shown.append((queue.ready, queues.has_hidden(number)))
+        custody.commit(number, most)
+        shown.append((queue.ready, custody.has_hidden(number)))
 
     assert shown == [(0, False), (3, True), (3, True), (4, False), (5, False)]
