@@ -24,6 +24,8 @@ from forkbroker.wire.kinds import Flag, Kind
 MAX_ENVELOPE = 64 << 20
 BLAMED = 666
 """Number of a CLAIMED for which the Switchboard blames the child in its own time."""
+LONG_S = 0.3
+"""How long it takes the Switchboard to apply a LOST."""
 BLOCK = b"-puppet-1\n\n"
 """What a SEND has between its destination and its bodies: the end of the message-id, and no header."""
 
@@ -32,7 +34,7 @@ class Switchboard:
     """A router of the fewest rules: SEND goes to the peer that its destination names, to all others, or to the store.
 
     SETTLE is told to the store as DELETE, and the end of a peer that has settled something as UPDATE. A PAGE of the
-    store goes to the peer that its destination names.
+    store goes to the peer that its destination names. LOST takes several turns.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -45,12 +47,18 @@ class Switchboard:
         self._notes: list[str] = []
         self._culprits: list[tuple[Peer, str]] = []
         self._settled: set[Peer] = set()
+        self._busy: dict[Peer, float] = {}
+        """Whose LOST is not applied, and until when (seconds)."""
 
     def add_peer(self, peer: Peer) -> None:
         self._peers.append(peer)
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        if envelope.kind is Kind.SEND:
+        if peer in self._busy:
+            self._logger.info("router: %d is read although it is to wait", peer)
+        if envelope.kind is Kind.LOST:
+            self._busy[peer] = now + LONG_S
+        elif envelope.kind is Kind.SEND:
             self._send(peer, envelope)
         elif envelope.kind is Kind.SUBSCRIBE:
             raise AssertionError(f"peer {peer} is not to subscribe")
@@ -104,14 +112,16 @@ class Switchboard:
         self._logger.info("router: the store ended: %s", reason or "no reason")
 
     def is_waiting(self, peer: Peer) -> bool:
-        return False
+        return peer in self._busy
 
     @property
     def waiting(self) -> list[Peer]:
-        return []
+        return list(self._busy)
 
     def go_on(self, peer: Peer, now: float) -> None:
-        raise AssertionError("nothing waits")
+        if self._busy[peer] <= now:
+            del self._busy[peer]
+            self._logger.info("router: %d has been waited for", peer)
 
     @property
     def is_applied(self) -> bool:
@@ -145,7 +155,7 @@ class Switchboard:
             self._logger.info("router: tick")
 
     def deadline(self) -> float | None:
-        return self.due
+        return min([*([] if self.due is None else [self.due]), *self._busy.values()], default=None)
 
     def find_silent(self, since: float) -> set[Peer]:
         return {peer for peer, asked in self._asked.items() if asked <= since}

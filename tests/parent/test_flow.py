@@ -434,6 +434,40 @@ def test_a_flood_leaves_a_bounded_amount_waiting(start: Starter) -> None:
     wait_until(lambda: "got" in bob.line(), "the flood to go on")
 
 
+def test_who_has_sent_more_than_a_turn_applies_is_not_read_before_it_is_applied(start: Starter) -> None:
+    """Others are, meanwhile; and then it is read on."""
+    broker = start()
+    alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
+    alice.tell("kind LOST")
+    alice.count()
+    # what stands before it in the channel may come with the same read
+    broker.measure()
+    alice.tell(f"send {bob.peer} 10")
+    bob.tell(f"send {alice.peer} 10")
+
+    assert alice.line().startswith("got SEND ")
+    assert "has been waited for" not in broker.log
+    assert bob.line().startswith("got SEND ")
+    assert f"router: {alice.peer} has been waited for" in broker.log
+    assert "is to wait" not in broker.log
+
+
+def test_who_dies_before_all_that_it_has_sent_is_applied_is_waited_for(start: Starter) -> None:
+    """It is buried like everybody, and the others are served."""
+    broker = start()
+    alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
+    alice.tell("kind LOST")
+    alice.count()
+    broker.measure()
+    alice.tell("crash")
+
+    broker.await_log(rf"router: {alice.peer} ended")
+    broker.await_log(rf"router: {alice.peer} has been waited for")
+    bob.tell(f"send {bob.peer} 10")
+    assert bob.line().startswith("got SEND ")
+    assert "that nobody expected" not in broker.log
+
+
 def test_a_stopped_child_is_ended_and_its_publisher_goes_on(start: Starter) -> None:
     """One stopped process doesn't hold the others for longer than its time."""
     broker = start(ParentPolicy(flow=FlowPolicy(check_interval_s=0.1, stuck_checks=5)))

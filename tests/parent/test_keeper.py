@@ -17,6 +17,7 @@ from parts import logger_of
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
+from forkbroker.parent import keeper
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
@@ -24,6 +25,7 @@ from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children
+from forkbroker.posix.crashpoints import Crash
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import Buffer, Envelope, pack
@@ -95,6 +97,18 @@ def test_a_store_that_is_killed_is_started_anew(start: Starter) -> None:
     alice.tell("send 1 10", "kind SETTLE")
     assert alice.line() == "got SEND 0 59"
     broker.await_log("router: COMMITTED 1 of the store")
+
+
+def test_a_parent_that_is_killed_when_it_hears_of_a_commit(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The point at which tests of faults end it: behind the word of the store, and not before."""
+    monkeypatch.setattr(keeper, "crash", Crash("parent.committed"))
+    broker = start()
+    alice = broker.logged_in("alice")
+    alice.tell("kind SETTLE")
+
+    assert broker.wait() == -signal.SIGKILL
+    assert "router: OPENED 0 of the store" in broker.log
+    assert "router: COMMITTED 1 of the store" in broker.log
 
 
 def test_what_is_wrong_with_a_store_reaches_the_router(start: Starter) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.store.api import Chunk, Message, Remember
-from forkbroker.store.pages import Batch, pack_pages
+from forkbroker.store.pages import PAGE_OCTETS, Batch, pack_pages
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
@@ -99,6 +99,8 @@ def pages_of(items: list[Message | Chunk], recovered_before: int = 0) -> list[En
         (messages(1) + messages(2, queue=b"/queue/b"), [1, 1]),
         (messages(1) + messages(2, headers=b"c:d\n"), [2]),
         (messages(*range(1, 1030)), [1024, 5]),
+        (messages(1, 2, 3, body=bytes(PAGE_OCTETS // 2)), [2, 1]),
+        (messages(1) + messages(2, body=bytes(PAGE_OCTETS - 3)), [1, 1]),
         (messages(1, 2, message_id=b""), [1, 1]),
         (messages(1, message_id=b"99999999999-s-1"), [1]),
     ],

@@ -350,9 +350,10 @@ def test_a_store_that_is_started_anew_says_only_how_the_disk_is_and_that_it_is_o
     first.kill()
 
     store = start_store(is_fresh=False)
-    store.hear(Kind.OPENED)
+    opened = store.hear(Kind.OPENED)
 
     assert [envelope.kind for envelope in store.heard] == [Kind.OPENING, Kind.DISK, Kind.OPENED]
+    assert opened.flags == 0
 
 
 def test_a_deduplicated_message_that_is_settled_at_once_is_remembered(start_store) -> None:
