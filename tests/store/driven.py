@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import select
 import signal
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from support.deadline import stretched
 
@@ -40,15 +42,18 @@ class DrivenStore:
         crash: str = "",
         file_size: int = 0,
         retold: bool = True,
+        log: Path | None = None,
     ) -> None:
         """`store` is not open: each process of one broker gets the same one.
 
         `crash` as in the variable FORKBROKER_CRASH; `file_size`: octets that a file may have at most. `retold`: there
-        is nothing that it would have to be told again.
+        is nothing that it would have to be told again. `log`: where its lines go.
         """
         ours, theirs = open_pair()
 
         def main() -> int:
+            if log is not None:
+                _log_to(log)
             if crash:
                 process.crash = sqlite_store.crash = Crash(crash)
             if file_size:
@@ -149,6 +154,15 @@ class DrivenStore:
         """Whatever it does, it does it no longer."""
         if self._status is None:
             self.kill()
+
+
+def _log_to(path: Path) -> None:
+    """In the process: its own handler in place of the test's, whose descriptors it does not have."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG)
 
 
 # -- what it is told
