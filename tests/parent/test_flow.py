@@ -468,6 +468,16 @@ def test_who_dies_before_all_that_it_has_sent_is_applied_is_waited_for(start: St
     assert "that nobody expected" not in broker.log
 
 
+def test_large_ones_that_have_no_room_at_once_come_one_after_the_other(start: Starter) -> None:
+    """Whose turn it is is read on, whoever was first: nobody waits for ever."""
+    broker = start(ParentPolicy(receive_memory=100_000))
+    alice, bob, carol = (broker.logged_in(login) for login in ("alice", "bob", "carol"))
+    for child in (alice, bob):
+        child.tell(*[f"send {carol.peer} 3000000"] * 5)
+
+    assert [carol.line().split()[1] for _ in range(10)] == ["SEND"] * 10
+
+
 def test_a_stopped_child_is_ended_and_its_publisher_goes_on(start: Starter) -> None:
     """One stopped process doesn't hold the others for longer than its time."""
     broker = start(ParentPolicy(flow=FlowPolicy(check_interval_s=0.1, stuck_checks=5)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from forkbroker.store import around
 from forkbroker.store.around import read_ranges, read_single, read_to_damage
 
 ONE = "SELECT serial, body FROM t WHERE serial = ?"
@@ -96,6 +97,18 @@ def test_what_is_all_there_is_read_once(connection) -> None:
     assert seen == set(range(5, 41)) - {17}
     assert hidden.executed == 5
     assert set(found) == {16, 18}
+
+
+@pytest.mark.parametrize(("tries", "serials"), [(1, {16}), (4, {16, 18}), (5, {16, 18}), (6, {16, 18})])
+def test_so_many_reads_are_made_and_no_more(connection, monkeypatch, tries, serials) -> None:
+    """Large ranges come first, so what is left out is single messages."""
+    monkeypatch.setattr(around, "_TRIES", tries)
+    hidden = Damaged(connection, {17, 18} if tries == 1 else set())
+
+    found = {row[0] for row in read_ranges(hidden, RANGE, range(16, 19), known=[16, 17, 18], seen={16, 18})}
+
+    assert hidden.executed == min(tries, 5)
+    assert found == serials
 
 
 @pytest.mark.parametrize("read", [lambda c: read_single(c, ONE, [20], {}), lambda c: read_ranges(c, RANGE, [19, 20])])

@@ -106,6 +106,17 @@ def test_a_serial_that_is_none_is_replaced(path) -> None:
     assert {saved[301], saved[302]} == {make_message(150).body, make_message(200).body}
 
 
+def test_the_only_message_comes_to_the_begin(path) -> None:
+    """There is no serial behind which it could be, and the first one is 1."""
+    fill(path, [7])
+    mend_badly(path, "UPDATE messages SET serial = -5")
+    overwrite(path, root_page(path, "messages_in_queues"))
+
+    repair_database(path)
+
+    assert query(path, "SELECT serial, body FROM messages") == [(1, make_message(7).body)]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_everything_that_can_be_read_is_saved(path, seed) -> None:
     """Bits are flipped all over the file: what a plain SELECT reads is there afterwards, and nothing wrong is given."""
