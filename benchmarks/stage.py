@@ -80,7 +80,7 @@ class Stage:
         """A turn in which this is done."""
         began = time.process_time()
         work()
-        for peer in self.router.waiting:
+        for peer in list(self.router.waiting):
             self.router.go_on(peer, self.now)
         self.router.tick(self.now)
         sent = self.router.take()

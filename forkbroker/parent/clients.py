@@ -116,7 +116,7 @@ class Clients:
 
     def go_on(self) -> None:
         """Apply more of what was too much for one turn. What is left of a child that is gone has nobody to blame."""
-        for peer in self._router.waiting:
+        for peer in list(self._router.waiting):
             child = self.find(peer)
             if child is None:
                 self._router.go_on(peer, self._loop.now)
@@ -126,7 +126,9 @@ class Clients:
 
     def end_culprits(self) -> None:
         """End those that have sent what they may not, as has shown only now."""
-        for peer, reason in self._router.take_culprits():
+        culprits = self._router.culprits
+        while culprits:
+            peer, reason = culprits.popitem()
             child = self.find(peer)
             if child is not None:
                 self._processes.convict(child, reason)

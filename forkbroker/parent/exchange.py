@@ -77,7 +77,8 @@ class Exchange:
         """One gather write for each channel that something was queued for."""
         # what was received and is not written yet is in memory as well
         self._budget.pause(self.router.is_behind)
-        self.flow.feed()
+        if self._budget.granted:
+            self.flow.feed()
         touched, self._touched = self._touched, set()
         for process in touched:
             self._flush(process)

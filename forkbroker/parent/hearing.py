@@ -57,7 +57,7 @@ class Hearing:
         envelopes = child.channel.receive()
         if envelopes:
             self._apply(child, envelopes)
-        if self._router.is_waiting(child.peer):
+        if child.peer in self._router.waiting:
             self._flow.overtaxed(child)
         else:
             self._make_room(child)
@@ -68,7 +68,7 @@ class Hearing:
             self._router.go_on(child.peer, self._loop.now)
         finally:
             self._dispatch(child)
-        if not self._router.is_waiting(child.peer):
+        if child.peer not in self._router.waiting:
             self._flow.caught_up(child)
             self._make_room(child)
 

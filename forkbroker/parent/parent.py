@@ -235,11 +235,14 @@ class Parent:
 
     def _end_turn(self) -> None:
         """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
-        self._clients.go_on()
+        if self._router.waiting:
+            self._clients.go_on()
         self._router.tick(self._loop.now)
         self._exchange.dispatch(None)
-        self._clients.end_culprits()
-        self._shutdown.go_on()
+        if self._router.culprits:
+            self._clients.end_culprits()
+        if self._shutdown.phase is not Phase.RUNNING:
+            self._shutdown.go_on()
         self._exchange.end_turn()
         self._arm_deadline()
 

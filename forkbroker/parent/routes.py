@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forkbroker.routing.peers import Peer
@@ -11,6 +11,11 @@ from forkbroker.wire.envelope import Buffer, Envelope
 
 class Routes(Protocol):
     """All that the parent asks of it, or tells it."""
+
+    waiting: Mapping[Peer, object]
+    """Children of which something is to be applied, as it was too much for one turn, or whose end is."""
+    culprits: dict[Peer, str]
+    """Children that are to be ended for what they have sent, as has shown later, and why: the parent takes them out."""
 
     def add_peer(self, peer: Peer) -> None:
         """A child runs."""
@@ -27,13 +32,6 @@ class Routes(Protocol):
     def store_ended(self, reason: str) -> None:
         """The store's process is gone; and why, if it could not do its work."""
 
-    def is_waiting(self, peer: Peer) -> bool:
-        """Whether something that this child has sent is still to be applied, as it was too much for one turn."""
-
-    @property
-    def waiting(self) -> Sequence[Peer]:
-        """All children of which something is to be applied, or whose end is."""
-
     def go_on(self, peer: Peer, now: float) -> None:
         """Apply a turn's part of that. Raises AssertionError or EnvelopeError as `receive`."""
 
@@ -48,9 +46,6 @@ class Routes(Protocol):
     @property
     def is_behind(self) -> bool:
         """The store has so much to write that it should not be given more at present."""
-
-    def take_culprits(self) -> Sequence[tuple[Peer, str]]:
-        """Children that are to be ended for what they have sent, as has shown later, and why."""
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""

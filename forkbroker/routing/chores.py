@@ -28,22 +28,19 @@ class Chores:
         """`steps`: so many in one turn."""
         self._steps = steps
         self._left = steps
-        self._chores: deque[Iterator[None]] = deque()
+        self.all: deque[Iterator[None]] = deque()
+        """To read."""
         self._is_running = False
-
-    def __bool__(self) -> bool:
-        """Tell whether there are any."""
-        return bool(self._chores)
 
     def add(self, chore: Iterator[None]) -> None:
         """Do this: at once, as far as the turn's part of all chores goes, and behind all others."""
-        self._chores.append(chore)
+        self.all.append(chore)
         self._run()
 
     def go_on(self) -> None:
         """A new turn: do its part."""
         self._left = self._steps
-        if self._chores:
+        if self.all:
             self._run()
 
     def _run(self) -> None:
@@ -52,10 +49,10 @@ class Chores:
             return
         self._is_running = True
         try:
-            while self._chores and self._left > 0:
+            while self.all and self._left > 0:
                 self._left -= 1
-                if advance(self._chores[0]):
-                    self._chores.popleft()
+                if advance(self.all[0]):
+                    self.all.popleft()
         finally:
             self._is_running = False
 

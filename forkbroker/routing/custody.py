@@ -100,7 +100,7 @@ class Custody:
         So many runs at most; if there are more, `has_hidden` tells so.
         """
         shown: dict[Queue, None] = {}
-        while self.has_hidden(number) and most > 0:
+        while self._pending and self._pending[0][0] <= number and most > 0:
             most -= 1
             change, queue, lane = self._pending.popleft()
             if not queue.is_gone:
@@ -109,9 +109,9 @@ class Custody:
                     self._queues.show(queue, run)
         return list(shown)
 
-    def has_hidden(self, number: int) -> bool:
-        """Whether messages are still hidden although all changes up to this number are committed."""
-        return bool(self._pending) and self._pending[0][0] <= number
+    def has_hidden(self) -> bool:
+        """Whether messages are still hidden although the changes are committed for which they waited."""
+        return bool(self._pending) and self._pending[0][0] <= self._journal.committed
 
     # -- what was taken
 

@@ -96,6 +96,8 @@ class Journal:
         """One of these: why nothing more should be given to the store; empty if it may."""
         self.room = _PLENTY
         """Octets that it may be given before it is."""
+        self._most = MAX_OCTETS
+        """Octets that may be told and not committed."""
 
     # -- changes
 
@@ -286,16 +288,12 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """So much is told and not committed that who brings more is to be held."""
-        return self.octets >= self._most
+        return self._telling.octets >= self._most
 
     @property
     def has_room(self) -> bool:
         """So little is left of it that who was held may go on."""
-        return self.octets * 100 < self._most * _RESUME_PERCENT
-
-    @property
-    def _most(self) -> int:
-        return max(1, min(MAX_OCTETS, self.room // _ROOM_SHARE))
+        return self._telling.octets * 100 < self._most * _RESUME_PERCENT
 
     def wait_for(self, peer: Peer, number: int) -> None:
         """What answers this peer from now on waits until this change is committed."""
@@ -425,6 +423,7 @@ class Journal:
         """The store says why it should not be given more, or nothing; and how many octets it has room for."""
         self.shortage = reason
         self.room = room
+        self._most = max(1, min(MAX_OCTETS, room // _ROOM_SHARE))
         self._judge()
 
     # -- what can't be written

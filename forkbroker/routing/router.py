@@ -13,7 +13,7 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from forkbroker.destinations import is_queue
@@ -60,6 +60,10 @@ class Router:
         self.counters = kit.counters
         self._timers = kit.timers
         self._rows = kit.rows
+        self.waiting: Mapping[Peer, object] = kit.rows.by_peer
+        """Peers of which something is to be applied, or whose end is: no more should be received from these."""
+        self.culprits = kit.culprits
+        """Peers that have sent what can't be dealt with, as has shown later, and why. Who has ended one removes it."""
         keeping = self._keeping = Keeping(kit, policy)
         self._queues, self._journal = keeping.queues, keeping.journal
         jobs = self._jobs = Jobs(kit, policy, keeping)
@@ -133,15 +137,6 @@ class Router:
         work = self._apply(peer, envelope)
         if work is not None:
             self._rows.start(peer, work)
-
-    def is_waiting(self, peer: Peer) -> bool:
-        """Whether something that the peer has sent is still to be applied: no more should be received from it."""
-        return peer in self._rows
-
-    @property
-    def waiting(self) -> list[Peer]:
-        """All peers of which something is to be applied, or whose end is; first whose turn it is."""
-        return self._rows.peers
 
     def go_on(self, peer: Peer, now: float) -> None:
         """Apply some more of what the peer has sent: to be called once in each turn for each that is waiting.
@@ -271,19 +266,13 @@ class Router:
     @property
     def is_applied(self) -> bool:
         """All that was received is applied, and told to the store."""
-        has_hidden = self._keeping.custody.has_hidden(self._journal.committed)
-        return not (self._rows or self._kit.chores or self._journal.is_behind or has_hidden)
+        has_work = self.waiting or self._kit.chores.all
+        return not (has_work or self._journal.is_behind or self._keeping.custody.has_hidden())
 
     @property
     def is_behind(self) -> bool:
         """The store has so much to write that producers wait; one that can't write holds nobody, it refuses."""
         return self._journal.is_full and not self._journal.refusal
-
-    def take_culprits(self) -> list[tuple[Peer, str]]:
-        """Peers that have sent what can't be dealt with, as has shown later, and why: they are to be ended."""
-        culprits = list(self._kit.culprits.items())
-        self._kit.culprits.clear()
-        return culprits
 
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""

@@ -47,22 +47,14 @@ class Rows:
         self._steps = steps
         self._for_new = 0
         self._for_waiting = 0
-        self._rows: dict[Peer, _Row] = {}
+        self.by_peer: dict[Peer, _Row] = {}
+        """Those of whom something waits, first whose turn it is; to read."""
         self._spent = 0
         self.renew()
 
-    def __bool__(self) -> bool:
-        """Tell whether anything waits."""
-        return bool(self._rows)
-
     def __contains__(self, peer: object) -> bool:
         """Tell whether something of this peer waits."""
-        return peer in self._rows
-
-    @property
-    def peers(self) -> list[Peer]:
-        """Those of whom something waits, first whose turn it is."""
-        return list(self._rows)
+        return peer in self.by_peer
 
     def renew(self) -> None:
         """A new turn."""
@@ -73,7 +65,7 @@ class Rows:
         """Tell whether what the peer sends now is applied at once; if so it is counted."""
         if self._spent:
             self._for_new -= self._take_spent()
-        if self._for_new <= 0 or (self._rows and peer in self._rows):
+        if self._for_new <= 0 or (self.by_peer and peer in self.by_peer):
             return False
         self._for_new -= 1
         return True
@@ -88,9 +80,9 @@ class Rows:
 
     def put(self, peer: Peer, begin: Begin) -> None:
         """Do this when all that waits of the peer is done."""
-        row = self._rows.get(peer)
+        row = self.by_peer.get(peer)
         if row is None:
-            row = self._rows[peer] = _Row()
+            row = self.by_peer[peer] = _Row()
         row.entries.append(begin)
 
     def end(self, peer: Peer, begin: Begin) -> None:
@@ -101,28 +93,28 @@ class Rows:
                 self.start(peer, work)
         else:
             self.put(peer, begin)
-            self._rows[peer].has_end = True
+            self.by_peer[peer].has_end = True
 
     def has_ended(self, peer: Peer) -> bool:
         """Tell whether the peer's end waits."""
-        return peer in self._rows and self._rows[peer].has_end
+        return peer in self.by_peer and self.by_peer[peer].has_end
 
     def start(self, peer: Peer, work: Work) -> None:
         """Nothing of the peer waits: begin with this, and go on with it in further turns if it is long."""
-        row = self._rows[peer] = _Row()
+        row = self.by_peer[peer] = _Row()
         row.work = work
         self._for_new -= self._run(peer, row, max(1, self._for_new))
 
     def go_on(self, peer: Peer) -> None:
         """Do the peer's part of this turn. If this raises, nothing of the peer waits any more but its end."""
-        row = self._rows.get(peer)
+        row = self.by_peer.get(peer)
         left = max(0, self._for_new) + self._for_waiting
         if row is None or left <= 0:
             return
-        self._for_waiting -= self._run(peer, row, -(-left // len(self._rows)))
-        if peer in self._rows:
+        self._for_waiting -= self._run(peer, row, -(-left // len(self.by_peer)))
+        if peer in self.by_peer:
             # behind the others
-            self._rows[peer] = self._rows.pop(peer)
+            self.by_peer[peer] = self.by_peer.pop(peer)
 
     def _run(self, peer: Peer, row: _Row, most: int) -> int:
         """Do so many steps at most; return how many."""
@@ -137,8 +129,8 @@ class Rows:
                 steps += self._take_spent()
         except Exception:
             if not row.drop_words():
-                del self._rows[peer]
+                del self.by_peer[peer]
             raise
         if row.work is None and not row.entries:
-            del self._rows[peer]
+            del self.by_peer[peer]
         return steps

@@ -71,7 +71,7 @@ class Stored:
     def tick(self) -> None:
         """A new turn: tell the store more of what was too much for the one before, and show more of what it has."""
         self._journal.go_on()
-        if self._journal.held or self._custody.has_hidden(self._journal.committed):
+        if self._journal.held or self._custody.has_hidden():
             self._show_committed()
 
     # -- the beginning

@@ -23,7 +23,8 @@ class Budget:
         self._limit = limit
         self._used: dict[Hashable, int] = {}
         self._waiting: dict[Hashable, int] = {}
-        self._granted: list[Hashable] = []
+        self.granted: list[Hashable] = []
+        """What `take_granted` will return."""
         self._is_paused = False
 
     @property
@@ -53,11 +54,13 @@ class Budget:
     def pause(self, is_paused: bool) -> None:
         """Grant nothing more while what was received before has not gone on, not even to the only one."""
         self._is_paused = is_paused
-        self._grant()
+        if self._waiting:
+            self._grant()
 
     def take_granted(self) -> list[Hashable]:
         """Those that have waited and have got their octets since the last call."""
-        granted, self._granted = self._granted, []
+        granted = self.granted.copy()
+        self.granted.clear()
         return granted
 
     def _grant(self) -> None:
@@ -67,7 +70,7 @@ class Budget:
                 return
             del self._waiting[who]
             self._used[who] = octets
-            self._granted.append(who)
+            self.granted.append(who)
 
     def _fits(self, octets: int) -> bool:
         return not self._is_paused and (not self._used or self.used + octets <= self._limit)

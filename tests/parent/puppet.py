@@ -45,19 +45,19 @@ class Switchboard:
         self.due: float | None = None
         self._told = self._committed = 0
         self._notes: list[str] = []
-        self._culprits: list[tuple[Peer, str]] = []
+        self.culprits: dict[Peer, str] = {}
         self._settled: set[Peer] = set()
-        self._busy: dict[Peer, float] = {}
+        self.waiting: dict[Peer, float] = {}
         """Whose LOST is not applied, and until when (seconds)."""
 
     def add_peer(self, peer: Peer) -> None:
         self._peers.append(peer)
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
-        if peer in self._busy:
+        if peer in self.waiting:
             self._logger.info("router: %d is read although it is to wait", peer)
         if envelope.kind is Kind.LOST:
-            self._busy[peer] = now + LONG_S
+            self.waiting[peer] = now + LONG_S
         elif envelope.kind is Kind.SEND:
             self._send(peer, envelope)
         elif envelope.kind is Kind.SUBSCRIBE:
@@ -72,7 +72,7 @@ class Switchboard:
             self._settled.add(peer)
             self._tell_store(Kind.DELETE)
         elif envelope.kind is Kind.CLAIMED and envelope.number == BLAMED:
-            self._culprits.append((peer, "it was found out later"))
+            self.culprits[peer] = "it was found out later"
         elif envelope.kind is Kind.TRANSACTION:
             self._notes.append("something happened")
         elif envelope.kind is not Kind.FENCE:
@@ -111,16 +111,9 @@ class Switchboard:
     def store_ended(self, reason: str) -> None:
         self._logger.info("router: the store ended: %s", reason or "no reason")
 
-    def is_waiting(self, peer: Peer) -> bool:
-        return peer in self._busy
-
-    @property
-    def waiting(self) -> list[Peer]:
-        return list(self._busy)
-
     def go_on(self, peer: Peer, now: float) -> None:
-        if self._busy[peer] <= now:
-            del self._busy[peer]
+        if self.waiting[peer] <= now:
+            del self.waiting[peer]
             self._logger.info("router: %d has been waited for", peer)
 
     @property
@@ -138,10 +131,6 @@ class Switchboard:
     def describe(self) -> list[str]:
         return [f"router: {self._told} changes told"]
 
-    def take_culprits(self) -> list[tuple[Peer, str]]:
-        culprits, self._culprits = self._culprits, []
-        return culprits
-
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
@@ -155,7 +144,7 @@ class Switchboard:
             self._logger.info("router: tick")
 
     def deadline(self) -> float | None:
-        return min([*([] if self.due is None else [self.due]), *self._busy.values()], default=None)
+        return min([*([] if self.due is None else [self.due]), *self.waiting.values()], default=None)
 
     def find_silent(self, since: float) -> set[Peer]:
         return {peer for peer, asked in self._asked.items() if asked <= since}

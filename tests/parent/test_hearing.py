@@ -30,11 +30,11 @@ class Slow(Switchboard):
         super().__init__(logger_of([]))
         self.happened: list[str] = []
         self.is_slow = False
-        self.rows: dict[Peer, list[Envelope]] = {}
+        self.waiting: dict[Peer, list[Envelope]] = {}
 
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> None:
         if self.is_slow:
-            self.rows.setdefault(peer, []).append(envelope)
+            self.waiting.setdefault(peer, []).append(envelope)
         else:
             self._apply(peer, envelope)
 
@@ -42,11 +42,10 @@ class Slow(Switchboard):
         self.happened.append(envelope.kind.name)
         self._out.append((peer, pack(Kind.FENCED)))
 
-    def is_waiting(self, peer: Peer) -> bool:
-        return bool(self.rows.get(peer))
-
     def go_on(self, peer: Peer, now: float) -> None:
-        self._apply(peer, self.rows[peer].pop(0))
+        self._apply(peer, self.waiting[peer].pop(0))
+        if not self.waiting[peer]:
+            del self.waiting[peer]
 
     def tick(self, now: float) -> None:
         self.happened.append("tick")

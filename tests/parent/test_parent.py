@@ -308,6 +308,8 @@ class _Broken:
 
     def __init__(self, logger: object) -> None:
         self._is_broken = False
+        self.waiting: dict[int, object] = {}
+        self.culprits: dict[int, str] = {}
 
     def add_peer(self, peer: int) -> None:
         self._is_broken = True
@@ -315,21 +317,11 @@ class _Broken:
     def receive_stored(self, envelope: object, now: float) -> None:
         """It is open."""
 
-    def take_culprits(self) -> list[tuple[int, str]]:
-        return []
-
     def take_notes(self) -> list[str]:
         return []
 
     @property
     def is_behind(self) -> bool:
-        return False
-
-    @property
-    def waiting(self) -> list[int]:
-        return []
-
-    def is_waiting(self, peer: int) -> bool:
         return False
 
     def describe(self) -> list[str]:

@@ -258,7 +258,7 @@ class World:
 
     def catch_up(self, child: Child) -> None:
         """Turns pass until all that the child has sent is applied; nothing is sent meanwhile."""
-        while self.router.is_waiting(child.peer):
+        while child.peer in self.router.waiting:
             self.router.go_on(child.peer, self.now)
             self.router.tick(self.now)
 
@@ -266,7 +266,7 @@ class World:
         """One turn of the parent's loop: everything is heard, offers are made, everything is sent."""
         for child in list(self.children.values()):
             self.hear(child)
-        for peer in self.router.waiting:
+        for peer in list(self.router.waiting):
             self.router.go_on(peer, self.now)
         self.router.tick(self.now)
         return self.deliver()

@@ -22,7 +22,7 @@ def test_a_short_chore_is_done_at_once() -> None:
     chores.add(note(done, "a", "b"))
 
     assert done == ["a", "b"]
-    assert not chores
+    assert not chores.all
 
 
 def test_a_turn_does_its_part_of_all_chores_and_no_more() -> None:
@@ -36,7 +36,7 @@ def test_a_turn_does_its_part_of_all_chores_and_no_more() -> None:
     assert done == ["a", "b", "c", "d", "e"]
     assert chores
     chores.go_on()
-    assert not chores
+    assert not chores.all
 
 
 def test_a_chore_may_make_another_one() -> None:

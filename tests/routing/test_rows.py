@@ -32,7 +32,7 @@ class Scene:
         raise ValueError("nonsense")
 
     def turn(self) -> None:
-        for peer in self.rows.peers:
+        for peer in list(self.rows.by_peer):
             self.rows.go_on(peer)
         self.rows.renew()
 
@@ -81,7 +81,7 @@ def test_long_work_begins_at_once_and_goes_on_in_the_next_turns() -> None:
     assert scene.done == ["a0", "a1", "a2", "a3", "a4"]
     scene.turn()
     assert scene.done[-1] == "b"
-    assert not scene.rows
+    assert not scene.rows.by_peer
 
 
 def test_peers_share_a_turn() -> None:
@@ -131,7 +131,7 @@ def test_nonsense_forgets_the_rest_but_not_the_end() -> None:
     scene.turn()
 
     assert scene.done == ["end"]
-    assert not scene.rows
+    assert not scene.rows.by_peer
 
 
 def test_nonsense_of_a_living_peer_leaves_nothing() -> None:

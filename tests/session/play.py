@@ -318,7 +318,7 @@ class Broker:
                 else:
                     self.router.receive(peer, envelope, self.now)
                 has_happened = True
-        for peer in self.router.waiting:
+        for peer in list(self.router.waiting):
             self.router.go_on(peer, self.now)
             has_happened = True
         self.router.tick(self.now)
