@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from forkbroker.routing.misfits import Misfits
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.misfits import leave_out
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.runs import make_run
 from forkbroker.wire.details import Wishes
@@ -83,23 +86,22 @@ def _transaction(part: Envelope) -> Envelope:
 @pytest.mark.parametrize(("count", "named"), [(1, "message 7"), (2, "message 7 to 8"), (3, "message 7 to 9")])
 def test_a_note_names_the_messages(count: int, named: str) -> None:
     """All that were left out, by their serials."""
-    notes: list[str] = []
+    kit = Kit(time.time)
 
-    Misfits(notes).put(A, make_run(make_send(A, [b"x"] * count), 7), ValueError("too long"))
+    leave_out(kit, A, make_run(make_send(A, [b"x"] * count), 7), ValueError("too long"))
 
-    assert notes == [f"queue {A.decode()}: {named} left out, it can't be delivered: too long"]
+    assert kit.notes == [f"queue {A.decode()}: {named} left out, it can't be delivered: too long"]
 
 
 def test_a_sender_that_is_not_known_is_not_blamed() -> None:
     """What a store gave has none; each one that is known is blamed once, for the last message."""
-    misfits = Misfits([])
+    kit = Kit(time.time)
     for sender, reason in ((0, "a"), (3, "b"), (3, "c"), (4, "d")):
         envelope = make_send(A, [b"x"])
         envelope.sender = sender
-        misfits.put(A, make_run(envelope, 1), ValueError(reason))
+        leave_out(kit, A, make_run(envelope, 1), ValueError(reason))
 
-    assert misfits.take() == [
-        (Peer(3), "what it has sent can't be delivered: c"),
-        (Peer(4), "what it has sent can't be delivered: d"),
-    ]
-    assert misfits.take() == []
+    assert kit.culprits == {
+        Peer(3): "what it has sent can't be delivered: c",
+        Peer(4): "what it has sent can't be delivered: d",
+    }
