@@ -21,8 +21,10 @@ import selectors
 import signal
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 
-from forkbroker.child.lingering import linger, shut_down, write_rest
+from forkbroker.child.lingering import linger, write_rest
+from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.errors import Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Deadline, Loop
@@ -32,7 +34,7 @@ from forkbroker.posix.titles import set_title
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session, State
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.channel import READ_SIZE, Channel, read
+from forkbroker.wire.channel import READ_SIZE, Channel
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -62,22 +64,24 @@ _CRASH_AFTER: dict[int, str] = {
 """Fault seams behind the telling of these; the kind is the sixth octet of an envelope."""
 
 
-def main(
-    end: socket.socket,
-    client: socket.socket,
-    address: str,
-    *,
-    policy: SessionPolicy,
-    limits: Limits,
-    slots: SemaphorePool,
-    max_envelope: int,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all children of a broker have in common, made before the first fork."""
+
+    policy: SessionPolicy
+    limits: Limits
+    slots: SemaphorePool
+    max_envelope: int
+    """Octets of the largest envelope that the parent may send."""
+
+
+def main(end: socket.socket, client: socket.socket, address: str, shared: Shared) -> int:
     """Serve one client until it is gone; returns the exit status of the process.
 
     `end` is this process's end of the channel, `client` the accepted socket, `address` the client's for the title.
     Both sockets are closed on return.
     """
-    child = ClientChild(end, client, address, policy, limits, slots, max_envelope)
+    child = ClientChild(end, PlainTransport(client), address, shared)
     child.obey_signals()
     return child.run()
 
@@ -85,30 +89,25 @@ def main(
 class ClientChild:
     """What the process of one client owns."""
 
-    def __init__(
-        self,
-        end: socket.socket,
-        client: socket.socket,
-        address: str,
-        policy: SessionPolicy,
-        limits: Limits,
-        slots: SemaphorePool,
-        max_envelope: int,
-    ) -> None:
+    def __init__(self, end: socket.socket, transport: Transport, address: str, shared: Shared) -> None:
         # poll(2) needs no descriptor of its own: with an epoll for each of 2,000 clients the limit comes sooner
         self._loop = Loop(selectors.PollSelector())
-        self._client = client
+        self._transport = transport
+        self._read, self._read_into, self._write = transport.read, transport.read_into, transport.write
         self._address = address
-        self._channel = Channel(end, max_envelope=max_envelope)
+        self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = os.urandom(8).hex(), os.urandom(32)
-        self._session: Session = Session(policy, limits, session_id, secret, slots.try_acquire, now, at_point)
+        self._session: Session = Session(
+            shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, now, at_point
+        )
         self._deadline: Deadline | None = None
         self._armed_for = math.inf
-        self._client_fd = client.fileno()
+        self._client_fd = transport.socket.fileno()
         self._channel_fd = end.fileno()
         self._reads = True
+        self._is_watched = True
         self._most = READ_SIZE
         self._writes = False
         self._flush_until: float | None = None
@@ -136,10 +135,6 @@ class ClientChild:
 
     def run(self) -> int:
         """Turn until the session has ended, or the parent."""
-        self._client.setblocking(False)
-        if self._client.family != socket.AF_UNIX:
-            self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         loop = self._loop
         loop.watch(self._client_fd, self._read_client, self._do_nothing)
         loop.watch(self._channel_fd, self._read_channel, self._do_nothing)
@@ -155,13 +150,13 @@ class ClientChild:
         try:
             buffer = session.body_buffer()
             if buffer is not None:
-                octets = self._client.recv_into(buffer)
+                octets = self._read_into(buffer)
                 if octets:
                     session.body_received(octets, now)
                     return
             else:
                 fences = session.fences
-                data = read(self._client, self._most)
+                data = self._read(self._most)
                 if data:
                     session.receive(data, now)
                     is_all = len(data) < self._most
@@ -188,7 +183,7 @@ class ClientChild:
             session.tick(now)
         if session.is_urgent():
             self._write_parent()
-        if session.outbox.pending:
+        if session.outbox.pending or self._transport.wants_writable:
             self._write_client(now)
         if session.is_urgent() or now >= self._tell_by or session.is_finished or self._channel.pending:
             self._write_parent()
@@ -219,7 +214,7 @@ class ClientChild:
         outbox = self._session.outbox
         try:
             for _ in range(_WRITES):
-                self._session.written(self._client.sendmsg(outbox.gather()), now)
+                self._session.written(self._write(outbox.gather()), now)
                 if not outbox.pending:
                     if self._session.delivered:
                         self._reach("child.delivered")
@@ -233,7 +228,7 @@ class ClientChild:
         """The client is gone. What it had sent before counts all the same (R03): nothing reads it but this."""
         self._client_is_lost = True
         with suppress(OSError):
-            while self._session.wants_input and (data := read(self._client)):
+            while self._session.wants_input and (data := self._read(READ_SIZE)):
                 self._session.receive(data, self._loop.now)
         self._session.connection_lost(f"connection lost, {error.strerror}")
 
@@ -243,10 +238,13 @@ class ClientChild:
         if reads is not self._reads:
             session.input_paused(self._loop.now)
             self._reads = reads
-            self._loop.want_readable(self._client_fd, reads)
-        if (pending > 0) is not self._writes:
-            self._writes = pending > 0
-            self._loop.want_writable(self._client_fd, self._writes)
+        watched, writes = reads and self._transport.wants_readable, pending > 0 or self._transport.wants_writable
+        if watched is not self._is_watched:
+            self._is_watched = watched
+            self._loop.want_readable(self._client_fd, watched)
+        if writes is not self._writes:
+            self._writes = writes
+            self._loop.want_writable(self._client_fd, writes)
 
     def _leave(self, now: float) -> None:
         """The session is over: write what is left of it, tell the parent, go."""
@@ -259,15 +257,15 @@ class ClientChild:
             return
         self._loop.stop()
         if not self._client_is_lost:
-            shut_down(self._client)
+            self._transport.shut_down()
         # The channel is closed before the client is waited for: what is unsettled goes to others now.
         self._channel.send(self._session.take_leaving())
         write_rest(self._channel)
         self._channel.close()
         if self._client_is_lost:
-            self._client.close()
+            self._transport.socket.close()
         else:
-            linger(self._client)
+            linger(self._transport.socket)
 
     def _arm(self, when: float) -> None:
         """See to it that there is a turn at that time. One deadline is enough: a later one is armed when it is over."""

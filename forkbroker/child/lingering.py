@@ -37,12 +37,6 @@ def write_rest(channel: Channel) -> None:
         channel.receive()
 
 
-def shut_down(client: socket.socket) -> None:
-    """Tell the client that nothing more comes."""
-    with suppress(OSError):
-        client.shutdown(socket.SHUT_WR)
-
-
 def linger(client: socket.socket, seconds: float = LINGER_S) -> None:
     """Close `client`, a non-blocking socket that is shut down, after at most `seconds`."""
     with suppress(OSError):  # the client may be quicker: nothing is left to arrive

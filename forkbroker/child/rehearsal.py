@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import socket
 
-from forkbroker.child.child import ClientChild
-from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.session.policy import SessionPolicy
-from forkbroker.stomp.limits import Limits
+from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.transport import PlainTransport
 from forkbroker.wire.channel import open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -31,7 +29,7 @@ _FENCES = 2
 """How many fences these frames ask for: all are passed before they are asked, as nobody is there to answer."""
 
 
-def rehearse(policy: SessionPolicy, limits: Limits, slots: SemaphorePool, max_envelope: int) -> None:
+def rehearse(shared: Shared) -> None:
     """Serve a client that exists only here, some times over. Nothing of it is left but warm code."""
     for _ in range(_ROUNDS):
         parents_end, childs_end = open_pair()
@@ -40,4 +38,4 @@ def rehearse(policy: SessionPolicy, limits: Limits, slots: SemaphorePool, max_en
             client.sendall(_FRAMES)
             client.shutdown(socket.SHUT_WR)
             parents_end.sendall(b"".join(pack(Kind.FENCED, number=_FENCES)))
-            ClientChild(childs_end, served, "rehearsal", policy, limits, slots, max_envelope).run()
+            ClientChild(childs_end, PlainTransport(served), "rehearsal", shared).run()

@@ -169,7 +169,8 @@ def refuse(reason: str) -> bytes:
 
 def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, hooks: Hooks) -> int:
     """Serve clients on `listeners` until a signal ends it; the exit status."""
-    policy, limits, passed = session_policy(settings), frame_limits(settings), max_passed(settings)
+    passed = max_passed(settings)
+    shared = child.Shared(session_policy(settings), frame_limits(settings), semaphores, passed)
 
     def serve(end: socket.socket, client: Connection, _peer: int) -> int:
         go_first()
@@ -178,9 +179,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             cpu_s=settings.child_cpu or None,
             files=settings.child_files or None,
         )
-        return child.main(
-            end, client.socket, client.address, policy=policy, limits=limits, slots=semaphores, max_envelope=passed
-        )
+        return child.main(end, client.socket, client.address, shared)
 
     store = make_store(settings.store or "")
 
@@ -196,7 +195,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             watermark=settings.disk_free,
         )
 
-    rehearse(policy, limits, semaphores, passed)
+    rehearse(shared)
     loop = Loop(selectors.DefaultSelector())
     parent = Parent(
         loop,

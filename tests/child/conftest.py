@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 from support.deadline import wait_until
 
 from forkbroker.child import child
+from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.posix.children import fork
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
@@ -77,17 +79,18 @@ class Play:
         return self.status is not None
 
 
-@pytest.fixture
-def play() -> Iterator[Play]:
+@contextmanager
+def playing(make_transport: Callable[[socket.socket], Transport] = PlainTransport) -> Iterator[Play]:
     """A child whose client has not sent anything; at the end the child ends by itself when both sides are gone."""
     ours, theirs = open_pair()
     client, served = socket.socketpair()
     slots = SemaphorePool(4)
+    shared = child.Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
 
     def serve() -> int:
-        return child.main(
-            theirs, served, "test", policy=SessionPolicy(), limits=Limits(), slots=slots, max_envelope=MAX_ENVELOPE
-        )
+        one = child.ClientChild(theirs, make_transport(served), "test", shared)
+        one.obey_signals()
+        return one.run()
 
     pid = fork(serve, [theirs.fileno(), served.fileno()])
     theirs.close()
@@ -99,6 +102,13 @@ def play() -> Iterator[Play]:
     made.channel.close()
     wait_until(made.has_ended, "the end of the child")
     slots.close()
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    """A child with a plain transport."""
+    with playing() as made:
+        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import time
 
 from support.deadline import stretched
 
-from forkbroker.child.lingering import linger, shut_down, write_rest
+from forkbroker.child.lingering import linger, write_rest
+from forkbroker.child.transport import PlainTransport
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -28,7 +29,7 @@ def test_what_was_written_arrives_although_the_client_goes_on_sending() -> None:
     served, client = tcp_pair()
     client.sendall(b"x" * 100_000)
     served.send(b"ERROR")
-    shut_down(served)
+    served.shutdown(socket.SHUT_WR)
     closer = threading.Timer(0.1, client.shutdown, [socket.SHUT_WR])
     closer.start()
     linger(served, stretched(5.0))
@@ -44,7 +45,7 @@ def test_a_client_that_stays_is_not_waited_for_longer_than_that() -> None:
     """It may go on sending as well."""
     served, client = tcp_pair()
     client.sendall(b"x" * 1000)
-    shut_down(served)
+    served.shutdown(socket.SHUT_WR)
     began = time.monotonic()
     linger(served, 0.2)
 
@@ -58,7 +59,7 @@ def test_a_client_that_has_left_already_is_no_error() -> None:
     served, client = tcp_pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
-    shut_down(served)
+    PlainTransport(served).shut_down()
     linger(served, stretched(5.0))
 
     assert served.fileno() == -1

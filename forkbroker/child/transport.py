@@ -1,0 +1,78 @@
+"""The seam between the loop of a child process and the octets of its client's socket.
+
+A transport reads the octets of the STOMP stream from the socket, and writes them to it. The plain one passes them on
+as they are. Another one may encrypt them, or put them into frames of another protocol: it then exchanges octets of its
+own as well (a handshake, a closing record), and tells the loop by `wants_readable` and `wants_writable` what it waits
+for. The loop asks for both at the end of each turn, beside what the session wants.
+
+Reading and writing raise BlockingIOError if nothing can be done now, and OSError if the connection is broken. `write`
+counts octets of the stream, and only those that the kernel has taken: the session settles messages by that number.
+
+The plain transport costs nothing: its `read_into` and `write` are the socket's own methods, and `read` is the one
+function of Python that any read needs.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from forkbroker.wire.channel import read
+from forkbroker.wire.envelope import Buffer
+
+
+class Transport(Protocol):
+    """Octets of the STOMP stream over one socket, which is non-blocking."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, for the selector, and to be closed by the child."""
+
+    @property
+    def wants_readable(self) -> bool:
+        """Reading makes sense; False: the transport has to write first."""
+
+    @property
+    def wants_writable(self) -> bool:
+        """The transport has octets of its own to write: `write` is to be called, with nothing if nothing waits."""
+
+    @property
+    def read(self) -> Callable[[int], bytes]:
+        """Read so many octets of the stream at most; nothing means its end."""
+
+    @property
+    def read_into(self) -> Callable[[memoryview], int]:
+        """Read octets of the stream into their final place; 0 means its end."""
+
+    @property
+    def write(self) -> Callable[[Iterable[Buffer]], int]:
+        """Write what the kernel takes of these buffers; returns how many octets of them it took."""
+
+    def shut_down(self) -> None:
+        """Tell the client that nothing more comes."""
+
+
+class PlainTransport:
+    """The octets of the socket are those of the stream."""
+
+    wants_readable = True
+    wants_writable = False
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Prepare `connection`, a stream socket."""
+        connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket = connection
+        self.read: Callable[[int], bytes] = partial(read, connection)
+        self.read_into: Callable[[memoryview], int] = connection.recv_into
+        self.write: Callable[[Iterable[Buffer]], int] = connection.sendmsg
+
+    def shut_down(self) -> None:
+        """Shut down the sending side of the socket, unless the client has closed the connection."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
