@@ -31,8 +31,10 @@ from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.signals import Signals
 from forkbroker.posix.titles import set_title
+from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import Session, State
+from forkbroker.session.session import Session
+from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import READ_SIZE, Channel
 from forkbroker.wire.kinds import Kind
@@ -99,9 +101,8 @@ class ClientChild:
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = os.urandom(8).hex(), os.urandom(32)
-        self._session: Session = Session(
-            shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, now, at_point
-        )
+        setup = Setup(shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, at_point)
+        self._phase: Connecting | Session = Connecting(setup, self._begin_session, now)
         self._deadline: Deadline | None = None
         self._armed_for = math.inf
         self._client_fd = transport.socket.fileno()
@@ -119,7 +120,12 @@ class ClientChild:
 
     def _reach(self, point: str) -> None:
         if crash is not None:
-            crash(point, self._session.login)
+            crash(point, self._phase.login)
+
+    def _begin_session(self, session: Session) -> None:
+        """The client is connected. The title has to be shown again, with the login."""
+        self._phase = session
+        self._titled_count = -1
 
     def obey_signals(self) -> None:
         """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""
@@ -131,7 +137,7 @@ class ClientChild:
             self._loop.call_at(self._loop.now + _TERM_AFTER_S, self._end_client)
 
     def _end_client(self) -> None:
-        self._session.end(TERM_REASON, self._loop.now)
+        self._phase.end(TERM_REASON, self._loop.now)
 
     def run(self) -> int:
         """Turn until the session has ended, or the parent."""
@@ -146,63 +152,63 @@ class ClientChild:
         """Writable again, or a deadline: the turn's end does what is due."""
 
     def _read_client(self) -> None:
-        session, now = self._session, self._loop.now
+        phase, now = self._phase, self._loop.now
         try:
-            buffer = session.body_buffer()
+            buffer = phase.body_buffer()
             if buffer is not None:
                 octets = self._read_into(buffer)
                 if octets:
-                    session.body_received(octets, now)
+                    phase.body_received(octets, now)
                     return
             else:
-                fences = session.fences
+                fences = phase.fences
                 data = self._read(self._most)
                 if data:
-                    session.receive(data, now)
+                    phase.receive(data, now)
                     is_all = len(data) < self._most
-                    self._most = _PORTION if is_all and session.fences != fences else READ_SIZE
+                    self._most = _PORTION if is_all and self._phase.fences != fences else READ_SIZE
                     return
         except BlockingIOError:
             return
         except OSError as error:
             self._lose_client(error)
             return
-        session.end_of_input(now)
+        phase.end_of_input(now)
 
     def _read_channel(self) -> None:
-        channel, session, now = self._channel, self._session, self._loop.now
+        channel, now = self._channel, self._loop.now
         for envelope in channel.receive():
-            session.receive_envelope(envelope, now)
+            self._phase.receive_envelope(envelope, now)
         if channel.closed:
             self._loop.stop()
 
     def _end_turn(self) -> None:
         """Write what this turn has yielded. Runs with every message of a worker: as little as may be."""
-        now, session = self._loop.now, self._session
-        if now >= session.wake_at:
-            session.tick(now)
-        if session.is_urgent():
+        now, phase = self._loop.now, self._phase
+        if now >= phase.wake_at:
+            phase.tick(now)
+        if phase.is_urgent():
             self._write_parent()
-        if session.outbox.pending or self._transport.wants_writable:
+        if phase.unwritten.pending or self._transport.wants_writable:
             self._write_client(now)
-        if session.is_urgent() or now >= self._tell_by or session.is_finished or self._channel.pending:
+        if phase.is_urgent() or now >= self._tell_by or phase.is_finished or self._channel.pending:
             self._write_parent()
-        elif self._tell_by == math.inf and session.has_claimed:
+        elif self._tell_by == math.inf and phase.has_claimed:
             self._tell_by = now + _TELL_AFTER_S
-        if session.is_finished:
+        if phase.is_finished:
             self._leave(now)
             return
         self._watch_client()
-        if session.subscription_count != self._titled_count:
+        if phase.subscription_count != self._titled_count:
             self._show_title(now)
-        wake_at = min(session.wake_at, self._tell_by)
+        wake_at = min(phase.wake_at, self._tell_by)
         if wake_at < self._armed_for:
             self._arm(wake_at)
 
     def _write_parent(self) -> None:
         self._tell_by = math.inf
         channel = self._channel
-        told = self._session.take_envelopes()
+        told = self._phase.take_envelopes()
         for buffers in told:
             channel.send(buffers)
         self._loop.want_writable(self._channel_fd, bool(channel.pending) and not channel.flush())
@@ -211,12 +217,12 @@ class ClientChild:
                 self._reach(point)
 
     def _write_client(self, now: float) -> None:
-        outbox = self._session.outbox
+        unwritten = self._phase.unwritten
         try:
             for _ in range(_WRITES):
-                self._session.written(self._write(outbox.gather()), now)
-                if not outbox.pending:
-                    if self._session.delivered:
+                self._phase.written(self._write(unwritten.gather()), now)
+                if not unwritten.pending:
+                    if self._phase.delivered:
                         self._reach("child.delivered")
                     break
         except BlockingIOError:
@@ -228,15 +234,15 @@ class ClientChild:
         """The client is gone. What it had sent before counts all the same (R03): nothing reads it but this."""
         self._client_is_lost = True
         with suppress(OSError):
-            while self._session.wants_input and (data := self._read(READ_SIZE)):
-                self._session.receive(data, self._loop.now)
-        self._session.connection_lost(f"connection lost, {error.strerror}")
+            while self._phase.wants_input and (data := self._read(READ_SIZE)):
+                self._phase.receive(data, self._loop.now)
+        self._phase.connection_lost(f"connection lost, {error.strerror}")
 
     def _watch_client(self) -> None:
-        session, pending = self._session, self._session.outbox.pending
-        reads = session.wants_input and self._channel.pending < _UP_LIMIT and pending < _DOWN_LIMIT
+        phase, pending = self._phase, self._phase.unwritten.pending
+        reads = phase.wants_input and self._channel.pending < _UP_LIMIT and pending < _DOWN_LIMIT
         if reads is not self._reads:
-            session.input_paused(self._loop.now)
+            phase.input_paused(self._loop.now)
             self._reads = reads
         watched, writes = reads and self._transport.wants_readable, pending > 0 or self._transport.wants_writable
         if watched is not self._is_watched:
@@ -252,14 +258,14 @@ class ClientChild:
             self._flush_until = now + _FLUSH_S
             self._loop.want_readable(self._client_fd, False)
             self._loop.call_at(self._flush_until, self._do_nothing)
-        if self._session.outbox.pending and not self._client_is_lost and now < self._flush_until:
+        if self._phase.unwritten.pending and not self._client_is_lost and now < self._flush_until:
             self._loop.want_writable(self._client_fd, True)
             return
         self._loop.stop()
         if not self._client_is_lost:
             self._transport.shut_down()
         # The channel is closed before the client is waited for: what is unsettled goes to others now.
-        self._channel.send(self._session.take_leaving())
+        self._channel.send(self._phase.take_leaving())
         write_rest(self._channel)
         self._channel.close()
         if self._client_is_lost:
@@ -283,10 +289,8 @@ class ClientChild:
             if self._titled_at + _TITLE_EVERY_S < self._armed_for:
                 self._arm(self._titled_at + _TITLE_EVERY_S)
             return
-        session = self._session
+        phase = self._phase
         self._titled_at = now
-        if session.state is not State.AWAITING_CONNECT:
-            self._titled_count = session.subscription_count
-        login = f" {session.login}" if session.login else ""
-        count = session.subscription_count
+        self._titled_count = count = phase.subscription_count
+        login = f" {phase.login}" if phase.login else ""
         set_title(f"client {self._address}{login} {count} subscription{'' if count == 1 else 's'}")

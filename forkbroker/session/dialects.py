@@ -47,16 +47,16 @@ class HeaderError(ForkbrokerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """How much may be unsettled at a subscription."""
+class Prefetch:
+    """How much may wait for its ACK at a subscription."""
 
     messages: int
     octets: int = 0
     """0: any number."""
 
 
-def read_window(headers: Mapping[str, str], default: int) -> Window:
-    """The window that SUBSCRIBE asks for, under the names of RabbitMQ, ActiveMQ, Artemis and Apollo.
+def read_prefetch(headers: Mapping[str, str], default: int) -> Prefetch:
+    """The prefetch that SUBSCRIBE asks for, under the names of RabbitMQ, ActiveMQ, Artemis and Apollo.
 
     `prefetch-count` and `activemq.prefetchSize` count messages, `consumer-window-size` octets (0: one message at a
     time, -1: no limit), `credit` both: `messages[,octets]`. A count of 0 means no limit.
@@ -67,19 +67,19 @@ def read_window(headers: Mapping[str, str], default: int) -> Window:
     # Which of them wins is the order here: a client of several brokers sends several.
     for name in ("prefetch-count", "activemq.prefetchSize"):
         if name in headers:
-            return Window(_at_most_all(read_number(headers, name)))
+            return Prefetch(_at_most_all(read_number(headers, name)))
     if "credit" in headers:
         messages, _, octets = headers["credit"].partition(",")
-        return Window(
+        return Prefetch(
             _at_most_all(read_number({"credit": messages}, "credit")),
             read_number({"credit": octets or "0"}, "credit"),
         )
     if "consumer-window-size" in headers:
         if headers["consumer-window-size"].strip() == "-1":
-            return Window(UNLIMITED)
+            return Prefetch(UNLIMITED)
         octets_wanted = read_number(headers, "consumer-window-size")
-        return Window(default, octets_wanted) if octets_wanted else Window(1)
-    return Window(default)
+        return Prefetch(default, octets_wanted) if octets_wanted else Prefetch(1)
+    return Prefetch(default)
 
 
 def _at_most_all(messages: int) -> int:

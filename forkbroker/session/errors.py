@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from forkbroker.errors import ForkbrokerError
 
 _SHOWN = 80
@@ -11,13 +13,19 @@ class FrameError(ForkbrokerError):
     """A frame that can't be processed; becomes an ERROR frame.
 
     `message` is short and plain, for the frame's header; `detail` is its body: what was wrong, where, what was met,
-    what would be right.
+    what would be right. `headers` are others that the ERROR has.
     """
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    def __init__(self, message: str, detail: str = "", headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail or message
+        self.headers = headers
+
+    @property
+    def reason(self) -> str:
+        """Both in one line, for the log."""
+        return self.message if self.message == self.detail else f"{self.message} ({self.detail})"
 
 
 def shown(text: str) -> str:

@@ -41,11 +41,8 @@ class HeartBeat:
         """When a beat is due if nothing is sent before; infinity if never."""
         return self._sent + self._send_after if self._send_after else math.inf
 
-    def deadline(self, *, is_idle: bool) -> float | None:
-        """When to look again; unless `is_idle`, octets wait to be sent, and no beat is due before they went."""
-        deadlines = []
-        if self._send_after and is_idle:
-            deadlines.append(self._sent + self._send_after)
-        if self._gone_after:
-            deadlines.append(self._received + self._gone_after)
-        return min(deadlines, default=None)
+    def deadline(self, *, is_idle: bool) -> float:
+        """When to look again, infinity if never; unless `is_idle`, octets wait to be sent, and no beat is due before
+        they went."""
+        beat = self.next_beat() if is_idle else math.inf
+        return min(beat, self._received + self._gone_after) if self._gone_after else beat

@@ -7,7 +7,6 @@ constant or not, that one `join` interleaves: 0.15 µs a message of 100 octets, 
 
 from __future__ import annotations
 
-from forkbroker.session.subscriptions import Subscription
 from forkbroker.stomp.encoder import encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
@@ -29,6 +28,7 @@ class Messages:
 
     def __init__(self, envelope: Envelope, version: Version) -> None:
         """Raises EnvelopeError when the envelope's lengths don't add up."""
+        self._version = version
         self.index = envelope.index
         """The number that the first message-id begins with."""
         self.pieces = envelope.pieces()
@@ -71,27 +71,28 @@ class Messages:
             return ident + b"\n" + lines
         return ident + b"\n" + lines + rest.partition(b"\n")[2]
 
-    def frames(self, subscription: Subscription, first: int, count: int) -> list[Buffer]:
-        """MESSAGE frames that need no acknowledgement, from the envelope's `first` message on."""
-        opening = subscription.opening + self._marks + b"message-id:"
+    def frames(self, opening: bytes, first: int, count: int) -> list[Buffer]:
+        """MESSAGE frames that need no acknowledgement, from the envelope's `first` message on.
+
+        `opening` is what `message_opening` gave for their subscription.
+        """
+        opening += self._marks + b"message-id:"
         return self._join(first, count, (opening, self._numbers(first, count), self.ident + b"\n" + self._lines))
 
-    def acknowledged_frames(
-        self, subscription: Subscription, first: int, count: int, delivery: int, version: Version
-    ) -> list[Buffer]:
-        """The same for a subscription that acknowledges; the deliveries are numbered from `delivery` on.
+    def acknowledged_frames(self, opening: bytes, token: int, first: int, count: int, delivery: int) -> list[Buffer]:
+        """The same for a subscription that acknowledges, with this token; they are deliveries from `delivery` on.
 
         The name to acknowledge is `<token>-<delivery>`: in 1.2 the `ack` header, before it the end of `message-id`,
         which the ACK of those versions names.
         """
-        opening, numbers = subscription.opening + self._marks, self._numbers(first, count)
+        opening, numbers = opening + self._marks, self._numbers(first, count)
         deliveries = [b"%d" % number for number in range(delivery, delivery + count)]
-        if version.message_carries_ack:
-            opening += b"ack:%d-" % subscription.token
+        if self._version.message_carries_ack:
+            opening += b"ack:%d-" % token
             rest = self.ident + b"\n" + self._lines
             return self._join(first, count, (opening, deliveries, b"\nmessage-id:", numbers, rest))
         opening += b"message-id:"
-        ident = b"%b-%d-" % (self.ident, subscription.token)
+        ident = b"%b-%d-" % (self.ident, token)
         return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
 
     def _numbers(self, first: int, count: int) -> list[bytes]:

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from forkbroker.session.outbox import Outbox
+from forkbroker.session.errors import FrameError
+from forkbroker.session.unwritten import Unwritten
 from forkbroker.stomp.encoder import encode_block, encode_frame, translate_block
-from forkbroker.stomp.versions import V12, Version
+from forkbroker.stomp.versions import Version
 
 
 @dataclass(slots=True)
@@ -28,11 +29,11 @@ class _Waiting:
 class Replies:
     """What the client is to be told, in order."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, unwritten: Unwritten, version: Version) -> None:
+        self._unwritten = unwritten
+        self._version = version
         self._waiting: deque[_Waiting] = deque()
         self._passed = 0
-        self.version: Version | None = None
 
     def receipts(self, fence: int, receipts: Sequence[str | None]) -> None:
         """RECEIPTs for these, once the fence is passed (0: with the last that waits, or at once)."""
@@ -52,11 +53,9 @@ class Replies:
         """What an ERROR for the envelope with this fence should name: the first receipt asked for with it."""
         return next((w.receipt for w in self._waiting if w.fence == fence and w.receipt), None)
 
-    def error(self, message: str, detail: str, receipt: str | None, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Put an ERROR into the outbox now (STOMP 1.2, ERROR)."""
-        named = [("receipt-id", receipt)] if receipt is not None else []
-        lines = [("message", message), *named, *headers, ("content-type", "text/plain")]
-        self._outbox.put([encode_frame(self.version, "ERROR", lines, detail.encode(errors="replace") + b"\n")])
+    def error(self, error: FrameError, receipt: str | None) -> None:
+        """Write an ERROR now, before all that waits."""
+        self._unwritten.put([encode_error(self._version, error, receipt)])
 
     def drop_waiting(self) -> None:
         """Nothing that waits will come true."""
@@ -81,11 +80,17 @@ class Replies:
 
     def _put(self, released: list[bytes]) -> None:
         if released:
-            self._outbox.put(released)
+            self._unwritten.put(released)
 
     def _encode(self, receipt: str) -> bytes:
         if receipt.isalnum() and receipt.isascii():
             return b"RECEIPT\nreceipt-id:%b\n\n\0\n" % receipt.encode()
         line = encode_block([("receipt-id", receipt)])
-        version = self.version or V12
-        return b"RECEIPT\n%b\n\0\n" % (translate_block(line, version) if b"\\" in line else line)
+        return b"RECEIPT\n%b\n\0\n" % (translate_block(line, self._version) if b"\\" in line else line)
+
+
+def encode_error(version: Version | None, error: FrameError, receipt: str | None) -> bytes:
+    """An ERROR (STOMP 1.2, ERROR), for a client of this version; None: it has not connected."""
+    named = [("receipt-id", receipt)] if receipt is not None else []
+    lines = [("message", error.message), *named, *error.headers, ("content-type", "text/plain")]
+    return encode_frame(version, "ERROR", lines, error.detail.encode(errors="replace") + b"\n")

@@ -1,4 +1,4 @@
-"""Transactions: what waits for COMMIT (STOMP 1.2, BEGIN, COMMIT, ABORT).
+"""Open transactions: what waits for COMMIT.
 
 A transaction's SENDs and settlements are collected here and travel as one envelope: the parent applies all of it, or
 nothing. ABORT, and the end of the session, forget it; its settlements are then open again, under their old ids.
@@ -6,13 +6,13 @@ nothing. ABORT, and the end of the session, forget it; its settlements are then 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.subscriptions import Subscription
+from forkbroker.session.subscription import Subscription
 from forkbroker.session.upward import SendPlan, Upward
 from forkbroker.wire.envelope import HEADER, SETTLEMENT, Buffer
 from forkbroker.wire.kinds import Outcome
@@ -53,12 +53,11 @@ class Transaction:
 class Transactions:
     """The open transactions of one session; several may be open at a time."""
 
-    def __init__(self, policy: SessionPolicy, session_id: bytes, batch_numbers: Iterator[int], budget: Budget) -> None:
-        """`budget` is the client's, for all that its transactions keep."""
+    def __init__(self, policy: SessionPolicy, branch: Callable[[], Upward], budget: Budget) -> None:
+        """`branch` makes what a transaction collects in; `budget` is the client's, for all that transactions keep."""
         self._policy = policy
+        self._branch = branch
         self._budget = budget
-        self._session_id = session_id
-        self._batch_numbers = batch_numbers
         self._open: dict[str, Transaction] = {}
 
     def begin(self, name: str) -> None:
@@ -74,7 +73,7 @@ class Transactions:
                 "too many open transactions",
                 f"{len(self._open)} transactions are open, and max-transactions is {self._policy.max_transactions}",
             )
-        transaction = Transaction(Upward(self._session_id, self._batch_numbers), weight=0)
+        transaction = Transaction(self._branch(), weight=0)
         self._open[name] = transaction
         self._charge(transaction, _OPEN + 2 * len(name), "BEGIN")
 

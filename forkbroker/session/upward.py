@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
 from forkbroker.wire.kinds import HEEDED, Flag, Kind, Outcome
@@ -77,10 +78,10 @@ class _Batch:
 class Upward:
     """Collects envelopes for the parent; `take` gives them out."""
 
-    def __init__(self, session_id: bytes, batch_numbers: Iterator[int]) -> None:
+    def __init__(self, session_id: bytes, batch_numbers: Iterator[int] | None = None) -> None:
         """`batch_numbers` makes message-ids unique in the session: transactions share it with their session."""
         self._session_id = session_id
-        self._batch_numbers = batch_numbers
+        self._batch_numbers = count(1) if batch_numbers is None else batch_numbers
         self._envelopes: list[list[Buffer]] = []
         self._batch: _Batch | None = None
         self._settling: list[tuple[int, int, Outcome]] = []
@@ -93,6 +94,10 @@ class Upward:
         """Octets of memory for the objects of the batch that is being collected, beside what `size` counts."""
         self.is_urgent = False
         """Something is to be told that the parent should know now."""
+
+    def branch(self) -> Upward:
+        """What is collected for later, with message-ids of the same session."""
+        return Upward(self._session_id, self._batch_numbers)
 
     def send(self, plan: SendPlan, bodies: list[Buffer]) -> None:
         """Messages for one destination; at most `MAX_BATCH`."""

@@ -9,9 +9,13 @@ from itertools import count as counting
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.policies import Policy
 from forkbroker.routing.router import Router
+from forkbroker.session.budget import Budget
+from forkbroker.session.connecting import Connecting
+from forkbroker.session.own_destinations import OwnDestinations
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.publishing import OwnDestinations
 from forkbroker.session.session import Session
+from forkbroker.session.setup import Setup
+from forkbroker.session.subscriptions import Subscriptions
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.details import PLAIN, Details
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_run
@@ -90,7 +94,7 @@ def joined(buffers: Iterable[Buffer]) -> Envelope:
 
 
 class Client:
-    """One session with its client; the clock is `now`."""
+    """One connection with its client; `session` is what stands for it now, and the clock is `now`."""
 
     def __init__(
         self,
@@ -105,19 +109,17 @@ class Client:
         self.version = version
         self.now = 1000.0
         self.claims: list[int] = []
-        self.session = Session(
-            policy or SessionPolicy(),
-            limits or Limits(),
-            session_id,
-            b"secret of " + session_id.encode(),
-            try_claim or self._claim_always,
-            self.now,
-            crash,
-        )
+        self._secret = b"secret of " + session_id.encode()
+        try_claim = try_claim or self._claim_always
+        setup = Setup(policy or SessionPolicy(), limits or Limits(), session_id, self._secret, try_claim, crash)
+        self.session: Connecting | Session = Connecting(setup, self._begin, self.now)
         self.inbox: list[Got] = []
         """All that was written to the client."""
         self.is_reading = True
         self._offer = 0
+
+    def _begin(self, session: Session) -> None:
+        self.session = session
 
     def _claim_always(self, slot: int) -> bool:
         self.claims.append(slot)
@@ -125,7 +127,7 @@ class Client:
 
     def shared_name(self, text: str) -> str:
         """What others call this temporary destination of the client's."""
-        name = OwnDestinations(self.session._secret, "error").reply_name(text)
+        name = OwnDestinations(self._secret, "error").reply_name(text)
         assert name is not None
         return name
 
@@ -160,8 +162,8 @@ class Client:
     def raw(self) -> bytes:
         """The octets that wait for the client; they are written now."""
         data = b""
-        while self.session.outbox.pending:
-            buffers = self.session.outbox.gather()
+        while self.session.unwritten.pending:
+            buffers = self.session.unwritten.gather()
             part = b"".join(bytes(buffer) for buffer in buffers)
             data += part
             self.session.written(len(part), self.now)
@@ -257,6 +259,11 @@ def sent(
     return envelope
 
 
+def no_subscriptions(first_token: int = 1) -> Subscriptions:
+    """A client's subscriptions, with room for many."""
+    return Subscriptions(Budget(1 << 40), 10_000, first_token)
+
+
 class Semaphores:
     """The pool, in one process."""
 
@@ -333,7 +340,7 @@ class Broker:
             self.router.receive_stored(joined(pack(Kind.COMMITTED, number=self._told)), self.now)
             has_happened = True
         for client in self.clients.values():
-            if client.is_reading and client.session.outbox.pending:
+            if client.is_reading and client.session.unwritten.pending:
                 client.read()
                 has_happened = True
         return has_happened

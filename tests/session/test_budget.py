@@ -11,7 +11,6 @@ import pytest
 from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import State
 from forkbroker.wire.kinds import Kind
 
 from .play import Client, frame, sent
@@ -136,7 +135,7 @@ def test_what_ends_gives_all_of_it_back(end: str) -> None:
         client.told()
         client.pass_fence()
 
-    assert client.session.state is State.CONNECTED
+    assert client.session.is_open
     assert used(client) == before
 
 

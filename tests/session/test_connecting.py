@@ -1,15 +1,20 @@
-"""Connecting, heart-beats, and limits of time."""
+"""From the first octet to CONNECTED."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from forkbroker.session.policy import FRAME_PROGRESS, SessionPolicy
-from forkbroker.session.session import State
+from forkbroker.errors import EnvelopeError
+from forkbroker.session.connecting import Connecting
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.session import Session
+from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.kinds import Kind
 
-from .play import Client, frame, joined, read_frames, sent
+from .play import Client, frame, joined, read_frames
 
 CONNECT_12 = frame("CONNECT", {"accept-version": "1.2", "host": "h"})
 
@@ -18,9 +23,6 @@ def connected(version: str = "1.2", policy: SessionPolicy | None = None, **heade
     client = Client(version, policy)
     client.connect(**headers)
     return client
-
-
-# CONNECT
 
 
 @pytest.mark.row("C01", "E02")
@@ -201,9 +203,6 @@ def test_an_error_before_connect_needs_no_escapes() -> None:
     assert not set(error["receipt-id"] + error["message"]) & set(":\\\r\n")
 
 
-# Heart-beats
-
-
 @pytest.mark.row("H01")
 @pytest.mark.parametrize("value", ["1", "a,b", "-1,0", "1,2,3", "", "1.5,0"])
 def test_a_malformed_heart_beat_is_an_error(value: str) -> None:
@@ -214,132 +213,12 @@ def test_a_malformed_heart_beat_is_an_error(value: str) -> None:
     assert client.error()["message"] == "malformed heart-beat header"
 
 
-@pytest.mark.row("H02")
-def test_without_the_header_there_are_no_heart_beats() -> None:
-    """Silence is legal for ever then."""
-    client = connected()
-    client.wait(10_000)
-
-    assert client.session.state is State.CONNECTED
-    assert client.session.deadline() is None
-
-
 @pytest.mark.row("H04", "H10")
 def test_connected_tells_our_own_numbers() -> None:
     """They are a floor for what the client asks, and no echo of it."""
     assert (
         Client(policy=SessionPolicy(heart_beat_ms=(2000, 3000))).connect(heart_beat="1,1")["heart-beat"] == "2000,3000"
     )
-
-
-@pytest.mark.row("H09")
-def test_10_has_no_heart_beats() -> None:
-    """Not even when the client writes the header; and a silent client is left alone."""
-    client = Client("1.0")
-    got = client.connect(heart_beat="1000,1000")
-    client.wait(10_000)
-
-    assert "heart-beat" not in got.headers
-    assert client.session.state is State.CONNECTED
-
-
-@pytest.mark.row("H03", "H05", "H08")
-def test_an_idle_server_beats_within_the_interval() -> None:
-    """One LF, and only when nothing else was written."""
-    client = connected(heart_beat="0,10000")
-    client.now += 7.9
-    client.session.tick(client.now)
-    early = client.raw()
-    client.now += 0.2
-    client.session.tick(client.now)
-
-    assert early == b""
-    assert client.raw() == b"\n"
-
-
-@pytest.mark.row("H08")
-def test_a_message_is_as_good_as_a_beat() -> None:
-    """The interval counts from the last octet written."""
-    client = connected(heart_beat="0,10000")
-    client.subscribe("/topic/a")
-    client.now += 7
-    client.forward(sent("/topic/a", b"x"))
-    client.read()
-    client.now += 7
-    client.session.tick(client.now)
-
-    assert client.raw() == b""
-
-
-@pytest.mark.row("H05", "H08")
-def test_no_beat_is_put_behind_what_is_not_written() -> None:
-    """A client that doesn't read makes no beats pile up, and the session doesn't spin."""
-    client = connected(heart_beat="0,10000")
-    client.subscribe("/topic/a")
-    client.read()
-    client.forward(sent("/topic/a", b"x"))
-    pending = client.session.outbox.pending
-    client.is_reading = False
-    client.wait(100)
-
-    assert client.session.outbox.pending == pending
-
-
-@pytest.mark.row("H06", "H07", "H03")
-def test_a_silent_client_is_ended_after_twice_the_interval() -> None:
-    """Half a frame counts as life, and the margin is as large as the interval."""
-    client = connected(heart_beat="10000,0")
-    client.now += 19
-    client.receive(b"SEN")
-    client.now += 19
-    client.session.tick(client.now)
-    alive = client.session.state
-    client.now += 2
-    client.session.tick(client.now)
-
-    assert alive is State.CONNECTED
-    assert client.error()["message"] == "missed heart-beat"
-
-
-@pytest.mark.row("H06", "F06")
-def test_a_line_feed_is_life() -> None:
-    """A client that only beats stays."""
-    client = connected(heart_beat="10000,0")
-    for _ in range(10):
-        client.now += 15
-        client.receive(b"\n")
-        client.session.tick(client.now)
-
-    assert client.session.state is State.CONNECTED
-
-
-@pytest.mark.row("H07")
-def test_a_client_that_is_held_misses_no_heart_beat() -> None:
-    """While we don't read, its beats lie in the socket; after RESUME it has the whole interval again."""
-    client = connected(heart_beat="10000,0")
-    client.down(Kind.HOLD)
-    client.wait(100)
-    client.down(Kind.RESUME)
-    client.wait(15)
-    alive = client.session.state
-    client.wait(10)
-
-    assert alive is State.CONNECTED
-    assert client.session.reason.startswith("missed heart-beat")
-
-
-@pytest.mark.row("H11")
-def test_the_beat_needs_no_parent() -> None:
-    """A parent that says nothing can't stop it."""
-    client = connected(heart_beat="0,10000")
-    client.do("SEND", destination="/queue/a", receipt="r")
-    client.now += 8.1
-    client.session.tick(client.now)
-
-    assert client.raw() == b"\n"
-
-
-# Time
 
 
 @pytest.mark.row("F27")
@@ -353,55 +232,6 @@ def test_a_client_must_connect_in_time() -> None:
 
     assert error["message"] == "not connected in time"
     assert b"connect-timeout is 7 s" in error.body
-
-
-@pytest.mark.row("F27")
-def test_half_a_frame_must_be_completed_in_time() -> None:
-    """The error names the limit."""
-    client = connected(policy=SessionPolicy(frame_timeout_s=30))
-    client.is_reading = False
-    client.receive(b"SEND\ndestination:/queue/a\n")
-    client.wait(30.1)
-    error = client.error()
-
-    assert error["message"] == "half a frame"
-    assert b"frame-timeout" in error.body
-
-
-@pytest.mark.row("F27")
-def test_a_large_frame_may_take_its_time_while_it_grows() -> None:
-    """The limit is on progress."""
-    client = connected(policy=SessionPolicy(frame_timeout_s=30))
-    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:10000000\n\n")
-    for _ in range(20):
-        client.receive(bytes(FRAME_PROGRESS))
-        client.wait(29)
-
-    assert client.session.state is State.CONNECTED
-
-
-@pytest.mark.row("F27")
-def test_many_small_frames_that_are_always_cut_are_progress() -> None:
-    """Each read ends within a frame, but no frame takes long."""
-    client = connected(policy=SessionPolicy(frame_timeout_s=30))
-    whole = frame("SEND", {"destination": "/topic/a"}, b"x")
-    client.receive(whole[:5])
-    for _ in range(50):
-        client.receive(whole[5:] + whole[:5])
-        client.wait(10)
-
-    assert client.session.state is State.CONNECTED
-
-
-@pytest.mark.row("F27")
-def test_a_client_that_is_held_may_leave_a_frame_half_sent() -> None:
-    """We are the ones who don't read."""
-    client = connected(policy=SessionPolicy(frame_timeout_s=30))
-    client.receive(b"SEND\ndest")
-    client.down(Kind.HOLD)
-    client.wait(100)
-
-    assert client.session.state is State.CONNECTED
 
 
 @pytest.mark.row("F25")
@@ -440,9 +270,6 @@ def test_a_large_body_is_received_into_place() -> None:
     assert [len(e.pieces()[0]) for e in client.told()] == [0, 2_000_000]
 
 
-# Times and counts, exactly at their limits
-
-
 @pytest.mark.row("F27")
 def test_the_time_to_connect_is_over_when_it_is_over() -> None:
     """Until then nothing else is due; a tick that comes early asks for the next one after 10 ms at least."""
@@ -450,11 +277,11 @@ def test_the_time_to_connect_is_over_when_it_is_over() -> None:
     session, start = client.session, client.now
     first = (session.wake_at, session.deadline())
     session.tick(start + 6.995)
-    early = (session.state, session.wake_at)
+    early = (session.is_open, session.wake_at)
     session.tick(start + 7)
 
     assert first == (start, start + 7)
-    assert early == (State.AWAITING_CONNECT, pytest.approx(start + 7.005))
+    assert early == (True, pytest.approx(start + 7.005))
     assert client.error()["message"] == "not connected in time"
 
 
@@ -469,60 +296,104 @@ def test_a_login_ends_the_time_to_connect() -> None:
     client.wait(100)
 
     assert (login, client.session.login, woken) == ("", "alice", 1000.0)
-    assert client.session.state is State.CONNECTED
+    assert client.session.is_open
+
+
+# The seam between the two phases
+
+
+def test_the_session_begins_before_what_is_behind_connect_is_read() -> None:
+    """Whoever is told of it has all that the session does from its first frame on."""
+    begun: list[tuple[Session, int]] = []
+    unwritten: list[int] = []
+
+    def begin(session: Session) -> None:
+        begun.append((session, session.received))
+        unwritten.append(session.unwritten.pending)
+
+    setup = Setup(SessionPolicy(), Limits(), "s1", b"secret", lambda _slot: True)
+    connecting = Connecting(setup, begin, 1000.0)
+    connecting.receive(CONNECT_12 + frame("SEND", {"destination": "/topic/a"}), 1000.0)
+    ((session, received),) = begun
+
+    assert (received, session.received) == (0, 1)
+    assert unwritten == [connecting.unwritten.pending] != [0]
+    assert session.unwritten is connecting.unwritten
+
+
+@pytest.mark.parametrize("accepts", ["3.0", "1.2"])
+def test_a_session_begins_with_connected_alone(accepts: str) -> None:
+    """A refused client never has one, and what it sent behind CONNECT is nothing."""
+    client = Client()
+    client.receive(frame("CONNECT", {"accept-version": accepts, "host": "h"}), frame("BEGIN", {"transaction": "t"}))
+
+    assert isinstance(client.session, Session) == (accepts == "1.2")
+    assert client.session.is_finished == (accepts == "3.0")
+
+
+def test_a_large_first_frame_is_received_in_its_place() -> None:
+    """As far as max-login-frame permits; it is no CONNECT, but the error has to wait for its end."""
+    client = Client(limits=Limits(max_login_frame=500_000))
+    client.receive(b"SEND\nreceipt:r\ncontent-length:300000\n\n" + bytes(1000))
+    left = 300_001 - 1000
+    while (place := client.session.body_buffer()) is not None:
+        octets = min(len(place), left)
+        del place
+        client.session.body_received(octets, client.now)
+        left -= octets
+    if left:
+        client.receive(bytes(left))
+    error = client.error()
+
+    assert (error["message"], error["receipt-id"]) == ("not connected", "r")
+
+
+def test_quiesce_before_connected_is_answered_once() -> None:
+    """Nothing is to be settled. The client is read no more, and only the parent ends it."""
+    client = Client()
+    client.down(Kind.QUIESCE, token=1)
+    client.down(Kind.QUIESCE)
+    client.session.end("the administrator's wish", client.now)
+
+    assert [e.kind for e in client.told()] == [Kind.QUIESCED]
+    assert client.session.is_open and not client.session.wants_input
+    client.down(Kind.CLOSE, block=b"the end")
+    client.down(Kind.CLOSE, block=b"once more")
+    assert client.error()["message"] == "the end"
+
+
+@pytest.mark.parametrize("kind", [Kind.OFFER, Kind.FENCED, Kind.REFUSED, Kind.HOLD, Kind.RESUME, Kind.READY])
+def test_what_answers_a_session_is_our_bug_before_there_is_one(kind: Kind) -> None:
+    """It ends this child, not silently."""
+    with pytest.raises(EnvelopeError, match=f"{kind.name} from the parent before CONNECTED"):
+        Client().down(kind)
 
 
 @pytest.mark.row("F27")
-@pytest.mark.parametrize("by", ["receive", "body_received"])
-@pytest.mark.parametrize(("octets", "is_alive"), [(65_535, False), (65_536, True)])
-def test_a_frame_has_to_grow_by_64_kib_in_its_time(by: str, octets: int, is_alive: bool) -> None:
-    """What came with its beginning does not count, and what came in one time counts for that one alone."""
-    client = connected(policy=SessionPolicy(frame_timeout_s=30))
-    session, start = client.session, client.now
-    session.tick(start)
-    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
-    due = session.wake_at
-    if by == "receive":
-        client.receive(bytes(octets))
-    else:
-        assert session.body_buffer() is not None
-        session.body_received(octets, client.now)
-    session.tick(start + 29.999)
-    early = session.state
-    session.tick(start + 30)
-    later = session.state
-    session.tick(start + 60)
-    error = client.read()[-1]
-
-    assert (due, early, later) == (start + 30, State.CONNECTED, State.CONNECTED if is_alive else State.CLOSED)
-    grown = 0 if is_alive else octets
-    assert f"a frame was begun and grew by {grown:,} octets in 30 s".encode() in error.body
-
-
-@pytest.mark.row("H06")
-def test_a_body_that_grows_is_life() -> None:
-    """Also where it is received into its place."""
-    client = connected(heart_beat="10000,0")
-    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
-    for _ in range(5):
-        client.now += 15
-        assert client.session.body_buffer() is not None
-        client.session.body_received(100_000, client.now)
+def test_a_first_frame_has_to_grow_as_others_do() -> None:
+    """Where the time to connect is longer; not while the client is not read."""
+    late, paused = (Client(policy=SessionPolicy(connect_timeout_s=100, frame_timeout_s=30)) for _ in range(2))
+    for client in (late, paused):
+        client.is_reading = False
+        client.receive(b"CONN")
+        client.now += 29
+    paused.session.input_paused(paused.now)
+    for client in (late, paused):
+        client.now += 2
         client.session.tick(client.now)
 
-    assert client.session.state is State.CONNECTED
+    assert late.error()["message"] == "half a frame"
+    assert paused.session.is_open
+    assert paused.session.deadline() == 1059
 
 
-@pytest.mark.row("H05")
-def test_what_was_written_moves_the_next_beat() -> None:
-    """The loop is woken for it once all is written."""
-    client = connected(heart_beat="0,10000")
+def test_a_connection_that_is_over_waits_for_nothing() -> None:
+    """And whatever ends it later, the reason is the first."""
+    client = Client()
+    client.session.end("go away", client.now)
     client.session.tick(client.now)
-    client.do("BEGIN", transaction="t", receipt="r")
-    client.now += 5
-    client.session.tick(client.now)
-    before = client.session.wake_at
-    client.read()
+    client.session.end("again", client.now)
+    client.session.connection_lost("reset")
 
-    assert before == float("inf")
-    assert client.session.wake_at == pytest.approx(client.now + 8)
+    assert client.session.wake_at == client.session.deadline() == math.inf
+    assert client.session.reason == "go away"

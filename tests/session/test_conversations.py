@@ -229,7 +229,7 @@ def test_a_client_that_stops_reading_loses_nothing_and_keeps_the_order() -> None
     for n in range(40):
         producer.do("SEND", b"%02d" % n + bytes(100_000).replace(b"\0", b"x"), destination="/queue/a")
         broker.run()
-    stuck = consumer.session.outbox.pending
+    stuck = consumer.session.unwritten.pending
     consumer.is_reading = True
     broker.run()
 

@@ -10,13 +10,13 @@ from forkbroker.session.dialects import (
     MAX_NUMBER,
     UNLIMITED,
     HeaderError,
-    Window,
+    Prefetch,
     pair_name,
     read_boolean,
     read_durable,
     read_explicit_name,
     read_number,
-    read_window,
+    read_prefetch,
     wants_deletion,
     wants_exclusive,
     wants_persistence,
@@ -25,27 +25,30 @@ from forkbroker.session.dialects import (
 
 
 @pytest.mark.parametrize(
-    ("headers", "window"),
+    ("headers", "prefetch"),
     [
-        ({}, Window(100)),
-        ({"prefetch-count": "5"}, Window(5)),
-        ({"activemq.prefetchSize": "7"}, Window(7)),
-        ({"prefetch-count": "0"}, Window(UNLIMITED)),
-        ({"prefetch-count": "999999999999999"}, Window(UNLIMITED)),
-        ({"credit": "3"}, Window(3)),
-        ({"credit": "3,1000"}, Window(3, 1000)),
-        ({"credit": " 3 , 1000 "}, Window(3, 1000)),
-        ({"credit": "0,"}, Window(UNLIMITED)),
-        ({"consumer-window-size": "1000"}, Window(100, 1000)),
-        ({"consumer-window-size": "0"}, Window(1)),
-        ({"consumer-window-size": "-1"}, Window(UNLIMITED)),
-        ({"prefetch-count": "5", "activemq.prefetchSize": "7", "credit": "9", "consumer-window-size": "1"}, Window(5)),
-        ({"activemq.prefetchSize": "7", "consumer-window-size": "1"}, Window(7)),
+        ({}, Prefetch(100)),
+        ({"prefetch-count": "5"}, Prefetch(5)),
+        ({"activemq.prefetchSize": "7"}, Prefetch(7)),
+        ({"prefetch-count": "0"}, Prefetch(UNLIMITED)),
+        ({"prefetch-count": "999999999999999"}, Prefetch(UNLIMITED)),
+        ({"credit": "3"}, Prefetch(3)),
+        ({"credit": "3,1000"}, Prefetch(3, 1000)),
+        ({"credit": " 3 , 1000 "}, Prefetch(3, 1000)),
+        ({"credit": "0,"}, Prefetch(UNLIMITED)),
+        ({"consumer-window-size": "1000"}, Prefetch(100, 1000)),
+        ({"consumer-window-size": "0"}, Prefetch(1)),
+        ({"consumer-window-size": "-1"}, Prefetch(UNLIMITED)),
+        (
+            {"prefetch-count": "5", "activemq.prefetchSize": "7", "credit": "9", "consumer-window-size": "1"},
+            Prefetch(5),
+        ),
+        ({"activemq.prefetchSize": "7", "consumer-window-size": "1"}, Prefetch(7)),
     ],
 )
-def test_prefetch_under_all_its_names(headers: dict[str, str], window: Window) -> None:
+def test_prefetch_under_all_its_names(headers: dict[str, str], prefetch: Prefetch) -> None:
     """The first of them in the order of the documentation rules."""
-    assert read_window(headers, 100) == window
+    assert read_prefetch(headers, 100) == prefetch
 
 
 @pytest.mark.parametrize("value", ["", "x", "-2", "1.5", "1e3", "²", "+1", "1 2"])
@@ -53,14 +56,14 @@ def test_prefetch_under_all_its_names(headers: dict[str, str], window: Window) -
 def test_what_is_no_number_is_refused(name: str, value: str) -> None:
     """The text says which header, and what would be right."""
     with pytest.raises(HeaderError, match=f"{name}.*a whole number"):
-        read_window({name: value}, 100)
+        read_prefetch({name: value}, 100)
 
 
 @pytest.mark.parametrize("value", ["", ",5", "1,x", "1,2,3"])
 def test_a_malformed_credit_is_refused(value: str) -> None:
     """Both of its parts are numbers."""
     with pytest.raises(HeaderError, match="credit"):
-        read_window({"credit": value}, 100)
+        read_prefetch({"credit": value}, 100)
 
 
 def test_numbers_may_have_blanks_around_them() -> None:
@@ -73,7 +76,7 @@ def test_numbers_may_have_blanks_around_them() -> None:
 def test_a_number_with_too_many_digits_is_refused_with_its_limit(name: str, digits: int) -> None:
     """However many: the limit is named, and the text stays short."""
     with pytest.raises(HeaderError, match=f"{name} is 9+.*, at most 999,999,999,999,999 is permitted") as caught:
-        read_window({name: "9" * digits}, 100)
+        read_prefetch({name: "9" * digits}, 100)
 
     assert len(str(caught.value)) < 150
 

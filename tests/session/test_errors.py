@@ -17,3 +17,13 @@ def test_a_frame_error_has_a_detail_in_any_case() -> None:
     assert FrameError("bad").detail == "bad"
     error = FrameError("bad", "very")
     assert (error.message, error.detail, str(error)) == ("bad", "very", "bad")
+
+
+def test_a_reason_says_nothing_twice() -> None:
+    """Message and detail, where they differ; it has no headers of its own unless it needs them."""
+    assert [error.reason for error in (FrameError("bad"), FrameError("bad", "bad"), FrameError("bad", "very"))] == [
+        "bad",
+        "bad",
+        "bad (very)",
+    ]
+    assert (list(FrameError("bad").headers), FrameError("bad", "", [("a", "b")]).headers) == ([], [("a", "b")])

@@ -1,10 +1,22 @@
-"""Deadlines of both directions."""
+"""Heart-beats: deadlines of both directions, then those of a session."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
 from forkbroker.session.heartbeat import HeartBeat
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.wire.kinds import Kind
+
+from .play import Client, sent
+
+
+def connected(version: str = "1.2", policy: SessionPolicy | None = None, **headers: object) -> Client:
+    client = Client(version, policy)
+    client.connect(**headers)
+    return client
 
 
 @pytest.mark.row("H03")
@@ -12,7 +24,7 @@ def test_zero_switches_a_direction_off() -> None:
     """No deadline, never due, never missing."""
     none = HeartBeat(0, 0, 0.0)
 
-    assert none.deadline(is_idle=True) is None
+    assert none.deadline(is_idle=True) == math.inf
     assert not none.is_due(1e9)
     assert not none.is_missing(1e9)
     assert HeartBeat(1000, 0, 0.0).deadline(is_idle=True) == pytest.approx(0.8)
@@ -36,7 +48,7 @@ def test_margins() -> None:
 @pytest.mark.row("H08")
 def test_what_waits_to_be_sent_has_no_deadline() -> None:
     """It will be as good as a beat."""
-    assert HeartBeat(1000, 0, 0.0).deadline(is_idle=False) is None
+    assert HeartBeat(1000, 0, 0.0).deadline(is_idle=False) == math.inf
     assert HeartBeat(1000, 5000, 0.0).deadline(is_idle=False) == pytest.approx(10.0)
 
 
@@ -48,3 +60,149 @@ def test_the_shortest_interval_is_an_interval() -> None:
     assert (beat.is_due(0.0008), beat.is_missing(0.002)) == (True, True)
     assert beat.next_beat() == beat.deadline(is_idle=True) == pytest.approx(0.0008)
     assert HeartBeat(0, 1, 0.0).next_beat() == float("inf")
+
+
+@pytest.mark.row("H02")
+def test_without_the_header_there_are_no_heart_beats() -> None:
+    """Silence is legal for ever then."""
+    client = connected()
+    client.wait(10_000)
+
+    assert client.session.is_open
+    assert client.session.deadline() == math.inf
+
+
+@pytest.mark.row("H09")
+def test_10_has_no_heart_beats() -> None:
+    """Not even when the client writes the header; and a silent client is left alone."""
+    client = Client("1.0")
+    got = client.connect(heart_beat="1000,1000")
+    client.wait(10_000)
+
+    assert "heart-beat" not in got.headers
+    assert client.session.is_open
+
+
+@pytest.mark.row("H03", "H05", "H08")
+def test_an_idle_server_beats_within_the_interval() -> None:
+    """One LF, and only when nothing else was written."""
+    client = connected(heart_beat="0,10000")
+    client.now += 7.9
+    client.session.tick(client.now)
+    early = client.raw()
+    client.now += 0.2
+    client.session.tick(client.now)
+
+    assert early == b""
+    assert client.raw() == b"\n"
+
+
+@pytest.mark.row("H08")
+def test_a_message_is_as_good_as_a_beat() -> None:
+    """The interval counts from the last octet written."""
+    client = connected(heart_beat="0,10000")
+    client.subscribe("/topic/a")
+    client.now += 7
+    client.forward(sent("/topic/a", b"x"))
+    client.read()
+    client.now += 7
+    client.session.tick(client.now)
+
+    assert client.raw() == b""
+
+
+@pytest.mark.row("H05", "H08")
+def test_no_beat_is_put_behind_what_is_not_written() -> None:
+    """A client that doesn't read makes no beats pile up, and the session doesn't spin."""
+    client = connected(heart_beat="0,10000")
+    client.subscribe("/topic/a")
+    client.read()
+    client.forward(sent("/topic/a", b"x"))
+    pending = client.session.unwritten.pending
+    client.is_reading = False
+    client.wait(100)
+
+    assert client.session.unwritten.pending == pending
+
+
+@pytest.mark.row("H06", "H07", "H03")
+def test_a_silent_client_is_ended_after_twice_the_interval() -> None:
+    """Half a frame counts as life, and the margin is as large as the interval."""
+    client = connected(heart_beat="10000,0")
+    client.now += 19
+    client.receive(b"SEN")
+    client.now += 19
+    client.session.tick(client.now)
+    alive = client.session.is_open
+    client.now += 2
+    client.session.tick(client.now)
+
+    assert alive
+    assert client.error()["message"] == "missed heart-beat"
+
+
+@pytest.mark.row("H06", "F06")
+def test_a_line_feed_is_life() -> None:
+    """A client that only beats stays."""
+    client = connected(heart_beat="10000,0")
+    for _ in range(10):
+        client.now += 15
+        client.receive(b"\n")
+        client.session.tick(client.now)
+
+    assert client.session.is_open
+
+
+@pytest.mark.row("H07")
+def test_a_client_that_is_held_misses_no_heart_beat() -> None:
+    """While we don't read, its beats lie in the socket; after RESUME it has the whole interval again."""
+    client = connected(heart_beat="10000,0")
+    client.down(Kind.HOLD)
+    client.wait(100)
+    client.down(Kind.RESUME)
+    client.wait(15)
+    alive = client.session.is_open
+    client.wait(10)
+
+    assert alive
+    assert client.session.reason.startswith("missed heart-beat")
+
+
+@pytest.mark.row("H11")
+def test_the_beat_needs_no_parent() -> None:
+    """A parent that says nothing can't stop it."""
+    client = connected(heart_beat="0,10000")
+    client.do("SEND", destination="/queue/a", receipt="r")
+    client.now += 8.1
+    client.session.tick(client.now)
+
+    assert client.raw() == b"\n"
+
+
+@pytest.mark.row("H06")
+def test_a_body_that_grows_is_life() -> None:
+    """Also where it is received into its place."""
+    client = connected(heart_beat="10000,0")
+    client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
+    for _ in range(5):
+        client.now += 15
+        assert client.session.body_buffer() is not None
+        client.session.body_received(100_000, client.now)
+        client.session.tick(client.now)
+
+    assert client.session.is_open
+
+
+@pytest.mark.row("H05")
+def test_what_was_written_moves_the_next_beat() -> None:
+    """The loop is woken for it once all is written."""
+    client = connected(heart_beat="0,10000")
+    client.session.tick(client.now)
+    client.do("BEGIN", transaction="t", receipt="r")
+    client.now += 5
+    client.session.tick(client.now)
+    before = client.session.wake_at
+    client.read()
+
+    assert before == float("inf")
+    assert client.session.wake_at == pytest.approx(client.now + 8)

@@ -8,23 +8,26 @@ import pytest
 
 from forkbroker.destinations import parse_subscription
 from forkbroker.session.message_ids import MessageIds
-from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+from forkbroker.session.subscription import AckMode, QueueSubscription
+from forkbroker.session.subscriptions import Subscriptions
+
+from .play import no_subscriptions
 
 
-def made(subscriptions: Subscriptions) -> Subscription:
+def made(subscriptions: Subscriptions) -> QueueSubscription:
     """One more subscription that acknowledges."""
     token = subscriptions.next_token()
     queue = parse_subscription("/queue/a", "topic")
-    subscription = Subscription(str(token), token, queue, AckMode.CLIENT, b"", credit=9)
+    subscription = QueueSubscription(str(token), token, queue, AckMode.CLIENT, b"", credit=9)
     subscriptions.add(subscription)
     return subscription
 
 
-def holding(*numbers: int) -> tuple[MessageIds, Subscription, Subscriptions]:
+def holding(*numbers: int) -> tuple[MessageIds, QueueSubscription, Subscriptions]:
     """A subscription with these deliveries unsettled."""
-    subscriptions = Subscriptions()
+    subscriptions = no_subscriptions()
     subscription = made(subscriptions)
-    subscription.unsettled.update(dict.fromkeys(numbers, 0))
+    subscription.unacknowledged.update(dict.fromkeys(numbers, 0))
     return MessageIds(subscriptions.by_token), subscription, subscriptions
 
 
@@ -60,7 +63,7 @@ def test_a_message_of_two_subscriptions_is_found_twice() -> None:
     """Whoever asks has to say that this is not clear; what has ended is not meant."""
     message_ids, first, subscriptions = holding(20)
     second = made(subscriptions)
-    second.unsettled[21] = 0
+    second.unacknowledged[21] = 0
     for subscription, number in ((first, 20), (second, 21)):
         message_ids.add(b"-s-1", subscription.token, 5, number, 1)
 
@@ -83,9 +86,9 @@ def test_what_is_settled_is_forgotten_in_time() -> None:
     message_ids, subscription, _ = holding()
     most = 0
     for number in range(1, 5_001):
-        subscription.unsettled[number] = 0
+        subscription.unacknowledged[number] = 0
         message_ids.add(b"-s-%d" % number, subscription.token, 0, number, 1)
-        subscription.unsettled.pop(number - 10, None)
+        subscription.unacknowledged.pop(number - 10, None)
         most = max(most, len(message_ids._runs))
 
     assert most <= 300
@@ -96,7 +99,7 @@ def test_what_is_unsettled_is_never_forgotten() -> None:
     """Nor is a whole run of which one message is."""
     message_ids, subscription, _ = holding()
     for number in range(1, 3_001):
-        subscription.unsettled[3 * number] = 0
+        subscription.unacknowledged[3 * number] = 0
         message_ids.add(b"-s-%d" % number, subscription.token, 0, 3 * number - 2, 3)
 
     assert all(message_ids.find("2", b"-s-%d" % number) for number in range(1, 3_001))
@@ -111,7 +114,7 @@ def test_what_a_transaction_holds_is_not_forgotten() -> None:
     for number in range(2, 2_000):
         message_ids.add(b"-s-%d" % number, other.token, 0, number, 1)
     subscription.in_transactions = 0
-    subscription.unsettled[1] = 0
+    subscription.unacknowledged[1] = 0
 
     assert message_ids.find("0", b"-s-0") == [(subscription.token, 1)]
 

@@ -433,7 +433,7 @@ def test_frames_of_an_envelope_are_read_back() -> None:
     client.subscribe("/topic/a")
     message = Envelope(sent("/topic/a", b"x", b"y").raw)
     subscription = next(iter(client.session._subscriptions))
-    got = read_frames(b"".join(Messages(message, V12).frames(subscription, 1, 1)), "1.2")
+    got = read_frames(b"".join(Messages(message, V12).frames(subscription.opening, 1, 1)), "1.2")
 
     assert [(f["message-id"], f.body) for f in got] == [("1-pub-1", b"y")]
 
@@ -544,4 +544,4 @@ def test_large_bodies_are_not_copied(size: int, is_joined: bool) -> None:
     token = client.subscribe("/queue/a")
     client.offer(sent("/queue/a", bytes(size)), token)
 
-    assert (len(client.session.outbox.gather()) == 1) is is_joined
+    assert (len(client.session.unwritten.gather()) == 1) is is_joined

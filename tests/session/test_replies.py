@@ -4,69 +4,68 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.session.outbox import Outbox
-from forkbroker.session.replies import Replies
+from forkbroker.session.errors import FrameError
+from forkbroker.session.replies import Replies, encode_error
+from forkbroker.session.unwritten import Unwritten
 from forkbroker.stomp.versions import V10, V12, Version
 
 from .play import read_frames
 
 
-def replies(version: Version | None = V12) -> tuple[Replies, Outbox]:
-    outbox = Outbox()
-    made = Replies(outbox)
-    made.version = version
-    return made, outbox
+def replies(version: Version = V12) -> tuple[Replies, Unwritten]:
+    unwritten = Unwritten()
+    return Replies(unwritten, version), unwritten
 
 
-def read(outbox: Outbox) -> list[str]:
-    data = b"".join(bytes(buffer) for buffer in outbox.gather())
-    outbox.written(len(data))
+def read(unwritten: Unwritten) -> list[str]:
+    data = b"".join(bytes(buffer) for buffer in unwritten.gather())
+    unwritten.written(len(data))
     return [got.headers.get("receipt-id", got.command) for got in read_frames(data, "1.2")]
 
 
 @pytest.mark.row("R02")
 def test_what_needs_no_fence_waits_for_what_does() -> None:
     """Receipts of one client come in the order in which they were asked for."""
-    made, outbox = replies()
+    made, unwritten = replies()
     made.receipts(0, ["now"])
     made.receipts(2, ["two", None, "also"])
     made.receipts(0, ["behind"])
     made.receipts(3, ["three"])
-    at_once = read(outbox)
+    at_once = read(unwritten)
     made.passed(1)
-    after_one = read(outbox)
+    after_one = read(unwritten)
     made.passed(2)
-    after_two = read(outbox)
+    after_two = read(unwritten)
     made.passed(3)
 
-    assert (at_once, after_one, after_two, read(outbox)) == (["now"], [], ["two", "also", "behind"], ["three"])
+    assert (at_once, after_one, after_two, read(unwritten)) == (["now"], [], ["two", "also", "behind"], ["three"])
     assert not made._waiting
 
 
 def test_an_action_comes_behind_the_receipts_before_it() -> None:
     """And before those behind it."""
-    made, outbox = replies()
+    made, unwritten = replies()
     seen: list[list[str]] = []
     made.receipts(1, ["a"])
-    made.after(1, lambda: seen.append(read(outbox)))
+    made.after(1, lambda: seen.append(read(unwritten)))
     made.receipts(1, ["b"])
     made.passed(1)
 
     assert seen == [["a"]]
-    assert read(outbox) == ["b"]
+    assert read(unwritten) == ["b"]
 
 
 @pytest.mark.row("R04")
 def test_what_waits_can_be_dropped_and_named() -> None:
     """An ERROR in the place of a fence names the first receipt that was asked for with it."""
-    made, outbox = replies()
+    made, unwritten = replies()
     made.receipts(1, [None, "a", "b"])
     named = made.first_receipt(1), made.first_receipt(2)
     made.drop_waiting()
     made.passed(1)
 
     assert named == ("a", None)
-    assert read(outbox) == []
+    assert read(unwritten) == []
 
 
 @pytest.mark.row("E01", "F18", "F23")
@@ -75,9 +74,7 @@ def test_what_waits_can_be_dropped_and_named() -> None:
 )
 def test_an_error_is_written_for_its_version(version: Version | None, line: bytes) -> None:
     """Its body is told with type and length."""
-    made, outbox = replies(version)
-    made.error("a:b", "what, where", None, [("version", "1.0")])
-    data = b"".join(bytes(buffer) for buffer in outbox.gather())
+    data = encode_error(version, FrameError("a:b", "what, where", [("version", "1.0")]), None)
 
     assert data.startswith(b"ERROR\n" + line)
     assert data.endswith(b"content-type:text/plain\ncontent-length:12\n\nwhat, where\n\0\n")
@@ -86,11 +83,11 @@ def test_an_error_is_written_for_its_version(version: Version | None, line: byte
 @pytest.mark.row("F05")
 def test_every_frame_ends_in_a_line_feed() -> None:
     """LF behind each NUL, for those who read along."""
-    made, outbox = replies()
+    made, unwritten = replies()
     made.receipts(0, ["1"])
-    made.error("m", "d", "2")
+    made.error(FrameError("m", "d"), "2")
 
-    assert b"".join(bytes(b) for b in outbox.gather()).count(b"\0\n") == 2
+    assert b"".join(bytes(b) for b in unwritten.gather()).count(b"\0\n") == 2
 
 
 @pytest.mark.row("R04")
@@ -107,7 +104,7 @@ def test_what_needs_no_fence_is_not_named_in_the_place_of_what_does() -> None:
 @pytest.mark.parametrize("receipt", ["plain1", "a:b", "a b", "\u00e9", "a\\\n", ""])
 def test_any_receipt_comes_back_as_it_was(receipt: str) -> None:
     """With its escapes, where it needs any."""
-    made, outbox = replies()
+    made, unwritten = replies()
     made.receipts(0, [receipt])
 
-    assert read(outbox) == [receipt]
+    assert read(unwritten) == [receipt]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from zlib import crc32
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.session.delivery import CATCH_UP_S
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import CLOSING_S, HALF_CLOSED_S, State
+from forkbroker.session.session import CLOSING_S, HALF_CLOSED_S
+from forkbroker.session.topic_delivery import CATCH_UP_S
 from forkbroker.wire.kinds import Flag, Kind
 
 from .play import Client, frame, joined, sent
@@ -545,11 +546,11 @@ def test_an_error_waits_five_seconds_for_what_came_before_it() -> None:
     start, session = client.now, client.session
     due = (session.deadline(), session.wake_at)
     session.tick(start + 4.999)
-    waits = session.state
+    waits = session.is_finished
     session.tick(start + 5)
 
     assert due == (start + 5, start + 5)
-    assert (waits, session.state, session.deadline()) == (State.CLOSING, State.CLOSED, None)
+    assert (waits, session.is_finished, session.deadline()) == (False, True, math.inf)
 
 
 def test_a_reason_says_nothing_twice() -> None:
@@ -577,7 +578,7 @@ def test_leaving_tells_what_was_dropped_as_far_as_the_field_goes() -> None:
     """The rest of a long life is not worth an error."""
     client = connected()
     for dropped, told in ((1, 1), (2**32 - 1, 2**32 - 1), (2**32 + 5, 2**32 - 1)):
-        client.session._delivery.dropped = dropped  # type: ignore[union-attr]
+        client.session._topics.dropped = dropped
         leaving = joined(client.session.take_leaving())
 
         assert (leaving.count, leaving.flags) == (told, Flag.WARNING)

@@ -10,12 +10,11 @@ import pytest
 
 from forkbroker.destinations import parse_subscription
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import State
-from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
-from forkbroker.session.unsettled import Unsettled
+from forkbroker.session.subscription import AckMode, TopicSubscription
+from forkbroker.session.unacknowledged import Unacknowledged
 from forkbroker.stomp.versions import V12
 
-from .play import Client, frame, sent
+from .play import Client, frame, no_subscriptions, sent
 
 
 def holding(version: str = "1.2", session_id: str = "s1") -> Client:
@@ -74,7 +73,7 @@ def test_the_name_in_force_is_taken() -> None:
     client = holding()
     client.do("ACK", id=client.inbox[-1]["ack"])
 
-    assert client.session.state is State.CONNECTED
+    assert client.session.is_open
     assert len(client.told()) == 1
 
 
@@ -89,24 +88,30 @@ class Watched(OrderedDict[int, int]):
             yield number
 
 
-def consumer(mode: AckMode, window: int = 0) -> tuple[Unsettled, Subscription]:
+def consumer(mode: AckMode, window: int = 0) -> tuple[Unacknowledged, TopicSubscription]:
     """A subscription to a topic, and its deliveries; the token is 1."""
-    subscriptions = Subscriptions()
-    subscription = Subscription(
-        "1", subscriptions.next_token(), parse_subscription("/topic/a", "topic"), mode, b"", credit=9, window=window
+    subscriptions = no_subscriptions()
+    subscription = TopicSubscription(
+        "1",
+        subscriptions.next_token(),
+        parse_subscription("/topic/a", "topic"),
+        mode,
+        b"",
+        credit=9,
+        prefetch_octets=window,
     )
     subscriptions.add(subscription)
-    return Unsettled(subscriptions, V12), subscription
+    return Unacknowledged(subscriptions, V12), subscription
 
 
 def test_many_cumulative_acks_cost_no_more_than_what_they_settle() -> None:
     """The deliveries are in order: the walk begins at the oldest one, and ends behind the one that is named."""
-    unsettled, subscription = consumer(AckMode.CLIENT)
-    is_linked = isinstance(subscription.unsettled, OrderedDict)
-    watched = subscription.unsettled = Watched()
-    unsettled.add_run(subscription, 0, [1] * 1000, is_queue=False)
+    unacknowledged, subscription = consumer(AckMode.CLIENT)
+    is_linked = isinstance(subscription.unacknowledged, OrderedDict)
+    watched = subscription.unacknowledged = Watched()
+    unacknowledged.add_run(subscription, 0, [1] * 1000)
     for number in range(1, 1001):
-        unsettled.take({"id": f"1-{number}"})
+        unacknowledged.take({"id": f"1-{number}"})
 
     assert is_linked  # a dict would go over the places of all that was there before
     assert watched == {}
@@ -116,32 +121,32 @@ def test_many_cumulative_acks_cost_no_more_than_what_they_settle() -> None:
 def test_a_cumulative_ack_settles_all_up_to_the_one_that_it_names() -> None:
     """Nothing younger, and an individual one nothing else."""
     for mode, settled in ((AckMode.CLIENT, {1: 0, 2: 0, 3: 0}), (AckMode.CLIENT_INDIVIDUAL, {3: 0})):
-        unsettled, subscription = consumer(mode)
-        unsettled.add_run(subscription, 0, [1] * 5, is_queue=False)
+        unacknowledged, subscription = consumer(mode)
+        unacknowledged.add_run(subscription, 0, [1] * 5)
 
-        assert unsettled.take({"id": "1-3"}) == (subscription, settled)
-        assert subscription.unsettled.keys() == {1, 2, 3, 4, 5} - settled.keys()
+        assert unacknowledged.take({"id": "1-3"}) == (subscription, settled)
+        assert subscription.unacknowledged.keys() == {1, 2, 3, 4, 5} - settled.keys()
 
 
 def test_what_is_given_back_stands_in_its_old_order() -> None:
     """Whichever part comes back first, before what was delivered since."""
     for order in (0, 1), (1, 0):
-        unsettled, subscription = consumer(AckMode.CLIENT)
-        unsettled.add_run(subscription, 0, [1] * 9, is_queue=False)
-        taken = [unsettled.take({"id": name}) for name in ("1-2", "1-5")]
+        unacknowledged, subscription = consumer(AckMode.CLIENT)
+        unacknowledged.add_run(subscription, 0, [1] * 9)
+        taken = [unacknowledged.take({"id": name}) for name in ("1-2", "1-5")]
         for place in order:
-            unsettled.give_back(*taken[place])  # type: ignore[misc]
+            unacknowledged.give_back(*taken[place])  # type: ignore[misc]
 
-        assert list(subscription.unsettled) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        assert list(subscription.unacknowledged) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_giving_back_looks_at_what_comes_back_alone() -> None:
     """However much stands behind it."""
-    unsettled, subscription = consumer(AckMode.CLIENT)
-    unsettled.add_run(subscription, 0, [1] * 5000, is_queue=False)
-    taken = unsettled.take({"id": "1-10"})
-    watched = subscription.unsettled = Watched(subscription.unsettled)
-    unsettled.give_back(*taken)  # type: ignore[misc]
+    unacknowledged, subscription = consumer(AckMode.CLIENT)
+    unacknowledged.add_run(subscription, 0, [1] * 5000)
+    taken = unacknowledged.take({"id": "1-10"})
+    watched = subscription.unacknowledged = Watched(subscription.unacknowledged)
+    unacknowledged.give_back(*taken)  # type: ignore[misc]
 
     assert watched.looks <= 2
     assert list(islice(OrderedDict(watched), 11)) == list(range(1, 12))
@@ -155,13 +160,13 @@ class Unsummed(dict[int, int]):
 
 
 def test_a_window_is_a_figure_that_is_kept() -> None:
-    """Not the sum over all that is unsettled, for each message again."""
-    unsettled, subscription = consumer(AckMode.CLIENT_INDIVIDUAL, window=1000)
+    """Not the sum over all that is unacknowledged, for each message again."""
+    unacknowledged, subscription = consumer(AckMode.CLIENT_INDIVIDUAL, window=1000)
     subscription.sizes = Unsummed()
-    unsettled.add_run(subscription, 0, [300, 300], is_queue=False)
-    opened = subscription.has_window()
-    unsettled.add_run(subscription, 0, [400], is_queue=False)
-    closed = subscription.has_window()
+    unacknowledged.add_run(subscription, 0, [300, 300])
+    opened = subscription.has_octets()
+    unacknowledged.add_run(subscription, 0, [400])
+    closed = subscription.has_octets()
 
     assert (opened, closed) == (True, False)
 

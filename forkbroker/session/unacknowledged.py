@@ -1,4 +1,4 @@
-"""What was delivered to a subscription and is not settled: found by the name that an ACK or NACK gives.
+"""What was delivered and waits for its ACK: found by the name that an ACK or NACK gives.
 
 A delivery's name is `<token>-<number>`: the subscription's token, and the number of the delivery in the session. So a
 name that was never given out can be told from one that is settled, or was taken back (STOMP leaves both open; the
@@ -13,14 +13,15 @@ from collections.abc import Mapping
 
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.message_ids import MessageIds
-from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions
+from forkbroker.session.subscription import AckMode, Subscription
+from forkbroker.session.subscriptions import Subscriptions
 from forkbroker.stomp.versions import Version
 
 _MAX_DIGITS = 18
 """Of a number in a name. int() raises an exception of its own for thousands of them."""
 
 
-class Unsettled:
+class Unacknowledged:
     """The deliveries of one session, by name."""
 
     def __init__(self, subscriptions: Subscriptions, rules: Version) -> None:
@@ -32,16 +33,13 @@ class Unsettled:
         self.late = 0
         """ACKs and NACKs of what was settled or taken back already."""
 
-    def add_run(self, subscription: Subscription, serial: int, sizes: list[int], *, is_queue: bool) -> int:
+    def add_run(self, subscription: Subscription, serial: int, sizes: list[int]) -> int:
         """Number these deliveries, of consecutive serials; returns the number of the first."""
         first, count = self.last_delivery + 1, len(sizes)
         self.last_delivery += count
         numbers = range(first, first + count)
-        if is_queue:
-            subscription.unsettled.update(zip(numbers, range(serial, serial + count), strict=True))
-        else:
-            subscription.unsettled.update(dict.fromkeys(numbers, 0))
-        if subscription.window:
+        subscription.remember(numbers, serial)
+        if subscription.prefetch_octets:
             subscription.weigh(numbers, sizes)
         return first
 
@@ -58,19 +56,19 @@ class Unsettled:
         """
         token, number = self._read_name(headers)
         subscription = self._subscriptions.by_token(token)
-        if subscription is None or number not in subscription.unsettled:
+        if subscription is None or number not in subscription.unacknowledged:
             self.late += 1
             return None
         self._check_subscription(headers, subscription)
         if subscription.mode is AckMode.CLIENT_INDIVIDUAL:
-            taken = {number: subscription.unsettled.pop(number)}
+            taken = {number: subscription.unacknowledged.pop(number)}
         else:
-            taken = _take_up_to(subscription.unsettled, number)
+            taken = _take_up_to(subscription.unacknowledged, number)
         return subscription, taken
 
     def give_back(self, subscription: Subscription, taken: dict[int, int]) -> None:
-        """ABORT: these are unsettled again, in their old order (where it counts) and under their old names."""
-        held = subscription.unsettled
+        """ABORT: these wait for their ACK again, in their old order (where it counts) and under their old names."""
+        held = subscription.unacknowledged
         if isinstance(held, OrderedDict):
             # What an earlier ABORT gave back may stand before these.
             taken = taken | _take_up_to(held, max(taken))
@@ -83,7 +81,7 @@ class Unsettled:
     def forget(self, subscription: Subscription, first: int, count: int) -> None:
         """These deliveries, from number `first` on, were dropped before any octet of them was written."""
         for number in range(first, first + count):
-            subscription.unsettled.pop(number, None)
+            subscription.unacknowledged.pop(number, None)
         subscription.lighten(range(first, first + count))
 
     def _read_name(self, headers: Mapping[str, str]) -> tuple[int, int]:

@@ -1,0 +1,240 @@
+"""A connection before CONNECTED: what the client's first frame asks for, and what it is granted.
+
+The three verbs are those of `Session`, so that the program around both need not know which of them it has. `begin` gets
+the session as soon as CONNECT is answered. That may be in a later turn than the one that brought the frame: nothing
+relies on the order but that the parser keeps what comes behind the first frame until the version is known (C15).
+
+Until then a connection owes nobody anything: it has no fence, and its end is at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.session.ending import Ending
+from forkbroker.session.errors import FrameError, shown
+from forkbroker.session.progress import Progress
+from forkbroker.session.replies import encode_error
+from forkbroker.session.session import TICK_S, Session
+from forkbroker.session.setup import Setup, Terms
+from forkbroker.session.unwritten import Unwritten
+from forkbroker.session.upward import Upward
+from forkbroker.stomp.encoder import encode_frame
+from forkbroker.stomp.errors import ErrorKind, ProtocolError
+from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
+from forkbroker.stomp.negotiation import (
+    choose_version,
+    connected_headers,
+    effective_heart_beat,
+    parse_heart_beat,
+    supported_versions,
+)
+from forkbroker.stomp.parser import Parser
+from forkbroker.stomp.versions import V10, Version, lenient
+from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.fields import MAX_LOGIN
+from forkbroker.wire.kinds import Kind
+
+
+class Connecting:
+    """The rules of one client's connection, from its first octet to CONNECTED, or to its end if that comes first."""
+
+    login = ""
+    subscription_count = delivered = fences = 0
+    has_claimed = False
+
+    def __init__(self, setup: Setup, begin: Callable[[Session], None], now: float) -> None:
+        """A connection that waits for CONNECT; `begin` gets its session."""
+        self._setup = setup
+        self._begin = begin
+        self._parser = Parser(setup.limits, strict=setup.policy.strict)
+        self._progress = Progress(setup.policy.frame_timeout_s)
+        self._upward = Upward(setup.session_id.encode())
+        self._ending = Ending()
+        self._deadline = now + setup.policy.connect_timeout_s
+        self._is_quiet = False
+        self.unwritten = Unwritten()
+        self.wake_at = now
+        """When `tick` is due, or earlier."""
+
+    # What comes from the client
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Octets from the client."""
+        self._progress.octets += len(data)
+        self._process(self._parser.receive(data), now)
+
+    def body_buffer(self) -> memoryview | None:
+        """Where to read the rest of a large body to; tell `body_received`."""
+        return self._parser.body_buffer()
+
+    def body_received(self, octets: int, now: float) -> None:
+        """So many octets were put into `body_buffer()`."""
+        self._progress.octets += octets
+        self._process(self._parser.body_received(octets), now)
+
+    def end_of_input(self, now: float) -> None:
+        """The client has shut down its sending side, or is gone."""
+        self._ending.finish("client left before it connected")
+
+    def input_paused(self, now: float) -> None:
+        """The client is not read just now."""
+        self._progress.pause(now)
+
+    def end(self, reason: str, now: float) -> None:
+        """End the connection with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
+        if not self._is_quiet and self.is_open:
+            self._fail(FrameError(reason), None)
+
+    def connection_lost(self, reason: str) -> None:
+        """Nothing can be read or written any more."""
+        self._ending.finish(self._ending.reason or reason)
+
+    @property
+    def wants_input(self) -> bool:
+        """Read from the client now."""
+        return not self._is_quiet and self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing has ended the connection."""
+        return not self._ending.has_begun
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing more comes: write what waits, and end."""
+        return self._ending.is_over
+
+    @property
+    def reason(self) -> str:
+        """Why it ends, for the log."""
+        return self._ending.reason
+
+    def _process(self, runs: list[FrameRun], now: float) -> None:
+        """Take the first frame, if it is complete: the parser gives one at most."""
+        error = self._parser.error
+        if runs:
+            self._receive_first(runs[0], now)
+        elif error is not None:
+            self._fail(FrameError(error.message, error.detail), error.receipt)
+            self._ending.is_warning = error.kind in (ErrorKind.TLS_HELLO, ErrorKind.HTTP_REQUEST)
+        else:
+            self._progress.look(now, is_within_frame=self._parser.is_within_frame)
+            self.wake_at = min(self.wake_at, self._progress.deadline)
+
+    def _receive_first(self, run: FrameRun, now: float) -> None:
+        head = run.head
+        is_connect = head.command in CONNECT_COMMANDS
+        try:
+            if not is_connect:
+                raise FrameError("not connected", f"the first frame is {shown(head.command)}; CONNECT comes first")
+            terms = self._agree(head.headers)
+        except FrameError as error:
+            self._fail(error, run.receipts[0] if run.receipts and not is_connect else None)
+        except ProtocolError as error:
+            self._fail(FrameError(error.message, error.detail), None)
+        else:
+            self._grant(terms, now)
+
+    def _agree(self, headers: Mapping[str, str]) -> Terms:
+        """What CONNECT asks for, as far as it is possible. Raises FrameError, ProtocolError."""
+        policy = self._setup.policy
+        version = _choose_version(headers)
+        if policy.strict and version is not V10 and "host" not in headers:
+            raise FrameError("missing header host", "STOMP 1.1 and 1.2 demand a host header on CONNECT")
+        client_beat = parse_heart_beat(headers.get("heart-beat")) if version.heart_beats else (0, 0)
+        return Terms(
+            policy,
+            version,
+            version if policy.strict else lenient(version),
+            effective_heart_beat(client_beat, policy.heart_beat_ms),
+            headers.get("login", ""),
+            headers.get("client-id", ""),
+        )
+
+    def _grant(self, terms: Terms, now: float) -> None:
+        """CONNECTED: the session begins, and gets what the client has sent behind CONNECT."""
+        policy = self._setup.policy
+        connected = connected_headers(
+            terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
+        )
+        self.unwritten.put([encode_frame(terms.version, "CONNECTED", connected)])
+        self._upward.request(pack(Kind.CONNECTED, destination=terms.login.encode(errors="replace")[:MAX_LOGIN]))
+        self._parser.negotiated(terms.version)
+        session = Session(self._setup, terms, self._parser, self.unwritten, self._upward, now)
+        self._begin(session)
+        session.receive(b"", now)
+
+    # What comes from the parent
+
+    def receive_envelope(self, envelope: Envelope, now: float) -> None:
+        """An envelope from the parent.
+
+        Raises:
+            EnvelopeError: a kind that the parent never sends to a client that has not connected.
+        """
+        kind = envelope.kind
+        if kind is Kind.CLOSE:
+            if not self._ending.is_over:  # what was said last was the last
+                self._fail(FrameError(envelope.block.decode(errors="replace")), None)
+        elif kind is Kind.QUIESCE:
+            if not self._is_quiet:
+                self._is_quiet = True
+                self._upward.request(pack(Kind.QUIESCED))
+        elif kind is not Kind.SEND:  # which everybody gets with `--broadcast all`
+            raise EnvelopeError(f"{kind.name} from the parent before CONNECTED")
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Time has passed. Sets `wake_at`."""
+        if not self.wants_input:
+            self._progress.pause(now)
+        try:
+            if self.is_open and now >= self._deadline:
+                limit = self._setup.policy.connect_timeout_s
+                raise FrameError("not connected in time", f"connect-timeout is {limit:g} s")
+            if self.is_open and now >= self._progress.deadline:
+                self._progress.check(now)
+        except FrameError as error:
+            self._fail(error, None)
+        self.wake_at = max(self.deadline(), now + TICK_S)
+
+    def deadline(self) -> float:
+        """When `tick` is due; infinity: never."""
+        return min(self._deadline, self._progress.deadline) if self.is_open else math.inf
+
+    # What goes out
+
+    def is_urgent(self) -> bool:
+        """Something should be told to the parent now."""
+        return self._upward.is_urgent
+
+    def take_envelopes(self) -> list[list[Buffer]]:
+        """What goes to the parent since the last call, in order."""
+        return self._upward.take()
+
+    def written(self, octets: int, now: float) -> None:
+        """The kernel has taken so many octets of what waits."""
+        self.unwritten.written(octets)
+
+    def take_leaving(self) -> list[Buffer]:
+        """The last envelope: why the connection ended."""
+        return self._ending.pack_leaving(received=0, delivered=0, dropped=0)
+
+    def _fail(self, error: FrameError, receipt: str | None) -> None:
+        """ERROR, and the end (E02)."""
+        self._ending.finish(error.reason)
+        self.unwritten.put([encode_error(None, error, receipt)])
+
+
+def _choose_version(headers: Mapping[str, str]) -> Version:
+    """The version that is spoken from now on. Raises FrameError."""
+    version = choose_version(headers.get("accept-version"))
+    if version is None:
+        versions = supported_versions()
+        detail = f"accept-version is {shown(headers['accept-version'])}; supported versions are {versions}"
+        raise FrameError("no version in common", detail, [("version", versions)])
+    return version

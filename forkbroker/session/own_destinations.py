@@ -1,0 +1,72 @@
+"""The temporary destinations that a client may name.
+
+A temporary destination is the client's own: `/temp-queue/x` is known to others as `/reply-queue/<key>.x`, which is
+what a `reply-to` header becomes on its way. Both customs work: ActiveMQ's, to subscribe to `/temp-queue/x` and name it
+in `reply-to`, and RabbitMQ's, where naming it is enough: the answers come with `subscription:/temp-queue/x`.
+
+The key is a secret: who was not told the name can't send there, and forge an answer. It is another one for each name,
+so that one `reply-to` that everybody sees does not tell the names of all. (The session's id would be no secret: every
+message-id carries it.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import blake2b
+from hmac import compare_digest
+
+from forkbroker.destinations import Destination, Sort, parse_destination, parse_subscription
+from forkbroker.session.errors import FrameError, shown
+
+_REPLY_SORTS = {Sort.TEMP_QUEUE: "/reply-queue/", Sort.TEMP_TOPIC: "/reply-topic/"}
+
+
+class OwnDestinations:
+    """The temporary destinations of one session."""
+
+    def __init__(self, secret: bytes, bare: str) -> None:
+        """`secret` is known to this session alone, 16 to 64 octets that nobody can guess."""
+        self._secret = secret
+        self._bare = bare
+
+    def for_send(self, text: str) -> Destination:
+        """Where a SEND to this name goes. Raises DestinationError."""
+        return self._shared(parse_destination(text, self._bare))
+
+    def for_subscribe(self, text: str) -> Destination:
+        """What a SUBSCRIBE to this name means.
+
+        Raises:
+            DestinationError: not a destination.
+            FrameError: it is another client's temporary destination.
+        """
+        destination = parse_subscription(text, self._bare)
+        if destination.sort in (Sort.REPLY_QUEUE, Sort.REPLY_TOPIC) and not self._is_own(destination):
+            raise FrameError(
+                "destination of another client",
+                f"{shown(text)} is another client's: it can be sent to, not subscribed to",
+            )
+        return self._shared(destination)
+
+    def reply_name(self, text: str) -> str | None:
+        """What others must send to when this session names `text` in `reply-to`; None: nothing of ours."""
+        for sort in _REPLY_SORTS:
+            if text.startswith(sort.value):
+                return self._name(sort, text.removeprefix(sort.value))
+        return None
+
+    def _is_own(self, destination: Destination) -> bool:
+        key, _, local = destination.local.partition(".")
+        return compare_digest(key.encode(errors="surrogateescape"), self._key(local).encode())
+
+    def _shared(self, destination: Destination) -> Destination:
+        if destination.sort in _REPLY_SORTS:
+            name = self._name(destination.sort, destination.local)
+            return replace(destination, name=name.encode(errors="surrogateescape"))
+        return destination
+
+    def _name(self, sort: Sort, local: str) -> str:
+        return f"{_REPLY_SORTS[sort]}{self._key(local)}.{local}"
+
+    def _key(self, local: str) -> str:
+        return blake2b(local.encode(errors="surrogateescape"), key=self._secret, digest_size=16).hexdigest()

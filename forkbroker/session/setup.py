@@ -1,0 +1,42 @@
+"""What is settled about a connection before its first MESSAGE: by the program around it, then by CONNECT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.stomp.limits import Limits
+from forkbroker.stomp.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the program around the rules gives to one connection."""
+
+    policy: SessionPolicy
+    limits: Limits
+    session_id: str
+    """Unique over restarts of the broker, without `-`."""
+    secret: bytes
+    """What no other process knows: the names of temporary destinations are made of it (`OwnDestinations`)."""
+    try_claim: Callable[[int], bool]
+    """Try the semaphore of a slot."""
+    crash: Callable[[str], None] | None = None
+    """Called at the named fault points, if a test has set one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What broker and client have agreed on with CONNECT."""
+
+    policy: SessionPolicy
+    version: Version
+    """What is written to the client."""
+    rules: Version
+    """What is accepted from the client: the same, or more lenient."""
+    heart_beat: tuple[int, int] = (0, 0)
+    """How often the broker must send, and how often it may expect something, in ms; 0: never."""
+    login: str = ""
+    client_id: str = ""
+    """Names of durable subscriptions are within it."""

@@ -1,0 +1,96 @@
+"""What waits for the client: written in order, dropped in whole messages, settled when the kernel has it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkbroker.session.unwritten import Unwritten
+
+
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=4), max_size=10), st.data())
+def test_every_octet_leaves_once_and_in_order(parcels: list[list[bytes]], data: st.DataObject) -> None:
+    """However little the kernel takes at a time."""
+    unwritten = Unwritten()
+    for parcel in parcels:
+        unwritten.put(parcel)
+    written = b""
+    while unwritten.pending:
+        waiting = b"".join(bytes(buffer) for buffer in unwritten.gather())
+        taken = data.draw(st.integers(1, len(waiting)))
+        written += waiting[:taken]
+        unwritten.written(taken)
+
+    assert written == b"".join(b"".join(parcel) for parcel in parcels)
+
+
+def test_a_gather_write_is_bounded() -> None:
+    """The kernel takes no more than so many buffers (IOV_MAX)."""
+    unwritten = Unwritten()
+    unwritten.put([b"x"] * 5000)
+
+    assert len(unwritten.gather()) <= 256
+
+
+def test_more_written_than_there_was_is_our_bug() -> None:
+    """The kernel can't have taken that."""
+    unwritten = Unwritten()
+    unwritten.put([b"xx"])
+    unwritten._parcels[0].size = 5
+
+    with pytest.raises(AssertionError, match="more octets"):
+        unwritten.written(3)
+
+
+def test_a_run_is_settled_with_its_last_octet() -> None:
+    """And reported once."""
+    unwritten = Unwritten()
+    unwritten.put_run([b"aa", b"bb"], 1, 10, 2)
+    unwritten.put_run([b"cc"], 1, 12, 1)
+    unwritten.written(3)
+    early = unwritten.take_written_runs()
+    unwritten.written(2)
+
+    assert early == []
+    assert unwritten.take_written_runs() == [(1, 10, 2)]
+    assert unwritten.take_written_runs() == []
+
+
+def test_the_oldest_topic_messages_are_dropped() -> None:
+    """Not what has been begun, no replies, no messages of queues; what depends on them is undone."""
+    unwritten, undone = Unwritten(), []
+    unwritten.put_topic([b"begun"], 1)
+    unwritten.written(1)
+    unwritten.put([b"reply"])
+    unwritten.put_topic([b"old"], 3, lambda: undone.append("old"))
+    unwritten.put_run([b"queue"], 1, 1, 1)
+    unwritten.put_topic([b"new"], 1, lambda: undone.append("new"))
+    dropped = unwritten.drop_oldest_topics(17)
+
+    assert dropped == 3
+    assert undone == ["old"]
+    assert b"".join(bytes(buffer) for buffer in unwritten.gather()) == b"egunreplyqueuenew"
+    assert unwritten.pending == 17
+
+
+def test_a_parcel_that_nothing_was_written_of_may_be_dropped() -> None:
+    """The first of all, and the one behind a parcel that was written in two parts."""
+    fresh, unwritten = Unwritten(), Unwritten()
+    fresh.put_topic([b"abc"], 1)
+    unwritten.put_topic([b"abc"], 1)
+    unwritten.written(1)
+    unwritten.written(2)
+    unwritten.put_topic([b"def"], 2)
+
+    assert (fresh.drop_oldest_topics(0), unwritten.drop_oldest_topics(0)) == (1, 2)
+    assert (fresh.pending, unwritten.pending) == (0, 0)
+
+
+def test_a_buffer_that_was_written_whole_is_gone() -> None:
+    """What is left of its parcel begins with the next one, not with an empty rest."""
+    unwritten = Unwritten()
+    unwritten.put([b"abc", b"de"])
+    unwritten.written(3)
+
+    assert unwritten.gather() == [b"de"]
