@@ -32,16 +32,17 @@ class Attendance:
         self._answers = answers
 
     def subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
-        """A new consumer, or the reason why not.
+        """A new consumer, or the reason why not; or another credit for one that there is.
 
         Raises:
-            EnvelopeError: the token is in use, or this is not what temporary queues are called.
+            EnvelopeError: the token is in use for something else, or this is not what temporary queues are called.
             PatternError: a durable subscription is to a pattern that cannot be used.
         """
         token, flags = Token(envelope.token), envelope.flags
         child = self._clientele.children[peer]
         if token in child.consumers:
-            raise EnvelopeError(f"SUBSCRIBE: token {token} is in use")
+            self._change_credit(child.consumers[token], envelope)
+            return None
         queue = self._open(peer, envelope)
         if isinstance(queue, str):
             return queue
@@ -55,6 +56,15 @@ class Attendance:
         )
         self._clientele.enlist(consumer)
         return None
+
+    def _change_credit(self, consumer: Consumer, envelope: Envelope) -> None:
+        flags = envelope.flags
+        name = envelope.block if flags & Flag.DURABLE else envelope.destination
+        is_same = (consumer.auto, consumer.exclusive) == (bool(flags & Flag.AUTO), bool(flags & Flag.EXCLUSIVE))
+        if name != consumer.queue.name or not is_same:
+            raise EnvelopeError(f"SUBSCRIBE: token {consumer.token} is in use")
+        consumer.set_credit(envelope.count)
+        self._clientele.refresh(consumer)
 
     def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:
         """The queue that a SUBSCRIBE means."""

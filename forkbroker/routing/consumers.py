@@ -78,6 +78,7 @@ class Consumer:
     __slots__ = (
         "auto",
         "child",
+        "credit",
         "exclusive",
         "free",
         "has_passed",
@@ -104,8 +105,9 @@ class Consumer:
         self.key: Key = (child.peer, token)
         self.auto = auto
         self.exclusive = exclusive
+        self.credit = credit
         self.free = credit
-        """Credit that neither an open offer nor an unsettled message uses."""
+        """Credit that neither an open offer nor an unsettled message uses; below 0 after it was made less."""
         self.octets = 0
         """The cost of what it was offered and holds."""
         self.has_passed = False
@@ -119,6 +121,11 @@ class Consumer:
         self.unsettled = Unsettled()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
+
+    def set_credit(self, credit: int) -> None:
+        """Give it more, or less: then what it is offered and holds already may be more than that for a while."""
+        self.free += credit - self.credit
+        self.credit = credit
 
     @property
     def room(self) -> int:

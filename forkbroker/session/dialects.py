@@ -82,6 +82,11 @@ def read_prefetch(headers: Mapping[str, str], default: int) -> Prefetch:
     return Prefetch(default)
 
 
+def names_prefetch(headers: Mapping[str, str]) -> bool:
+    """SUBSCRIBE says how many messages it wants, and does not leave that to the settings."""
+    return any(name in headers for name in ("prefetch-count", "activemq.prefetchSize", "credit"))
+
+
 def _at_most_all(messages: int) -> int:
     return min(messages, UNLIMITED) or UNLIMITED
 

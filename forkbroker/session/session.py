@@ -20,6 +20,7 @@ from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
 from forkbroker.session.budget import Budget
+from forkbroker.session.delivery import Delivery
 from forkbroker.session.downward import Downward
 from forkbroker.session.ending import Ending
 from forkbroker.session.errors import FrameError, shown
@@ -33,7 +34,6 @@ from forkbroker.session.replies import Replies
 from forkbroker.session.settling import Settling
 from forkbroker.session.setup import Setup, Terms
 from forkbroker.session.subscribing import Subscribing
-from forkbroker.session.subscription import QueueSubscription, Subscription, TopicSubscription
 from forkbroker.session.subscriptions import Subscriptions
 from forkbroker.session.topic_delivery import SlowSubscriberError, TopicDelivery
 from forkbroker.session.transacting import Transacting
@@ -83,9 +83,8 @@ class Session:
         budget.waiting = self._topics.waiting
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
         own = OwnDestinations(setup.secret, policy.bare_destinations)
-        self._subscribing = Subscribing(
-            terms, own, self._subscriptions, upward, self._replies, self._forget_subscription
-        )
+        delivery = Delivery(self._topics, self._passing)
+        self._subscribing = Subscribing(terms, own, self._subscriptions, upward, self._replies, delivery)
         self._publishing = Publishing(
             policy, own, transactions, upward, self._replies, self._subscribing.subscribe_to_replies
         )
@@ -244,13 +243,6 @@ class Session:
         if receipt is not None:
             self._replies.receipts(fence, [receipt])
         self._replies.after(fence, self._ending.close)
-
-    def _forget_subscription(self, subscription: Subscription) -> None:
-        """It has ended: nothing more waits for it."""
-        if isinstance(subscription, TopicSubscription):
-            self._topics.forget(subscription)
-        elif isinstance(subscription, QueueSubscription):
-            self._passing.forget(subscription)
 
     # What comes from the parent
 

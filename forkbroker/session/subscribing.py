@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from forkbroker.destinations import Sort, durable_name, is_queue
+from forkbroker.session.delivery import Delivery
 from forkbroker.session.dialects import (
-    Prefetch,
+    names_prefetch,
     pair_name,
     read_durable,
     read_explicit_name,
@@ -36,9 +37,8 @@ class Subscribing:
         subscriptions: Subscriptions,
         upward: Upward,
         replies: Replies,
-        forget: Callable[[Subscription], None],
+        delivery: Delivery,
     ) -> None:
-        """`forget` is told of a subscription that has ended."""
         self._policy = terms.policy
         self._rules = terms.rules
         self._client_id = terms.client_id
@@ -46,10 +46,10 @@ class Subscribing:
         self._subscriptions = subscriptions
         self._upward = upward
         self._replies = replies
-        self._forget = forget
+        self._delivery = delivery
 
     def subscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
-        """SUBSCRIBE (STOMP 1.2, SUBSCRIBE).
+        """SUBSCRIBE (STOMP 1.2, SUBSCRIBE). One that says all that is said already changes the credit (U13).
 
         Raises:
             FrameError, DestinationError, HeaderError: it can't be processed.
@@ -58,16 +58,22 @@ class Subscribing:
         if text is None:
             raise FrameError("missing header destination", "a SUBSCRIBE needs a destination header")
         subscription_id = self._read_id(headers, text)
+        known = self._subscriptions.find(subscription_id) if names_prefetch(headers) else None
+        if known is None:
+            self._subscriptions.check_new(subscription_id)
         if "selector" in headers:
             raise FrameError(
                 "selectors are not supported",
                 "SUBSCRIBE with a selector header would get messages that it doesn't want; use destinations instead",
             )
-        mode = self._read_mode(headers)
-        default = self._policy.prefetch_auto if mode is AckMode.AUTO else self._policy.prefetch
-        prefetch = read_prefetch(headers, default)
-        subscription = self._make(subscription_id, headers, mode, prefetch)
-        self._add(subscription, wants_exclusive(headers), receipt)
+        token = self._subscriptions.next_token() if known is None else known.token
+        subscription = self._make(subscription_id, token, headers)
+        if known is None:
+            self._add(subscription, receipt)
+        elif _is_like(known, subscription):
+            self._change_credit(known, subscription.credit, receipt)
+        else:
+            self._subscriptions.check_new(subscription_id)
 
     def subscribe_to_replies(self, text: str) -> None:
         """A `reply-to` header names this temporary queue: its messages come under the name itself (RabbitMQ)."""
@@ -75,9 +81,8 @@ class Subscribing:
         if any(queue.destination.name == name for queue in self._subscriptions.queues()):
             return
         self._subscriptions.check_new(text)
-        prefetch = Prefetch(self._policy.prefetch_auto)
-        subscription = self._make(text, {"destination": text}, AckMode.AUTO, prefetch)
-        self._add(subscription, exclusive=False, receipt=None)
+        subscription = self._make(text, self._subscriptions.next_token(), {"destination": text})
+        self._add(subscription, None)
 
     def unsubscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """UNSUBSCRIBE: what is unsettled at it goes back at once; a durable subscription is deleted if it says so.
@@ -102,7 +107,6 @@ class Subscribing:
             if self._rules.subscription_id_required:
                 raise FrameError("missing header id", f"STOMP {self._rules.name} demands an id on SUBSCRIBE")
             subscription_id = f"\0{destination}" if self._rules.anonymous_subscriptions else destination
-        self._subscriptions.check_new(subscription_id)
         return subscription_id
 
     def _read_mode(self, headers: Mapping[str, str]) -> AckMode:
@@ -114,37 +118,49 @@ class Subscribing:
         return AckMode(value)
 
     def _make(
-        self, subscription_id: str, headers: Mapping[str, str], mode: AckMode, prefetch: Prefetch
+        self, subscription_id: str, token: int, headers: Mapping[str, str]
     ) -> QueueSubscription | TopicSubscription:
         opening = message_opening(None if subscription_id.startswith("\0") else subscription_id, self._rules)
-        token = self._subscriptions.next_token()
+        mode = self._read_mode(headers)
+        default = self._policy.prefetch_auto if mode is AckMode.AUTO else self._policy.prefetch
+        prefetch = read_prefetch(headers, default)
         destination = self._own.for_subscribe(headers["destination"])
         durable = None
         if destination.sort is Sort.TOPIC:
             durable = read_durable(headers, self._client_id, destination.local)
-        if durable is None and not is_queue(destination.name):
-            return TopicSubscription(
-                subscription_id, token, destination, mode, opening, prefetch.messages, prefetch.octets
-            )
-        return QueueSubscription(
-            subscription_id,
-            token,
-            destination,
-            mode,
-            opening,
-            prefetch.messages,
-            prefetch.octets,
-            durable=b"" if durable is None else durable_name(durable),
-        )
+        make: type[QueueSubscription] | type[TopicSubscription] = TopicSubscription
+        if durable is not None or is_queue(destination.name):
+            make = QueueSubscription
+        made = make(subscription_id, token, destination, mode, opening, prefetch.messages, prefetch.octets)
+        made.is_exclusive = wants_exclusive(headers)
+        if isinstance(made, QueueSubscription) and durable is not None:
+            made.durable = durable_name(durable)
+        return made
 
-    def _add(self, subscription: QueueSubscription | TopicSubscription, exclusive: bool, receipt: str | None) -> None:
+    def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
         self._subscriptions.add(subscription)
-        durable, flags = b"", 0 if subscription.settles else int(Flag.AUTO)
-        flags |= Flag.EXCLUSIVE if exclusive else 0
+        self._tell(subscription)
+        fence = self._upward.fence()
+        if receipt is not None:
+            self._replies.receipts(fence, [receipt])
+        self._replies.after(fence, subscription.activate)
+
+    def _change_credit(self, subscription: Subscription, credit: int, receipt: str | None) -> None:
+        """For a queue the parent keeps count, so that it is told the same again."""
+        subscription.credit = credit
         if isinstance(subscription, QueueSubscription):
-            durable = subscription.durable
+            self._tell(subscription)
+        self._delivery.go_on(subscription)
+        if receipt is not None:
+            self._replies.receipts(self._upward.fence(), [receipt])
+
+    def _tell(self, subscription: Subscription) -> None:
+        """SUBSCRIBE; with a token that is in use, only the credit may be new."""
+        flags = 0 if subscription.settles else int(Flag.AUTO)
+        flags |= Flag.EXCLUSIVE if subscription.is_exclusive else 0
+        if isinstance(subscription, QueueSubscription):
             flags |= Flag.TEMPORARY if subscription.is_temporary else 0
-            flags |= Flag.DURABLE if durable else 0
+            flags |= Flag.DURABLE if subscription.durable else 0
         self._upward.request(
             pack(
                 Kind.SUBSCRIBE,
@@ -152,13 +168,9 @@ class Subscribing:
                 token=subscription.token,
                 count=subscription.credit,
                 destination=subscription.destination.name,
-                block=durable,
+                block=_durable(subscription),
             )
         )
-        fence = self._upward.fence()
-        if receipt is not None:
-            self._replies.receipts(fence, [receipt])
-        self._replies.after(fence, subscription.activate)
 
     def _find_named(self, headers: Mapping[str, str]) -> Subscription:
         """The subscription that an UNSUBSCRIBE means: by its id, or by its destination (U08)."""
@@ -228,7 +240,7 @@ class Subscribing:
     def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
         """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""
         self._subscriptions.remove(subscription)
-        self._forget(subscription)
+        self._delivery.forget(subscription)
         topic, durable = subscription.destination.name, _durable(subscription)
         self._upward.request(
             pack(
@@ -244,3 +256,14 @@ class Subscribing:
 def _durable(subscription: Subscription) -> bytes:
     """The name of a durable subscription; nothing if it is none."""
     return subscription.durable if isinstance(subscription, QueueSubscription) else b""
+
+
+def _is_like(one: Subscription, other: Subscription) -> bool:
+    """They differ in nothing but the number of messages that may wait for their ACK."""
+    return (
+        one.destination == other.destination
+        and one.mode is other.mode
+        and one.prefetch_octets == other.prefetch_octets
+        and one.is_exclusive == other.is_exclusive
+        and _durable(one) == _durable(other)
+    )

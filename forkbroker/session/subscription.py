@@ -46,6 +46,8 @@ class Subscription(ABC):
     """How many messages may wait for their ACK."""
     prefetch_octets: int = 0
     """How many octets may wait for their ACK; 0: any."""
+    is_exclusive: bool = False
+    """One consumer of the queue at a time, with fail-over."""
     is_active: bool = False
     """The parent has registered it, and so its RECEIPT is out: messages may follow."""
     unacknowledged: dict[int, int] = field(default_factory=dict)

@@ -12,7 +12,8 @@ kind         fields
 CONNECTED    destination: login of the client
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
-             block: with flag `DURABLE` the name of the subscription that outlives its client
+             block: with flag `DURABLE` the name of the subscription that outlives its client. With the token of a
+             subscription to a queue and all that was said of it, the count is its credit from now on.
 UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscription to delete (token 0: none of
              this child's subscriptions ends with it)
 READY        the client's socket has room again: after PASSED, offers are welcome again

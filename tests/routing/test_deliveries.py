@@ -632,12 +632,54 @@ def test_redeliveries_are_counted() -> None:
     assert (counters.messages_claimed, counters.messages_redelivered) == (2, 1)
 
 
-def test_a_token_is_used_once_at_a_time() -> None:
+@pytest.mark.parametrize(("name", "flags"), [(B, 0), (A, Flag.AUTO), (A, Flag.EXCLUSIVE)])
+def test_a_token_is_used_once_at_a_time(name: bytes, flags: int) -> None:
     """Anything else is nonsense of the child."""
     world, _, (child,) = make_world(1)
 
     with pytest.raises(EnvelopeError, match="token 1 is in use"):
-        world.subscribe(child, B)
+        world.subscribe(child, name, flags=flags)
+
+
+def test_the_same_subscribe_again_changes_the_credit() -> None:
+    """More of it is used at once, and the queue has no other consumer by that."""
+    world, producer, (child,) = make_world(1, credit=1)
+    world.send(producer, A, [b"x"] * 5)
+    world.take_one(child)
+    world.subscribe(child, A, credit=3)
+
+    assert offers_of(world) == [(child.peer, 2, 2)]
+    assert world.view(A).consumers == 1
+
+
+def test_less_credit_takes_nothing_back() -> None:
+    """What is held counts; the next one comes when less than that is left."""
+    world, producer, (child,) = make_world(1, credit=3)
+    world.send(producer, A, [b"x"] * 5)
+    offer = world.take_one(child)
+    world.subscribe(child, A, credit=1)
+    seen = [(offer.serial, offer.count)]
+    for serial in (1, 2):
+        world.settle(child, serial)
+        world.hear(child)
+        assert offers_of(world) == []
+    world.settle(child, 3)
+    world.hear(child)
+
+    assert seen == [(1, 3)]
+    assert offers_of(world) == [(child.peer, 4, 1)]
+
+
+def test_credit_may_be_all_taken_away_and_given_again() -> None:
+    """A consumer without any is asked for nothing, and keeps no other one out."""
+    world, producer, (child, other) = make_world(2, credit=2)
+    world.subscribe(child, A, credit=0)
+    world.send(producer, A, [b"x"] * 4)
+    first = offers_of(world)
+    world.subscribe(child, A, credit=9)
+
+    assert first == [(other.peer, 1, 2)]
+    assert offers_of(world) == [(child.peer, 3, 2)]
 
 
 def test_unsubscribing_what_was_refused_is_no_fault() -> None:

@@ -663,3 +663,27 @@ def _work(client: Client, chance: random.Random, done: dict[bytes, int]) -> None
         client.do(kind, transaction="t")
     if kind == "ABORT":
         waiting += chosen
+
+
+@pytest.mark.row("U13")
+def test_a_worker_may_ask_for_more_or_less_at_a_time() -> None:
+    """Its credit changes while it has messages, and what is taken away is not delivered any more."""
+    broker = Broker()
+    producer, worker = broker.client(), broker.client()
+    counts = []
+
+    def subscribe(prefetch: int) -> None:
+        worker.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual", prefetch_count=prefetch)
+        broker.run()
+        counts.append(len(messages(worker)))
+
+    subscribe(1)
+    producer.receive(*(frame("SEND", {"destination": "/queue/a"}, b"%d" % n) for n in range(9)))
+    for prefetch in (1, 4, 2):
+        subscribe(prefetch)
+    for got in messages(worker)[:3]:
+        acknowledge(worker, got)
+    subscribe(2)
+
+    assert counts == [0, 1, 4, 4, 5]
+    assert bodies(worker) == [b"%d" % n for n in range(5)]

@@ -11,6 +11,7 @@ from forkbroker.session.dialects import (
     UNLIMITED,
     HeaderError,
     Prefetch,
+    names_prefetch,
     pair_name,
     read_boolean,
     read_durable,
@@ -202,3 +203,12 @@ def _explicit(name: str, client_id: str) -> str:
     found = read_explicit_name({"activemq.subscriptionName": name}, client_id)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    ("name", "is_named"),
+    [("prefetch-count", True), ("activemq.prefetchSize", True), ("credit", True), ("consumer-window-size", False)],
+)
+def test_a_number_of_messages_has_three_names(name: str, is_named: bool) -> None:
+    """Octets alone leave it to the settings."""
+    assert names_prefetch({name: "1", "id": "1"}) is is_named

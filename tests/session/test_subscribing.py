@@ -147,6 +147,105 @@ def test_10_can_not_subscribe_twice_to_one_destination_without_ids() -> None:
     assert client.error()["message"] == "subscription exists"
 
 
+@pytest.mark.row("U13")
+@pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])
+@pytest.mark.parametrize(
+    ("destination", "headers", "flags"),
+    [
+        ("/queue/a", {}, 0),
+        ("/queue/a", {"exclusive": "true"}, Flag.EXCLUSIVE),
+        ("/temp-queue/a", {}, Flag.TEMPORARY),
+        ("/topic/a", {"durable": "true", "auto-delete": "false"}, Flag.DURABLE),
+    ],
+)
+def test_the_same_subscribe_again_tells_the_parent_another_credit(
+    destination: str, headers: dict[str, object], flags: int, ack: str
+) -> None:
+    """All else is said as before; the receipt comes when the parent has heard it."""
+    client = connected()
+    client.do("SUBSCRIBE", destination=destination, id="1", ack=ack, **headers)
+    (first,) = client.told()
+    client.pass_fence()
+    client.do("SUBSCRIBE", destination=destination, id="1", ack=ack, prefetch_count=7, receipt="r", **headers)
+    (again,) = client.told()
+    early = client.read()
+    client.pass_fence()
+
+    assert (again.kind, again.count, again.flags & ~Flag.FENCE) == (Kind.SUBSCRIBE, 7, first.flags & ~Flag.FENCE)
+    assert again.flags & flags == flags
+    assert (again.token, again.destination, again.block) == (first.token, first.destination, first.block)
+    assert (early, [got["receipt-id"] for got in client.read()]) == ([], ["r"])
+    assert client.session.subscription_count == 1
+
+
+@pytest.mark.row("U13")
+def test_more_credit_for_a_topic_is_used_at_once() -> None:
+    """The parent need not know; what waited comes, and less credit takes nothing back."""
+    client = connected()
+    client.subscribe("/topic/a", "client-individual", prefetch_count=1)
+    client.forward(sent("/topic/a", b"1", b"2", b"3", b"4"))
+    first = [got.body for got in client.read()]
+    client.do("SUBSCRIBE", destination="/topic/a", id="1", ack="client-individual", credit="3,0")
+    more = client.read()
+    client.do("SUBSCRIBE", destination="/topic/a", id="1", ack="client-individual", prefetch_count=1)
+    client.do("ACK", id=more[0]["ack"])
+
+    assert (first, [got.body for got in more]) == ([b"1"], [b"2", b"3"])
+    assert client.read() == []
+    assert client.told() == []
+
+
+@pytest.mark.row("U02", "U13")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"consumer-window-size": "1000"},
+        {"prefetch-count": "5", "destination": "/queue/b"},
+        {"prefetch-count": "5", "ack": "client-individual"},
+        {"prefetch-count": "5", "exclusive": "true"},
+        {"credit": "5,1000"},
+    ],
+)
+def test_a_subscribe_that_differs_in_more_than_the_credit_is_another_one(headers: dict[str, object]) -> None:
+    """Or in nothing that it says; the first one is ended with the connection, not changed."""
+    client = connected()
+    client.subscribe("/queue/a", "client")
+    client.receive(frame("SUBSCRIBE", {"destination": "/queue/a", "id": "1", "ack": "client"} | headers))
+
+    assert client.error()["message"] == "subscription exists"
+    assert client.told() == []
+
+
+@pytest.mark.row("U13")
+def test_a_durable_subscription_is_not_one_to_the_topic_alone() -> None:
+    """Whichever of them is open."""
+    names: dict[str, object] = {"destination": "/topic/a", "id": "1", "prefetch-count": "5"}
+    durable = names | {"persistent": "true"}
+    for first, second in ((names, durable), (durable, names)):
+        client = connected()
+        client.receive(frame("SUBSCRIBE", first), frame("SUBSCRIBE", second))
+
+        client.told()
+        client.pass_fence()
+        assert client.error()["message"] == "subscription exists"
+
+
+@pytest.mark.row("U13", "A11")
+def test_a_change_of_credit_uses_no_other_token() -> None:
+    """Else the name of a delivery that was never made would be taken for one that is settled."""
+    client = connected()
+    token = client.subscribe("/queue/a", "client", prefetch_count=1)
+    client.offer(sent("/queue/a", b"x"), token)
+    for number in range(5):
+        client.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client", prefetch_count=number)
+    client.told()
+    client.read()
+    client.do("ACK", id=f"{token + 1}-1")
+
+    assert client.error()["message"] == "unknown delivery"
+
+
 @pytest.mark.row("U03")
 @pytest.mark.parametrize(
     ("version", "ack", "is_legal"),
