@@ -166,6 +166,15 @@ def wants_deletion(headers: Mapping[str, str]) -> bool:
     return read_boolean(headers, "persistent") or read_boolean(headers, "durable")
 
 
+def wants_drain(headers: Mapping[str, str]) -> bool:
+    """UNSUBSCRIBE is to end deliveries alone: what the client has it may settle yet.
+
+    Raises:
+        HeaderError: the value is neither true nor false.
+    """
+    return read_boolean(headers, "drain")
+
+
 def read_explicit_name(headers: Mapping[str, str], client_id: str) -> str | None:
     """The name of a durable subscription that stands in a header of its own (ActiveMQ, Artemis).
 

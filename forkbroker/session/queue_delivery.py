@@ -37,7 +37,7 @@ class QueueDelivery:
         if crash is not None:
             crash("child.offer-received")
         subscription = self._subscriptions.queue_by_token(envelope.token)
-        if subscription is None:
+        if subscription is None or subscription.is_draining:
             self.decline(envelope)
         elif not self._passing.has_room(subscription):
             self._passing.begin(subscription)

@@ -83,7 +83,8 @@ class Session:
         budget.waiting = self._topics.waiting
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
         own = OwnDestinations(setup.secret, policy.bare_destinations)
-        delivery = Delivery(self._topics, self._passing)
+        delivery = Delivery(self._subscriptions, self._topics, self._passing, unwritten, upward)
+        self._delivery = delivery
         self._subscribing = Subscribing(terms, own, self._subscriptions, upward, self._replies, delivery)
         self._publishing = Publishing(
             policy, own, transactions, upward, self._replies, self._subscribing.subscribe_to_replies
@@ -340,6 +341,8 @@ class Session:
     def is_urgent(self) -> bool:
         """Something should be told to the parent now, not only what can wait for company (CLAIMED)."""
         self._queues.settle_written()
+        if self._delivery.draining:
+            self._delivery.end_drained()
         if not self._ending.is_over:
             self._passing.ask_again()
             self._topics.catch_up()

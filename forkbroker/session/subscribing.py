@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forkbroker.destinations import Sort, durable_name, is_queue
-from forkbroker.session.delivery import Delivery
+from forkbroker.session.delivery import Delivery, durable_name_of, pack_subscribe
 from forkbroker.session.dialects import (
     names_prefetch,
     pair_name,
@@ -13,6 +13,7 @@ from forkbroker.session.dialects import (
     read_explicit_name,
     read_prefetch,
     wants_deletion,
+    wants_drain,
     wants_exclusive,
 )
 from forkbroker.session.errors import FrameError, shown
@@ -78,28 +79,31 @@ class Subscribing:
     def subscribe_to_replies(self, text: str) -> None:
         """A `reply-to` header names this temporary queue: its messages come under the name itself (RabbitMQ)."""
         name = self._own.for_subscribe(text).name
-        if any(queue.destination.name == name for queue in self._subscriptions.queues()):
+        if any(one.destination.name == name for one in self._subscriptions):
             return
         self._subscriptions.check_new(text)
         subscription = self._make(text, self._subscriptions.next_token(), {"destination": text})
         self._add(subscription, None)
 
     def unsubscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
-        """UNSUBSCRIBE: what is unsettled at it goes back at once; a durable subscription is deleted if it says so.
+        """UNSUBSCRIBE: what is unsettled at it goes back at once, but for `drain:true`; a durable subscription is
+        deleted if it says so.
 
         Raises:
             FrameError: no such subscription.
             DestinationError: not a name of a durable subscription.
         """
         if not self._delete(headers):
-            self._end(self._find_named(headers))
+            subscription = self._find_named(headers)
+            end = self._delivery.drain if wants_drain(headers) else self._delivery.end
+            end(subscription)
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
 
     def end_queue_subscriptions(self) -> None:
         """The client can't acknowledge any more: others get what is on its way to it."""
         for subscription in self._subscriptions.queues():
-            self._end(subscription)
+            self._delivery.end(subscription)
 
     def _read_id(self, headers: Mapping[str, str], destination: str) -> str:
         subscription_id = headers.get("id")
@@ -139,38 +143,16 @@ class Subscribing:
 
     def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
         self._subscriptions.add(subscription)
-        self._tell(subscription)
+        self._upward.request(pack_subscribe(subscription))
         fence = self._upward.fence()
         if receipt is not None:
             self._replies.receipts(fence, [receipt])
         self._replies.after(fence, subscription.activate)
 
     def _change_credit(self, subscription: Subscription, credit: int, receipt: str | None) -> None:
-        """For a queue the parent keeps count, so that it is told the same again."""
-        subscription.credit = credit
-        if isinstance(subscription, QueueSubscription):
-            self._tell(subscription)
-        self._delivery.go_on(subscription)
+        self._delivery.set_credit(subscription, credit)
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
-
-    def _tell(self, subscription: Subscription) -> None:
-        """SUBSCRIBE; with a token that is in use, only the credit may be new."""
-        flags = 0 if subscription.settles else int(Flag.AUTO)
-        flags |= Flag.EXCLUSIVE if subscription.is_exclusive else 0
-        if isinstance(subscription, QueueSubscription):
-            flags |= Flag.TEMPORARY if subscription.is_temporary else 0
-            flags |= Flag.DURABLE if subscription.durable else 0
-        self._upward.request(
-            pack(
-                Kind.SUBSCRIBE,
-                flags=flags,
-                token=subscription.token,
-                count=subscription.credit,
-                destination=subscription.destination.name,
-                block=_durable(subscription),
-            )
-        )
 
     def _find_named(self, headers: Mapping[str, str]) -> Subscription:
         """The subscription that an UNSUBSCRIBE means: by its id, or by its destination (U08)."""
@@ -211,8 +193,8 @@ class Subscribing:
             subscription = next((queue for queue in self._subscriptions.queues() if queue.durable == name), None)
         if subscription is None:
             self._delete_unread(name)
-        elif _durable(subscription) == name:
-            self._end(subscription, is_deleted=True)
+        elif durable_name_of(subscription) == name:
+            self._delivery.end(subscription, is_deleted=True)
         else:
             raise FrameError(
                 "wrong subscription",
@@ -222,7 +204,7 @@ class Subscribing:
     def _delete_pair(self, headers: Mapping[str, str]) -> None:
         subscription = self._subscriptions.find(headers["id"])
         if subscription is not None:
-            self._end(subscription, is_deleted=bool(_durable(subscription)))
+            self._delivery.end(subscription, is_deleted=bool(durable_name_of(subscription)))
         elif "destination" in headers:
             topic = self._own.for_subscribe(headers["destination"]).local
             self._delete_unread(durable_name(pair_name(headers["id"], topic)))
@@ -237,26 +219,6 @@ class Subscribing:
         """Delete a durable subscription that this client does not read from."""
         self._upward.request(pack(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, destination=name, block=name))
 
-    def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
-        """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""
-        self._subscriptions.remove(subscription)
-        self._delivery.forget(subscription)
-        topic, durable = subscription.destination.name, _durable(subscription)
-        self._upward.request(
-            pack(
-                Kind.UNSUBSCRIBE,
-                flags=Flag.DURABLE if is_deleted else 0,
-                token=subscription.token,
-                destination=topic if is_deleted or not durable else durable,
-                block=durable if is_deleted else b"",
-            )
-        )
-
-
-def _durable(subscription: Subscription) -> bytes:
-    """The name of a durable subscription; nothing if it is none."""
-    return subscription.durable if isinstance(subscription, QueueSubscription) else b""
-
 
 def _is_like(one: Subscription, other: Subscription) -> bool:
     """They differ in nothing but the number of messages that may wait for their ACK."""
@@ -265,5 +227,5 @@ def _is_like(one: Subscription, other: Subscription) -> bool:
         and one.mode is other.mode
         and one.prefetch_octets == other.prefetch_octets
         and one.is_exclusive == other.is_exclusive
-        and _durable(one) == _durable(other)
+        and durable_name_of(one) == durable_name_of(other)
     )

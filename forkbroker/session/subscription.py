@@ -50,6 +50,8 @@ class Subscription(ABC):
     """One consumer of the queue at a time, with fail-over."""
     is_active: bool = False
     """The parent has registered it, and so its RECEIPT is out: messages may follow."""
+    is_draining: bool = False
+    """Nothing more is delivered, but what was may yet be settled."""
     unacknowledged: dict[int, int] = field(default_factory=dict)
     """Delivery number → serial in the queue (0 for a topic), in the order of delivery."""
     octets: int = 0

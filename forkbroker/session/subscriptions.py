@@ -85,15 +85,20 @@ class Subscriptions:
         self._by_id[subscription.id] = subscription
         self._by_token[subscription.token] = subscription
 
-    def remove(self, subscription: Subscription) -> None:
-        """Forget it."""
-        self._budget.give(subscription.weight)
+    def retire(self, subscription: Subscription) -> None:
+        """It gets nothing more: its id is free, but its deliveries have their names until `remove`."""
+        subscription.is_draining = True
         del self._by_id[subscription.id]
-        del self._by_token[subscription.token]
         if isinstance(subscription, TopicSubscription):
             self._audience.remove(subscription, subscription.destination.name)
-        else:
-            del self._queues[subscription.token]
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget it."""
+        if not subscription.is_draining:
+            self.retire(subscription)
+        self._budget.give(subscription.weight)
+        del self._by_token[subscription.token]
+        self._queues.pop(subscription.token, None)
 
     def find(self, subscription_id: str) -> Subscription | None:
         """By the client's id."""

@@ -88,6 +88,10 @@ class Unwritten:
             octets -= len(buffer)
         raise AssertionError("more octets written than the parcel has")
 
+    def has_run(self, token: int) -> bool:
+        """Tell whether messages of this subscription wait that writing settles."""
+        return any(parcel.run is not None and parcel.run[0] == token for parcel in self._parcels)
+
     def take_written_runs(self) -> list[tuple[int, int, int]]:
         """Token, first serial and count of each queue run that was written since the last call."""
         runs, self._written_runs = self._written_runs, []

@@ -687,3 +687,48 @@ def test_a_worker_may_ask_for_more_or_less_at_a_time() -> None:
 
     assert counts == [0, 1, 4, 4, 5]
     assert bodies(worker) == [b"%d" % n for n in range(5)]
+
+
+@pytest.mark.row("U14")
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_a_worker_may_drain_before_it_leaves(version: str) -> None:
+    """It finishes what it has; the rest goes to others at once, and what it leaves behind at its end."""
+    broker = Broker()
+    producer, leaving, other = broker.client(), broker.client(version), broker.client()
+    leaving.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual", prefetch_count=3)
+    broker.run()
+    producer.receive(*(frame("SEND", {"destination": "/queue/a"}, b"%d" % n) for n in range(5)))
+    broker.run()
+    leaving.do("UNSUBSCRIBE", id="1", drain="true", receipt="drains")
+    broker.run()
+    other.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual")
+    broker.run()
+    before = bodies(other)
+    for got in messages(leaving)[:2]:
+        acknowledge(leaving, got)
+    broker.run()
+    broker.end(leaving)
+    broker.run()
+
+    assert (bodies(leaving), receipts(leaving)) == ([b"0", b"1", b"2"], ["drains"])
+    assert (before, bodies(other)) == ([b"3", b"4"], [b"3", b"4", b"2"])
+    assert messages(other)[-1]["redelivered"] == "true"
+
+
+@pytest.mark.row("U14")
+def test_an_exclusive_subscription_is_followed_when_it_is_drained() -> None:
+    """Not before: its successor must not get later messages while earlier ones are being worked on."""
+    broker = Broker()
+    producer, first, second = (broker.client() for _ in range(3))
+    for worker in (first, second):
+        worker.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client", exclusive="true", prefetch_count=1)
+        broker.run()
+    producer.receive(*(frame("SEND", {"destination": "/queue/a"}, b"%d" % n) for n in range(2)))
+    broker.run()
+    first.do("UNSUBSCRIBE", id="1", drain="true")
+    broker.run()
+    before = bodies(second)
+    acknowledge(first, messages(first)[0])
+    broker.run()
+
+    assert (bodies(first), before, bodies(second)) == ([b"0"], [], [b"1"])

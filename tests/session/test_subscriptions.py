@@ -137,3 +137,21 @@ def test_only_queues_hold_deliveries() -> None:
     held.append(subscriptions.hold_deliveries())
 
     assert held == [False, True, True]
+
+
+def test_a_retired_subscription_is_known_by_its_token_alone() -> None:
+    """It takes memory until it is removed, and is still to be told what concerns all queues."""
+    budget = Budget(1 << 40)
+    subscriptions = Subscriptions(budget, 10)
+    queue = subscription(subscriptions, "1", "/queue/a")
+    topic = subscription(subscriptions, "2", "/topic/a")
+    used = budget.used
+    for one in (queue, topic):
+        subscriptions.retire(one)
+
+    assert (list(subscriptions), subscriptions.find("1"), subscriptions.for_topic(b"/topic/a")) == ([], None, ())
+    assert [subscriptions.by_token(one.token) for one in (queue, topic)] == [queue, topic]
+    assert (subscriptions.queues(), budget.used) == ([queue], used)
+    for one in (queue, topic):
+        subscriptions.remove(one)
+    assert (subscriptions.by_token(queue.token), subscriptions.queues(), budget.used) == (None, [], 0)

@@ -94,3 +94,17 @@ def test_a_buffer_that_was_written_whole_is_gone() -> None:
     unwritten.written(3)
 
     assert unwritten.gather() == [b"de"]
+
+
+def test_a_run_waits_until_its_last_octet_is_written() -> None:
+    """Then it is no more to be found, and others are not meant."""
+    unwritten = Unwritten()
+    unwritten.put([b"reply"])
+    unwritten.put_run([b"ab"], 7, 1, 1)
+    found = [unwritten.has_run(8), unwritten.has_run(7)]
+    unwritten.written(6)
+    found.append(unwritten.has_run(7))
+    unwritten.written(1)
+    found.append(unwritten.has_run(7))
+
+    assert found == [False, True, True, False]
