@@ -150,9 +150,12 @@ def test_a_client_is_counted_until_process_and_channel_have_ended(house) -> None
     """The channel may be the first; then nobody finds the child any more."""
     one = house(hang_up)
     child = one.start()
+    child.checks_without_progress = 9
     while not child.is_closed:
         one.loop.turn()
     counted = one.admission.clients, one.clients.all, one.clients.find(child.peer)
+    # that it has not read for so long does not shorten the time that it has for its end
+    assert child.checks_without_progress == 0
     os.kill(child.pid, signal.SIGKILL)
     one.await_end(child)
 

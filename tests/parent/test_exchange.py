@@ -28,7 +28,8 @@ class Bench:
     def __init__(self) -> None:
         self.loop = Loop()
         self.router = Switchboard(logger_of([]))
-        self.exchange = Exchange(self.loop, self.router, POLICY, Budget(100_000))
+        self.budget = Budget(100_000)
+        self.exchange = Exchange(self.loop, self.router, POLICY, self.budget)
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []
         self.read: list[Client] = []
@@ -140,6 +141,27 @@ def test_who_has_sent_something_is_read(bench: Bench) -> None:
     bench.loop.turn()
 
     assert bench.read == [second]
+
+
+def test_who_waits_for_room_is_read_when_there_is_some(bench: Bench) -> None:
+    """At a turn's end; not while the store is behind, as what was received is in memory as well."""
+    child = bench.join()
+    bench.budget.ask("somebody else", 1)
+    assert not bench.budget.ask(child.channel, 100_000)
+    child.channel.is_waiting = True
+    bench.exchange.flow.starved(child)
+    bench.ends[0].send(b"more")
+    bench.router._told = 1000
+    bench.exchange.end_turn()
+    bench.budget.give_back("somebody else")
+    bench.exchange.end_turn()
+    assert bench.exchange.flow.is_held(child)
+    bench.router._told = 0
+    bench.exchange.end_turn()
+    bench.loop.turn()
+
+    assert not child.channel.is_waiting
+    assert bench.read == [child]
 
 
 def test_at_the_parents_end_all_see_theirs(bench: Bench) -> None:

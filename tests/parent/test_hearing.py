@@ -141,6 +141,7 @@ def test_who_is_quiet_has_been_applied_before(bench: Bench) -> None:
     bench.child.state = State.CONNECTED
 
     assert bench.say(*pack(Kind.FENCE), *pack(Kind.QUIESCED)) == ["FENCE", "tick", "quiet with 48 pending"]
+    assert bench.say(*pack(Kind.FENCE), *pack(Kind.LEAVING)) == ["FENCE", "quiet with 96 pending"]
 
 
 def test_a_client_that_does_not_read_is_known_to_flow(bench: Bench) -> None:

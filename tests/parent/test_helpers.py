@@ -22,7 +22,7 @@ from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.routing.peers import STORE
+from forkbroker.routing.peers import STORE, Peer
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import SENT_BY, Flag, Kind, Role
@@ -60,7 +60,8 @@ class Bench:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         self.meaning = Meaning.RESTART
         logger = logger_of(self.lines)
-        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
+        self.router = Switchboard(logger)
+        exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
         self.helpers = Helpers(exchange, Forge(1000, lambda: ()), self._shutdown, logger)
 
     def row(self, program: HelperProgram) -> Helper:
@@ -75,6 +76,8 @@ class Bench:
 
     def _said(self, envelope: Envelope) -> None:
         self.happened.append(envelope.kind.name)
+        # the router has something for the helper itself
+        self.router.receive(Peer(1), Envelope(pack(Kind.SETTLE)[0]), self.loop.now)
 
     def _judge(self, status: int) -> Meaning:
         self.happened.append(f"ended {os.waitstatus_to_exitcode(status)}")
@@ -225,17 +228,17 @@ def test_no_other_one_is_started_if_none_will_do_better(bench: Bench) -> None:
 
 def test_what_one_said_is_not_the_next_ones_word(bench: Bench) -> None:
     """Its reason and its status were its own."""
-    said = iter([pack(Kind.FAILED, token=Exit.IOERR, block=b"the disk is full"), []])
+    words = list(pack(Kind.FAILED, token=Exit.IOERR, block=b"the disk is full"))
 
-    def start() -> None:
-        octets = b"".join(next(said))
-        bench.start(saying(octets))
+    def speak(end: socket.socket) -> int:
+        return saying(*words)(end)
 
-    start()
+    bench.start(speak)
+    words.clear()
     bench.end()
     assert bench.lines == ["store: ended, the disk is full; started anew in 0.1 s"]
+    bench.pause()
     bench.meaning = Meaning.SHUTDOWN
-    start()
     bench.end()
 
     assert bench.happened[-1] == "shutdown for the store: exit status 1, 70"
@@ -254,6 +257,17 @@ def test_a_row_has_a_handler_for_each_kind_of_its_role(bench: Bench) -> None:
             bench.helpers.start(
                 Helper(role=ROLE, peer=STORE, program=brief, handlers=handlers, closed=row.closed, means=row.means)
             )
+
+
+def test_nobody_is_the_cause_of_what_follows_from_its_words(bench: Bench) -> None:
+    """It is queued at once: what a child says in the same turn did not cause it, and the child is not held for it."""
+    bench.start(saying(*pack(Kind.OPENED)))
+    process = bench.helpers.find(ROLE)
+    assert process is not None
+    while not bench.happened:
+        bench.loop.turn()
+
+    assert process.channel.pending > 0
 
 
 @pytest.mark.parametrize("kind", [Kind.SEND, Kind.CLOSE, Kind.LEAVING])
@@ -298,6 +312,22 @@ def test_one_that_has_closed_its_channel_and_does_not_end_is_killed(bench: Bench
     bench.end()
 
     assert bench.happened == ["closed", "ended -9"]
+
+
+def test_one_that_was_killed_already_is_not_complained_about(bench: Bench) -> None:
+    """Who has killed it has said why; a process that waits for a dead disk takes its time."""
+
+    def lie(end: socket.socket) -> int:
+        end.sendall(b"".join(pack(Kind.LEAVING)))
+        signal.pause()
+        return 0
+
+    bench.start(lie)
+    while not bench.lines:
+        bench.loop.turn()
+    bench.pass_time(5.0)
+
+    assert bench.lines == ["store: broke the contract between processes, killed: LEAVING is not the store's to say"]
 
 
 def test_one_that_has_ended_in_time_is_not_killed(bench: Bench) -> None:

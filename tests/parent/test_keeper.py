@@ -458,6 +458,28 @@ def test_close_is_not_told_to_a_store_that_is_gone_again(bench: Bench) -> None:
     assert bench.lines == ["store: ended, exit status 0; started anew in 0.1 s"]
 
 
+def killed_at_the_end(end: socket.socket, is_fresh: bool) -> int:
+    """A store that is killed while it closes; its successors end before they are open."""
+    return pantry.dying_at_the_end(end, is_fresh) if is_fresh else 0
+
+
+@pytest.mark.parametrize("bench", [killed_at_the_end], indirect=True)
+def test_close_was_told_to_one_store_alone(bench: Bench) -> None:
+    """The next one's end with status 0 is not the last one if it was not told."""
+    bench.keeper.finish(PATIENCE_S)
+    bench.turn_until("closed")
+    bench.end()
+    while not bench.pid:
+        bench.loop.turn()
+    bench.end()
+
+    assert "finished" not in bench.happened
+    assert bench.lines == [
+        "store: ended, signal SIGKILL; started anew in 0.1 s",
+        "store: ended, exit status 0; started anew in 0.2 s",
+    ]
+
+
 @pytest.mark.parametrize("bench", [pantry.deaf], indirect=True)
 def test_whom_a_kill_does_not_end_is_waited_for_in_bounded_time(bench: Bench) -> None:
     """One that waits for a dead disk is left to init. (Here nobody tells the keeper of its end.)"""

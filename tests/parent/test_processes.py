@@ -34,9 +34,10 @@ class Bench:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         self.fault: BaseException | None = None
         self.logs: list[int] = []
+        self.budget = Budget(1000)
         logger = logger_of(self.lines)
-        self.exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
-        self.forge = Forge(1000, lambda: self.logs)
+        self.exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), self.budget)
+        self.forge = Forge(100_000, lambda: self.logs, self.budget)
         life = Life(self._heed, self._closed, self._gone, blamed_for=(ZeroDivisionError,))
         self.processes: Processes[Process] = Processes(self.exchange, life, logger)
 
@@ -158,6 +159,30 @@ def test_the_process_may_end_before_the_channel(bench: Bench) -> None:
 
     assert bench.happened == ["FENCE", "closed", "gone 3"]
     assert process.channel.fileno() == -1
+
+
+def test_what_has_no_room_yet_is_received_to_the_end_all_the_same(bench: Bench) -> None:
+    """The process has ended: nothing more than this will come, and it may be a claim."""
+
+    def speak_much(end: socket.socket) -> int:
+        large = pack(Kind.SEND, destination=b"7", payload=[bytes(90_000)])
+        octets = b"".join([*large, *pack(Kind.FENCE)])
+        end.sendall(octets[:100])
+        os.read(gate, 1)
+        end.sendall(octets[100:])
+        return 0
+
+    gate, opened = os.pipe()
+    bench.budget.ask("somebody else", 1000)
+    bench.logs = [gate]
+    process = bench.start(speak_much)
+    bench.turn_until(lambda: process.channel.is_waiting)
+    os.write(opened, b"x")
+    bench.await_end(process)
+    os.close(gate)
+    os.close(opened)
+
+    assert bench.happened == ["SEND", "FENCE", "closed", "gone 0"]
 
 
 def test_a_channel_that_somebody_else_holds_open_is_not_waited_for(bench: Bench) -> None:
