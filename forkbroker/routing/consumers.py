@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from forkbroker.routing.holdings import Holdings
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queue import Queue
 from forkbroker.routing.runs import Run
-from forkbroker.routing.unsettled import Unsettled
 
 Key = tuple[Peer, Token]
 
@@ -118,7 +118,7 @@ class Consumer:
         """Unsubscribed, or its child ended: open offers may still name it."""
         self.is_returning = False
         """What it held is being given back to the queue, in several turns of the loop."""
-        self.unsettled = Unsettled()
+        self.unsettled = Holdings()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
 

@@ -22,6 +22,7 @@ from forkbroker.patterns import PatternError
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.claims import Slots
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.forwarding import Forwarding
 from forkbroker.routing.jobs import Jobs
 from forkbroker.routing.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -29,7 +30,6 @@ from forkbroker.routing.listing import describe
 from forkbroker.routing.offering import Offering
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.policies import Policy
-from forkbroker.routing.publishing import Publishing
 from forkbroker.routing.sending import Sending
 from forkbroker.routing.stored import Stored
 from forkbroker.routing.topics import Topics
@@ -70,8 +70,8 @@ class Router:
         self._topics = Topics(kit, policy, keeping)
         offering = self._offering = Offering(kit, policy, slots, keeping, jobs.returns, self._topics.durables)
         self._stored = Stored(kit, keeping, jobs, self._topics)
-        publishing = Publishing(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
-        sending = Sending(kit, jobs.intake, publishing, self._topics.durables, offering.leases, keeping.journal)
+        forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
+        sending = Sending(kit, jobs.intake, forwarding, self._topics.durables, offering.leases, keeping.journal)
         # each gives None, or the reason of a refusal, or steps that end with one of these
         self._methods: dict[Kind, Callable[[Peer, Envelope], str | Work | None]] = {
             Kind.SEND: sending.send,

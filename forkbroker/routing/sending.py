@@ -39,12 +39,12 @@ class Sending:
     """SEND and TRANSACTION."""
 
     def __init__(
-        self, kit: Kit, intake: Target, publishing: Target, durables: Durables, leases: Leases, journal: Journal
+        self, kit: Kit, intake: Target, forwarding: Target, durables: Durables, leases: Leases, journal: Journal
     ) -> None:
-        """`intake` is the way into queues, `publishing` the way to topics."""
+        """`intake` is the way into queues, `forwarding` the way to topics."""
         self._counters = kit.counters
         self._intake = intake
-        self._publishing = publishing
+        self._forwarding = forwarding
         self._durables = durables
         self._leases = leases
         self._journal = journal
@@ -57,7 +57,7 @@ class Sending:
         A queue: the one of this name, which the SEND makes if need be. Only two kinds of queues are not made by that,
         another client's temporary one and a durable subscription's: what is sent to one that is gone is dropped.
         """
-        return self._intake if is_queue(destination) else self._publishing
+        return self._intake if is_queue(destination) else self._forwarding
 
     def send(self, peer: Peer, envelope: Envelope) -> str | None:
         """SEND; or the reason why it can't be.

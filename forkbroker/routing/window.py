@@ -11,10 +11,7 @@ more goes back to the store (`Paging.relieve`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from forkbroker.routing.lanes import Lane
+from forkbroker.routing.lanes import Lane
 
 FETCH = 2_097_152
 """Octets that the store is asked for at once: long enough to be read in one go, short enough to hold nobody up."""

@@ -21,7 +21,7 @@ _PERSISTENT = int(Flag.PERSISTENT)
 _BARE = int(Flag.BARE)
 
 
-class Publishing:
+class Forwarding:
     """The way to whoever has subscribed to a topic."""
 
     def __init__(self, kit: Kit, queues: Queues, journal: Journal, topics: Topics, intake: Intake) -> None:

@@ -25,7 +25,7 @@ _SPARE = 64
 """So many notes, and twice as many as there are runs, may stand in the row of leases before it is cleaned."""
 
 
-class Unsettled:
+class Holdings:
     """Runs in the order of their serials."""
 
     __slots__ = ("_leases", "_runs")

@@ -7,19 +7,19 @@ from random import Random
 
 import pytest
 
+from forkbroker.routing.holdings import Holdings
 from forkbroker.routing.runs import Run, make_run
-from forkbroker.routing.unsettled import Unsettled
 
 from .simulation import make_send
 
 MANY = 1_000_000
 
 
-def make_unsettled(*runs: tuple[int, int]) -> Unsettled:
-    unsettled = Unsettled()
+def make_holdings(*runs: tuple[int, int]) -> Holdings:
+    holdings = Holdings()
     for serial, count in runs:
-        unsettled.add(make_run(make_send(b"/queue/a", [b"%d" % n for n in range(serial, serial + count)]), serial))
-    return unsettled
+        holdings.add(make_run(make_send(b"/queue/a", [b"%d" % n for n in range(serial, serial + count)]), serial))
+    return holdings
 
 
 def shape(runs: list[Run]) -> list[tuple[int, int]]:
@@ -47,25 +47,25 @@ def test_any_range_is_settled(
     serial: int, count: int, settled: list[tuple[int, int]], left: list[tuple[int, int]]
 ) -> None:
     """What of it is held comes out in order, the rest stays."""
-    unsettled = make_unsettled((20, 5), (10, 5), (30, 5))
+    holdings = make_holdings((20, 5), (10, 5), (30, 5))
 
-    assert shape(unsettled.settle(serial, count)) == settled
-    assert shape(unsettled.take_all()) == left
-    assert unsettled.settle(serial, count) == []
+    assert shape(holdings.settle(serial, count)) == settled
+    assert shape(holdings.take_all()) == left
+    assert holdings.settle(serial, count) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_ranges_agree_with_a_set(seed: int) -> None:
     """Message by message."""
     random = Random(seed)
-    unsettled = make_unsettled(*((serial, random.randint(1, 10)) for serial in range(0, 200, 10)))
-    held = {serial for run in unsettled._runs for serial in range(run.serial, run.serial + run.count)}
+    holdings = make_holdings(*((serial, random.randint(1, 10)) for serial in range(0, 200, 10)))
+    held = {serial for run in holdings._runs for serial in range(run.serial, run.serial + run.count)}
 
     while held:
         serial, count = random.randint(0, 220), random.randint(1, 30)
         found = [
             (run.serial + n, bytes(run.envelope.pieces()[run.first + n]))
-            for run in unsettled.settle(serial, count)
+            for run in holdings.settle(serial, count)
             for n in range(run.count)
         ]
         expected = sorted(held & set(range(serial, serial + count)))
@@ -86,97 +86,97 @@ def test_random_ranges_agree_with_a_set(seed: int) -> None:
 )  # fmt: skip
 def test_a_range_is_held_if_each_message_of_it_is(serial: int, count: int, expected: bool) -> None:
     """Over several runs, and not if it begins before, ends behind, or has a gap."""
-    assert make_unsettled((15, 10), (10, 5), (30, 5)).has(serial, count) is expected
+    assert make_holdings((15, 10), (10, 5), (30, 5)).has(serial, count) is expected
 
 
 def test_nothing_is_held_at_first() -> None:
     """Nor when all was let go."""
-    unsettled = make_unsettled()
-    assert not unsettled.has(1, 1)
-    unsettled = make_unsettled((1, 5))
-    unsettled.take_all()
+    holdings = make_holdings()
+    assert not holdings.has(1, 1)
+    holdings = make_holdings((1, 5))
+    holdings.take_all()
 
-    assert not unsettled.has(1, 1)
-    assert (len(unsettled), list(unsettled), unsettled.next_overdue()) == (0, [], 0.0)
+    assert not holdings.has(1, 1)
+    assert (len(holdings), list(holdings), holdings.next_overdue()) == (0, [], 0.0)
 
 
 def test_what_is_held_can_be_gone_through() -> None:
     """Run by run, in order."""
-    unsettled = make_unsettled((20, 1), (10, 5))
-    unsettled.settle(11, 2)
+    holdings = make_holdings((20, 1), (10, 5))
+    holdings.settle(11, 2)
 
-    assert shape(list(unsettled)) == [(10, 1), (13, 2), (20, 1)]
+    assert shape(list(holdings)) == [(10, 1), (13, 2), (20, 1)]
 
 
 # ---------------------------------------------------------------- leases
 
 
-def claim(unsettled: Unsettled, serial: int, count: int, until: float) -> None:
+def claim(holdings: Holdings, serial: int, count: int, until: float) -> None:
     run = make_run(make_send(b"/queue/a", [b""] * count), serial)
     run.held_until = until
-    unsettled.add(run)
+    holdings.add(run)
 
 
 def test_what_is_overdue_is_let_go_and_nothing_else() -> None:
     """Whatever the order of serials; parts of a run have its lease."""
-    unsettled = Unsettled()
+    holdings = Holdings()
     for serial, until in ((20, 1.0), (10, 2.0), (30, 3.0)):
-        claim(unsettled, serial, 5, until)
-    unsettled.settle(21, 1)
-    assert unsettled.next_overdue() == 1.0
+        claim(holdings, serial, 5, until)
+    holdings.settle(21, 1)
+    assert holdings.next_overdue() == 1.0
 
-    assert unsettled.take_overdue(0.9, MANY) == []
-    assert shape(unsettled.take_overdue(2.0, MANY)) == [(20, 1), (22, 3), (10, 5)]
-    assert unsettled.next_overdue() == 3.0
-    assert shape(unsettled.take_all()) == [(30, 5)]
+    assert holdings.take_overdue(0.9, MANY) == []
+    assert shape(holdings.take_overdue(2.0, MANY)) == [(20, 1), (22, 3), (10, 5)]
+    assert holdings.next_overdue() == 3.0
+    assert shape(holdings.take_all()) == [(30, 5)]
 
 
 def test_what_came_back_has_its_new_lease() -> None:
     """The one before ended with its settlement, although it would end earlier."""
-    unsettled = Unsettled()
-    claim(unsettled, 10, 5, 1.0)
-    unsettled.settle(10, 5)
-    claim(unsettled, 20, 1, 2.0)
-    claim(unsettled, 12, 2, 3.0)
+    holdings = Holdings()
+    claim(holdings, 10, 5, 1.0)
+    holdings.settle(10, 5)
+    claim(holdings, 20, 1, 2.0)
+    claim(holdings, 12, 2, 3.0)
 
-    assert unsettled.next_overdue() == 2.0
-    assert unsettled.take_overdue(1.5, MANY) == []
-    assert shape(unsettled.take_overdue(2.5, MANY)) == [(20, 1)]
-    assert shape(unsettled.take_overdue(3.0, MANY)) == [(12, 2)]
+    assert holdings.next_overdue() == 2.0
+    assert holdings.take_overdue(1.5, MANY) == []
+    assert shape(holdings.take_overdue(2.5, MANY)) == [(20, 1)]
+    assert shape(holdings.take_overdue(3.0, MANY)) == [(12, 2)]
 
 
 def test_settled_runs_leave_no_notes_of_their_leases() -> None:
     """Even behind one that is held for ever."""
-    unsettled = Unsettled()
-    claim(unsettled, 1, 1, 1.0)
+    holdings = Holdings()
+    claim(holdings, 1, 1, 1.0)
     for serial in range(2, 5000):
-        claim(unsettled, serial, 1, float(serial))
-        unsettled.settle(serial, 1)
+        claim(holdings, serial, 1, float(serial))
+        holdings.settle(serial, 1)
 
-    assert len(unsettled._leases) < 100
-    assert unsettled.next_overdue() == 1.0
+    assert len(holdings._leases) < 100
+    assert holdings.next_overdue() == 1.0
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_leases_agree_with_a_dictionary(seed: int) -> None:
     """Claims, settlements and ends of leases in any order."""
-    random, unsettled, model = Random(seed), Unsettled(), dict[int, float]()
+    random, holdings, model = Random(seed), Holdings(), dict[int, float]()
     for now in range(400):
         start, count = random.randint(0, 60), random.randint(1, 4)
         free = [serial for serial in range(start, start + count) if serial not in model]
         if len(free) == count:
-            claim(unsettled, start, count, now + 20.0)
+            claim(holdings, start, count, now + 20.0)
             model |= dict.fromkeys(free, now + 20.0)
         elif random.random() < 0.5:
-            unsettled.settle(start, count)
+            holdings.settle(start, count)
             model = {serial: until for serial, until in model.items() if not start <= serial < start + count}
         if random.random() < 0.2:
             overdue = {serial for serial, until in model.items() if until <= now}
-            found = [run.serial + n for run in unsettled.take_overdue(now, MANY) for n in range(run.count)]
+            found = [run.serial + n for run in holdings.take_overdue(now, MANY) for n in range(run.count)]
             assert sorted(found) == sorted(overdue)
             model = {serial: until for serial, until in model.items() if until > now}
-        assert unsettled.next_overdue() == min(model.values(), default=0.0)
-        assert unsettled.has(start, count) is all(serial in model for serial in range(start, start + count))
+        assert holdings.next_overdue() == min(model.values(), default=0.0)
+        assert holdings.has(start, count) is all(serial in model for serial in range(start, start + count))
 
 
 # ---------------------------------------------------------------- steps
@@ -210,18 +210,18 @@ class Counting(Run):
 
 def count_looks(held: int) -> float:
     """Looks for each of a hundred settlements, questions and ends of leases, while so much is held."""
-    unsettled = Unsettled()
+    holdings = Holdings()
     envelope = make_send(b"/queue/a", [b""])
     for serial in range(held):
         run = Counting(envelope, first=0, count=1, serial=serial, octets=0, overhead=1)
         run.held_until = serial + 1.0
-        unsettled.add(run)
+        holdings.add(run)
     Counting.looks = 0
     for serial in range(held // 2, held // 2 + 100):
-        assert unsettled.has(serial, 1)
-        assert unsettled.settle(serial, 1)
-        assert unsettled.take_overdue(serial - held // 2 + 1.0, MANY)
-        assert unsettled.next_overdue() > 0
+        assert holdings.has(serial, 1)
+        assert holdings.settle(serial, 1)
+        assert holdings.take_overdue(serial - held // 2 + 1.0, MANY)
+        assert holdings.next_overdue() > 0
     return Counting.looks / 100
 
 
