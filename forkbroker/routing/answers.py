@@ -1,7 +1,7 @@
 """What becomes of offers: an answer, its absence, the end of a candidate, and the run that comes back by that.
 
-`forkbroker.routing.claims` decides; here it is carried out. Which messages are to blame for a candidate's crash, and
-are poison, `forkbroker.routing.blame` knows.
+`claims.py` decides; here it is carried out. Which messages are to blame for a candidate's crash, and are poison,
+`blame.py` knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import chain, islice
 
 from forkbroker.routing.blame import Blame, Crash, count_convictions
 from forkbroker.routing.claims import Claims, Event, Fate, Offer, State
-from forkbroker.routing.clientele import Clientele, take_back
+from forkbroker.routing.clientele import Clientele
 from forkbroker.routing.consumers import Child, Consumer, Key
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.leases import Leases
@@ -74,7 +74,7 @@ class Answers:
             consumer.row.prefer(consumer)
 
     def _take_refusal(self, consumer: Consumer, offer: Offer, event: Event) -> None:
-        take_back(consumer, offer.count, offer.cost, has_passed=event is Event.PASSED)
+        consumer.take_back(offer.count, offer.cost, has_passed=event is Event.PASSED)
         if event is Event.LOST:
             self._counters.offers_lost += 1
         else:

@@ -140,15 +140,3 @@ class Clientele:
             kept_out, child.kept_out = child.kept_out, {}
             for consumer in kept_out:
                 self.refresh(consumer)
-
-
-def take_back(consumer: Consumer, count: int, cost: int, *, has_passed: bool) -> None:
-    """The consumer was offered this, and has not got it: its credit is its own again.
-
-    If it `has_passed`, its child had no room: it is not asked before READY.
-    """
-    consumer.free += count
-    consumer.discharge(cost)
-    if has_passed and not consumer.is_gone:
-        consumer.has_passed = True
-        consumer.child.passed.append(consumer)

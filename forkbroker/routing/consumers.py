@@ -159,6 +159,17 @@ class Consumer:
         self.octets -= octets
         self.child.octets -= octets
 
+    def take_back(self, count: int, octets: int, *, has_passed: bool) -> None:
+        """It was offered this, and has not got it: its credit is its own again.
+
+        If it `has_passed`, its child had no room: it is not asked before READY.
+        """
+        self.free += count
+        self.discharge(octets)
+        if has_passed and not self.is_gone:
+            self.has_passed = True
+            self.child.passed.append(self)
+
     def withhold(self, count: int) -> None:
         """It has lost so many messages by a lease: their credit comes back with their settlement."""
         self.withheld += count

@@ -1,6 +1,6 @@
 """Messages in the broker's custody: what a change of theirs means for memory, and what for the store.
 
-A queue is memory alone (`forkbroker.routing.queues`), the journal is the store alone (`forkbroker.routing.journal`).
+A queue is memory alone (`queue.py`), the journal is the store alone (`journal.py`).
 Whatever has a meaning for both is said here, once: what comes, what comes back, what is done, and the end of a queue.
 """
 

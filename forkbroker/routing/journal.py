@@ -1,8 +1,8 @@
 """What the store is told, and who waits for it.
 
-Every change of what the store has is numbered and kept until the store says that it is COMMITTED
-(`forkbroker.routing.telling`). A store process that ends is started anew, and told again what was not: so a store can
-end at any instant, and nothing that was accepted is lost while the parent lives.
+Every change of what the store has is numbered and kept until the store says that it is COMMITTED (`telling.py`). A
+store process that ends is started anew, and told again what was not: so a store can end at any instant, and nothing
+that was accepted is lost while the parent lives.
 
 A peer's FENCED says that all before its fence has been applied, and that what of it is persistent will survive: it
 waits here until the last change that the peer brought about is committed. Whatever else answers that peer's requests

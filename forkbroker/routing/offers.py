@@ -20,7 +20,7 @@ from itertools import islice
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.blame import is_suspect
 from forkbroker.routing.claims import Claims, Event, Offer
-from forkbroker.routing.clientele import Clientele, take_back
+from forkbroker.routing.clientele import Clientele
 from forkbroker.routing.consumers import Consumer, Consumers
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.lanes import Lane
@@ -150,7 +150,7 @@ class Offers:
         for key, consumer in list(offer.candidates.items()):
             self._claims.answer(offer, key, Event.LOST)
             consumer.child.open_offers -= 1
-            take_back(consumer, offer.count, offer.cost, has_passed=False)
+            consumer.take_back(offer.count, offer.cost, has_passed=False)
             self._counters.offers_lost += 1
             self._clientele.refresh(consumer)
         offer.queue.forget(offer.run)

@@ -4,7 +4,7 @@ Queues are made by who first names them, and forgotten when nothing is in them a
 exists only while its owner consumes from it: what is sent to another one is dropped, and so is what it held. The
 queue of a durable subscription (`/dsub/`) exists as long as the subscription.
 
-Nothing here knows the store. `forkbroker.routing.custody` says what a change means for both, memory and store.
+Nothing here knows the store: `custody.py` says what a change means for both, memory and store.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The router: envelopes from peers in, envelopes to peers out.
 
 Three verbs: `receive` what a peer has sent, `tick` when time has passed and once a turn of the loop, `take` what is to
-be sent. Topics are forwarded at once and untouched, to whoever may be interested (`forkbroker.routing.interest`);
-messages to queues wait (`forkbroker.routing.queues`) and are offered (`forkbroker.routing.offers`). What the store
-says comes in by a door of its own (`forkbroker.routing.stored`).
+be sent. Topics are forwarded at once and untouched, to whoever may be interested; messages to queues wait and are
+offered. What the store says comes in by a door of its own (`stored.py`).
 
 What is to be sent to one peer leaves in the order in which it came about, but for FENCED and REFUSED: FENCED says that
 all before its fence has been applied and, as far as it is persistent, written.

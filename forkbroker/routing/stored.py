@@ -1,7 +1,7 @@
 """What the store says, and what follows from it.
 
 The store is a peer like others (`STORE`): it is told what is to survive, and what memory has no room for, and gives
-it back (`forkbroker.routing.journal`, `forkbroker.routing.paging`). When its process ends another one is opened.
+it back (`journal.py`, `paging.py`). When its process ends another one is opened.
 """
 
 from __future__ import annotations
