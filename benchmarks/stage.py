@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from forkbroker.posix import collector
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces

@@ -10,7 +10,7 @@ from procedures import Bench, Row
 from scenarios import Unit
 from stage import BATCH, Stage, make, send, subscribe
 
-from forkbroker.routing.policies import Full, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, QueuePolicy, Rule
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_pieces, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome

@@ -8,7 +8,7 @@ mutants cost a second or two.
 
 Mutants that change nothing that could be noticed are named in `equivalent_mutants.txt`, a line each, with the reason:
 
-    forkbroker/routing/runs.py | Run.fitting | bisect_right(range(1, count + 1)… -> … | why nothing can notice it
+    forkbroker/routing/queues/runs.py | Run.fitting | bisect_right(range(1, count + 1)… -> … | why nothing can notice it
 
 They are not counted. If a function has the same change in several places, the second one has ` (2)` behind it. The exit
 status is 1 when a package is below the goal.

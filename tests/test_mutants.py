@@ -8,7 +8,7 @@ from pathlib import Path
 import mutants
 import pytest
 
-MODULE = Path("forkbroker/routing/runs.py")
+MODULE = Path("forkbroker/routing/queues/runs.py")
 
 
 def test_each_mutant_is_another_module() -> None:

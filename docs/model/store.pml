@@ -1,5 +1,5 @@
 /*
- * What a receipt promises, with crashes of the store, of the parent, and of both: forkbroker/routing/journal.py is in
+ * What a receipt promises, with crashes of the store, of the parent, and of both: forkbroker/routing/keeping/journal.py is in
  * the Parent here, forkbroker/store/process.py and group.py are the Store. README.md tells what is left out, and how
  * to run this.
  *

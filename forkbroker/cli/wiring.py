@@ -22,7 +22,7 @@ from forkbroker.posix.loop import Loop
 from forkbroker.posix.oom import go_first
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.routing.policies import (
+from forkbroker.routing.queues.policies import (
     Expired,
     Full,
     Policy,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from forkbroker.routing.intake import Intake
-from forkbroker.routing.journal import Journal
+from forkbroker.routing.jobs.intake import Intake
+from forkbroker.routing.jobs.planning import Plan
+from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.planning import Plan
-from forkbroker.routing.policies import Full
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.queues import Queues, shown
-from forkbroker.routing.runs import make_run
-from forkbroker.routing.topics import Topics
+from forkbroker.routing.queues.policies import Full
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.registry import Queues, shown
+from forkbroker.routing.queues.runs import make_run
+from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
 

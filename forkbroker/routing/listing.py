@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from forkbroker.routing.counters import QueueView
-from forkbroker.routing.delays import Delays
-from forkbroker.routing.durables import Durable, Durables
-from forkbroker.routing.queues import Queues, shown
+from forkbroker.routing.jobs.delays import Delays
+from forkbroker.routing.queues.registry import Queues, shown
+from forkbroker.routing.topics.durables import Durable, Durables
 
 
 def describe(queues: Queues, durables: Durables, delays: Delays) -> Iterator[str]:

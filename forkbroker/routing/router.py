@@ -19,19 +19,19 @@ from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
 from forkbroker.routing.chores import STEPS, Work
-from forkbroker.routing.claims import Slots
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.forwarding import Forwarding
-from forkbroker.routing.jobs import Jobs
-from forkbroker.routing.keeping import Keeping
+from forkbroker.routing.jobs.jobs import Jobs
+from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.listing import describe
-from forkbroker.routing.offering import Offering
+from forkbroker.routing.offers.claims import Slots
+from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Outbox, Peer, Token
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.sending import Sending
 from forkbroker.routing.stored import Stored
-from forkbroker.routing.topics import Topics
+from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check_head
 from forkbroker.wire.kinds import Flag, Kind

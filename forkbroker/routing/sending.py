@@ -11,12 +11,12 @@ from typing import Protocol
 
 from forkbroker.destinations import is_queue
 from forkbroker.routing.chores import Work, advance
-from forkbroker.routing.durables import Durables
-from forkbroker.routing.journal import MAX_COPIES, Draft, Journal
+from forkbroker.routing.jobs.planning import Plan
+from forkbroker.routing.keeping.journal import MAX_COPIES, Draft, Journal
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.leases import Leases
+from forkbroker.routing.offers.leases import Leases
 from forkbroker.routing.peers import Peer, Token
-from forkbroker.routing.planning import Plan
+from forkbroker.routing.topics.durables import Durables
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import check_parts
 from forkbroker.wire.kinds import Kind

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from forkbroker.routing.jobs import Jobs
-from forkbroker.routing.keeping import Keeping
+from forkbroker.routing.jobs.jobs import Jobs
+from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.runs import make_run
-from forkbroker.routing.topics import Topics
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.runs import make_run
+from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import OF_STORE, check
 from forkbroker.wire.kinds import Kind

@@ -10,8 +10,8 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.config.options import OPTIONS, Settings, make_settings
-from forkbroker.routing.fans import NAMES_OCTETS
-from forkbroker.routing.policies import Expired, Full, Visible
+from forkbroker.routing.keeping.fans import NAMES_OCTETS
+from forkbroker.routing.queues.policies import Expired, Full, Visible
 
 PARTS: tuple[Callable[[Settings], Any], ...] = (
     wiring.parent_policy,

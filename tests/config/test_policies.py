@@ -8,7 +8,7 @@ import pytest
 
 from forkbroker.config.policies import KEYS, policy_line
 from forkbroker.errors import ConfigurationError
-from forkbroker.routing.policies import QueuePolicy
+from forkbroker.routing.queues.policies import QueuePolicy
 
 
 def test_each_key_is_a_field_of_the_routers_policy_and_no_field_lacks_one() -> None:

@@ -96,7 +96,7 @@ def test_the_files_that_the_documents_name_exist() -> None:
     """Links, and the modules on the way of a frame."""
     linked = re.findall(r"\]\(([\w/.-]+)\)", README)
     texts = document("architecture") + document("internals")
-    modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing|store)/\w+\.py)`", texts)
+    modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing|store)/(?:\w+/)?\w+\.py)`", texts)
 
     assert [path for path in linked if not (ROOT / path).exists()] == []
     assert len(modules) > 10

@@ -12,7 +12,7 @@ from puppet import BLOCK
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
 
 

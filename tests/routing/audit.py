@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from forkbroker.routing.claims import Offer, State
-from forkbroker.routing.consumers import Child, Consumer
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.queue import Queue
+from forkbroker.routing.offers.claims import Offer, State
+from forkbroker.routing.offers.consumers import Child, Consumer
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.router import Router
-from forkbroker.routing.runs import Run
 
 
 def audit(router: Router) -> None:

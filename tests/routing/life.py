@@ -18,8 +18,10 @@ from support.lies import make_lie
 
 from forkbroker.cli import wiring
 from forkbroker.config.options import make_settings
-from forkbroker.routing import fans, journal, queue, sending, telling, window
-from forkbroker.routing.policies import Expired, Policy, QueuePolicy, Visible
+from forkbroker.routing import sending
+from forkbroker.routing.keeping import fans, journal, telling
+from forkbroker.routing.queues import queue, window
+from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
 from forkbroker.wire.fields import OF_CHILD, check

@@ -10,7 +10,7 @@ from forkbroker.cli import wiring
 from forkbroker.config.options import Settings, make_settings
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.peers import STORE, Peer
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces, pack_settle

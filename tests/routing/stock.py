@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from forkbroker.routing import fans, journal, telling
+from forkbroker.routing.keeping import fans, journal, telling
 from forkbroker.store.group import Group, Told, take_aside
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces

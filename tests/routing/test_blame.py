@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.blame import Blame, Crash, count_convictions, is_suspect
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.offers.blame import Blame, Crash, count_convictions, is_suspect
+from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import Details
 
 from .simulation import make_send

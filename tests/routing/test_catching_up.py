@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.kinds import Kind
 
 from .simulation import Child, World

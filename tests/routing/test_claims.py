@@ -6,13 +6,13 @@ from enum import Enum
 
 import pytest
 
-from forkbroker.routing.claims import TABLE, Claims, Event, Fate, Offer, State
-from forkbroker.routing.consumers import Child, Consumer, Consumers
+from forkbroker.routing.offers.claims import TABLE, Claims, Event, Fate, Offer, State
+from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
-from forkbroker.routing.policies import QueuePolicy
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.runs import make_run
-from forkbroker.routing.window import Window
+from forkbroker.routing.queues.policies import QueuePolicy
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.runs import make_run
+from forkbroker.routing.queues.window import Window
 
 from .simulation import Semaphores, make_send
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.consumers import Child, Consumer, Consumers
+from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
-from forkbroker.routing.policies import QueuePolicy
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.runs import Run, make_run
-from forkbroker.routing.window import Window
+from forkbroker.routing.queues.policies import QueuePolicy
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.runs import Run, make_run
+from forkbroker.routing.queues.window import Window
 
 from .simulation import make_send
 

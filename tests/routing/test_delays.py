@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.routing.timers import BUDGET
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.envelope import with_index

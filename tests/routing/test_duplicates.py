@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.duplicates import MAX_REMEMBERED, Duplicates
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.jobs.duplicates import MAX_REMEMBERED, Duplicates
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind
 

@@ -6,8 +6,8 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing import sending
-from forkbroker.routing.fans import MESSAGE_OCTETS
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.keeping.fans import MESSAGE_OCTETS
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fan import unpack_fan
 from forkbroker.wire.kinds import Flag, Kind

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.expiries import Expiries
 from forkbroker.routing.heaps import SPARE
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.queues.expiries import Expiries
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import Details
 
 from .simulation import make_send

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.policies import Expired, Full, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Expired, Full, Policy, QueuePolicy
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.kinds import Kind, Outcome
 

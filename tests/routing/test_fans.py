@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing import fans
-from forkbroker.routing.fans import Fan, Piece
-from forkbroker.routing.journal import Journal
+from forkbroker.routing.keeping import fans
+from forkbroker.routing.keeping.fans import Fan, Piece
+from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.runs import Run, make_run
-from forkbroker.routing.window import Window
+from forkbroker.routing.queues.runs import Run, make_run
+from forkbroker.routing.queues.window import Window
 from forkbroker.wire.details import DURABLY, PLAIN, Details
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fan import unpack_fan

@@ -13,16 +13,16 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.routing import router
-from forkbroker.routing.custody import Custody
-from forkbroker.routing.delays import Delays
-from forkbroker.routing.fans import Fan, Piece
-from forkbroker.routing.journal import Journal
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.queues import Queues
-from forkbroker.routing.returns import Returns
+from forkbroker.routing.jobs.delays import Delays
+from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.keeping.custody import Custody
+from forkbroker.routing.keeping.fans import Fan, Piece
+from forkbroker.routing.keeping.journal import Journal
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.registry import Queues
+from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.router import Router
-from forkbroker.routing.runs import Run
 from forkbroker.routing.stored import Stored
 from forkbroker.store.group import Group
 from forkbroker.wire.envelope import Envelope
@@ -144,7 +144,7 @@ def forget_what_is_declined(patch: Patch) -> None:
 
 def mark_no_dead_letters(patch: Patch) -> None:
     """A dead letter is not marked although it may have been delivered before the broker's start."""
-    patch.setattr("forkbroker.routing.returns._RECOVERED", 0)
+    patch.setattr("forkbroker.routing.jobs.returns._RECOVERED", 0)
 
 
 def count_no_returns(patch: Patch) -> None:

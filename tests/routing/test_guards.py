@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.consumers import Child
-from forkbroker.routing.guards import MAX_GUARD_S, MAX_WAIT_S, Guards
+from forkbroker.routing.offers.consumers import Child
+from forkbroker.routing.offers.guards import MAX_GUARD_S, MAX_WAIT_S, Guards
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.policies import QueuePolicy
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.queues.policies import QueuePolicy
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.runs import Run, make_run
+from forkbroker.routing.queues.window import Window
 from forkbroker.routing.timers import Timers
-from forkbroker.routing.window import Window
 
 from .simulation import make_send
 

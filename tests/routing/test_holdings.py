@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from forkbroker.routing.holdings import Holdings
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.offers.holdings import Holdings
+from forkbroker.routing.queues.runs import Run, make_run
 
 from .simulation import make_send
 

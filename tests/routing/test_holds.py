@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.holds import Holds
 from forkbroker.routing.peers import Outbox, Peer
-from forkbroker.routing.policies import QueuePolicy
-from forkbroker.routing.queue import Queue
-from forkbroker.routing.window import Window
+from forkbroker.routing.queues.holds import Holds
+from forkbroker.routing.queues.policies import QueuePolicy
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.window import Window
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.intake import _judge
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.jobs.intake import _judge
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.patterns import PatternError
-from forkbroker.routing.interest import CACHE_OCTETS, Everybody, Interest
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.topics.interest import CACHE_OCTETS, Everybody, Interest
 
 ONE, TWO, THREE = Peer(1), Peer(2), Peer(3)
 

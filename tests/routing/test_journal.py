@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing import sending
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
-from forkbroker.routing.telling import WINDOW_OCTETS
+from forkbroker.routing.keeping.telling import WINDOW_OCTETS
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
 from forkbroker.wire.fan import unpack_fan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.policies import Policy
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.kinds import Kind, Outcome
 

@@ -9,7 +9,7 @@ from support.lies import LIES, SEND, join
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.peers import STORE
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.store.changes import unpack_change
 from forkbroker.wire.details import MAX_MOMENT, Wishes
 from forkbroker.wire.envelope import SETTLEMENT, Envelope, pack_pieces

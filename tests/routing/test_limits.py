@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome

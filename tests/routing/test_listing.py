@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.wire.details import Wishes
 
 from .simulation import Child, World

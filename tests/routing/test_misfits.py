@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from forkbroker.routing.jobs.misfits import leave_out
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.misfits import leave_out
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.runs import make_run
+from forkbroker.routing.queues.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.policies import Policy, QueuePolicy
-from forkbroker.routing.runs import ENVELOPE_OVERHEAD
-from forkbroker.routing.window import FETCH, Window
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.runs import ENVELOPE_OVERHEAD
+from forkbroker.routing.queues.window import FETCH, Window
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

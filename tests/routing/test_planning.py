@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.planning import NOTHING_PLANNED, Plan, octets_before_last
-from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
-from forkbroker.routing.runs import make_run
+from forkbroker.routing.jobs.planning import NOTHING_PLANNED, Plan, octets_before_last
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind

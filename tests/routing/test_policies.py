@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from forkbroker.patterns import PatternError
-from forkbroker.routing.policies import (
+from forkbroker.routing.queues.policies import (
     Expired,
     Full,
     Policy,

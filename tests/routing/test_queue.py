@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from forkbroker.routing.counters import QueueView
-from forkbroker.routing.policies import QueuePolicy
-from forkbroker.routing.queue import MAX_OFFER_OCTETS, Queue
-from forkbroker.routing.runs import Run, make_run
-from forkbroker.routing.window import Window
+from forkbroker.routing.queues.policies import QueuePolicy
+from forkbroker.routing.queues.queue import MAX_OFFER_OCTETS, Queue
+from forkbroker.routing.queues.runs import Run, make_run
+from forkbroker.routing.queues.window import Window
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import MAX_BATCH
 

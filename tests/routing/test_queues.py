@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
-from forkbroker.routing.runs import make_run
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.queues.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

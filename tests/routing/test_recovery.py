@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.policies import Expired, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.envelope import pack_pieces
 from forkbroker.wire.kinds import Flag, Kind, Outcome

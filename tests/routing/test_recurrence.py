@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.recurrence import check_line, first_due, next_due, next_index
+from forkbroker.routing.jobs.recurrence import check_line, first_due, next_due, next_index
 from forkbroker.wire.details import Details, Wishes
 
 NOW = 1_800_000_000_000

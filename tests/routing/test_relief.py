@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.config.policies import KEYS
 from forkbroker.config.values import milliseconds
-from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind, Outcome

@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.runs import ENVELOPE_OVERHEAD, UNSETTLED_OVERHEAD, Run, make_run
+from forkbroker.routing.queues.runs import ENVELOPE_OVERHEAD, UNSETTLED_OVERHEAD, Run, make_run
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import pack_pieces
 from forkbroker.wire.kinds import Flag, Kind

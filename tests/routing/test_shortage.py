@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import pack_settle
 from forkbroker.wire.kinds import Kind, Outcome

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from forkbroker.routing.policies import Full, Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome

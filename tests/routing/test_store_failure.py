@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing.peers import STORE
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

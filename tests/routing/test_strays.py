@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.strays import Strays
+from forkbroker.routing.topics.strays import Strays
 
 
 def test_each_name_is_told_once() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.policies import Expired, Policy, QueuePolicy
-from forkbroker.routing.runs import Run, make_run
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy
+from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.blame import count_convictions
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.offers.blame import count_convictions
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind, Outcome

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing import telling
+from forkbroker.routing.keeping import telling
+from forkbroker.routing.keeping.telling import Change, Telling
 from forkbroker.routing.peers import STORE, Outbox, Peer
-from forkbroker.routing.telling import Change, Telling
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 

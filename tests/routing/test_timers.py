@@ -6,7 +6,7 @@ import marshal
 
 import pytest
 
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.routing.timers import BUDGET, Timers
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.policies import Full, Policy, QueuePolicy, Rule, Visible
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.lanes import Lane
-from forkbroker.routing.runs import make_run
-from forkbroker.routing.window import FETCH, Window
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.runs import make_run
+from forkbroker.routing.queues.window import FETCH, Window
 
 from .simulation import make_send
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count as counting
 
 from forkbroker.routing.peers import STORE, Peer
-from forkbroker.routing.policies import Policy
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
 from forkbroker.session.budget import Budget
 from forkbroker.session.connecting import Connecting

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from forkbroker.routing.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 

@@ -1,0 +1,23 @@
+"""What is done with messages on their way into a queue and out of it: the parts of this room, made and connected."""
+
+from __future__ import annotations
+
+from forkbroker.routing.jobs.delays import DelayLimits, Delays
+from forkbroker.routing.jobs.intake import Intake
+from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.keeping.keeping import Keeping
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.queues.policies import Policy
+
+
+class Jobs:
+    """The way in, the way back, and the wait for a message's time."""
+
+    def __init__(self, kit: Kit, policy: Policy, keeping: Keeping) -> None:
+        queues, custody = keeping.queues, keeping.custody
+        limits = DelayLimits(
+            octets=policy.max_delayed_bytes, min_period=policy.min_repeat_period, max_repeating=policy.max_repeating
+        )
+        self.returns = Returns(kit, queues, custody, keeping.paging)
+        self.delays = Delays(kit, queues, custody, self.returns, limits)
+        self.intake = Intake(kit, queues, keeping.journal, custody, self.returns, self.delays)

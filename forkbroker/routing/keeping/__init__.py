@@ -1,0 +1,1 @@
+"""What the broker keeps: what a change of a queue means for memory, and what for the store."""

@@ -1,0 +1,207 @@
+"""Messages in the broker's custody: what a change of theirs means for memory, and what for the store.
+
+A queue is memory alone (`queue.py`), the journal is the store alone (`journal.py`).
+Whatever has a meaning for both is said here, once: what comes, what comes back, what is done, and the end of a queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from forkbroker.routing.keeping.journal import Journal
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.policies import Visible
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.registry import Queues
+from forkbroker.routing.queues.runs import Run
+from forkbroker.wire.details import Details
+
+
+class Custody:
+    """All messages of one router that are in queues, or were taken from one."""
+
+    def __init__(self, kit: Kit, queues: Queues, journal: Journal) -> None:
+        self._kit = kit
+        self._counters = kit.counters
+        self._queues = queues
+        self._journal = journal
+        self._waits = kit.timers.add("redelivery", self._end_wait)
+        self._pending: deque[tuple[int, Queue, Lane]] = deque()
+        """What becomes visible when a change is committed, by the numbers of the changes."""
+        queues.watchers.append(self._forget_waiting)
+
+    # -- what comes
+
+    def append(self, queue: Queue, run: Run, *, is_written: bool = False, is_hidden: bool = False) -> None:
+        """New messages at the queue's end. `is_written`: the store has been told what it is to know of them.
+
+        If they are persistent and `is_hidden`, or the policy says so, no consumer sees them before that is committed.
+
+        What memory has no room for and the store can't take is lost, where the policy is to lose messages.
+        """
+        keeps = not run.is_stub and (queue.keeps(run) or self._queues.can_wait(queue, run))
+        if run.details.persistent:
+            if not is_written:
+                self.write(queue.name, run)
+        elif not keeps:
+            if self._journal.refusal and queue.policy.full.is_losing:
+                self._counters.messages_dropped += run.count
+                return
+            self.spill(queue, run)
+        if not keeps:
+            # what comes from the store is committed
+            queue.page_out(run)
+        elif run.details.persistent and (is_hidden or queue.policy.visible is Visible.COMMITTED):
+            number = self._journal.number
+            self._pending.append((number, queue, queue.append(run, number)))
+        else:
+            lane = queue.append(run)
+            if not lane.pending:
+                self._queues.show(queue, run)
+
+    def append_copy(self, queue: Queue, copy: Run, run: Run) -> None:
+        """A copy of messages that wait for their time, and what is new of these: both or none, for the store."""
+        with self._journal.one_change():
+            self.append(queue, copy, is_hidden=True)
+            if run.details.persistent:
+                self._journal.move(run.serial, queue.name, run)
+
+    def move(self, queue: Queue, run: Run, details: Details, *, is_hidden: bool = False) -> None:
+        """Messages that had another place, at this queue's end: with new serials, and with these details."""
+        serial, run.serial = run.serial, self._queues.take_serials(run.count)
+        run.details = details
+        if details.persistent:
+            self._journal.move(serial, queue.name, run)
+        self.append(queue, run, is_written=True, is_hidden=is_hidden)
+
+    def write(self, name: bytes, run: Run) -> None:
+        """Let the store have persistent messages, which are for the queue of this name."""
+        self._journal.write(name, run)
+        self._counters.messages_written += run.count
+
+    def spill(self, queue: Queue, run: Run) -> None:
+        """Let the store have messages that are not persistent."""
+        self._journal.write(queue.name, run)
+        self._counters.messages_spilled += run.count
+
+    def page_in(self, queue: Queue, run: Run) -> None:
+        """Paged messages that follow what is in memory."""
+        if not queue.page_in(run).pending:
+            self._queues.show(queue, run)
+
+    # -- what is committed
+
+    def commit(self, number: int, most: int) -> list[Queue]:
+        """All changes up to this number are committed: the queues in which messages can be taken by that.
+
+        So many runs at most; if there are more, `has_hidden` tells so.
+        """
+        shown: dict[Queue, None] = {}
+        while self._pending and self._pending[0][0] <= number and most > 0:
+            most -= 1
+            change, queue, lane = self._pending.popleft()
+            if not queue.is_gone:
+                shown[queue] = None
+                for run in queue.commit(lane, change):
+                    self._queues.show(queue, run)
+        return list(shown)
+
+    def has_hidden(self) -> bool:
+        """Whether messages are still hidden although the changes are committed for which they waited."""
+        return bool(self._pending) and self._pending[0][0] <= self._journal.committed
+
+    # -- what was taken
+
+    def drop_bodies(self, queue: Queue, run: Run) -> None:
+        """Keep of claimed messages, which are persistent, no more than their place, where memory is scarce."""
+        window = queue.window
+        if self._journal.is_open and window.free * 2 < window.limit:
+            queue.drop_bodies(run)
+
+    def revive(self, queue: Queue, stub: Run, page: Run) -> None:
+        """The store has given the bodies of these messages again."""
+        queue.revive(stub, page)
+        self._queues.show(queue, stub)
+
+    def update(self, queue: Queue, run: Run) -> None:
+        """These were delivered in vain, or are suspect: the store is to know it."""
+        if run.details.persistent and not queue.is_gone:
+            self._journal.update(run)
+
+    def put_back(self, queue: Queue, run: Run) -> None:
+        """To its old place, as it is."""
+        if queue.is_gone:
+            self._counters.messages_dropped += run.count
+            queue.forget(run)
+            return
+        queue.put_back(run)
+        self._queues.show(queue, run)
+
+    def put_back_after(self, wait_ms: float, queue: Queue, run: Run) -> None:
+        """To its old place, as it is, when so many milliseconds have passed."""
+        queue.waiting[run.serial] = run
+        self._waits.after(wait_ms, (queue.name, run.serial))
+
+    def _end_wait(self, key: tuple[bytes, int]) -> None:
+        name, serial = key
+        queue = self._queues.find(name)
+        run = None if queue is None else queue.waiting.pop(serial, None)
+        if queue is not None and run is not None:
+            # else the queue is gone, and another one may have its name
+            self.put_back(queue, run)
+
+    def settle(self, queue: Queue, run: Run) -> None:
+        """Taken messages that are done, or dropped."""
+        queue.forget(run)
+        if run.details.persistent and not queue.is_gone:
+            self._journal.delete(run)
+
+    def delete(self, run: Run) -> None:
+        """Messages that stand in no queue are done, or dropped."""
+        if run.details.persistent:
+            self._journal.delete(run)
+
+    # -- ends
+
+    def end_consumption(self, queue: Queue) -> None:
+        """A consumer has left: a temporary queue ends with its owner's last one."""
+        # an exclusive consumer may have made way for others
+        self._queues.changed[queue] = None
+        if queue.owner is not None and not queue.readers.all:
+            self._counters.messages_dropped += queue.ready + queue.paged
+            self.forget(queue)
+
+    def forget(self, queue: Queue) -> None:
+        """The queue is gone, and what is in it."""
+        if queue.paged:
+            self._journal.purge(queue.name)
+        self._queues.remove(queue)
+
+    def _forget_waiting(self, queue: Queue) -> None:
+        """What waits for its redelivery goes with its queue."""
+        if queue.waiting:
+            self._kit.chores.add(self._drop_waiting(queue))
+
+    def _drop_waiting(self, queue: Queue) -> Iterator[None]:
+        while queue.waiting:
+            serial, run = queue.waiting.popitem()
+            self._waits.cancel((queue.name, serial))
+            self._counters.messages_dropped += run.count
+            queue.forget(run)
+            yield
+
+    # -- who waits for the store
+
+    def hold_for_store(self, peer: Peer) -> None:
+        """Hold the peer that has brought what the store is to have, while it has too much to do."""
+        if not self._journal.refusal:
+            self._queues.hold_because_of(self._journal, peer)
+
+    def let_go_on(self) -> None:
+        """Let those go on that were held for the store, if it has room or refuses what they bring."""
+        journal = self._journal
+        if journal.held and (journal.refusal or journal.has_room):
+            self._queues.holds.release(journal)

@@ -1,0 +1,1 @@
+"""Between queues and consumers: offers, answers, and what consumers hold."""

@@ -1,0 +1,30 @@
+"""Between queues and consumers: offers, answers, what is held. The parts of this room, made and connected."""
+
+from __future__ import annotations
+
+from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.keeping.keeping import Keeping
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.offers.answers import Answers
+from forkbroker.routing.offers.attendance import Attendance
+from forkbroker.routing.offers.claims import Claims, Slots
+from forkbroker.routing.offers.clientele import Clientele
+from forkbroker.routing.offers.leases import Leases
+from forkbroker.routing.offers.offers import Offers
+from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.topics.durables import Durables
+
+
+class Offering:
+    """The consumers of all queues, and what they were offered and hold."""
+
+    def __init__(
+        self, kit: Kit, policy: Policy, slots: Slots, keeping: Keeping, returns: Returns, durables: Durables
+    ) -> None:
+        queues, custody = keeping.queues, keeping.custody
+        self.claims = Claims(slots, policy.answer_timeout_s)
+        self.clientele = Clientele(kit, queues, policy.max_unsettled)
+        self.leases = Leases(kit, queues, custody, returns, self.clientele)
+        self.answers = Answers(kit, queues, returns, self.claims, self.clientele, self.leases)
+        self.offers = Offers(kit, queues, keeping.paging, self.claims, self.clientele, width=policy.offer_candidates)
+        self.attendance = Attendance(queues, custody, durables, self.clientele, self.answers)

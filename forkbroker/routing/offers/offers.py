@@ -1,0 +1,179 @@
+"""Offers of what is in queues to consumers.
+
+Nothing is offered at once: a queue whose messages or consumers changed is noted, and `tick` makes the offers of all
+noted queues, once a turn of the parent's loop, so that messages which arrived together are offered together.
+
+An offer gets one candidate while messages abound, as every other copy of it would be wasted, and several when
+messages are scarcer than consumers that wait, so that none waits for a slow child. A run is no longer than its part
+when all that is ready is shared out among the willing.
+
+What one child can use up is bounded, so that one that is stopped, or never acknowledges, harms nobody else: never more
+than a quarter of the free slots, and in octets (`max_unsettled`) what its subscriptions were offered and hold together.
+One of them gets at most as much as is left for the others. A message that is larger goes to a child that has nothing
+else.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.jobs.misfits import leave_out
+from forkbroker.routing.keeping.paging import Paging
+from forkbroker.routing.kit import Kit
+from forkbroker.routing.offers.blame import is_suspect
+from forkbroker.routing.offers.claims import Claims, Event, Offer
+from forkbroker.routing.offers.clientele import Clientele
+from forkbroker.routing.offers.consumers import Consumer, Consumers
+from forkbroker.routing.peers import Token
+from forkbroker.routing.queues.lanes import Lane
+from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.registry import Queues
+from forkbroker.routing.queues.runs import Run
+from forkbroker.wire.envelope import Buffer, pack_run
+from forkbroker.wire.kinds import Kind
+
+
+class Offers:
+    """All offers that are made."""
+
+    def __init__(
+        self, kit: Kit, queues: Queues, paging: Paging, claims: Claims, clientele: Clientele, *, width: int
+    ) -> None:
+        """`width`: candidates of one offer, at most."""
+        self._kit = kit
+        self._counters = kit.counters
+        self._out = kit.out
+        self._changed = queues.changed
+        self._paging = paging
+        self._claims = claims
+        self._clientele = clientele
+        self._consumers = clientele.consumers
+        self._guards = clientele.guards
+        self._width = width
+        self._has_more = False
+        """Of the queues for which an offer may have become possible not all could be looked at in the last turn."""
+
+    def tick(self, now: float) -> None:
+        """Make the offers that have become possible."""
+        changed, steps = self._changed, self._kit.steps
+        self._has_more = len(changed) > steps
+        for queue in list(islice(changed, steps)):
+            if not self._claims.free_slots:
+                break
+            del changed[queue]
+            if not self._make_offers(queue, now):
+                # behind the others: slots are scarce, and it had its turn
+                changed[queue] = None
+
+    def deadline(self) -> float | None:
+        """When there is something to do, even if nothing is received (seconds)."""
+        if self._has_more and self._claims.free_slots:
+            return self._kit.timers.now
+        return self._claims.deadline()
+
+    def _make_offers(self, queue: Queue, now: float) -> bool:
+        """All offers of a queue that are possible; tell whether the slots sufficed."""
+        if queue.returning:
+            return True
+        ready, willing = queue.ready, len(queue.readers.willing)
+        if willing and queue.messages > ready:
+            self._paging.refill(queue)
+        if not willing:
+            self._paging.relieve(queue)
+            return True
+        if not ready:
+            return True
+        consumers = self._consumers[queue]
+        share = -(-ready // willing)
+        width = max(1, min(self._width, willing // ready))
+        while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
+            free_slots = self._claims.free_slots
+            if not free_slots:
+                return False
+            head = lane.head()
+            if head.details.crashes and queue.policy.poison_after and is_suspect(head.details):
+                if not self._offer_suspect(consumers, lane, head):
+                    return True
+                continue
+            if self._guards.waiting:
+                self._guards.stop_waiting(queue)
+            # consumers that acknowledge nothing are never busy, and simply take turns
+            wanted = 1 if next(iter(consumers.willing)).auto else width
+            candidates = consumers.take(wanted, head, _most_offers(free_slots))
+            if not candidates:
+                return True
+            most = min(share, head.count, *[candidate.free for candidate in candidates])
+            room = min([candidate.room for candidate in candidates])
+            if head.cost > room:
+                most = max(1, head.affordable(most, room))
+            self._make_offer(consumers, lane, candidates, most, now)
+        return True
+
+    def _make_offer(self, consumers: Consumers, lane: Lane, candidates: list[Consumer], most: int, now: float) -> None:
+        run = consumers.queue.take(lane, most)
+        consumers.charge(candidates, run.count, run.cost)
+        self._send(self._claims.open_offer(consumers.queue, run, candidates, now))
+
+    def _offer_suspect(self, consumers: Consumers, lane: Lane, head: Run) -> bool:
+        """Offer a message that a crash has made suspect, alone; tell whether it was possible.
+
+        To an idle child if there is one, or is in time. If not, it stands beside others, and a crash does not convict.
+        """
+        queue, now = consumers.queue, self._kit.timers.now
+        consumer = consumers.take_idle(head.avoid)
+        if consumer is not None:
+            self._guards.give(consumer.child, queue, head)
+            self._make_offer(consumers, lane, [consumer], 1, now)
+            return True
+        busy = consumers.take(1, head, _most_offers(self._claims.free_slots))
+        if not busy:
+            return False
+        if self._guards.must_wait(queue, head, busy[0].child):
+            consumers.refresh(busy[0])
+            consumers.prefer(busy[0])
+            return False
+        self._make_offer(consumers, lane, busy, 1, now)
+        return True
+
+    def _send(self, offer: Offer) -> None:
+        try:
+            packed = [(key[0], _pack(offer, key[1])) for key in offer.candidates]
+        except EnvelopeError as error:
+            self._withdraw(offer, error)
+            return
+        self._counters.offers_made += 1
+        self._out.extend(packed)
+
+    def _withdraw(self, offer: Offer, error: EnvelopeError) -> None:
+        """The messages can't be sent to anybody: leave them out, and go on with what follows."""
+        for key, consumer in list(offer.candidates.items()):
+            self._claims.answer(offer, key, Event.LOST)
+            consumer.child.open_offers -= 1
+            consumer.take_back(offer.count, offer.cost, has_passed=False)
+            self._counters.offers_lost += 1
+            self._clientele.refresh(consumer)
+        offer.queue.forget(offer.run)
+        leave_out(self._kit, offer.queue.name, offer.run, error)
+
+
+def _pack(offer: Offer, token: Token) -> list[Buffer]:
+    run = offer.run
+    return pack_run(
+        Kind.OFFER,
+        run.envelope,
+        first=run.first,
+        count=run.count,
+        token=token,
+        slot=offer.slot,
+        number=offer.number,
+        serial=run.serial,
+        deliveries=run.deliveries,
+        destination=offer.queue.name,
+        details=run.details,
+    )
+
+
+def _most_offers(free_slots: int) -> int:
+    """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
+    return max(1, free_slots // 4)

@@ -1,0 +1,1 @@
+"""Topics: who listens now, and whose messages are kept until they do."""
