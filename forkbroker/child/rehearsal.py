@@ -20,7 +20,7 @@ _ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
 _FRAMES = (
-    b"CONNECT\naccept-version:1.2\nlogin:rehearsal\n\n\0"
+    b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
     b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
     b"SEND\ndestination:/topic/rehearsal\n\nhello\0"
     b"DISCONNECT\nreceipt:2\n\n\0"

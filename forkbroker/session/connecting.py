@@ -176,13 +176,14 @@ class Connecting:
             EnvelopeError: a kind that the parent never sends to a client that has not connected.
         """
         kind = envelope.kind
-        if kind is Kind.CLOSE:
-            if not self._ending.is_over:  # what was said last was the last
-                self._fail(FrameError(envelope.block.decode(errors="replace")), None)
-        elif kind is Kind.QUIESCE:
+        if kind is Kind.QUIESCE:
             if not self._is_quiet:
                 self._is_quiet = True
                 self._upward.request(pack(Kind.QUIESCED))
+        elif self._ending.is_over:
+            pass  # what was said last was the last
+        elif kind is Kind.CLOSE:
+            self._fail(FrameError(envelope.block.decode(errors="replace")), None)
         elif kind is not Kind.SEND:  # which everybody gets with `--broadcast all`
             raise EnvelopeError(f"{kind.name} from the parent before CONNECTED")
 

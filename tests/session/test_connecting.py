@@ -397,3 +397,15 @@ def test_a_connection_that_is_over_waits_for_nothing() -> None:
 
     assert client.session.wake_at == client.session.deadline() == math.inf
     assert client.session.reason == "go away"
+
+
+def test_a_connection_that_is_over_hears_nothing() -> None:
+    """Whatever the parent has sent meanwhile is for nobody; but it may wait for QUIESCED."""
+    client = Client()
+    client.do("NONSENSE")
+    client.error()
+    for kind in (Kind.QUIESCE, Kind.CLOSE, Kind.FENCED):
+        client.down(kind)
+
+    assert [e.kind for e in client.told()] == [Kind.QUIESCED]
+    assert client.raw() == b""
