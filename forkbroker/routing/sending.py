@@ -54,8 +54,8 @@ class Sending:
 
         A topic: all who listen now, and the queues of durable subscriptions that match.
 
-        A queue: the one of this name, which the SEND makes if need be. Only two kinds of queues are not made by that,
-        another client's temporary one and a durable subscription's: what is sent to one that is gone is dropped.
+        A queue: the one of this name, which the SEND makes if need be. A temporary one (`/reply-queue/`) is made by
+        its owner alone: what is sent to one that is gone is dropped.
         """
         return self._intake if is_queue(destination) else self._forwarding
 
