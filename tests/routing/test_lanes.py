@@ -336,3 +336,15 @@ def test_a_stub_before_the_range_stays(start: int) -> None:
 
     assert [(stub.serial, stub.count) for stub in lane.take_stubs(start, 7)] == [(5, 1)]
     assert ([(stub.serial, stub.count) for stub in lane.stubs], lane.stubbed) == ([(7, 2), (1, 2)], 4)
+
+
+@pytest.mark.parametrize("last", [0, 7])
+def test_a_new_lane_has_nothing_and_has_asked_for_nothing(last: int) -> None:
+    """It begins behind the serial that it is told, or behind none."""
+    lane = Lane(4, last) if last else Lane(4)
+
+    assert (lane.ready, lane.hidden, lane.stubbed, lane.memory) == (0, 0, 0, 0)
+    assert (lane.paged, lane.paged_octets, lane.paged_since) == (0, 0, 0)
+    assert (lane.is_fetching, lane.asked, lane.stubs_from, lane.stubs_to) == (False, 0, 0, 0)
+    assert (lane.last, lane.told, lane.asked_after) == (last, last, last)
+    assert (lane.runs(), lane.containers(), lane.is_blocked, lane.expiries.next()) == ([], [], False, 0)

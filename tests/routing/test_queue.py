@@ -221,3 +221,13 @@ def test_what_is_hidden_is_shown_by_its_change() -> None:
     assert [run.serial for run in queue.commit(lane, 5)] == [1]
 
     assert (queue.ready, queue.view().ready) == (2, 2)
+
+
+def test_a_new_queue_has_nothing() -> None:
+    """And is neither temporary nor durable, if nothing is said of that."""
+    queue = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
+
+    assert (queue.ready, queue.messages, queue.octets, queue.memory, queue.paged, queue.returning) == (0, 0, 0, 0, 0, 0)
+    assert (queue.lanes, queue.held, queue.waiting, queue.catching_up_until) == ([], set(), {}, 0.0)
+    assert (queue.is_temporary, queue.is_durable, queue.is_gone) == (False, False, False)
+    assert queue.view() == QueueView(b"/queue/a", 0, 0, 0, 0)
