@@ -489,3 +489,15 @@ def test_the_parent_is_told_what_a_subscription_is(headers: dict[str, object], f
     (envelope,) = client.told()
 
     assert envelope.flags == flags | Flag.FENCE
+
+
+@pytest.mark.parametrize(("headers", "flags"), [({}, 0), ({"receipt": "r"}, Flag.FENCE)])
+def test_the_end_of_a_subscription_is_answered_only_if_the_client_asks(headers: dict[str, object], flags: int) -> None:
+    """Without a receipt nothing waits for it, and it has no fence."""
+    client = connected()
+    client.receive(frame("SUBSCRIBE", {"destination": "/queue/a", "id": "1"}))
+    client.told()
+    client.receive(frame("UNSUBSCRIBE", {"id": "1"} | headers))
+    (envelope,) = client.told()
+
+    assert (envelope.kind, envelope.flags, bool(envelope.number)) == (Kind.UNSUBSCRIBE, flags, bool(headers))
