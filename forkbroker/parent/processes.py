@@ -17,6 +17,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from forkbroker.errors import EnvelopeError
@@ -100,10 +101,7 @@ class Processes(Generic[P]):
         """It was forked: its channel is read from now on."""
         self._by_pid[process.pid] = process
         self._by_peer[process.peer] = process
-        self._exchange.join(process, lambda: self._read(process))
-
-    def _read(self, process: P) -> None:
-        self.blame(process, self._life.heed)
+        self._exchange.join(process, partial(self.blame, process, self._life.heed))
 
     def blame(self, process: P, work: Callable[[P], None]) -> None:
         """Do something that the process has asked for: what goes wrong is its end."""
@@ -162,7 +160,7 @@ class Processes(Generic[P]):
         poll.register(process.fd, select.POLLIN)
         process.channel.insist()
         while not process.is_closed and poll.poll(0):
-            self._read(process)
+            self.blame(process, self._life.heed)
         self._close(process)
 
     def _finish(self, process: P, ended: children.Ended) -> None:

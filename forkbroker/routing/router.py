@@ -227,7 +227,7 @@ class Router:
         offering.offers.tick(now)
         self._next = self._find_deadline()
         # dates follow the system clock, which may have been set when they are looked at again
-        self._kit.is_at_rest = not self._timers.has_dates
+        self._kit.is_at_rest = self._timers.next_date == inf
 
     def stop_offers(self) -> None:
         """Make no new deliveries to who acknowledges: the broker ends, and they only settle what they have."""

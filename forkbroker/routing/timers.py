@@ -96,19 +96,16 @@ class Timers:
         self._timers: dict[str, Timer[Any]] = {}
         self._waits: Heap[Entry] = Heap(self._is_live)
         self._dates: Heap[Entry] = Heap(self._is_live)
-        # nothing is due before these times, by its clock: a turn in which nothing is due looks no further
-        self._next_wait = self._next_date = inf
+        self.next_wait = inf
+        """No wait ends before that; to read. A turn in which nothing is due looks no further."""
+        self.next_date = inf
+        """No date comes before that; to read."""
         self.now = 0.0
         """Monotonic seconds."""
 
     def __len__(self) -> int:
         """Return the number of entries."""
         return sum(len(timer.entries) for timer in self._timers.values())
-
-    @property
-    def has_dates(self) -> bool:
-        """Whether something is to be done at a time of the system clock."""
-        return self._next_date < inf
 
     def add(self, name: str, handler: Callable[[K], None]) -> Timer[K]:
         """Make a timer. `handler` is called with the key of each entry that is due; the entry is gone by then.
@@ -132,12 +129,12 @@ class Timers:
         What a handler starts has its turn next time, and what it cancels is not handled.
         """
         due: list[Entry] = []
-        if self._next_wait <= self.now:
+        if self.next_wait <= self.now:
             due += self._take_due(self._waits, self.now, budget)
-            self._next_wait = _time_of(self._waits)
-        if self._next_date < inf and self._next_date <= (now_ms := self.wall_ms()):
+            self.next_wait = _time_of(self._waits)
+        if self.next_date < inf and self.next_date <= (now_ms := self.wall_ms()):
             due += self._take_due(self._dates, now_ms, budget)
-            self._next_date = _time_of(self._dates)
+            self.next_date = _time_of(self._dates)
         for entry in due:
             timer = self._timers[entry.timer]
             if timer.entries.get(entry.key) is entry:
@@ -148,11 +145,11 @@ class Timers:
     def deadline(self) -> float | None:
         """Return when something is due next (monotonic seconds), as far as the system clock is not set."""
         wait = date = inf
-        if self._next_wait < inf:
-            wait = self._next_wait = _time_of(self._waits)
-        if self._next_date < inf:
-            self._next_date = _time_of(self._dates)
-            date = self.now + max(0.0, (self._next_date - self.wall_ms()) / 1000)
+        if self.next_wait < inf:
+            wait = self.next_wait = _time_of(self._waits)
+        if self.next_date < inf:
+            self.next_date = _time_of(self._dates)
+            date = self.now + max(0.0, (self.next_date - self.wall_ms()) / 1000)
         first = min(wait, date)
         return first if first < inf else None
 
@@ -182,10 +179,10 @@ class Timers:
         entry = Entry(when, next(self._order), is_date, name, key)
         if is_date:
             self._dates.push(entry)
-            self._next_date = min(self._next_date, when)
+            self.next_date = min(self.next_date, when)
         else:
             self._waits.push(entry)
-            self._next_wait = min(self._next_wait, when)
+            self.next_wait = min(self.next_wait, when)
         return entry
 
     def drop(self, entry: Entry) -> None:
