@@ -1,6 +1,6 @@
 /*
  * The order of messages when the answers to offers are overdue: forkbroker/routing/offers/claims.py (`take_overdue`) is the
- * Parent here, forkbroker/session/delivery.py is the Child. README.md tells what is left out, and how to run this.
+ * Parent here, forkbroker/session/queue_delivery.py is the Child. README.md tells what is left out, and how to run this.
  *
  * Some messages of one queue were offered, one by one, to the same children. Each child reads its channel in order,
  * but may be stopped between any two of its steps. The parent takes back what is overdue, and what is younger with it;

@@ -409,3 +409,16 @@ def test_a_connection_that_is_over_hears_nothing() -> None:
 
     assert [e.kind for e in client.told()] == [Kind.QUIESCED]
     assert client.raw() == b""
+
+
+def test_what_the_parent_must_know_is_urgent() -> None:
+    """Nothing is until CONNECTED, or QUIESCED, is to be told."""
+    connects, quiesces = Client(), Client()
+    before = (connects.session.is_urgent(), connects.session.has_claimed, connects.session.fences)
+    connects.receive(CONNECT_12)
+    quiesces.down(Kind.QUIESCE)
+
+    assert before == (False, False, 0)
+    assert [client.session.is_urgent() for client in (connects, quiesces)] == [True, True]
+    assert len(quiesces.told()) == 1
+    assert not quiesces.session.is_urgent()
