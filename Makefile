@@ -57,6 +57,8 @@ install:
 	PIP_BREAK_SYSTEM_PACKAGES=1 $(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
+	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker"
+	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service \
 	    > "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service"
 	install -m 644 etc/systemd/stomp-broker.socket "$(DESTDIR)$(PREFIX)/lib/systemd/system/"

@@ -73,7 +73,7 @@ def next_cron(line: bytes, after_ms: int) -> int:
 
 def _next(line: str, after_ms: int) -> int:
     if not HAS_CRON:
-        raise CronError("cron lines can't be read: pip install forkbroker[cron]")
+        raise CronError("cron lines cannot be read: pip install forkbroker[cron]")
     fields = len(line.split())
     if fields != FIELDS:
         raise CronError(f"{_quoted(line)} has {fields} fields, cron has {FIELDS}: 0 * * * * is each hour")
@@ -82,7 +82,7 @@ def _next(line: str, after_ms: int) -> int:
         # in the second one of an hour that comes twice, cronsim may name a time in the first one
         return next(due for due in map(_milliseconds, CronSim(line, start)) if due > after_ms)
     except (CronSimError, StopIteration) as error:
-        raise CronError(f"{_quoted(line)} is no cron line: {error or 'there is no such day'}") from None
+        raise CronError(f"{_quoted(line)} is not a cron line: {error or 'there is no such day'}") from None
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -151,13 +151,13 @@ def _make(text: str, sort: Sort, local: str) -> Destination:
     if not local:
         raise DestinationError(f"destination {_quoted(text)} is empty: a name must follow, as in {sort.value}example")
     if "\0" in local:
-        raise DestinationError(f"destination {_quoted(text)} has a NUL octet, which no name may have")
+        raise DestinationError(f"destination {_quoted(text)} has a NUL byte, which no name may have")
     try:
         name = _encoded(sort.value + local)
     except UnicodeEncodeError:
         raise DestinationError(f"destination {_quoted(text)} is not UTF-8") from None
     if len(name) > MAX_NAME:
-        raise DestinationError(f"destination {_quoted(text)} of {len(name):,} octets exceeds {MAX_NAME:,}")
+        raise DestinationError(f"destination {_quoted(text)} of {len(name):,} bytes exceeds {MAX_NAME:,}")
     return Destination(sort, name, local, has_wildcards(name))
 
 

@@ -73,7 +73,7 @@ def test_a_bare_name_means_what_the_setting_says() -> None:
         ("/queue", "unknown prefix"),
         ("/", "unknown prefix"),
         ("/queue/\ud800", "not UTF-8"),
-        ("/queue/" + "a" * MAX_NAME, "65,007 octets exceeds 65,000"),
+        ("/queue/" + "a" * MAX_NAME, "65,007 bytes exceeds 65,000"),
     ],
 )
 def test_what_is_no_name_is_refused_with_the_reason(text: str, fault: str) -> None:

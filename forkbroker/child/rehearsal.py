@@ -2,8 +2,8 @@
 
 What the interpreter makes while code runs for the first times (specialised instructions, method caches, key tables of
 instances) it would otherwise make in each child by itself: in memory that the child had shared with its parent until
-then. Rehearsed, it is inherited. Measured with 100 idle clients: 2.9 MiB of proportional memory each without, 2.6 MiB
-with it; and a client's first frames are answered sooner.
+then. Rehearsed, it is inherited. It saved 0.3 MiB of proportional memory for each idle client when it was
+introduced (docs/benchmarks.md has the present figure), and a client's first frames are answered sooner.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         PROGRAM,
         description="A STOMP message broker with a process for each client.",
-        epilog="Sizes are octets, or a number with KiB, MiB or GiB; times are seconds, or a number with ms, s or min.",
+        epilog="Sizes: bytes, or with KiB, MiB, GiB. Times: seconds, or with ms, s, min, h, d. "
+        "The manual page stomp-broker(8) explains each option.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {forkbroker.__version__}")

@@ -154,7 +154,7 @@ def _make_store_directory(url: str, identity: Identity) -> None:
         directory.mkdir(mode=0o700, parents=True)
         os.chown(directory, identity.uid, identity.gid)
     except OSError as error:
-        raise StartError(f"--store {url}: can't make {directory}: {error.strerror}", Exit.CANTCREAT) from None
+        raise StartError(f"--store {url}: cannot make {directory}: {error.strerror}", Exit.CANTCREAT) from None
 
 
 def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:
@@ -190,7 +190,7 @@ def _open_log(settings: Settings, identity: Identity | None, opened: ExitStack) 
         log.give_to(identity.uid, identity.gid)
     log.start(settings.log_level)
     if complaint:
-        logger.warning("nothing will be logged once the broker has detached: %s", complaint)
+        logger.warning("no log after the broker has detached: %s", complaint)
     return log
 
 
@@ -229,7 +229,7 @@ def _check_passed(passed: list[socket.socket], settings: Settings) -> list[socke
 def _warn(settings: Settings, files: int) -> None:
     """What an administrator should look at, and what stops nobody."""
     if os.geteuid() == 0:
-        logger.warning("runs as root; start it as another user, or give --user")
+        logger.warning("running as root; give --user, or start the broker as another user")
     if files < settings.max_clients + FILES_BESIDE_CLIENTS:
         logger.warning(
             "the limit of %d open files is too low for %d clients; raise it, or lower --max-clients",

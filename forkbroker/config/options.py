@@ -119,13 +119,13 @@ class Settings:
     receive_memory: int
 
 
-_START = "Start and end"
+_START = "Starting and stopping"
 _LOG = "Log"
-_CLIENTS = "Clients"
-_TOPICS = "Destinations and topics"
+_CLIENTS = "Connections"
+_TOPICS = "Topics"
 _QUEUES = "Queues"
 _STORE = "Store"
-_LIMITS = "Limits on what a client sends (each ends in an ERROR that names it)"
+_LIMITS = "Frame limits (a frame above one gets an ERROR that names it)"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -133,24 +133,24 @@ OPTIONS: tuple[Option, ...] = (
         parse_address,
         "localhost:61613",
         "ADDRESS",
-        "where to accept clients: 127.0.0.1:61613, [::1]:61613, localhost:0 (any port), unix:/PATH; may be repeated",
+        "accept clients at HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable",
         _START,
         repeatable=True,
     ),
     Option("daemonize", None, None, "", "detach; return when the broker accepts clients", _START),
-    Option("pidfile", path, None, "FILE", "write the process number to FILE, and let no second broker use it", _START),
-    Option("user", name, None, "NAME", "become this user once everything is open", _START),
+    Option("pidfile", path, None, "FILE", "write the PID to FILE, and refuse a second broker with this file", _START),
+    Option("user", name, None, "NAME", "become this user after everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
     Option(
         "shutdown-timeout",
         seconds(0),
         "10 s",
         "TIME",
-        "time for a clean shutdown; clients may settle for half of it",
+        "time for a clean shutdown; clients can settle for half of it",
         _START,
     ),
-    Option("log-file", path, None, "FILE", "append the log to FILE; reopened when it is renamed, and at SIGUSR1", _LOG),
-    Option("syslog", None, None, "", "log to syslog; the default after --daemonize without --log-file", _LOG),
+    Option("log-file", path, None, "FILE", "append the log to FILE; opened again when renamed, and at SIGUSR1", _LOG),
+    Option("syslog", None, None, "", "log to syslog; default with --daemonize and without --log-file", _LOG),
     Option(
         "log-level",
         choice("error", "warning", "info", "debug"),
@@ -159,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
         "least important event to log: error, warning, info or debug",
         _LOG,
     ),
-    Option("max-clients", number(1), "2000", "N", "clients at one time; each has a process", _CLIENTS),
+    Option("max-clients", number(1), "2000", "N", "number of clients at one time; each has a process", _CLIENTS),
     Option(
         "max-clients-per-address",
         number(0),
@@ -173,37 +173,53 @@ OPTIONS: tuple[Option, ...] = (
         number(0),
         "500",
         "N",
-        "clients that have not logged in; the oldest makes room; 0: no limit",
+        "clients without CONNECT; the oldest makes room; 0: no limit",
         _CLIENTS,
     ),
-    Option("fork-rate", number(1), "500", "N", "new clients a second; others wait in the listen backlog", _CLIENTS),
+    Option(
+        "fork-rate", number(1), "500", "N", "new clients for each second; others wait in the listen backlog", _CLIENTS
+    ),
     Option(
         "allow-anonymous",
         None,
         None,
         "",
-        "listen beyond loopback, although everybody may then use the broker",
+        "permit listeners that other hosts can reach, without passwords",
         _CLIENTS,
     ),
-    Option("connect-timeout", seconds(0.1), "10 s", "TIME", "from connecting to the CONNECT frame", _CLIENTS),
-    Option("frame-timeout", seconds(0.1), "60 s", "TIME", "how long a half-sent frame may stand still", _CLIENTS),
+    Option(
+        "connect-timeout",
+        seconds(0.1),
+        "10 s",
+        "TIME",
+        "time in which a new client must send its CONNECT frame",
+        _CLIENTS,
+    ),
+    Option(
+        "frame-timeout",
+        seconds(0.1),
+        "60 s",
+        "TIME",
+        "time for an incomplete frame to grow by 64 KiB or be complete",
+        _CLIENTS,
+    ),
     Option(
         "heart-beat",
         heart_beat,
         "10000,10000",
         "SEND,WANT",
-        "beats offered to clients and wanted from them, in milliseconds; 0: none",
+        "milliseconds between heart-beats, offered and wanted; 0: none",
         _CLIENTS,
     ),
-    Option("child-memory", size(0), "0", "SIZE", "address space of a client's process; 0: no limit", _CLIENTS),
-    Option("child-cpu", number(0), "0", "SECONDS", "processor time of a client's process; 0: no limit", _CLIENTS),
-    Option("child-files", number(0), "0", "N", "open descriptors of a client's process; 0: no limit", _CLIENTS),
+    Option("child-memory", size(0), "0", "SIZE", "address space of a child process; 0: no limit", _CLIENTS),
+    Option("child-cpu", number(0), "0", "SECONDS", "CPU time of a child process; 0: no limit", _CLIENTS),
+    Option("child-files", number(0), "0", "N", "open file descriptors of a child process; 0: no limit", _CLIENTS),
     Option(
         "broadcast",
         choice("interested", "all"),
         "interested",
         "WHOM",
-        "which clients' processes a topic's messages go to: interested ones, or all; clients see no difference",
+        "child processes that get a topic message: interested or all",
         _TOPICS,
     ),
     Option(
@@ -211,16 +227,16 @@ OPTIONS: tuple[Option, ...] = (
         choice("topic", "queue", "error"),
         "topic",
         "KIND",
-        "what a destination without /topic/ or /queue/ is: topic, queue or error",
+        "meaning of names without a prefix: topic, queue or error",
         _TOPICS,
     ),
-    Option("strict", None, None, "", "refuse what the protocol forbids and other brokers let pass", _TOPICS),
+    Option("strict", None, None, "", "require host and id, keep CR in 1.0 and 1.1, reject a late ACK", _TOPICS),
     Option(
         "content-length",
         choice("always", "as-sent"),
         "always",
         "WHEN",
-        "whether messages have the header always, or as-sent: only when their sender gave it",
+        "put the header on each MESSAGE: always, or as-sent",
         _TOPICS,
     ),
     Option(
@@ -228,7 +244,7 @@ OPTIONS: tuple[Option, ...] = (
         size(65_536),
         "16 MiB",
         "SIZE",
-        "topic messages kept for a client that does not read",
+        "memory for topic messages that wait for a slow client",
         _TOPICS,
     ),
     Option(
@@ -236,20 +252,27 @@ OPTIONS: tuple[Option, ...] = (
         choice("disconnect", "drop-oldest", "hold"),
         "disconnect",
         "POLICY",
-        "above max-client-buffer: disconnect the client, drop-oldest messages, or hold the senders",
+        "above max-client-buffer: disconnect, drop-oldest or hold",
         _TOPICS,
     ),
-    Option("prefetch", number(1), "100", "N", "unacknowledged messages of a subscription that does not say", _QUEUES),
-    Option("max-unsettled", size(65_536), "64 MiB", "SIZE", "unacknowledged messages of one client, in bytes", _QUEUES),
     Option(
-        "offer-candidates", number(1, 1000), "3", "N", "clients to which a message is offered at the same time", _QUEUES
+        "prefetch", number(1), "100", "N", "unsettled messages per subscription if SUBSCRIBE sets no limit", _QUEUES
+    ),
+    Option("max-unsettled", size(65_536), "64 MiB", "SIZE", "size of the unsettled messages of one client", _QUEUES),
+    Option(
+        "offer-candidates",
+        number(1, 1000),
+        "3",
+        "N",
+        "consumers to which a message is offered at the same time",
+        _QUEUES,
     ),
     Option(
         "max-deliveries",
         number(0),
         "16",
         "N",
-        "deliveries of a message before it goes to the dead-letter queue; 0: no limit",
+        "deliveries before a message is a dead letter; 0: no limit",
         _QUEUES,
     ),
     Option(
@@ -257,17 +280,17 @@ OPTIONS: tuple[Option, ...] = (
         none_or(size(1024)),
         "0",
         "SIZE",
-        "messages that a queue holds, in memory and in the store; 0: as many as the disk does",
+        "size of a queue in memory and on disk; 0: no limit but the disk",
         _QUEUES,
     ),
-    Option("max-queue-length", number(0), "0", "N", "messages that a queue holds; 0: no limit", _QUEUES),
-    Option("max-queues", number(1), "10000", "N", "queues at one time", _QUEUES),
+    Option("max-queue-length", number(0), "0", "N", "number of messages in a queue; 0: no limit", _QUEUES),
+    Option("max-queues", number(1), "10000", "N", "number of queues at one time", _QUEUES),
     Option(
         "queue-full",
         choice("hold", "refuse", "drop-oldest", "dead-letter"),
         "hold",
         "POLICY",
-        "at a queue's limit: hold its senders, refuse with an ERROR, drop-oldest messages, or dead-letter these",
+        "when a queue is full: hold, refuse, drop-oldest or dead-letter",
         _QUEUES,
     ),
     Option(
@@ -275,7 +298,7 @@ OPTIONS: tuple[Option, ...] = (
         choice("accepted", "committed"),
         "accepted",
         "WHEN",
-        "offer persistent messages when they are accepted, or when committed",
+        "offer persistent messages when accepted, or when committed",
         _QUEUES,
     ),
     Option(
@@ -283,11 +306,20 @@ OPTIONS: tuple[Option, ...] = (
         seconds(0),
         "0",
         "TIME",
-        "how long a message waits that fails for the second time; twice as long each further time",
+        "delay after the 2nd failed delivery, doubled each time after that",
         _QUEUES,
     ),
-    Option("dedup-window", seconds(0), "5 min", "TIME", "how long the dedup-id of a message is remembered", _QUEUES),
-    Option("max-delayed-bytes", size(1024), "64 MiB", "SIZE", "memory of messages that wait for their time", _QUEUES),
+    Option(
+        "dedup-window", seconds(0), "5 min", "TIME", "time for which the dedup-id of a message is remembered", _QUEUES
+    ),
+    Option(
+        "max-delayed-bytes",
+        size(1024),
+        "64 MiB",
+        "SIZE",
+        "memory for delayed messages; a delayed SEND beyond it: ERROR",
+        _QUEUES,
+    ),
     Option(
         "min-repeat-period",
         seconds(0.001),
@@ -296,14 +328,14 @@ OPTIONS: tuple[Option, ...] = (
         "shortest AMQ_SCHEDULED_PERIOD of a repeated message",
         _QUEUES,
     ),
-    Option("max-repeating", number(0), "100", "N", "repeated messages that one client may have waiting", _QUEUES),
-    Option("max-durables", number(0), "1000", "N", "durable subscriptions to topics", _QUEUES),
+    Option("max-repeating", number(0), "100", "N", "repeated messages that one client can have waiting", _QUEUES),
+    Option("max-durables", number(0), "1000", "N", "number of durable subscriptions", _QUEUES),
     Option(
         "durable-expiry",
         seconds(0),
         "30 d",
         "TIME",
-        "end of a durable subscription that nobody uses; 0: never",
+        "lifetime of a durable subscription without clients; 0: for ever",
         _QUEUES,
     ),
     Option(
@@ -311,7 +343,7 @@ OPTIONS: tuple[Option, ...] = (
         policy_line,
         None,
         "RULE",
-        "what differs for some queues: 'PATTERN key=value ...'; may be repeated, later rules win",
+        "settings for matching queues: 'PATTERN key=value ...'; repeatable",
         _QUEUES,
         repeatable=True,
     ),
@@ -320,16 +352,16 @@ OPTIONS: tuple[Option, ...] = (
         store_url,
         None,
         "URL",
-        "where messages are kept: sqlite:///PATH or memory:; without it queues.db in the state directory",
+        "sqlite:///PATH or memory:; default: queues.db in the state directory",
         _STORE,
     ),
-    Option("store-repair", None, None, "", "if the store is damaged: set it aside, and save what can be read", _STORE),
+    Option("store-repair", None, None, "", "replace a damaged database by one with all that can be read", _STORE),
     Option(
         "persistent",
         choice("as-sent", "queues"),
         "as-sent",
         "WHICH",
-        "messages that survive: those sent with persistent:true, or all that are sent to queues",
+        "which messages are persistent: as-sent, or all sent to queues",
         _STORE,
     ),
     Option(
@@ -337,7 +369,7 @@ OPTIONS: tuple[Option, ...] = (
         size(1024**2),
         "128 MiB",
         "SIZE",
-        "memory of the messages of all queues; the rest of deep queues is in the store",
+        "memory for the messages of all queues; the rest is on disk",
         _STORE,
     ),
     Option(
@@ -345,32 +377,39 @@ OPTIONS: tuple[Option, ...] = (
         size(0),
         "128 MiB",
         "SIZE",
-        "free space below which the store is not given more; 0: write until the disk is full",
+        "refuse persistent messages below this free space; 0: never",
         _STORE,
     ),
-    Option("max-command", size(16, 65_536), "32", "SIZE", "a command line", _LIMITS),
-    Option("max-header-line", size(128, 2**24), "10 KiB", "SIZE", "a header line", _LIMITS),
-    Option("max-headers", number(8, 65_536), "1000", "N", "headers of a frame", _LIMITS),
-    Option("max-body", size(0, _ENVELOPE), "100 MiB", "SIZE", "a body", _LIMITS),
-    Option("max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "the first frame", _LIMITS),
+    Option("max-command", size(16, 65_536), "32", "SIZE", "length of a command line", _LIMITS),
+    Option("max-header-line", size(128, 2**24), "10 KiB", "SIZE", "length of a header line", _LIMITS),
+    Option("max-headers", number(8, 65_536), "1000", "N", "number of headers of a frame", _LIMITS),
+    Option("max-body", size(0, _ENVELOPE), "100 MiB", "SIZE", "size of a body", _LIMITS),
+    Option("max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "size of the first frame", _LIMITS),
     Option(
         "max-client-memory",
         size(65_536),
         "128 MiB",
         "SIZE",
-        "open transactions, subscriptions and waiting messages of a client",
+        "transactions, subscriptions and waiting messages of a client",
         _LIMITS,
     ),
-    Option("max-subscriptions", number(1), "10000", "N", "subscriptions of a client", _LIMITS),
-    Option("max-transactions", number(1), "1000", "N", "open transactions of a client", _LIMITS),
-    Option("max-transaction-frames", number(1), "100000", "N", "frames of a transaction", _LIMITS),
-    Option("max-transaction-size", size(1024, _ENVELOPE), "100 MiB", "SIZE", "messages of a transaction", _LIMITS),
+    Option("max-subscriptions", number(1), "10000", "N", "number of subscriptions of a client", _LIMITS),
+    Option("max-transactions", number(1), "1000", "N", "number of open transactions of a client", _LIMITS),
+    Option("max-transaction-frames", number(1), "100000", "N", "number of frames in a transaction", _LIMITS),
+    Option(
+        "max-transaction-size",
+        size(1024, _ENVELOPE),
+        "100 MiB",
+        "SIZE",
+        "size of a transaction, with header lines and acknowledgements",
+        _LIMITS,
+    ),
     Option(
         "receive-memory",
         size(1024**2),
         "256 MiB",
         "SIZE",
-        "memory for large messages and transactions while they are received; others wait",
+        "memory for large frames being received; others wait, no ERROR",
         _LIMITS,
     ),
 )
@@ -407,7 +446,9 @@ def _parse(option: Option, parse: Callable[[str], object], text: str) -> object:
     try:
         return parse(text)
     except ConfigurationError as error:
-        raise ConfigurationError(f"--{option.name} {text}", error.problem, error.remedy) from None
+        # of a rule with several pairs, the one that is wrong
+        problem = error.problem if error.what == text else f"{error.what}: {error.problem}"
+        raise ConfigurationError(f"--{option.name} {text}", problem, error.remedy) from None
 
 
 def _check_together(settings: Settings) -> None:
@@ -420,6 +461,6 @@ def _check_together(settings: Settings) -> None:
     if settings.heart_beat[1] and settings.heart_beat[1] < _SHORTEST_BEAT_MS:
         raise ConfigurationError(
             f"--heart-beat {settings.heart_beat[0]},{settings.heart_beat[1]}",
-            "clients cannot beat so often",
-            f"want {_SHORTEST_BEAT_MS} or more, or 0",
+            f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
+            f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
         )

@@ -63,7 +63,7 @@ def policy_line(text: str) -> PolicyLine:
             raise ConfigurationError(pair, "given twice", "give each key once")
         changes[key] = value
     if not changes:
-        raise ConfigurationError(text, "says nothing", "give PATTERN key=value ...")
+        raise ConfigurationError(text, "no key=value after the pattern", "write 'PATTERN key=value ...'")
     return PolicyLine(_read_pattern(pattern), changes)
 
 

@@ -49,8 +49,8 @@ def size(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         match = _SIZE.fullmatch(text)
         if match is None:
-            raise ConfigurationError(text, "not a size", "give octets, or a number with KiB, MiB or GiB")
-        remedy = f"give {least} octets or more" + (f", {most} at most" if most is not None else "")
+            raise ConfigurationError(text, "not a size", "give bytes, or a number with KiB, MiB or GiB")
+        remedy = f"give {least} bytes or more" + (f", {most} at most" if most is not None else "")
         return _within(text, int(match[1]) * _OCTETS[match[2]], least, most, remedy)
 
     return parse

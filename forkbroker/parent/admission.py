@@ -44,7 +44,8 @@ class AdmissionPolicy:
     """Limits on clients; each is known to the administrator by the name of its option."""
 
     max_clients: int = 2000
-    """Clients at one time. OpenSMTPD's and PostgreSQL's defaults are hundreds; an idle client costs about 1 MiB."""
+    """Clients at one time. OpenSMTPD's and PostgreSQL's defaults are hundreds; docs/benchmarks.md has the memory of
+    an idle client."""
     max_clients_per_address: int = 0
     """Clients from one source at one time; 0 is no limit. Loopback and Unix sockets are exempt."""
     max_pending_logins: int = 500

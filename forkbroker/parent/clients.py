@@ -156,5 +156,5 @@ class Clients:
         self._silent = silent
 
     def _kill(self, child: Client, reason: str) -> None:
-        self._logger.warning("%s: %s, killed", child.name, reason)
+        self._logger.warning("%s: killed, %s", child.name, reason)
         self._processes.kill(child)

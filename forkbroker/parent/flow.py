@@ -264,12 +264,12 @@ class Flow:
         if child.checks_without_octets > self._policy.stuck_checks:
             stuck_s = child.checks_without_octets * self._policy.check_interval_s
             return (
-                f"has sent nothing of the message that it has begun for {stuck_s:.0f} s, and others wait for its memory"
+                f"has sent nothing of an unfinished message for {stuck_s:.0f} s, and other clients wait for its memory"
             )
         stuck_s = child.checks_without_progress * self._policy.check_interval_s
         if child.is_closed:
-            return f"has closed its channel and not ended for {stuck_s:.0f} s"
-        return f"has read nothing for {stuck_s:.0f} s, {child.channel.pending:,} octets wait for it"
+            return f"still running {stuck_s:.0f} s after it closed its channel"
+        return f"has read nothing for {stuck_s:.0f} s, {child.channel.pending:,} bytes wait for it"
 
 
 def _checks_without_progress(child: Client) -> int:

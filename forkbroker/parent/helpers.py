@@ -114,7 +114,7 @@ class Helpers:
         try:
             pid, channel = self._forge.fork(row.program)
         except OSError as error:
-            self._logger.error("cannot fork a process for the %s: %s", row.role.value, error.strerror)
+            self._logger.error("%s: cannot fork its process: %s", row.role.value, error.strerror)
             self._start_later(post)
             return
         post.status, post.is_final = Exit.SOFTWARE, False
@@ -153,7 +153,7 @@ class Helpers:
     def _insist(self, process: Process) -> None:
         """One that has closed its channel and goes on may hold a lock that the next one needs."""
         if process.ended is None and not process.killed:
-            self._logger.error("%s: has closed its channel, but does not end, killed", process.name)
+            self._logger.error("%s: killed, still running after it closed its channel", process.role.value)
             self._processes.kill(process)
 
     def reaped(self, ended: Ended) -> None:
@@ -173,7 +173,7 @@ class Helpers:
     def _restart(self, post: _Post, process: Process, how: str) -> None:
         if self._loop.now - process.started > _STEADY_S:
             post.again_s = _AGAIN_S
-        self._logger.error("%s: ended, %s; started anew in %.1f s", process.name, how, post.again_s)
+        self._logger.error("%s: exited, %s; restarting in %.1f s", process.role.value, how, post.again_s)
         self._start_later(post)
 
     def kill(self, role: Role) -> None:

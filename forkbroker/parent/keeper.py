@@ -125,10 +125,10 @@ class Keeper:
 
     def _give_up(self) -> None:
         if self._helpers.find(Role.STORE) is None:
-            self._logger.error("store: could not be opened again in time")
+            self._logger.error("store: not opened again before the end of --shutdown-timeout")
             self._finished()
             return
-        self._logger.error("store: has not ended in time, killed")
+        self._logger.error("store: killed, still running at the end of --shutdown-timeout")
         self._is_given_up = True
         self._helpers.kill(Role.STORE)
         # Not even that ends a process that waits for a dead disk.

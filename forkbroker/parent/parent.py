@@ -52,7 +52,7 @@ from forkbroker.wire.kinds import Role
 
 @dataclass(frozen=True, slots=True)
 class ParentPolicy:
-    """The limits of the parent; its defaults are those of the command's options."""
+    """The limits of the parent process. The command sets them from its options; the defaults here are for tests."""
 
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     flow: FlowPolicy = field(default_factory=FlowPolicy)
@@ -175,7 +175,7 @@ class Parent:
             self._keeper.start()
             self._loop.run()
         except Exception:
-            self._logger.exception("the parent ends by an exception that nobody expected")
+            self._logger.exception("parent: unexpected exception, exiting")
             return Exit.SOFTWARE
         finally:
             self._listeners.close()
@@ -220,10 +220,10 @@ class Parent:
     def _lose(self, role: Role, reason: str, status: Exit) -> None:
         """The broker can't do without this helper."""
         if self._keeper.has_opened:
-            self._logger.error("ends at once, the %s is lost: %s", role.value, reason)
+            self._logger.error("%s: lost, the broker exits at once: %s", role.value, reason)
             self._exit_status = status
         else:
-            self._start_error = StartError(f"the {role.value} can't be opened: {reason}", status)
+            self._start_error = StartError(f"the {role.value} cannot be opened: {reason}", status)
         self._loop.stop()
 
     def _begin_to_end(self) -> None:
@@ -268,3 +268,5 @@ class Parent:
     def _log_notes(self) -> None:
         for note in self._router.take_notes():
             self._logger.warning("%s", note)
+        for event in self._router.take_events():
+            self._logger.info("%s", event)

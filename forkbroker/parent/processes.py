@@ -110,11 +110,11 @@ class Processes(Generic[P]):
         except (EnvelopeError, AssertionError) as error:
             self.convict(process, str(error))
         except MemoryError:
-            self._logger.error("%s: killed, there is no memory for what %s sends", process.name, process.sender)
+            self._logger.error("%s: killed, no memory for a message from it", process.name)
             self._end(process)
         except self._life.blamed_for:
             # a fault of ours, but it was this process's words that met it: the others need not pay for that
-            self._logger.exception("%s: killed, what it sent led to an exception that nobody expected", process.name)
+            self._logger.exception("%s: killed, unexpected exception while its envelope was applied", process.name)
             self._end(process)
         else:
             if process.channel.closed:
@@ -122,7 +122,7 @@ class Processes(Generic[P]):
 
     def convict(self, process: P, fault: str) -> None:
         """The process has sent what it may not: it is ended, and nothing of it is heeded any more."""
-        self._logger.error("%s: broke the contract between processes, killed: %s", process.name, fault)
+        self._logger.error("%s: killed, sent an invalid envelope: %s", process.name, fault)
         self._end(process)
 
     def _end(self, process: P) -> None:

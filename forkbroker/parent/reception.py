@@ -38,7 +38,7 @@ class Reception:
         try:
             self._clients.start(client)
         except OSError as error:
-            self._logger.error("cannot fork a child for %s: %s", client.address, error.strerror)
+            self._logger.error("client %s: cannot fork a child process: %s", client.address, error.strerror)
             self._admission.fork_failed(now)
             reason = f"the broker has no room for a process: {error.strerror}"
             self._refusals.refuse(client.socket, client.address, reason)

@@ -54,11 +54,6 @@ class Process:
         """What every log line about this process starts with."""
         return self.role.value
 
-    @property
-    def sender(self) -> str:
-        """Whose is what it sends, for the log."""
-        return "it"
-
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Client(Process):
@@ -89,11 +84,6 @@ class Client(Process):
         """What every log line about this client starts with: `client 7 127.0.0.1:40112 alice`."""
         return f"client {self.peer} {self.address} {self.login}".rstrip()
 
-    @property
-    def sender(self) -> str:
-        """Whose is what it sends, for the log."""
-        return "its client"
-
 
 def has_crashed(child: Client) -> bool:
     """Whether this child, which has ended, did so otherwise than by telling why and exiting with status 0."""
@@ -113,14 +103,14 @@ def describe_end(child: Client, now: float) -> str:
     counts = f"{child.received:,} in, {child.delivered:,} out"
     if child.dropped:
         counts += f", {child.dropped:,} dropped"
-    return f"{child.name}: gone, {child.reason}, {spent}, {counts}, {_describe_use(child.ended)}"
+    return f"{child.name}: disconnected, {child.reason}, {spent}, {counts}, {_describe_use(child.ended)}"
 
 
 def _describe_crash(ended: Ended | None) -> str:
     if ended is None:
         return "lost"
     if ended.status == 0:
-        return "ended without a word"
+        return "exited without reporting a reason"
     return f"ended {'by' if os.WIFSIGNALED(ended.status) else 'with'} {exits.describe(ended.status)}"
 
 

@@ -50,6 +50,9 @@ class Routes(Protocol):
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
 
+    def take_events(self) -> Sequence[str]:
+        """Normal events that are worth a line in the log."""
+
     def describe(self) -> Iterable[str]:
         """What there is, for an administrator who asks: each line is made when it is asked for."""
 

@@ -88,7 +88,7 @@ class Shutdown:
     def _settle(self) -> None:
         self.phase = Phase.SETTLING
         children = self._clients.all
-        self._logger.info("shutting down, %s", count_clients(len(children)))
+        self._logger.info("shutdown: started, %s", count_clients(len(children)))
         self._begin_once()
         self._waits_for = {child for child in children if child.state is not State.LEAVING}
         self._tell(self._waits_for, pack(Kind.QUIESCE, token=_WHEN_SETTLED))
@@ -139,7 +139,7 @@ class Shutdown:
         late = len(self._clients.all)
         if late and self.phase is Phase.CLOSING:
             late_s = self._timeout_s * _GONE_BY
-            self._logger.warning("%s had not ended after %.1f s, killed", count_clients(late), late_s)
+            self._logger.warning("shutdown: %s killed, still running after %.1f s", count_clients(late), late_s)
             self._kill()
 
     def at_once(self) -> None:
@@ -147,7 +147,7 @@ class Shutdown:
         if self.phase is Phase.KILLING:
             return
         left = count_clients(len(self._clients.all))
-        self._logger.warning("shutting down at once, %s killed", left)
+        self._logger.warning("shutdown: at once, %s killed", left)
         self._begin_once()
         self._kill()
 
@@ -161,5 +161,5 @@ class Shutdown:
     def _give_up(self) -> None:
         pids = [child.pid for child in self._clients.all]
         if pids:
-            self._logger.error("processes %s do not end even when killed, left behind", pids)
+            self._logger.error("shutdown: processes %s still running after SIGKILL, not waiting for them", pids)
             self._finish_once()

@@ -83,7 +83,7 @@ def _parse_path(text: str) -> ListenAddress:
     if not given or "\0" in given:
         raise ConfigurationError(text, "no path", "write unix:/run/stomp-broker/socket, for one")
     if len(os.fsencode(path)) > _PATH_OCTETS:
-        raise ConfigurationError(text, f"a path above {_PATH_OCTETS} octets", "systems don't take more for a socket")
+        raise ConfigurationError(text, f"a path above {_PATH_OCTETS} bytes", "systems don't take more for a socket")
     return ListenAddress(path=path)
 
 
@@ -217,7 +217,7 @@ def _remove_stale(address: ListenAddress) -> None:
     path = Path(address.path)
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartError(f"{address.describe()}: there is a file that is no socket; move it away", Exit.CANTCREAT)
+            raise StartError(f"{address.describe()}: the file exists and is not a socket; move it away", Exit.CANTCREAT)
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

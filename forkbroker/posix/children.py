@@ -73,9 +73,11 @@ def _run(main: Callable[[], int], kept: list[int]) -> NoReturn:
         collector.begin()
         status = main()
     except MemoryError:
-        log.error("process %d: out of memory; is --child-memory too low for what its client sends?", os.getpid())
+        log.error(
+            "process %d: out of memory, exiting; raise --child-memory if it is too low for this client", os.getpid()
+        )
     except BaseException:
-        log.exception("process %d: ends by an exception that nobody expected", os.getpid())
+        log.exception("process %d: unexpected exception, exiting", os.getpid())
     finally:
         os._exit(status)
 

@@ -86,9 +86,9 @@ def _take_listener(fd: int, name: str) -> socket.socket:
     try:
         listener = socket.socket(fileno=fd)
     except OSError as error:
-        raise StartError(f"{what} is no socket: {error.strerror}; see the socket unit", Exit.CONFIG) from error
+        raise StartError(f"{what} is not a socket: {error.strerror}; see the socket unit", Exit.CONFIG) from error
     if listener.family not in _FAMILIES or listener.type != socket.SOCK_STREAM:
-        raise StartError(f"{what} is no TCP or Unix stream socket; use ListenStream= in the unit", Exit.CONFIG)
+        raise StartError(f"{what} is not a TCP or Unix stream socket; use ListenStream= in the unit", Exit.CONFIG)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise StartError(f"{what} does not listen; use Accept=no in the socket unit", Exit.CONFIG)
     listener.setblocking(False)

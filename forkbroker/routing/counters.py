@@ -57,9 +57,9 @@ class QueueView:
     ready: int
     """Messages that wait for a consumer."""
     unsettled: int
-    """Messages that are offered, or delivered and not settled."""
+    """Messages that are offered, delivered and not settled, or that wait for their redelivery."""
     octets: int
-    """Of memory that all these messages use."""
+    """Bytes of all these messages, with headers and overhead, in memory and on disk."""
     consumers: int
     paged: int = 0
     """Of the ready ones: not in memory."""

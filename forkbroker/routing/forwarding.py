@@ -76,7 +76,7 @@ class Forwarding:
     def _find_refusal(self, envelope: Envelope, queues: tuple[Queue, ...]) -> str | None:
         refusal = self._journal.find_refusal(len(envelope.raw)) if queues else ""
         if refusal and (envelope.flags & _PERSISTENT or any(queue.policy.persistent for queue in queues)):
-            return f"persistent messages can't be stored now: {refusal}"
+            return f"persistent messages cannot be stored now: {refusal}"
         for queue in queues:
             excess = self._queues.find_excess(queue) if queue.policy.full is Full.REFUSE else None
             if excess is not None:

@@ -18,7 +18,7 @@ from forkbroker.routing.timers import Timers
 class Kit:
     """The things that all rules of one router share."""
 
-    __slots__ = ("chores", "counters", "culprits", "is_at_rest", "notes", "out", "rows", "steps", "timers")
+    __slots__ = ("chores", "counters", "culprits", "events", "is_at_rest", "notes", "out", "rows", "steps", "timers")
 
     def __init__(self, wall: Callable[[], float], steps: int = STEPS) -> None:
         """`wall` gives seconds since the epoch; `steps`: so many of each kind of work in one turn."""
@@ -35,5 +35,7 @@ class Kit:
         """What is to be sent."""
         self.notes: list[str] = []
         """What an administrator should know."""
+        self.events: list[str] = []
+        """Normal events that are worth a line in the log."""
         self.culprits: dict[Peer, str] = {}
         """Peers that are to be ended, and why."""

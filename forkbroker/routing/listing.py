@@ -22,15 +22,15 @@ def describe(queues: Queues, durables: Durables, delays: Delays) -> Iterator[str
     if not names:
         yield "no queues"
     if delays.messages:
-        yield f"schedule: {delays.messages:,} messages, {delays.octets:,} octets"
+        yield f"schedule: {delays.messages:,} messages, {delays.octets:,} bytes"
 
 
 def _describe_view(view: QueueView) -> str:
     text = (
-        f"{view.ready:,} ready, {view.unsettled:,} unsettled, {view.octets:,} octets, "
+        f"{view.ready:,} ready, {view.unsettled:,} unsettled, {view.octets:,} bytes, "
         f"{view.consumers:,} consumer{'' if view.consumers == 1 else 's'}"
     )
-    return f"{text}, {view.paged:,} in the store alone" if view.paged else text
+    return f"{text}, {view.paged:,} on disk only" if view.paged else text
 
 
 def _describe_durable(durable: Durable) -> str:

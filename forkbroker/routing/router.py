@@ -150,7 +150,7 @@ class Router:
         except (EnvelopeError, AssertionError) as error:
             if not self._rows.has_ended(peer):
                 raise
-            self._kit.notes.append(f"client {peer}: broke the contract between processes before it ended: {error}")
+            self._kit.notes.append(f"client {peer}: sent an invalid envelope before it ended: {error}")
 
     def _apply(self, peer: Peer, envelope: Envelope) -> Work | None:
         journal, kind = self._journal, envelope.kind
@@ -278,6 +278,12 @@ class Router:
         notes = self._kit.notes.copy()
         self._kit.notes.clear()
         return notes
+
+    def take_events(self) -> list[str]:
+        """Return what is worth a line in the log and needs no attention, each once."""
+        events = self._kit.events.copy()
+        self._kit.events.clear()
+        return events
 
     def describe(self) -> Iterable[str]:
         """Queues, durable subscriptions and the schedule, a line for each."""

@@ -113,7 +113,7 @@ class Sending:
             yield
         if copies > MAX_COPIES:
             return (
-                f"the transaction would have the store write {copies:,} octets of copies for durable subscriptions "
+                f"the transaction would have the store write {copies:,} bytes of copies for durable subscriptions "
                 f"at once, the limit is {MAX_COPIES:,}: send its messages to topics in smaller transactions"
             )
         plan = Plan()
@@ -122,7 +122,7 @@ class Sending:
             if part.kind is not Kind.SETTLE:
                 reason = self.target_for(part.destination).plan(peer, part, plan)
             elif (yield from self._leases.has_lost(peer, Token(part.token), part.settlements())):
-                reason = "the transaction settles messages that are no longer its client's: a lease has ended"
+                reason = "transaction refused, nothing applied: the lease of a message that it settles has ended"
             if reason is not None:
                 return reason
             yield

@@ -40,7 +40,7 @@ class Budget:
         if octets > 0 and total > self._limit:
             raise FrameError(
                 "client memory is used up",
-                f"with {what}, open transactions, subscriptions and waiting messages take {total:,} octets of memory, "
+                f"with {what}, open transactions, subscriptions and waiting messages take {total:,} bytes of memory, "
                 f"and max-client-memory is {self._limit:,}; COMMIT, ABORT or UNSUBSCRIBE earlier",
             )
 

@@ -99,7 +99,7 @@ def read_number(headers: Mapping[str, str], name: str, most: int = MAX_NUMBER) -
     """
     value = headers[name].strip()
     if not (value.isascii() and value.isdigit()):
-        raise HeaderError(f"{name} is {value[:40]!r}, a whole number of at least 0 would be right")
+        raise HeaderError(f"{name} is {value[:40]!r}; it must be a whole number, 0 or more")
     # int() raises an exception of its own for thousands of digits: zeros in front are no digits that count.
     digits = value.lstrip("0") or "0"
     if len(digits) > len(str(most)) or int(digits) > most:
@@ -122,7 +122,7 @@ def read_boolean(headers: Mapping[str, str], name: str, default: bool = False) -
     value = headers[name].strip()
     found = _BOOLEANS.get(value.lower())
     if found is None:
-        raise HeaderError(f"{name} is {value[:40]!r}, true or false would be right")
+        raise HeaderError(f"{name} is {value[:40]!r}; it must be true or false")
     return found
 
 

@@ -15,7 +15,7 @@ class SessionPolicy:
     bare_destinations: Literal["topic", "queue", "error"] = "topic"
     """What a destination without `/topic/`, `/queue/` … means."""
     strict: bool = False
-    """Demand `host`, and treat an ACK that comes too late as an error."""
+    """Demand `host`, keep CR in STOMP 1.0 and 1.1, and treat what other brokers tolerate (late ACKs, …) as an error."""
     content_length_always: bool = True
     """Put `content-length` on each MESSAGE, not only where the sender's frame had one."""
     connect_timeout_s: float = 10.0

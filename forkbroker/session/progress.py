@@ -46,7 +46,7 @@ class Progress:
             FrameError: the frame has not grown enough.
         """
         if self.octets < FRAME_PROGRESS:
-            detail = f"a frame was begun and grew by {self.octets:,} octets in {self._timeout_s:g} s, frame-timeout"
-            raise FrameError("half a frame", f"{detail}; {FRAME_PROGRESS:,} octets would be enough")
+            detail = f"an incomplete frame grew by {self.octets:,} bytes in {self._timeout_s:g} s (frame-timeout)"
+            raise FrameError("incomplete frame", f"{detail}; it must grow by {FRAME_PROGRESS:,} bytes or be complete")
         self.deadline = now + self._timeout_s
         self.octets = 0

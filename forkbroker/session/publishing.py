@@ -110,7 +110,7 @@ def _read_wishes(head: Head, destination: Destination, text: str) -> Wishes:
     wishes = read_wishes(head.headers)
     if wishes is not NO_WISHES and wishes.is_delayed and not is_queue(destination.name):
         raise FrameError(
-            "only messages to queues can wait",
-            f"{shown(text)} is no queue: what a SEND to it asks for, a delay or a schedule, is for queues alone",
+            "only messages to queues can be delayed",
+            f"{shown(text)} is not a queue; delay, repeat and cron headers are for queues only",
         )
     return wishes

@@ -219,7 +219,7 @@ class Session:
             for receipt in run.receipts or [None] * len(run.bodies):
                 handle(head.headers, receipt)
                 if head.command == "DISCONNECT":
-                    self._begin_end("client disconnected", now + CLOSING_S)
+                    self._begin_end("client sent DISCONNECT", now + CLOSING_S)
                     return
         except FrameError as error:
             self._fail(error, receipt, now)
@@ -320,7 +320,7 @@ class Session:
             self.input_paused(now)
         try:
             if self._heart_beat.is_missing(now):
-                raise FrameError("missed heart-beat", "no octet came for twice the interval that was agreed")
+                raise FrameError("missed heart-beat", "nothing was received for twice the agreed interval")
             if now >= self._progress.deadline:
                 self._progress.check(now)
         except FrameError as error:

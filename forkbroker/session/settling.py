@@ -62,7 +62,10 @@ class Settling:
         taken = self._unacknowledged.take(headers)
         if taken is None:
             if self._is_strict:
-                raise FrameError("delivery is settled already", "ACK or NACK of what is settled, expired or taken back")
+                raise FrameError(
+                    "delivery is settled already",
+                    "this delivery was settled before, or its message has been returned to the queue",
+                )
         else:
             settlement = Settlement(taken[0], taken[1], outcome)
             if name is not None and transaction is not None:

@@ -65,7 +65,7 @@ class Subscribing:
         if "selector" in headers:
             raise FrameError(
                 "selectors are not supported",
-                "SUBSCRIBE with a selector header would get messages that it doesn't want; use destinations instead",
+                "this broker has no selectors; use separate destinations, and SUBSCRIBE without the selector header",
             )
         token = self._subscriptions.next_token() if known is None else known.token
         subscription = self._make(subscription_id, token, headers)
@@ -117,8 +117,8 @@ class Subscribing:
         value = headers.get("ack", "auto")
         permitted = self._rules.ack_modes
         if value not in permitted:
-            would_be_right = ", ".join(sorted(permitted))
-            raise FrameError("unknown ack mode", f"ack is {shown(value)}, one of {would_be_right} would be right")
+            permitted_modes = ", ".join(sorted(permitted))
+            raise FrameError("unknown ack mode", f"ack is {shown(value)}; it must be one of {permitted_modes}")
         return AckMode(value)
 
     def _make(

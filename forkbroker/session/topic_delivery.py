@@ -119,7 +119,7 @@ class TopicDelivery:
         if self._policy.slow_subscribers == "disconnect" and self.waiting() > limit:
             allowed = self._policy.max_client_buffer
             raise SlowSubscriberError(
-                f"slow subscriber, {self.waiting():,} octets wait and max-client-buffer is {allowed:,}"
+                f"slow subscriber, {self.waiting():,} bytes wait and max-client-buffer is {allowed:,}"
             )
 
     def tick(self, now: float) -> None:

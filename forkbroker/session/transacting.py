@@ -73,8 +73,8 @@ class Transacting:
             subscription = settlement.subscription
             if isinstance(subscription, QueueSubscription) and self._subscriptions.by_token(subscription.token) is None:
                 raise FrameError(
-                    "transaction can't be applied as a whole",
-                    f"transaction {shown(name)} has an ACK or NACK of messages that went back to their queue "
+                    "transaction cannot be applied as a whole",
+                    f"transaction {shown(name)} has an ACK or NACK of messages that were returned to their queue "
                     f"with UNSUBSCRIBE of {shown(subscription.id.lstrip(chr(0)))}; COMMIT before UNSUBSCRIBE",
                 )
 

@@ -134,7 +134,7 @@ class Transactions:
         if size > self._policy.max_transaction_size:
             raise FrameError(
                 "transaction too large",
-                f"transaction {shown(name)} takes {size:,} octets, "
+                f"transaction {shown(name)} takes {size:,} bytes, "
                 f"and max-transaction-size is {self._policy.max_transaction_size:,}",
             )
 

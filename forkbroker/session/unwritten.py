@@ -86,7 +86,7 @@ class Unwritten:
                 parcel.buffers = [memoryview(buffer)[octets:], *parcel.buffers[position + 1 :]]
                 return
             octets -= len(buffer)
-        raise AssertionError("more octets written than the parcel has")
+        raise AssertionError("more bytes written than the parcel has")
 
     def has_run(self, token: int) -> bool:
         """Tell whether messages of this subscription wait that writing settles."""

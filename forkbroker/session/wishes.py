@@ -53,9 +53,9 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
     delay, deliver_at = _read(headers, _DELAY, MAX_SPAN), _read(headers, _DELIVER_AT, MAX_MOMENT)
     cron, period, repeat = _read_cron(headers), _read(headers, _PERIOD, MAX_SPAN), _read_repeat(headers)
     if repeat and not period:
-        raise HeaderError(f"{_REPEAT} is {repeat}, and AMQ_SCHEDULED_PERIOD does not say after how many milliseconds")
+        raise HeaderError(f"{_REPEAT} is {repeat}, but AMQ_SCHEDULED_PERIOD (milliseconds) is missing or 0")
     if cron and (deliver_at or period):
-        raise HeaderError(f"{_CRON} says when the message comes: neither a time nor a period can be given as well")
+        raise HeaderError(f"{_CRON} cannot be combined with a delivery time or AMQ_SCHEDULED_PERIOD")
     if not (delay or deliver_at):
         delay = period  # as in ActiveMQ: the first one comes after a period
     return Wishes(
@@ -98,7 +98,7 @@ def _read_cron(headers: Mapping[str, str]) -> bytes:
     if not line:
         return b""
     if len(line.encode(errors="replace")) > MAX_CRON:
-        raise HeaderError(f"{_CRON} has more than {MAX_CRON} octets")
+        raise HeaderError(f"{_CRON} has more than {MAX_CRON} bytes")
     try:
         check_cron(line)
     except CronError as error:
@@ -111,6 +111,6 @@ def _read_dedup_id(headers: Mapping[str, str]) -> bytes:
         if name in headers:
             dedup_id = headers[name].encode(errors="surrogateescape")
             if len(dedup_id) > MAX_DEDUP_ID:
-                raise HeaderError(f"{name} has {len(dedup_id):,} octets, at most {MAX_DEDUP_ID} are permitted")
+                raise HeaderError(f"{name} has {len(dedup_id):,} bytes, at most {MAX_DEDUP_ID} are permitted")
             return dedup_id
     return b""

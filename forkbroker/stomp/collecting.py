@@ -140,7 +140,7 @@ def _handy(buffer: bytearray) -> Buffer:
 def body_too_large(max_body: int, receipt: str | None) -> ProtocolError:
     return ProtocolError(
         "body too large",
-        f"body without content-length exceeds max-body ({max_body:,} octets)",
+        f"body without content-length exceeds max-body ({max_body:,} bytes)",
         kind=ErrorKind.LIMIT,
         receipt=receipt,
     )
@@ -149,7 +149,7 @@ def body_too_large(max_body: int, receipt: str | None) -> ProtocolError:
 def no_nul_after_body(length: int, found: int, receipt: str | None) -> ProtocolError:
     return ProtocolError(
         "no NUL after the body",
-        f"the octet after a body of content-length {length:,} is {found:#04x}, not NUL; "
-        "content-length must count octets, not characters",
+        f"the byte after a body of content-length {length:,} is {found:#04x}, not NUL; "
+        "content-length must count bytes, not characters",
         receipt=receipt,
     )

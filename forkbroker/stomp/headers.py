@@ -171,7 +171,7 @@ def check_line(number: int, size: int, limits: Limits) -> None:
     if size > limit:
         raise ProtocolError(
             f"{what} too long",
-            f"line {number} of the frame: {what} of {size:,} octets or more exceeds {name} ({limit:,})",
+            f"line {number} of the frame: {what} of {size:,} bytes or more exceeds {name} ({limit:,})",
             kind=ErrorKind.LIMIT,
         )
 
@@ -195,13 +195,13 @@ def parse_content_length(text: str, limits: Limits) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ProtocolError(
             "content-length is not a number",
-            f"content-length {text[:40]!a} is not a number; it is the size of the body in octets",
+            f"content-length {text[:40]!a} is not a number; it is the size of the body in bytes",
         )
     # int() refuses thousands of digits with a ValueError: look at the length before it does.
     if len(text) > 18 or int(text) > limits.max_body:
         raise ProtocolError(
             "body too large",
-            f"content-length {text[:40]} exceeds max-body ({limits.max_body:,} octets)",
+            f"content-length {text[:40]} exceeds max-body ({limits.max_body:,} bytes)",
             kind=ErrorKind.LIMIT,
         )
     return int(text)

@@ -151,7 +151,7 @@ class Parser:
         return runs
 
     def _fail(self, error: ProtocolError) -> None:
-        error.detail += f"; the frame begins at octet {self._position:,} of the connection"
+        error.detail += f"; the frame begins at byte {self._position:,} of the connection"
         self.error = error
         self._body = None
         self._held = self._pending = bytearray()
@@ -436,7 +436,7 @@ class Parser:
         if size > limit:
             raise ProtocolError(
                 "first frame too large",
-                f"first frame of {size:,} octets or more exceeds max-login-frame ({limit:,})",
+                f"first frame of {size:,} bytes or more exceeds max-login-frame ({limit:,})",
                 kind=ErrorKind.LIMIT,
             )
 

@@ -72,7 +72,7 @@ def apply_around(
         else:
             break
     log.error(
-        "store: damaged, %d messages with the serials %s can't be deleted or updated and stay as they are: they are "
+        "store: damaged, %d messages with the serials %s cannot be deleted or updated and stay as they are: they are "
         "delivered again after the next start; stop the broker, and start it once with --store-repair",
         len(stuck),
         list_serials(stuck),

@@ -248,7 +248,7 @@ class Store(ABC):
         Raises:
             StoreError: that can't be done.
         """
-        return f"store {self.url}: nothing to repair"
+        return f"nothing to repair in {self.url}"
 
     @abstractmethod
     def backlog(self) -> Iterable[Backlog]:

@@ -43,7 +43,7 @@ def _describe(envelope: Envelope) -> Iterator[str]:
         if kind in (Kind.WRITE, Kind.SPILL):
             yield from _list_messages(envelope)
     except EnvelopeError as error:
-        yield f"  can't be decoded: {error}"
+        yield f"  cannot be decoded: {error}"
 
 
 def _list_messages(envelope: Envelope) -> Iterator[str]:

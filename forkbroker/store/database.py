@@ -29,10 +29,10 @@ PRAGMA journal_size_limit = {LOG_OCTETS};
 
 _REASONS = {
     sqlite3.SQLITE_FULL: ("the disk is full", Exit.IOERR),
-    sqlite3.SQLITE_READONLY: ("the file, or its directory, can't be written", Exit.NOPERM),
-    sqlite3.SQLITE_CANTOPEN: ("the file can't be opened", Exit.CANTCREAT),
-    sqlite3.SQLITE_PERM: ("the file can't be opened", Exit.NOPERM),
-    sqlite3.SQLITE_IOERR: ("the disk can't be read or written", Exit.IOERR),
+    sqlite3.SQLITE_READONLY: ("the file, or its directory, cannot be written", Exit.NOPERM),
+    sqlite3.SQLITE_CANTOPEN: ("the file cannot be opened", Exit.CANTCREAT),
+    sqlite3.SQLITE_PERM: ("the file cannot be opened", Exit.NOPERM),
+    sqlite3.SQLITE_IOERR: ("the disk cannot be read or written", Exit.IOERR),
     sqlite3.SQLITE_BUSY: (f"another process has had the database locked for {_LOCKED_S:.0f} s", Exit.UNAVAILABLE),
 }
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -48,7 +48,7 @@ class Findings:
         serials = self._take_new(lost)
         if serials:
             log.error(
-                "store %s: damaged, %s with the serials %s can't be read (%s) and passed over; "
+                "store %s: damaged, %s with the serials %s cannot be read (%s) and passed over; "
                 "stop the broker, and start it once with --store-repair",
                 self._path,
                 _count(queue, len(serials)),
@@ -61,8 +61,8 @@ class Findings:
         if queue not in self._places and len(self._places) < _REMEMBERED:
             self._places.add(queue)
             log.error(
-                "store %s: damaged, the index of queue %s can't be read (%s), its messages are looked for in the whole "
-                "table; stop the broker, and start it once with --store-repair",
+                "store %s: damaged, the index of queue %s cannot be read (%s), its messages are looked for in the "
+                "whole table; stop the broker, and start it once with --store-repair",
                 self._path,
                 queue.decode("utf-8", "backslashreplace"),
                 reason,

@@ -68,7 +68,7 @@ def _load(url: str, entry: EntryPoint) -> type[Store]:
         backend = entry.load()
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            url, f"its backend can't be loaded ({error})", f"see to the package that has {entry.value}"
+            url, f"its backend cannot be loaded ({error})", f"see to the package that has {entry.value}"
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Store)):
         raise ConfigurationError(url, f"{entry.value} is no store", "it should be a class of forkbroker.store.api")

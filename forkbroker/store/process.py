@@ -147,7 +147,7 @@ class StoreProcess:
         # what is still in the schedule was never delivered: consumers see it when it has left that, committed
         for page in pack_pages(store.scheduled(), recovered_before=0):
             self._tell(page)
-        how = "" if opened.was_in_order else ", left in disorder: these may have been delivered before"
+        how = "" if opened.was_in_order else ", all marked redelivered after an unclean shutdown"
         log.info("store %s: open, %d messages%s", store.url, messages, how)
 
     def _tell(self, buffers: Sequence[Buffer]) -> None:
@@ -262,7 +262,7 @@ class StoreProcess:
             self._write(is_retold=is_retold)
         except FullError as error:
             if not self._disk.is_stuck:
-                log.error("store %s: %s; tried again each second", self._store.url, error)
+                log.error("store %s: %s; trying again each second", self._store.url, error)
             self._disk.fails(str(error))
             self._delete_ahead()
 

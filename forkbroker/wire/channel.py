@@ -21,7 +21,7 @@ from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, read_length
 from forkbroker.wire.kinds import Kind
 
 READ_SIZE = 262_144
-"""Octets read at once. Large reads make large batches: DESIGN measured 256 KiB as enough."""
+"""Octets read at once. Large reads make large batches; more than 256 KiB brought nothing when it was measured."""
 
 _SOCKET_BUFFER = 524_288
 _GATHER = min(256, os.sysconf("SC_IOV_MAX"))
@@ -153,7 +153,7 @@ class Channel:
         while end - at >= 4:
             total = read_length(data, at)
             if total > self._max_envelope:
-                raise EnvelopeError(f"an envelope of {total} octets, {self._max_envelope} permitted")
+                raise EnvelopeError(f"an envelope of {total} bytes, {self._max_envelope} permitted")
             if total > end - at:
                 if total > READ_SIZE // 8 and end - at > KIND_AT:
                     self._announce(total, data[at:])

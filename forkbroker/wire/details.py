@@ -204,7 +204,7 @@ def _check_repeat(repeat: int) -> None:
 def _check_texts(cron: bytes, dedup_id: bytes) -> None:
     if len(cron) > MAX_CRON or len(dedup_id) > MAX_DEDUP_ID:
         raise EnvelopeError(
-            f"a cron line of {len(cron)} octets and a dedup-id of {len(dedup_id)}, "
+            f"a cron line of {len(cron)} bytes and a dedup-id of {len(dedup_id)}, "
             f"at most {MAX_CRON} and {MAX_DEDUP_ID} are permitted"
         )
 
@@ -220,5 +220,5 @@ def _split(section: bytes, at: int, count: int) -> list[bytes]:
         texts.append(section[at + 2 : at + 2 + length])
         at += 2 + length
     if at != len(section):
-        raise EnvelopeError(f"a section of {len(section)} octets, {at} are used")
+        raise EnvelopeError(f"a section of {len(section)} bytes, {at} are used")
     return texts

@@ -118,7 +118,7 @@ class Envelope:
         except (struct.error, KeyError) as error:
             raise EnvelopeError(f"not an envelope: {error!r}") from None
         if version != VERSION or total != len(raw) or 48 + destination_length + self.block_length > total:
-            raise EnvelopeError(f"{self.kind.name}: version {version}, {total} octets told, {len(raw)} there")
+            raise EnvelopeError(f"{self.kind.name}: version {version}, {total} bytes told, {len(raw)} there")
         # what others have as a view is rarely made an envelope: it is copied, so that it can be searched
         self.raw = bytes(raw) if isinstance(raw, memoryview) else raw
         self.destination = bytes(raw[48 : 48 + destination_length])
@@ -211,7 +211,7 @@ class Envelope:
         raw, start = self.raw, self._payload_start + 4
         length = (len(raw) - start) // self.count
         if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
-            raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} octets")
+            raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} bytes")
         self._uniform_from = start
 
     def starts_and_ends(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -324,7 +324,7 @@ def read_length(data: Buffer, at: int) -> int:
     except struct.error as error:
         raise EnvelopeError(f"no length at {at}: {error}") from None
     if total < HEADER.size:
-        raise EnvelopeError(f"an envelope of {total} octets at {at}")
+        raise EnvelopeError(f"an envelope of {total} bytes at {at}")
     return int(total)
 
 

@@ -50,7 +50,7 @@ _DURABLE_PREFIX = Sort.DURABLE.value.encode()
 def _has_nothing(envelope: Envelope) -> None:
     """Nothing stands behind the block."""
     if len(envelope.raw) != HEADER.size + len(envelope.destination) + envelope.block_length:
-        raise EnvelopeError(f"{envelope.kind.name} with a payload of {len(envelope.payload)} octets")
+        raise EnvelopeError(f"{envelope.kind.name} with a payload of {len(envelope.payload)} bytes")
 
 
 def _has_pieces(envelope: Envelope) -> None:
@@ -285,7 +285,5 @@ def _describe(envelope: Envelope, fields: Fields) -> str:
         if value > most:
             return f"{kind}: {name} {value}, at most {most} is permitted"
     if len(envelope.destination) > fields.destination:
-        return (
-            f"{kind}: a destination of {len(envelope.destination)} octets, at most {fields.destination} are permitted"
-        )
-    return f"{kind}: a block of {envelope.block_length} octets, at most {fields.block} are permitted"
+        return f"{kind}: a destination of {len(envelope.destination)} bytes, at most {fields.destination} are permitted"
+    return f"{kind}: a block of {envelope.block_length} bytes, at most {fields.block} are permitted"

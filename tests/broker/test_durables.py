@@ -195,7 +195,7 @@ def test_what_nobody_uses_ends_after_its_time(make_broker, join) -> None:
     subscribe(reader)
 
     reader.expect_nothing()
-    broker.wait_for_log("durable subscription /dsub/mine@news to /topic/news: made")
+    broker.wait_for_log("durable subscription /dsub/mine@news to /topic/news: created")
 
 
 def test_who_is_away_too_long_loses_the_oldest_messages(make_broker, join) -> None:
@@ -250,7 +250,7 @@ def test_a_signal_lists_what_there_is(make_broker, join) -> None:
     broker.kill(signal.SIGUSR2)
     broker.wait_for_log(
         r"durable subscription /dsub/mine@news to /topic/news, last used [\d-]{10} [\d:]{8}: "
-        r"1 ready, 0 unsettled, [\d,]+ octets, 0 consumers$"
+        r"1 ready, 0 unsettled, [\d,]+ bytes, 0 consumers$"
     )
-    broker.wait_for_log(r"queue /queue/jobs: 2 ready, 0 unsettled, [\d,]+ octets, 0 consumers$")
-    broker.wait_for_log(r"schedule: 1 messages, [\d,]+ octets$")
+    broker.wait_for_log(r"queue /queue/jobs: 2 ready, 0 unsettled, [\d,]+ bytes, 0 consumers$")
+    broker.wait_for_log(r"schedule: 1 messages, [\d,]+ bytes$")

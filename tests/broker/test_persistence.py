@@ -66,7 +66,7 @@ def test_what_is_settled_while_the_broker_ends_does_not_come_again(live, meet, m
     messages = worker.expect_messages("m0", "m1", "m2", "m3")
     first.kill(signal.SIGTERM)
     began = time.monotonic()
-    first.wait_for_log("shutting down, 3 clients")
+    first.wait_for_log("shutdown: started, 3 clients")
     for pause_s, message in zip((0.02, 0.1, 0.3, 0.6), messages, strict=True):
         select.select([], [], [], pause_s)
         if mode == "transaction":
@@ -96,7 +96,7 @@ def test_what_nobody_settles_keeps_the_broker_for_half_of_its_time(live, meet, s
     worker.subscribe("/queue/a", ack="client-individual", prefetch_count=2)
     messages = worker.expect_messages("m0", "m1")
     first.kill(signal.SIGTERM)
-    first.wait_for_log("shutting down")
+    first.wait_for_log("shutdown: started")
     began = time.monotonic()
     for message in messages[:settled]:
         worker.send("ACK", id=message["ack"])

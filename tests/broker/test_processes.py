@@ -57,8 +57,8 @@ def test_the_log_has_a_line_for_each_clients_beginning_and_end(broker, join) -> 
     client.close()
 
     broker.wait_for_log(rf"info  client \d+ {address} alice: connected$")
-    gone = broker.wait_for_log(rf"info  client \d+ {address} alice: gone, (.+)$")[1]
-    assert re.fullmatch(r"client disconnected, \d+ s, 1 in, 1 out, cpu [\d.]+ s, peak \d+ MiB", gone)
+    gone = broker.wait_for_log(rf"info  client \d+ {address} alice: disconnected, (.+)$")[1]
+    assert re.fullmatch(r"client sent DISCONNECT, \d+ s, 1 in, 1 out, cpu [\d.]+ s, peak \d+ MiB", gone)
 
 
 @pytest.mark.parametrize("passcode", ["secret", "geheim:\\n"])
@@ -89,7 +89,7 @@ def test_sigterm_to_a_child_ends_its_client_and_is_no_crash(broker, join) -> Non
         os.kill(pid, signal.SIGTERM)
         worker.expect_error("disconnected by the administrator")
         worker.close()
-        gone = broker.wait_for_log(rf"info  client \d+ \S+ worker{time}: gone, (.+)$")[1]
+        gone = broker.wait_for_log(rf"info  client \d+ \S+ worker{time}: disconnected, (.+)$")[1]
         assert gone.startswith("disconnected by the administrator, ")
     producer.subscribe("/queue/a")
 
@@ -104,11 +104,11 @@ def test_sigterm_to_all_processes_is_the_end_of_the_broker(broker, join) -> None
     worker.subscribe("/queue/a", ack="client-individual")
     message = worker.expect("MESSAGE", "job")
     os.killpg(broker.pid, signal.SIGTERM)
-    broker.wait_for_log("shutting down, 2 clients")
+    broker.wait_for_log("shutdown: started, 2 clients")
     worker.ack(message)
 
     for client in (producer, worker):
         client.expect_error("shut")
         client.close()
     assert broker.wait() == 0
-    assert sum("gone, the broker is shutting down" in line for line in broker.log) == 2
+    assert sum("disconnected, the broker is shutting down" in line for line in broker.log) == 2

@@ -51,7 +51,7 @@ def test_by_default_it_is_disconnected_with_a_log_line(make_broker, join, lazy) 
     publish_in_step(producer, reader, range(MESSAGES))
     read = [number_of(frame.body) for frame in slow.drain()]
     slow.close()
-    line = broker.wait_for_log("lazy: gone, .*slow subscriber.*")
+    line = broker.wait_for_log("lazy: disconnected, .*slow subscriber.*")
 
     assert list(range(len(read))) == read
     assert len(read) < MESSAGES
@@ -87,7 +87,7 @@ def test_what_drop_oldest_has_lost_is_in_the_log(make_broker, join, lazy) -> Non
     publish_in_step(producer, reader, range(MESSAGES))
     slow.close()
 
-    assert int(broker.wait_for_log(r"lazy: gone, .*, (\d+) dropped")[1]) > 0
+    assert int(broker.wait_for_log(r"lazy: disconnected, .*, (\d+) dropped")[1]) > 0
 
 
 def test_drop_oldest_loses_the_middle_and_keeps_the_newest(make_broker, join, lazy) -> None:

@@ -127,7 +127,7 @@ def test_the_interpreter_can_be_asked_for_the_module(start) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--max-body", "10 MB"], "--max-body 10 MB: not a size; give octets, or a number with KiB, MiB or GiB"),
+        (["--max-body", "10 MB"], "--max-body 10 MB: not a size; give bytes, or a number with KiB, MiB or GiB"),
         (["--listen", "nowhere"], "--listen nowhere: not an address to listen on; write HOST:PORT"),
         (["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0: other hosts can reach it, and anybody may log in; listen on"),
         (["--syslog", "--log-file", "x"], "--syslog: --log-file is given as well; give one of them"),
@@ -186,7 +186,7 @@ def test_a_daemon_without_syslog_serves_and_says_that_it_will_be_silent(daemon) 
 
     assert ended.returncode == 0
     if ended.stderr:
-        assert "nothing will be logged once the broker has detached: no syslog daemon listens at" in ended.stderr
+        assert "no log after the broker has detached: no syslog daemon listens at" in ended.stderr
         assert "--log-file" in ended.stderr
 
 

@@ -92,7 +92,7 @@ def test_an_error_names_the_option_and_the_value() -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_settings({"max_body": "10 MB"})
 
-    assert str(caught.value) == "--max-body 10 MB: not a size; give octets, or a number with KiB, MiB or GiB"
+    assert str(caught.value) == "--max-body 10 MB: not a size; give bytes, or a number with KiB, MiB or GiB"
 
 
 def test_one_bad_address_among_several_is_named() -> None:
@@ -119,7 +119,7 @@ def test_one_log_at_a_time() -> None:
 
 def test_beats_that_no_client_could_keep_are_refused() -> None:
     """0 is none, which is another thing."""
-    with pytest.raises(ConfigurationError, match="want 100 or more, or 0"):
+    with pytest.raises(ConfigurationError, match="give 100 or more, or 0 for none"):
         make_settings({"heart_beat": "10,10"})
 
     assert make_settings({"heart_beat": "10,0"}).heart_beat == (10, 0)

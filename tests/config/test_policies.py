@@ -43,7 +43,7 @@ def test_a_rule_has_a_pattern_and_changes_in_the_units_of_the_router() -> None:
     ("text", "complaint"),
     [
         ("", "give PATTERN key=value"),
-        ("/queue/a", "says nothing"),
+        ("/queue/a", "no key=value after the pattern"),
         ("'/queue/a", "no closing quotation"),
         ("/topic/a lease=1s", "begin it with /queue/ or /dsub/"),
         ("/queue/a.#.b lease=1s", "is permitted as the last level only"),

@@ -47,6 +47,11 @@ def test_the_other_documents_name_no_option_that_there_is_not() -> None:
     assert named - FOREIGN - {option.name for option in OPTIONS} == set()
 
 
+def test_helps_of_options_are_short() -> None:
+    """A reminder, in one or two lines of a terminal; the manual page is the reference."""
+    assert [option.name for option in OPTIONS if len(option.help) > 70 or option.help.endswith(".")] == []
+
+
 def test_help_has_every_option() -> None:
     """--help is made from the same table."""
     text = subprocess.run([sys.executable, "-m", "forkbroker", "--help"], capture_output=True, text=True, cwd=ROOT)

@@ -79,7 +79,7 @@ class Disk:
             _run("cp", "--sparse=always", self._image, copy)
             if before is not None and before == self._count_writes():
                 return
-            assert time.monotonic() < give_up, "the disk is written to without a pause, and can't be photographed"
+            assert time.monotonic() < give_up, "the disk is written to without a pause, and cannot be photographed"
 
     def _count_writes(self) -> str | None:
         """How many writes the device has had; None while there are some under way."""

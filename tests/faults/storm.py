@@ -55,7 +55,7 @@ SHALLOW = ("--queue-memory", "1 MiB")
 EXPECTED = (
     "the broker is shutting down",
     # two kills of the store, one soon after the other
-    "refused: persistent messages can't be stored now: the store's process has ended",
+    "refused: persistent messages cannot be stored now: the store process exited",
 )
 """What an ERROR may begin with."""
 _TURN_S = 0.02

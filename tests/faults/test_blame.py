@@ -82,7 +82,7 @@ def test_a_message_that_kills_before_it_is_claimed_is_set_aside(start, connect, 
 
     worker.expect("MESSAGE", "small")
     worker.expect_nothing()
-    broker.wait_for_log(r"queue /queue/work: message \d+ moved to /queue/DLQ: 3 child processes crashed")
+    broker.wait_for_log(r"queue /queue/work: message \S+ moved to /queue/DLQ, 3 child processes crashed")
     grave.subscribe("/queue/DLQ")
     letter = grave.expect("MESSAGE", "large", dead_letter_reason="poison")
     assert "redelivered" not in letter

@@ -262,7 +262,7 @@ def test_what_a_child_reads_in_its_last_moment_is_delivered_too(start, connect, 
     os.kill(late, signal.SIGSTOP)
     producer.send("SEND", body=b"last words", destination=destination, receipt="promise")
     broker.kill(signal.SIGTERM)
-    broker.wait_for_log("shutting down, 2 clients")
+    broker.wait_for_log("shutdown: started, 2 clients")
     os.kill(late, signal.SIGCONT)
     promised = [frame for frame in producer.take_to_end() if frame.command == "RECEIPT"]
     got = [frame.body for frame in consumer.take_to_end() if frame.command == "MESSAGE"]
@@ -294,12 +294,12 @@ def test_a_second_signal_or_sigquit_ends_at_once_what_hangs(start, connect, numb
     os.kill(child_of(broker, hanging), signal.SIGSTOP)
     for number in numbers[:-1]:
         broker.kill(number)
-        broker.wait_for_log("shutting down, 2 clients")
+        broker.wait_for_log("shutdown: started, 2 clients")
         assert broker.is_running
     broker.kill(numbers[-1])
 
     assert broker.wait(3) == 0
-    broker.wait_for_log(r"shutting down at once, \d clients? killed")
+    broker.wait_for_log(r"shutdown: at once, \d clients? killed")
     hanging.take_to_end()
     other.take_to_end()
 
@@ -314,7 +314,7 @@ def test_a_child_that_hangs_keeps_the_end_waiting_no_longer_than_the_timeout(sta
 
     assert broker.wait() == 0
     assert 0.5 < time.monotonic() - began < stretched(3)
-    broker.wait_for_log("1 client had not ended after 0.8 s, killed")
+    broker.wait_for_log("shutdown: 1 client killed, still running after 0.8 s")
 
 
 def test_one_who_does_not_read_keeps_the_end_waiting_no_longer_than_the_timeout(start, connect) -> None:

@@ -184,7 +184,9 @@ def test_a_topic_is_not_kept_for_one_who_does_not_read(start, connect, policy) -
     assert reader.got == messages
     assert max(map(rss_mib, children)) < BOUND_MIB
     if policy == "disconnect":
-        broker.wait_for_log(r"warning client \d+ \S+ sleeper: gone, slow subscriber, .* max-client-buffer is 1,048,576")
+        broker.wait_for_log(
+            r"warning client \d+ \S+ sleeper: disconnected, slow subscriber, .* max-client-buffer is 1,048,576"
+        )
     _is_well(broker)
 
 

@@ -45,12 +45,12 @@ def test_a_photograph_has_what_was_synced_and_not_what_was_not(tmp_path: Path) -
     with Disk(tmp_path / "disk.img", tmp_path / "disk") as disk:
         for name in ("synced", "unsynced"):
             with (disk.mountpoint / name).open("wb") as file:
-                file.write(b"some octets")
+                file.write(b"some bytes")
                 file.flush()
                 if name == "synced":
                     os.fsync(file.fileno())
         disk.photograph(copy)
 
     with Disk(copy, tmp_path / "copy") as left:
-        assert (left.mountpoint / "synced").read_bytes() == b"some octets"
+        assert (left.mountpoint / "synced").read_bytes() == b"some bytes"
         assert not (left.mountpoint / "unsynced").exists() or not (left.mountpoint / "unsynced").read_bytes()

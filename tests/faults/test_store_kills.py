@@ -66,7 +66,7 @@ def test_every_point_of_the_store_is_tried_here() -> None:
 def test_a_store_that_dies_at_a_point_is_followed_by_another_one(brew, point) -> None:
     """Again and again under load, and nobody sees it but in the log."""
     storm = brew(5, f"{point}:{TURN[point]}", is_deep=True)
-    storm.load_until(lambda: storm.count_in_log("store: ended, signal SIGKILL") >= 3, "three deaths")
+    storm.load_until(lambda: storm.count_in_log("store: exited, signal SIGKILL") >= 3, "three deaths")
     storm.kill_parent()
     storm.finish()
 

@@ -221,7 +221,7 @@ def test_a_start_on_a_full_disk_lets_consumers_drain(small_disk, begin, meet) ->
     broker = begin("--disk-free", "12 MiB", store_directory=small_disk)
     sender = meet(broker)
     sender.send("SEND", body=b"x" * 100, destination="/queue/b", persistent="true", receipt="r")
-    assert "can't be stored now" in sender.expect("ERROR").body.decode()
+    assert "cannot be stored now" in sender.expect("ERROR").body.decode()
     consumer = meet(broker)
     consumer.subscribe("/queue/a", ack="client-individual", prefetch_count=50)
     while (frame := consumer.expect("MESSAGE")).body != b"last":

@@ -131,6 +131,9 @@ class Switchboard:
     def describe(self) -> list[str]:
         return [f"router: {self._told} changes told"]
 
+    def take_events(self) -> list[str]:
+        return []
+
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
@@ -205,7 +208,7 @@ class Puppet:
     def obey_all(self) -> None:
         data = self.client.recv(65536)
         if not data:
-            self.leave("client disconnected")
+            self.leave("client sent DISCONNECT")
             return
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
@@ -263,11 +266,11 @@ class Puppet:
         self.leave("memory is short", Flag.WARNING)
 
     def do_leave_and_wait(self) -> None:
-        self.leave("client disconnected")
+        self.leave("client sent DISCONNECT")
         self.status = None
 
     def do_leave_and_die(self) -> None:
-        self.leave("client disconnected")
+        self.leave("client sent DISCONNECT")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def do_claim_and_die(self) -> None:

@@ -225,5 +225,5 @@ def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
         one.loop.turn()
     one.await_end(child)
 
-    assert one.lines[0] == "client 1 unix: killed, what it sent led to an exception that nobody expected"
+    assert one.lines[0] == "client 1 unix: killed, unexpected exception while its envelope was applied"
     assert child.killed

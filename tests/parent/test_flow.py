@@ -487,7 +487,7 @@ def test_a_stopped_child_is_ended_and_its_publisher_goes_on(start: Starter) -> N
     assert bob.line() == "stopping"
     alice.tell("flood all 10000")
 
-    broker.await_log(r"^WARNING client 2 \S+ bob: has read nothing for \d+ s, [\d,]+ octets wait for it, killed")
+    broker.await_log(r"^WARNING client 2 \S+ bob: killed, has read nothing for \d+ s, [\d,]+ bytes wait for it")
     broker.await_log("router: 2 ended")
     count = carol.count()
     wait_until(lambda: carol.count() > count + 5_000_000, "alice's flood to reach carol again")
@@ -501,7 +501,7 @@ def test_two_that_flood_each_other_go_on(start: Starter) -> None:
     for client, other in ((alice, bob), (bob, alice)):
         client.tell("quiet", f"flood {other.peer} 20000")
     for mark in (10_000_000, 30_000_000, 60_000_000):
-        wait_until(lambda mark=mark: min(alice.count(), bob.count()) > mark, f"{mark} octets each way")  # type: ignore[misc]
+        wait_until(lambda mark=mark: min(alice.count(), bob.count()) > mark, f"{mark} bytes each way")  # type: ignore[misc]
     for client in (alice, bob):
         client.tell("calm")
     alice.tell("send 1 7")
@@ -603,4 +603,4 @@ def test_who_has_closed_its_channel_and_does_not_end_is_stuck(bench: Bench) -> N
     child.is_closed = True
 
     assert checks_until_stuck(bench, child) == 11
-    assert bench.flow.describe_stuck(child) == "has closed its channel and not ended for 11 s"
+    assert bench.flow.describe_stuck(child) == "still running 11 s after it closed its channel"

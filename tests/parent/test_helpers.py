@@ -144,7 +144,7 @@ def test_restart_another_one_is_started(bench: Bench) -> None:
     """After a pause: a turn of the loop before its end starts none."""
     bench.start()
     bench.end()
-    assert bench.lines == ["store: ended, exit status 1; started anew in 0.1 s"]
+    assert bench.lines == ["store: exited, exit status 1; restarting in 0.1 s"]
     bench.pass_time(0.09)
     assert bench.pid == 0
     bench.pass_time(0.01)
@@ -236,7 +236,7 @@ def test_what_one_said_is_not_the_next_ones_word(bench: Bench) -> None:
     bench.start(speak)
     words.clear()
     bench.end()
-    assert bench.lines == ["store: ended, the disk is full; started anew in 0.1 s"]
+    assert bench.lines == ["store: exited, the disk is full; restarting in 0.1 s"]
     bench.pause()
     bench.meaning = Meaning.SHUTDOWN
     bench.end()
@@ -276,9 +276,7 @@ def test_what_is_not_its_to_say_is_its_end(bench: Bench, kind: Kind) -> None:
     bench.start(saying(*pack(Kind.OPENED), *pack(kind), *pack(Kind.OPENED)))
     bench.end()
 
-    assert (
-        bench.lines[0] == f"store: broke the contract between processes, killed: {kind.name} is not the store's to say"
-    )
+    assert bench.lines[0] == f"store: killed, sent an invalid envelope: {kind.name} is not the store's to say"
     assert bench.lines[1].endswith("started anew in 0.1 s")
     assert bench.happened[:2] == ["OPENED", "closed"]
 
@@ -308,7 +306,7 @@ def test_one_that_has_closed_its_channel_and_does_not_end_is_killed(bench: Bench
     bench.pass_time(1.9)
     assert bench.lines == []
     bench.pass_time(0.1)
-    assert bench.lines == ["store: has closed its channel, but does not end, killed"]
+    assert bench.lines == ["store: killed, still running after it closed its channel"]
     bench.end()
 
     assert bench.happened == ["closed", "ended -9"]
@@ -327,7 +325,7 @@ def test_one_that_was_killed_already_is_not_complained_about(bench: Bench) -> No
         bench.loop.turn()
     bench.pass_time(5.0)
 
-    assert bench.lines == ["store: broke the contract between processes, killed: LEAVING is not the store's to say"]
+    assert bench.lines == ["store: killed, sent an invalid envelope: LEAVING is not the store's to say"]
 
 
 def test_one_that_has_ended_in_time_is_not_killed(bench: Bench) -> None:
@@ -346,7 +344,7 @@ def test_without_descriptors_it_is_started_later(bench: Bench) -> None:
     """A parent at its limit is no reason to end: one line, and another try."""
     with no_descriptors():
         bench.start()
-    assert bench.lines == ["cannot fork a process for the store: Too many open files"]
+    assert bench.lines == ["store: cannot fork its process: Too many open files"]
     assert bench.pid == 0
     bench.pass_time(0.1)
 
@@ -387,7 +385,7 @@ def _be_denied() -> int:
     resource.setrlimit(resource.RLIMIT_NPROC, limits)
     after = os.dup(0)
     os.close(after)
-    if bench.lines != [f"cannot fork a process for the store: {os.strerror(errno.EAGAIN)}"] or after != before:
+    if bench.lines != [f"store: cannot fork its process: {os.strerror(errno.EAGAIN)}"] or after != before:
         return 1
     bench.pass_time(0.1)
     is_there = bench.pid > 0
@@ -414,4 +412,4 @@ def test_one_without_a_word_is_described_by_its_end(bench: Bench) -> None:
     bench.start(crash)
     bench.end()
 
-    assert bench.lines == ["store: ended, signal SIGBUS; started anew in 0.1 s"]
+    assert bench.lines == ["store: exited, signal SIGBUS; restarting in 0.1 s"]

@@ -52,7 +52,7 @@ def test_a_store_that_cannot_be_opened_is_a_failed_start(start: Starter) -> None
     broker = start(store=pantry.failing("the shelves are rotten", 65), is_awaited=False)
 
     assert broker.wait() == 65
-    assert "ERROR cannot start: the store can't be opened: the shelves are rotten" in broker.log
+    assert "ERROR cannot start: the store cannot be opened: the shelves are rotten" in broker.log
     assert "ready" not in broker.log
 
 
@@ -61,7 +61,7 @@ def test_a_status_that_is_none_of_ours_is_not_believed(start: Starter) -> None:
     broker = start(store=pantry.failing("the shelves are rotten", 3), is_awaited=False)
 
     assert broker.wait() == 70
-    assert "store: broke the contract between processes, killed: FAILED with 3, which is no exit status" in broker.log
+    assert "store: killed, sent an invalid envelope: FAILED with 3, which is no exit status" in broker.log
     assert "Traceback" not in broker.log
 
 
@@ -77,7 +77,7 @@ def test_a_store_that_ends_before_it_is_open_is_a_failed_start(start: Starter, p
     broker = start(store=program, is_awaited=False)
 
     assert broker.wait() == 70
-    assert f"the store can't be opened: {words}" in broker.log
+    assert f"the store cannot be opened: {words}" in broker.log
 
 
 def test_a_store_that_is_killed_is_started_anew(start: Starter) -> None:
@@ -92,7 +92,7 @@ def test_a_store_that_is_killed_is_started_anew(start: Starter) -> None:
 
     assert broker.log.count("router: OPENED") == 2
     assert broker.log.count("ready") == 1
-    assert re.search(r"ERROR store: ended, signal SIGKILL; started anew in 0\.1 s", broker.log)
+    assert re.search(r"ERROR store: exited, signal SIGKILL; restarting in 0\.1 s", broker.log)
     assert is_alive(second)
     alice.tell("send 1 10", "kind SETTLE")
     assert alice.line() == "got SEND 0 59"
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_store_reaches_the_router(start: Starter) -> None:
     alice.tell("kind SETTLE")
 
     broker.await_log("INFO router: the store ended: the disk is full")
-    broker.await_log("ERROR store: ended, the disk is full; started anew in")
+    broker.await_log("ERROR store: exited, the disk is full; restarting in")
     bob.tell("send 1 10")
     assert alice.line() == "got SEND 0 59"
     broker.await_log("INFO store: open again")
@@ -131,8 +131,8 @@ def test_a_broker_that_has_lost_its_store_ends(start: Starter) -> None:
     alice.tell("kind SETTLE")
 
     assert broker.wait() == 69
-    assert "ERROR ends at once, the store is lost: another broker has it" in broker.log
-    assert "started anew" not in broker.log
+    assert "ERROR store: lost, the broker exits at once: another broker has it" in broker.log
+    assert "restarting" not in broker.log
     assert alice.line() == ""
 
 
@@ -143,7 +143,7 @@ def test_the_pause_before_a_new_one_grows(start: Starter) -> None:
     for pause in ("0.1", "0.2", "0.4"):
         pid = broker.store_pid(other_than=pid)
         os.kill(pid, signal.SIGKILL)
-        broker.await_log(f"started anew in {pause} s")
+        broker.await_log(f"restarting in {pause} s")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_pause_before_a_new_one_grows(start: Starter) -> None:
         (pack(Kind.READY), "READY is not the store's to say"),
         (pack(Kind.CLOSE), "CLOSE is not the store's to say"),
         (pack(Kind.COMMITTED, number=7), "7 is committed, 1 were told"),
-        ([b"\xff" * 64], "an envelope of 4294967295 octets, "),
+        ([b"\xff" * 64], "an envelope of 4294967295 bytes, "),
     ],
 )
 def test_a_store_that_breaks_the_contract_is_killed(start: Starter, octets: list[Buffer], problem: str) -> None:
@@ -160,8 +160,8 @@ def test_a_store_that_breaks_the_contract_is_killed(start: Starter, octets: list
     broker = start(store=pantry.lying(octets))
     alice = broker.logged_in("alice")
     alice.tell("kind SETTLE")
-    broker.await_log(f"ERROR store: broke the contract between processes, killed: {problem}")
-    broker.await_log("ERROR store: ended, signal SIGKILL; started anew in 0.1 s")
+    broker.await_log(f"ERROR store: killed, sent an invalid envelope: {problem}")
+    broker.await_log("ERROR store: exited, signal SIGKILL; restarting in 0.1 s")
     broker.await_log("INFO store: open again")
 
     alice.tell("send 1 10")
@@ -173,7 +173,7 @@ def test_a_store_that_closes_its_channel_and_does_not_end_is_killed(start: Start
     broker = start(store=pantry.lingering)
     broker.logged_in("alice").tell("kind SETTLE")
 
-    broker.await_log("ERROR store: has closed its channel, but does not end, killed")
+    broker.await_log("ERROR store: killed, still running after it closed its channel")
     broker.await_log("INFO store: open again")
 
 
@@ -213,7 +213,7 @@ def test_a_store_ends_with_its_parent(start: Starter) -> None:
     [
         ("crash", ", crashed: ended by signal SIGSEGV"),
         ("exit 3", ", crashed: ended with exit status 3"),
-        ("exit 0", ", crashed: ended without a word"),
+        ("exit 0", ", crashed: exited without reporting a reason"),
         ("warn", ""),
         ("leave-and-die", ""),
         ("kind OFFER", ""),
@@ -319,7 +319,7 @@ def test_a_client_is_served_by_a_parent_whose_store_is_away(start: Starter) -> N
     """Connections are accepted although no store is open just now."""
     broker = start(store=pantry.opened_only_once)
     broker.logged_in("alice").tell("kind SETTLE")
-    broker.await_log("ERROR store: ended, the shelves are rotten; started anew in 0.2 s")
+    broker.await_log("ERROR store: exited, the shelves are rotten; restarting in 0.2 s")
 
     bob = broker.logged_in("bob")
     bob.tell("send 2 10")
@@ -419,7 +419,7 @@ def lost(end: socket.socket, is_fresh: bool) -> int:
         (lambda end, is_fresh: 0, ["closed", "shutdown: exit status 0, 70"], ""),
         (pantry.failing("rotten", 65), ["closed", "shutdown: rotten, 65"], ""),
         (lost, ["OPENED", "opened", "closed", "shutdown: taken, 69"], ""),
-        (brief, ["OPENED", "opened", "closed"], "store: ended, exit status 0; started anew in 0.1 s"),
+        (brief, ["OPENED", "opened", "closed"], "store: exited, exit status 0; restarting in 0.1 s"),
     ],
     indirect=["bench"],
 )
@@ -455,7 +455,7 @@ def test_close_is_not_told_to_a_store_that_is_gone_again(bench: Bench) -> None:
     bench.end()
 
     assert bench.happened == ["OPENED", "opened", "closed"]
-    assert bench.lines == ["store: ended, exit status 0; started anew in 0.1 s"]
+    assert bench.lines == ["store: exited, exit status 0; restarting in 0.1 s"]
 
 
 def killed_at_the_end(end: socket.socket, is_fresh: bool) -> int:
@@ -475,8 +475,8 @@ def test_close_was_told_to_one_store_alone(bench: Bench) -> None:
 
     assert "finished" not in bench.happened
     assert bench.lines == [
-        "store: ended, signal SIGKILL; started anew in 0.1 s",
-        "store: ended, exit status 0; started anew in 0.2 s",
+        "store: exited, signal SIGKILL; restarting in 0.1 s",
+        "store: exited, exit status 0; restarting in 0.2 s",
     ]
 
 
@@ -485,7 +485,7 @@ def test_whom_a_kill_does_not_end_is_waited_for_in_bounded_time(bench: Bench) ->
     """One that waits for a dead disk is left to init. (Here nobody tells the keeper of its end.)"""
     bench.keeper.finish(0.0)
     bench.loop._call_due()
-    assert bench.lines == ["store: has not ended in time, killed"]
+    assert bench.lines == ["store: killed, still running at the end of --shutdown-timeout"]
     assert "finished" not in bench.happened
     when = bench.loop._deadlines[0][0]
     assert when - bench.loop.now == pytest.approx(5.0)

@@ -42,7 +42,7 @@ def test_a_lie_costs_its_own_client_only(start: Starter, lie: str) -> None:
     reader, worker = subscribed(broker, "reader", "/topic/a"), subscribed(broker, "worker", "/queue/a")
     liar, honest = broker.logged_in("liar"), broker.logged_in("honest")
     liar.tell(f"raw {SHOWN[lie].hex()}")
-    broker.await_log(r"^ERROR client 3 \S+ liar: broke the contract between processes, killed: ")
+    broker.await_log(r"^ERROR client 3 \S+ liar: killed, sent an invalid envelope: ")
     honest.tell("publish /topic/a hello", "publish /queue/a hello")
 
     assert reader.line().startswith("got SEND ")
@@ -54,7 +54,7 @@ def test_who_is_found_out_later_is_ended(start: Starter) -> None:
     broker = start()
     alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell(f"raw {join(Kind.CLAIMED, number=666).hex()}")
-    broker.await_log(r"^ERROR client 1 \S+ alice: broke the contract between processes, killed: it was found out later")
+    broker.await_log(r"^ERROR client 1 \S+ alice: killed, sent an invalid envelope: it was found out later")
 
     broker.await_log("router: 1 ended")
     bob.tell(f"send {bob.peer} 1")
@@ -66,7 +66,7 @@ def test_what_the_router_did_not_expect_is_the_senders_end(start: Starter) -> No
     broker = start()
     alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell("send nobody 1")
-    broker.await_log(r"^ERROR client 1 \S+ alice: killed, what it sent led to an exception that nobody expected")
+    broker.await_log(r"^ERROR client 1 \S+ alice: killed, unexpected exception while its envelope was applied")
 
     bob.tell(f"send {bob.peer} 1")
     assert bob.line() == "got SEND 0 50"

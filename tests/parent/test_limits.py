@@ -37,7 +37,7 @@ def test_a_place_that_gets_free_is_taken(start: Starter) -> None:
     broker = start(limited(max_clients=1))
     first = broker.connect()
     first.close()
-    broker.await_log("client 1 .*: gone, client disconnected")
+    broker.await_log("client 1 .*: disconnected, client sent DISCONNECT")
 
     assert broker.connect().peer == 2
 
@@ -99,7 +99,7 @@ def test_who_does_not_log_in_makes_room_for_others(start: Starter) -> None:
 
     assert time.monotonic() - began > 1.5
     assert first.line().startswith("got CLOSE ")
-    broker.await_log(r"client 2 \S+: gone, not logged in, and other clients wait: max-pending-logins")
+    broker.await_log(r"client 2 \S+: disconnected, not logged in, and other clients wait: max-pending-logins")
     for client in (member, second, late):
         assert client.count() == 0
 
@@ -132,7 +132,7 @@ def test_no_descriptors_for_a_child_refuse_the_client(start: Starter) -> None:
         lines.append(broker.dial().line())
 
     assert lines[-1] == "ERROR the broker has no room for a process: Too many open files"
-    broker.await_log(r"^ERROR cannot fork a child for \S+: Too many open files")
+    broker.await_log(r"^ERROR client \S+: cannot fork a child process: Too many open files")
     for client in broker.clients:
         client.close()
     wait_until(lambda: broker.log.count(" ended\n") == len(lines) - 1, "the ends of the children")

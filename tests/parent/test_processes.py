@@ -207,10 +207,10 @@ def test_a_channel_that_somebody_else_holds_open_is_not_waited_for(bench: Bench)
 @pytest.mark.parametrize(
     ("fault", "line"),
     [
-        (EnvelopeError("nonsense"), "store: broke the contract between processes, killed: nonsense"),
-        (AssertionError("a lie"), "store: broke the contract between processes, killed: a lie"),
-        (MemoryError(), "store: killed, there is no memory for what it sends"),
-        (ZeroDivisionError(), "store: killed, what it sent led to an exception that nobody expected"),
+        (EnvelopeError("nonsense"), "store: killed, sent an invalid envelope: nonsense"),
+        (AssertionError("a lie"), "store: killed, sent an invalid envelope: a lie"),
+        (MemoryError(), "store: killed, no memory for a message from it"),
+        (ZeroDivisionError(), "store: killed, unexpected exception while its envelope was applied"),
     ],
 )
 def test_what_goes_wrong_is_the_end_of_who_has_sent_it(bench: Bench, fault: Exception, line: str) -> None:
@@ -243,7 +243,7 @@ def test_who_is_found_out_later_is_ended_too(bench: Bench) -> None:
     bench.processes.convict(process, "it was found out later")
     bench.await_end(process)
 
-    assert bench.lines == ["store: broke the contract between processes, killed: it was found out later"]
+    assert bench.lines == ["store: killed, sent an invalid envelope: it was found out later"]
     assert bench.happened == ["closed", "gone -9"]
 
 

@@ -119,6 +119,6 @@ def test_without_room_for_a_process_it_is_told_so(desk: Desk) -> None:
         desk.reception.accepted(Connection(ours, "unix", ""))
 
     assert theirs.recv(100) == b"the broker has no room for a process: Too many open files"
-    assert desk.lines[0] == "cannot fork a child for unix: Too many open files"
+    assert desk.lines[0] == "client unix: cannot fork a child process: Too many open files"
     assert desk.admission.opens_at(desk.loop.now) == pytest.approx(desk.loop.now + 1.0)
     assert desk.clients.all == []

@@ -36,7 +36,7 @@ def child() -> Iterator[Client]:
         started=1000.0,
         state=State.LEAVING,
         login="alice",
-        reason="client disconnected",
+        reason="client sent DISCONNECT",
         received=40112,
         delivered=118,
     )
@@ -53,7 +53,8 @@ def test_a_normal_end_has_the_client_the_reason_and_the_figures(child: Client) -
     child.ended = ended(0)
 
     assert describe_end(child, 1312.0) == (
-        "client 7 127.0.0.1:40112 alice: gone, client disconnected, 312 s, 40,112 in, 118 out, cpu 1.2 s, peak 14 MiB"
+        "client 7 127.0.0.1:40112 alice: disconnected, client sent DISCONNECT, 312 s, "
+        "40,112 in, 118 out, cpu 1.2 s, peak 14 MiB"
     )
     assert not has_crashed(child)
 
@@ -81,7 +82,7 @@ def test_an_end_without_a_word_is_a_crash(child: Client) -> None:
     child.state = State.CONNECTED
     child.ended = ended(0)
 
-    assert "alice: ended without a word, 12 s" in describe_end(child, 1012.0)
+    assert "alice: exited without reporting a reason, 12 s" in describe_end(child, 1012.0)
     assert has_crashed(child)
 
 
@@ -143,8 +144,8 @@ def test_a_helper_has_the_name_of_its_role(child: Client) -> None:
     """There is one at a time, and what it sends is its own."""
     store = Process(role=Role.STORE, peer=Peer(0), pid=4712, channel=child.channel, started=0.0)
 
-    assert (store.name, store.sender) == ("store", "it")
-    assert (child.name, child.sender) == ("client 7 127.0.0.1:40112 alice", "its client")
+    assert store.name == "store"
+    assert child.name == "client 7 127.0.0.1:40112 alice"
 
 
 def test_a_descriptor_is_known_after_its_end(child: Client) -> None:

@@ -73,6 +73,6 @@ def test_a_stopped_candidate_is_ended_and_the_message_goes_on(start: Starter) ->
     bob = subscribed(broker, "bob", "/queue/a")
 
     assert bob.line().startswith("got OFFER 1 ")
-    broker.await_log(r"^WARNING client 1 \S+ alice: has not answered an offer for \d+ s, killed")
+    broker.await_log(r"^WARNING client 1 \S+ alice: killed, has not answered an offer for \d+ s")
     broker.await_log(r"^INFO client 1 \S+ alice: ended by signal SIGKILL")
     assert not is_alive(alice.pid)

@@ -51,7 +51,7 @@ def test_children_send_up_what_they_have_before_they_say_goodbye(start: Starter)
     assert bob.line().startswith("got CLOSE ")
     assert alice.line().startswith("got CLOSE ")
     assert broker.wait() == 0
-    assert broker.log.count("gone, the broker is shutting down") == 2
+    assert broker.log.count("disconnected, the broker is shutting down") == 2
 
 
 def test_nobody_is_accepted_any_more(start: Starter) -> None:
@@ -83,7 +83,7 @@ def test_who_has_not_settled_at_half_time_is_to_read_no_more(start: Starter) -> 
     assert alice.line().startswith("got CLOSE ")
     assert [bob.line()[:11] for _ in range(2)] == ["got QUIESCE", "got CLOSE 0"]
     assert broker.wait() == 0
-    assert broker.log.count("gone, the broker is shutting down") == 2
+    assert broker.log.count("disconnected, the broker is shutting down") == 2
 
 
 def test_nothing_is_offered_any_more(start: Starter) -> None:
@@ -127,7 +127,7 @@ def test_who_does_not_end_is_killed_when_the_time_is_up(start: Starter) -> None:
     broker.signal(signal.SIGTERM)
 
     assert broker.wait() == 0
-    assert "WARNING 2 clients had not ended after 0.8 s, killed" in broker.log
+    assert "WARNING shutdown: 2 clients killed, still running after 0.8 s" in broker.log
     assert not any(is_alive(client.pid) for client in clients)
     assert "ERROR" not in broker.log
 
@@ -140,11 +140,11 @@ def test_a_second_signal_ends_it_at_once(start: Starter, second: int) -> None:
     alice.tell("stop")
     assert alice.line() == "stopping"
     broker.signal(signal.SIGTERM)
-    broker.await_log("shutting down, 1 client")
+    broker.await_log("shutdown: started, 1 client")
     broker.signal(second)
 
     assert broker.wait() == 0
-    assert "WARNING shutting down at once, 1 client killed" in broker.log
+    assert "WARNING shutdown: at once, 1 client killed" in broker.log
     assert not is_alive(alice.pid)
 
 
@@ -166,7 +166,7 @@ def test_a_child_that_dies_meanwhile_is_not_waited_for(start: Starter) -> None:
     alice.tell("stop")
     assert alice.line() == "stopping"
     broker.signal(signal.SIGTERM)
-    broker.await_log("shutting down, 1 client")
+    broker.await_log("shutdown: started, 1 client")
     os.kill(alice.pid, signal.SIGKILL)
 
     assert broker.wait() == 0
@@ -281,7 +281,7 @@ def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
 
     assert bench.take() == ["finish 2.0"]
     assert bench.pass_time(60.0) == []
-    assert bench.lines == ["shutting down, 2 clients", "2 clients had not ended after 8.0 s, killed"]
+    assert bench.lines == ["shutdown: started, 2 clients", "shutdown: 2 clients killed, still running after 8.0 s"]
 
 
 def test_who_ends_without_an_answer_is_not_waited_for(bench: Bench) -> None:
@@ -324,7 +324,7 @@ def test_the_end_is_finished_once(bench: Bench) -> None:
     bench.pass_time(60.0)
 
     assert [said for said in bench.take() if said.startswith("finish")] == []
-    assert bench.lines[-1] == "shutting down at once, 0 clients killed"
+    assert bench.lines[-1] == "shutdown: at once, 0 clients killed"
 
 
 def test_at_once_is_at_once_for_once(bench: Bench) -> None:
@@ -334,7 +334,7 @@ def test_at_once_is_at_once_for_once(bench: Bench) -> None:
     bench.shutdown.ask()
 
     assert bench.take() == ["begin", "kill"]
-    assert bench.lines == ["shutting down at once, 2 clients killed"]
+    assert bench.lines == ["shutdown: at once, 2 clients killed"]
 
 
 def test_what_not_even_a_kill_ends_is_left_behind_in_time(bench: Bench) -> None:
@@ -343,7 +343,7 @@ def test_what_not_even_a_kill_ends_is_left_behind_in_time(bench: Bench) -> None:
     assert "kill" in bench.pass_time(9.9)
 
     assert bench.pass_time(10.0) == ["finish 0.0"]
-    assert bench.lines[-1] == "processes [1, 2] do not end even when killed, left behind"
+    assert bench.lines[-1] == "shutdown: processes [1, 2] still running after SIGKILL, not waiting for them"
 
 
 def test_no_time_at_all_kills_and_is_no_endless_wait() -> None:

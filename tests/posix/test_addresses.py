@@ -84,7 +84,7 @@ def test_a_relative_path_becomes_absolute(tmp_path, monkeypatch) -> None:
         ("[127.0.0.1]:61613", "brackets are for IPv6"),
         ("unix:", "no path"),
         ("unix:/a\0b", "no path"),
-        ("unix:/" + "x" * 103, "a path above 103 octets"),
+        ("unix:/" + "x" * 103, "a path above 103 bytes"),
     ],
 )
 def test_what_is_no_address_is_refused_with_what_would_be_right(text, problem) -> None:
@@ -251,7 +251,7 @@ def test_a_file_that_is_no_socket_is_never_removed(listen, tmp_path) -> None:
     path = tmp_path / "letter"
     path.write_text("dear")
 
-    with pytest.raises(StartError, match="no socket") as caught:
+    with pytest.raises(StartError, match="not a socket") as caught:
         listen(f"unix:{path}")
 
     assert caught.value.status == Exit.CANTCREAT

@@ -78,7 +78,7 @@ def test_an_exception_in_a_child_is_logged_and_ends_it_alone(in_child, tmp_path)
     text = path.read_text()
 
     assert os.waitstatus_to_exitcode(status) == Exit.SOFTWARE
-    assert "ends by an exception" in text
+    assert "unexpected exception, exiting" in text
     assert "LookupError: nobody expected this" in text
 
 

@@ -126,7 +126,9 @@ def test_a_socket_that_does_not_listen_is_refused_by_name(run_script) -> None:
         idle.bind(("127.0.0.1", 0))
 
         assert _pass(run_script, idle)[0].startswith("78 descriptor 3 (stomp) from the service manager does not listen")
-        assert _pass(run_script, datagram)[0].startswith("78 descriptor 3 (stomp) from the service manager is no TCP")
+        assert _pass(run_script, datagram)[0].startswith(
+            "78 descriptor 3 (stomp) from the service manager is not a TCP"
+        )
 
 
 def test_a_descriptor_that_is_no_socket_is_refused(run_script) -> None:
@@ -138,7 +140,7 @@ def test_a_descriptor_that_is_no_socket_is_refused(run_script) -> None:
         "take_listeners({'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'})\n"
     )
 
-    assert "descriptor 3 (no name) from the service manager is no socket" in ended.stderr
+    assert "descriptor 3 (no name) from the service manager is not a socket" in ended.stderr
 
 
 def test_sockets_for_another_process_are_left_alone() -> None:

@@ -135,7 +135,7 @@ class Stock:
 
     def tell(self, envelope: Envelope) -> None:
         """The router tells it something."""
-        assert not self.max_envelope or len(envelope.raw) <= self.max_envelope, "an envelope that it can't read"
+        assert not self.max_envelope or len(envelope.raw) <= self.max_envelope, "an envelope that it cannot read"
         if envelope.kind is Kind.RETOLD:
             assert not self.is_up_to_date
             self.is_up_to_date, self.repeated = True, len(self.told)

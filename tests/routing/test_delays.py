@@ -366,7 +366,10 @@ def test_what_waits_counts_in_its_queue(full: Full) -> None:
     for _ in range(2):
         assert refused(world, producer, A, delay=1000) == ""
 
-    reason = "queue /queue/a would hold more messages than its limit (max-queue-length), 3: 2 delayed ones wait for it"
+    reason = (
+        "queue /queue/a would have more messages than its limit, 3 (max-queue-length, or a policy); "
+        "2 delayed messages count as well"
+    )
     assert refused(world, producer, A, delay=1000) == reason
     assert refused(world, producer, b"/queue/b", delay=1000) == ""
     world.pass_time(1)
@@ -420,7 +423,7 @@ def test_a_period_has_a_shortest_length() -> None:
     """Once a millisecond for ever would be half a processor. A message that does not repeat has none."""
     world, producer, _ = make_world(min_repeat_period=500)
 
-    reason = "a message can't be repeated every 499 ms, the shortest period is 500 ms (min-repeat-period)"
+    reason = "a message cannot be repeated every 499 ms, the shortest period is 500 ms (min-repeat-period)"
     assert refused(world, producer, A, delay=499, period=499, repeat=1) == reason
     assert refused(world, producer, A, delay=500, period=500, repeat=1) == ""
     assert refused(world, producer, A, delay=1) == ""
@@ -472,8 +475,8 @@ def test_a_job_whose_line_cannot_be_read_is_kept_as_it_is(monkeypatch: pytest.Mo
     world.stock.kill()
     world = World(Policy(), stock=world.stock, start_s=120.0)
     assert world.router.take_notes() == [
-        "queue /queue/a: kept as they are, and do not come before the broker starts again and their crontab lines can "
-        "be read: messages 1, 2: cron lines can't be read: pip install forkbroker[cron]"
+        "queue /queue/a: not repeated before a restart, the cron line cannot be read: messages 1, 2: "
+        "cron lines cannot be read: pip install forkbroker[cron]"
     ]
     consumer = world.add_child()
     world.subscribe(consumer, A)
@@ -519,7 +522,7 @@ def test_a_line_that_names_no_time_any_more_ends_nothing(monkeypatch: pytest.Mon
 
     assert world.consume(consumer) == []
     (note,) = world.router.take_notes()
-    assert "message 1: cron lines can't be read" in note
+    assert "message 1: cron lines cannot be read" in note
     world.pass_time(600)
     world.turn()
     assert world.router.take_notes() == []
@@ -534,7 +537,7 @@ def test_many_messages_that_cannot_be_read_are_one_line() -> None:
         stock.rows[serial] = Row(serial, A, serial // 2, b"-s-1\n\n", b"x", 0, details)
     world = World(Policy(), stock=stock)
 
-    (note,) = [note for note in world.router.take_notes() if "kept" in note]
+    (note,) = [note for note in world.router.take_notes() if "not repeated" in note]
     assert "messages 1, 2, 3," in note
     assert "20 and 1,010 more: " in note
     assert len(note) < 400
@@ -552,7 +555,7 @@ def test_what_is_to_come_to_a_durable_subscription_that_is_not_there_stays_in_th
     assert world.router.views() == []
     assert list(stock.rows) == [7]
     assert world.router.take_notes() == [
-        "queue /dsub/gone: does not exist, the store keeps what was to come to it later: message 7"
+        "queue /dsub/gone: does not exist, the store keeps its delayed messages: message 7"
     ]
 
 

@@ -209,14 +209,14 @@ def test_the_administrator_hears_of_each_beginning_and_end() -> None:
     world, _, reader = make_world()
     world.subscribe(reader, TOPIC, durable=ME)
     world.subscribe(reader, TOPIC, durable=ME, token=2)
-    assert world.router.take_notes() == ["durable subscription /dsub/me to /topic/news.today: made"]
+    assert world.router.take_events() == ["durable subscription /dsub/me to /topic/news.today: created"]
     for token in (1, 2):
         world.unsubscribe(reader, token)
 
     world.delete_durable(reader, ME)
 
-    assert world.router.take_notes() == ["durable subscription /dsub/me to /topic/news.today: deleted"]
-    assert world.router.take_notes() == []
+    assert world.router.take_events() == ["durable subscription /dsub/me to /topic/news.today: deleted"]
+    assert world.router.take_events() == []
 
 
 # ---------------------------------------------------------------- its end by time
@@ -239,7 +239,7 @@ def test_one_that_nobody_uses_ends() -> None:
     world.turn()
 
     assert names(world) == []
-    assert world.router.take_notes()[-1].endswith("expired, nobody has used it for 86,400 s")
+    assert world.router.take_events()[-1].endswith("expired, no client used it for 86,400 s")
     world.run_store()
     assert not (world.stock.rows or world.stock.durables)
 
@@ -289,11 +289,11 @@ def test_one_that_was_deleted_does_not_end_a_second_time() -> None:
     world.turn()
 
     assert names(world) == [ME]
-    assert [note.rpartition(": ")[2] for note in world.router.take_notes()] == ["made", "deleted", "made"]
+    assert [note.rpartition(": ")[2] for note in world.router.take_events()] == ["created", "deleted", "created"]
     world.delete_durable(reader, ME)
     world.pass_time(2)
     world.turn()
-    assert [note.rpartition(": ")[2] for note in world.router.take_notes()] == ["deleted"]
+    assert [note.rpartition(": ")[2] for note in world.router.take_events()] == ["deleted"]
 
 
 @pytest.mark.parametrize(("idle_ms", "told_after_ms"), [(3_600_000, 360_000), (5_000, 1_000), (30 * DAY_MS, 3_600_000)])
@@ -359,7 +359,7 @@ def test_a_full_one_may_refuse_the_publishers_of_its_topic() -> None:
     world.send(producer, TOPIC, [b"2"], fence=4)
 
     assert world.refusal(producer) == (
-        "durable subscription /dsub/me holds 1 messages, its limit (max-queue-length) is 1"
+        "durable subscription /dsub/me is full: 1 messages, the limit is 1 (max-queue-length, or a policy)"
     )
     assert world.view(YOU).ready == 0
     assert not listener.inbox

@@ -97,7 +97,7 @@ def test_a_queue_that_makes_all_its_messages_persistent_refuses_them_all_then() 
     world.kill_store("the disk is gone")
     world.send(producer, A, [b"x"])
 
-    assert world.refusal(producer) == "persistent messages can't be stored now: the disk is gone"
+    assert world.refusal(producer) == "persistent messages cannot be stored now: the disk is gone"
     assert world.router.views() == []
 
 

@@ -371,7 +371,7 @@ def test_a_transaction_that_makes_too_many_copies_is_refused(monkeypatch) -> Non
     one = make_send(A, [b"1"], persistent=True).raw
 
     world.tell(child, make(Kind.TRANSACTION, count=2, payload=[one, exceeds], flags=Flag.FENCE, number=4))
-    assert "octets of copies for durable subscriptions" in world.refusal(child)
+    assert "bytes of copies for durable subscriptions" in world.refusal(child)
     assert not world.stock.rows
     world.tell(child, make(Kind.TRANSACTION, count=2, payload=[one, fits], flags=Flag.FENCE, number=5))
     world.run_store()

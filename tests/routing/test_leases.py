@@ -226,7 +226,7 @@ def test_a_transaction_that_settles_what_was_taken_back_is_refused() -> None:
 
     world.tell(holder, transaction)
 
-    assert "a lease has ended" in world.refusal(holder)
+    assert "the lease of a message" in world.refusal(holder)
     assert [(view.name, view.ready) for view in world.router.views()] == [(A, 2)]
 
 

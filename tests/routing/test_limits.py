@@ -119,13 +119,13 @@ def test_a_queue_that_refuses_names_the_limit_that_was_met() -> None:
     world, child = make_world(Full.REFUSE, length=2)
     send(world, child, 1, 2)
     send(world, child, 3)
-    assert world.refusal(child) == "queue /queue/a holds 2 messages, its limit (max-queue-length) is 2"
+    assert world.refusal(child) == "queue /queue/a is full: 2 messages, the limit is 2 (max-queue-length, or a policy)"
     assert contents(world) == [1, 2]
     assert world.router.counters.messages_refused == 1
 
     world, child = make_world(Full.REFUSE, octets=1)
     send(world, child, 1, 2)
-    assert world.refusal(child).endswith("octets, its limit (max-queue-bytes) is 1")
+    assert world.refusal(child).endswith("bytes, the limit is 1 (max-queue-bytes, or a policy)")
 
 
 def test_a_refusal_ends_with_the_first_message_that_leaves() -> None:
@@ -399,7 +399,7 @@ def test_a_refusal_names_the_one_of_two_limits_that_was_reached(limits: dict[str
 
     world.send(child, A, [b"3"])
 
-    assert f"its limit (max-queue-{named})" in world.refusal(child)
+    assert f"(max-queue-{named}, or a policy)" in world.refusal(child)
 
 
 @pytest.mark.parametrize(("large", "taken"), [(0, 3), (5, 6), (9, 10)])

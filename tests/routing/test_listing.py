@@ -27,8 +27,8 @@ def test_each_queue_has_a_line_by_its_name() -> None:
     octets = world.view(B).octets
 
     assert list(world.router.describe()) == [
-        "queue /queue/a: 0 ready, 0 unsettled, 0 octets, 2 consumers",
-        f"queue /queue/b: 2 ready, 1 unsettled, {octets:,} octets, 1 consumer",
+        "queue /queue/a: 0 ready, 0 unsettled, 0 bytes, 2 consumers",
+        f"queue /queue/b: 2 ready, 1 unsettled, {octets:,} bytes, 1 consumer",
     ]
 
 
@@ -42,7 +42,7 @@ def test_what_is_in_the_store_alone_is_told() -> None:
     (line,) = world.router.describe()
 
     assert line.startswith("queue /queue/a: 20 ready, 0 unsettled, ")
-    assert line.endswith(f"0 consumers, {view.paged} in the store alone")
+    assert line.endswith(f"0 consumers, {view.paged} on disk only")
     assert 0 < view.paged < 20
 
 
@@ -54,7 +54,7 @@ def test_durable_subscriptions_are_named_with_their_topics() -> None:
     (line,) = world.router.describe()
 
     assert line.startswith("durable subscription /dsub/me to /topic/news.#, last used 2027-01-")
-    assert line.endswith(": 0 ready, 0 unsettled, 0 octets, 1 consumer")
+    assert line.endswith(": 0 ready, 0 unsettled, 0 bytes, 1 consumer")
 
 
 def test_without_queues_it_says_so_and_tells_the_schedule_all_the_same() -> None:

@@ -41,7 +41,7 @@ def test_an_offer_that_can_not_be_sent_is_its_senders_fault(candidates: int) -> 
     assert [bodies for consumer in consumers for bodies in world.consume(consumer)] == [b"good"]
     assert list(world.router.culprits) == [liar.peer]
     assert "OFFER" in world.router.culprits[liar.peer]
-    assert world.router.take_notes()[0].startswith("queue /queue/a: message 1 left out, it can't be delivered: OFFER")
+    assert world.router.take_notes()[0].startswith("queue /queue/a: message 1 not delivered, it cannot be sent: OFFER")
     assert world.semaphores.values == [0]
     view = world.view(A)
     assert (view.ready, view.unsettled, view.octets) == (0, 0, 0)
@@ -90,7 +90,7 @@ def test_a_note_names_the_messages(count: int, named: str) -> None:
 
     leave_out(kit, A, make_run(make_send(A, [b"x"] * count), 7), ValueError("too long"))
 
-    assert kit.notes == [f"queue {A.decode()}: {named} left out, it can't be delivered: too long"]
+    assert kit.notes == [f"queue {A.decode()}: {named} not delivered, it cannot be sent: too long"]
 
 
 def test_a_sender_that_is_not_known_is_not_blamed() -> None:
@@ -102,6 +102,6 @@ def test_a_sender_that_is_not_known_is_not_blamed() -> None:
         leave_out(kit, A, make_run(envelope, 1), ValueError(reason))
 
     assert kit.culprits == {
-        Peer(3): "what it has sent can't be delivered: c",
-        Peer(4): "what it has sent can't be delivered: d",
+        Peer(3): "its message cannot be sent: c",
+        Peer(4): "its message cannot be sent: d",
     }

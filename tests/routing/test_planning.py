@@ -60,7 +60,7 @@ def test_a_transaction_may_fill_a_queue_exactly(count: int, is_permitted: bool, 
     if is_permitted:
         assert world.view(A).ready == 10
         return
-    assert reason == "queue /queue/a would hold more messages than its limit (max-queue-length), 10"
+    assert reason == "queue /queue/a would have more messages than its limit, 10 (max-queue-length, or a policy)"
     assert [view.ready for view in world.router.views()] == [before] * (before > 0)
     assert world.router.counters.messages_refused == count - before
 
@@ -70,7 +70,10 @@ def test_queues_are_counted_each_by_itself() -> None:
     world, child = make_world(refusing(max_length=2))
 
     assert commit(world, child, *batches(A, 2), *batches(B, 2), *batches(TOPIC, 9)) is None
-    assert commit(world, child, *batches(A, 1)) == "queue /queue/a holds 2 messages, its limit (max-queue-length) is 2"
+    assert (
+        commit(world, child, *batches(A, 1))
+        == "queue /queue/a is full: 2 messages, the limit is 2 (max-queue-length, or a policy)"
+    )
 
 
 def test_what_is_dropped_anyway_counts_nowhere() -> None:
@@ -99,7 +102,7 @@ def test_octets_count_until_the_limit_is_reached() -> None:
     alone = [make_send(A, [b"x" * 1000])]
 
     assert commit(world, child, *alone * 4) == (
-        f"queue /queue/a would hold more octets than its limit (max-queue-bytes), {3 * memory:,}"
+        f"queue /queue/a would have more bytes than its limit, {3 * memory:,} (max-queue-bytes, or a policy)"
     )
     assert world.router.views() == []
     assert commit(world, child, *alone * 3) is None
@@ -153,7 +156,7 @@ def test_durable_subscriptions_that_refuse_count_too() -> None:
     world.subscribe(child, b"/topic/#", durable=b"/dsub/all", token=2, credit=0)
 
     assert commit(world, child, *batches(TOPIC, 1), *batches(b"/topic/u", 2)) == (
-        "durable subscription /dsub/all would hold more messages than its limit (max-queue-length), 2"
+        "durable subscription /dsub/all would have more messages than its limit, 2 (max-queue-length, or a policy)"
     )
     assert [view.ready for view in world.router.views()] == [0, 0]
     assert commit(world, child, *batches(TOPIC, 1), *batches(b"/topic/u", 1)) is None
@@ -167,7 +170,7 @@ def test_a_queue_that_holds_takes_all_of_it_unless_its_producer_consumes_from_it
 
     world.subscribe(child, B, credit=0)
     assert commit(world, child, *batches(B, 4)) == (
-        "queue /queue/b would hold more messages than its limit (max-queue-length), 3"
+        "queue /queue/b would have more messages than its limit, 3 (max-queue-length, or a policy)"
     )
 
 
@@ -186,7 +189,7 @@ def test_what_memory_has_no_room_for_is_refused_while_the_store_takes_nothing() 
     world.router.receive_stored(make(Kind.DISK, token=1, block=b"disk is full"), 0.0)
 
     assert commit(world, child, *batches(A, 20, most=1, body=b"x" * 10_000)) == (
-        "queue /queue/a can't be given more: disk is full"
+        "queue /queue/a accepts no more messages: disk is full"
     )
     assert commit(world, child, *batches(A, 5, most=1, body=b"x" * 10_000)) is None
 

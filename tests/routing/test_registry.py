@@ -131,8 +131,8 @@ def test_by_setting_a_full_queue_refuses_its_producers() -> None:
 
     assert {envelope.kind for envelope in refused} == {Kind.REFUSED}
     assert [envelope.number for envelope in refused][-1] == 9
-    assert refused[-1].block.startswith(b"queue /queue/a holds 1")
-    assert refused[-1].block.endswith(b"octets, its limit (max-queue-bytes) is 10,000")
+    assert refused[-1].block.startswith(b"queue /queue/a is full: 1")
+    assert refused[-1].block.endswith(b"bytes, the limit is 10,000 (max-queue-bytes, or a policy)")
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(0, Kind.REFUSED), (Flag.AUTO, Kind.HOLD)])

@@ -174,7 +174,7 @@ def test_a_transaction_is_applied_as_a_whole() -> None:
     ("policy", "refused"),
     [
         (Policy(max_queues=2), b"/queue/c does not exist"),
-        (Policy(rules=(Rule(A, {"max_bytes": 1, "full": Full.REFUSE}),)), b"/queue/a holds"),
+        (Policy(rules=(Rule(A, {"max_bytes": 1, "full": Full.REFUSE}),)), b"/queue/a is full"),
     ],
 )
 def test_a_transaction_that_is_refused_leaves_no_trace(policy: Policy, refused: bytes) -> None:

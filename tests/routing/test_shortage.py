@@ -97,7 +97,7 @@ def test_a_disk_that_is_nearly_full_refuses_as_a_store_that_failed() -> None:
     say_disk(world, is_short=True)
 
     world.send(child, A, [b"2"], persistent=True)
-    assert world.refusal(child) == f"persistent messages can't be stored now: {WHY}"
+    assert world.refusal(child) == f"persistent messages cannot be stored now: {WHY}"
     world.subscribe(worker, A)
     assert world.consume(worker) == [b"1"]
     world.run_store()
@@ -206,7 +206,7 @@ def test_what_is_larger_than_the_room_is_refused() -> None:
 
     say_room(world, octets - 1)
     world.send(child, A, [bytes(90_000)], persistent=True)
-    assert f"room for {octets - 1:,} octets" in world.refusal(child)
+    assert f"room for {octets - 1:,} bytes" in world.refusal(child)
     world.send(child, A, [bytes(90_000)])
     say_room(world, octets)
     world.send(child, A, [bytes(90_000)], persistent=True)

@@ -230,7 +230,7 @@ def test_nonsense_of_a_peer_that_has_ended_harms_nobody() -> None:
     settle_turns(world)
 
     (note,) = world.router.take_notes()
-    assert note.startswith(f"client {liar.peer}: broke the contract between processes before it ended: offer 77")
+    assert note.startswith(f"client {liar.peer}: sent an invalid envelope before it ended: offer 77")
 
 
 # ---------------------------------------------------------------- transactions

@@ -34,7 +34,7 @@ def test_who_sends_persistent_messages_is_refused_with_the_reason() -> None:
     assert world.answers(child) == [(Kind.REFUSED, 3)]
     assert world.router.views() == []
     world.send(child, A, [b"1"], persistent=True)
-    assert world.refusal(child) == f"persistent messages can't be stored now: {WHY}"
+    assert world.refusal(child) == f"persistent messages cannot be stored now: {WHY}"
 
 
 def test_others_go_on() -> None:
@@ -87,7 +87,7 @@ def test_a_durable_subscription_cannot_begin_and_one_that_is_there_is_read() -> 
     world.kill_store(WHY)
 
     world.subscribe(child, TOPIC, durable=b"/dsub/you")
-    assert world.refusal(child) == f"durable subscription /dsub/you can't be made: {WHY}"
+    assert world.refusal(child) == f"durable subscription /dsub/you cannot be created: {WHY}"
     assert world.consume(reader) == [b"1"]
 
 
@@ -280,9 +280,9 @@ def test_a_store_that_ends_twice_and_writes_nothing_has_failed() -> None:
     assert refuses(world) == ""
     world.kill_store()
 
-    assert "has ended 2 times" in refuses(world)
+    assert "exited 2 times" in refuses(world)
     world.open_store()
-    assert "has ended 2 times" in refuses(world)
+    assert "exited 2 times" in refuses(world)
     world.run_store()
     assert refuses(world) == ""
 
@@ -377,7 +377,7 @@ def test_a_change_that_is_declined_is_refused_too() -> None:
 
     (refused,) = child.inbox
     assert (refused.kind, refused.number) == (Kind.REFUSED, 5)
-    assert refused.block == b"the store can't write this: piece 0 has no empty line"
+    assert refused.block == b"the store cannot write this: piece 0 has no empty line"
     assert world.router.is_committed
 
 

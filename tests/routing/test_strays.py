@@ -15,7 +15,7 @@ def test_each_name_is_told_once() -> None:
 
     assert len(notes) == 2
     assert notes[0] == (
-        "topic /topic/jobs: a persistent message had no subscriber and is gone; if jobs is meant to be a queue, "
+        "topic /topic/jobs: a persistent message had no subscriber and was dropped; if jobs is meant to be a queue, "
         "send to /queue/jobs, or see --bare-destinations"
     )
 

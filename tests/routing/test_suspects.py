@@ -44,8 +44,8 @@ def test_a_message_that_processes_crash_with_is_set_aside() -> None:
 
     assert world.view(DLQ).ready == 1
     assert world.router.take_notes() == [
-        "queue /queue/a: message 1 moved to /queue/DLQ: 3 child processes crashed that held it alone, "
-        "the last one by SIGSEGV"
+        "queue /queue/a: message 0-session-1 moved to /queue/DLQ, 3 child processes crashed while they had only this "
+        "message, the last one by SIGSEGV"
     ]
     reader = world.add_child()
     world.subscribe(reader, DLQ)

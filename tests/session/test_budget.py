@@ -38,7 +38,7 @@ def test_all_of_it_may_be_taken_and_no_octet_more() -> None:
     with pytest.raises(FrameError, match="client memory is used up") as caught:
         budget.take(1, "three")
     assert caught.value.detail.startswith("with three, open transactions, ")
-    assert "take 101 octets of memory, and max-client-memory is 100" in caught.value.detail
+    assert "take 101 bytes of memory, and max-client-memory is 100" in caught.value.detail
 
 
 def test_what_waits_leaves_less_room_but_is_not_refused() -> None:

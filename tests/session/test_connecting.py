@@ -382,7 +382,7 @@ def test_a_first_frame_has_to_grow_as_others_do() -> None:
         client.now += 2
         client.session.tick(client.now)
 
-    assert late.error()["message"] == "half a frame"
+    assert late.error()["message"] == "incomplete frame"
     assert paused.session.is_open
     assert paused.session.deadline() == 1059
 

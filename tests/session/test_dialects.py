@@ -99,7 +99,7 @@ def test_long_values_are_cut_in_the_text_of_an_error() -> None:
     for value in ("9" * 40, "9" * 41, "x" * 40, "x" * 41):
         with pytest.raises(HeaderError) as caught:
             read_number({"n": value}, "n")
-        texts.append(str(caught.value).partition(",")[0].partition(" (")[0])
+        texts.append(str(caught.value).partition(",")[0].partition(";")[0].partition(" (")[0])
 
     assert texts == [f"n is {'9' * 40}", f"n is {'9' * 40}…", f"n is {'x' * 40!r}", f"n is {'x' * 40!r}"]
 
@@ -147,7 +147,7 @@ def test_another_word_is_refused_with_header_and_value(
     with pytest.raises(HeaderError) as caught:
         read({name: value})
 
-    assert str(caught.value) == f"{name} is {value[:40]!r}, true or false would be right"
+    assert str(caught.value) == f"{name} is {value[:40]!r}; it must be true or false"
 
 
 @pytest.mark.row("S12")

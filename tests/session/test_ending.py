@@ -21,24 +21,24 @@ def test_an_end_begins_and_then_is_over() -> None:
     """Until then there is a time for it."""
     ending = Ending()
     seen = [states(ending)]
-    ending.begin("client disconnected", 15.0)
+    ending.begin("client sent DISCONNECT", 15.0)
     seen.append(states(ending))
     ending.close()
     seen.append(states(ending))
 
     assert seen == [(False, False, math.inf), (True, False, 15.0), (True, True, 15.0)]
-    assert ending.reason == "client disconnected"
+    assert ending.reason == "client sent DISCONNECT"
 
 
 def test_the_first_reason_counts_and_the_last_time() -> None:
     """What fails while a connection ends is not why it ends; but what can't be helped is."""
     ending = Ending()
-    ending.begin("client disconnected", 15.0)
+    ending.begin("client sent DISCONNECT", 15.0)
     ending.begin("broker is shutting down", 20.0)
     first = (ending.reason, ending.deadline, ending.is_over)
     ending.finish("slow subscriber")
 
-    assert first == ("client disconnected", 20.0, False)
+    assert first == ("client sent DISCONNECT", 20.0, False)
     assert (ending.reason, ending.has_begun, ending.is_over) == ("slow subscriber", True, True)
 
 

@@ -55,11 +55,14 @@ def test_growth_counts_for_one_time_alone() -> None:
     progress.check(31)
     after = (progress.octets, progress.deadline)
     progress.octets += FRAME_PROGRESS - 1
-    with pytest.raises(FrameError, match="half a frame") as caught:
+    with pytest.raises(FrameError, match="incomplete frame") as caught:
         progress.check(61)
 
     assert (before, after) == (0, (0, 61))
-    assert "grew by 65,535 octets in 30 s, frame-timeout; 65,536 octets would be enough" in caught.value.detail
+    assert (
+        "grew by 65,535 bytes in 30 s (frame-timeout); it must grow by 65,536 bytes or be complete"
+        in caught.value.detail
+    )
 
 
 @pytest.mark.row("F27")
@@ -71,7 +74,7 @@ def test_half_a_frame_must_be_completed_in_time() -> None:
     client.wait(30.1)
     error = client.error()
 
-    assert error["message"] == "half a frame"
+    assert error["message"] == "incomplete frame"
     assert b"frame-timeout" in error.body
 
 
@@ -135,4 +138,4 @@ def test_a_frame_has_to_grow_by_64_kib_in_its_time(by: str, octets: int, is_aliv
 
     assert (due, early, later) == (start + 30, True, is_alive)
     grown = 0 if is_alive else octets
-    assert f"a frame was begun and grew by {grown:,} octets in 30 s".encode() in error.body
+    assert f"an incomplete frame grew by {grown:,} bytes in 30 s".encode() in error.body

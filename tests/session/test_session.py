@@ -164,11 +164,11 @@ def test_a_refusal_by_the_parent_is_an_error_that_names_the_frame() -> None:
     client.do("SEND", destination="/queue/a", receipt="r3")
     fences = [e.number for e in client.told()]
     client.pass_fence(fences[0])
-    client.down(Kind.REFUSED, number=fences[1], block=b"queue /queue/b can't be made")
+    client.down(Kind.REFUSED, number=fences[1], block=b"queue /queue/b cannot be made")
     got = client.read()
 
     assert [(f.command, f["receipt-id"]) for f in got] == [("RECEIPT", "r1"), ("ERROR", "r2")]
-    assert got[1].body == b"queue /queue/b can't be made\n"
+    assert got[1].body == b"queue /queue/b cannot be made\n"
     assert client.session.is_finished
 
 
@@ -219,7 +219,7 @@ def test_disconnect_waits_for_all_that_came_before() -> None:
 
     assert [f["receipt-id"] for f in client.read()] == ["bye"]
     assert client.session.is_finished
-    assert client.session.reason == "client disconnected"
+    assert client.session.reason == "client sent DISCONNECT"
 
 
 @pytest.mark.row("R05")
@@ -339,7 +339,7 @@ def test_leaving_tells_figures_and_reason() -> None:
     client.do("DISCONNECT")
     leaving = joined(client.session.take_leaving())
 
-    assert (leaving.number, leaving.serial, leaving.block) == (3, 2, b"client disconnected")
+    assert (leaving.number, leaving.serial, leaving.block) == (3, 2, b"client sent DISCONNECT")
     assert not leaving.flags & Flag.WARNING
 
 

@@ -275,7 +275,7 @@ def test_strict_keeps_10_to_its_own_ack_modes() -> None:
     client = connected("1.0", STRICT)
     client.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual")
 
-    assert b"one of auto, client would be right" in client.error().body
+    assert b"it must be one of auto, client" in client.error().body
 
 
 @pytest.mark.row("U03", "A05")

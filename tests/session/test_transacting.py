@@ -230,5 +230,5 @@ def test_the_error_of_commit_after_unsubscribe_has_the_name_that_the_client_know
     client.pass_fence()
     error = client.error()
 
-    assert error["message"] == "transaction can't be applied as a whole"
+    assert error["message"] == "transaction cannot be applied as a whole"
     assert b"UNSUBSCRIBE of '/queue/a';" in error.body

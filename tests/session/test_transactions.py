@@ -125,7 +125,7 @@ def test_a_transaction_of_the_largest_size_is_permitted() -> None:
 
     assert 0.2 * size < len(envelope.payload) <= size
     assert [e.kind for e in exact[0].told()] == [Kind.TRANSACTION]
-    assert f"takes {size:,} octets, and max-transaction-size is {size - 1:,}".encode() in small[0].error().body
+    assert f"takes {size:,} bytes, and max-transaction-size is {size - 1:,}".encode() in small[0].error().body
 
 
 @pytest.mark.row("T09")

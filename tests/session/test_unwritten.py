@@ -39,7 +39,7 @@ def test_more_written_than_there_was_is_our_bug() -> None:
     unwritten.put([b"xx"])
     unwritten._parcels[0].size = 5
 
-    with pytest.raises(AssertionError, match="more octets"):
+    with pytest.raises(AssertionError, match="more bytes"):
         unwritten.written(3)
 
 

@@ -110,10 +110,10 @@ def test_sizes_of_lines_are_limited_exactly(end: bytes) -> None:
 
     parse_block(b"SEND" + end + (b"a:" + b"x" * 18 + end) * 2 + end, lenient(V12), limits)
     for block, detail in (
-        (b"SENDS" + end + end, "line 1 of the frame: command line of 5 octets or more exceeds max-command (4)"),
+        (b"SENDS" + end + end, "line 1 of the frame: command line of 5 bytes or more exceeds max-command (4)"),
         (
             b"SEND" + end + b"a:b" + end + b"a:" + b"x" * 19 + end + end,
-            "line 3 of the frame: header line of 21 octets or more exceeds max-header-line (20)",
+            "line 3 of the frame: header line of 21 bytes or more exceeds max-header-line (20)",
         ),
     ):
         with pytest.raises(ProtocolError) as caught:

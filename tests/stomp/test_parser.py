@@ -124,7 +124,7 @@ def test_octet_after_a_sized_body_must_be_nul(version: Version, length: int) -> 
     assert len(frames) == 1
     assert parser.error is not None
     assert (parser.error.kind, parser.error.receipt) == (ErrorKind.MALFORMED, "r1")
-    assert f"octet {len(CONNECT) + 11} of the connection" in parser.error.detail
+    assert f"byte {len(CONNECT) + 11} of the connection" in parser.error.detail
     assert "content-length" in parser.error.detail
 
 
@@ -335,9 +335,9 @@ def test_sizes_equal_to_their_limits_are_allowed(version: Version, stream: bytes
         (b"SEND\nreceipt:bbbbbbbbbbbbb\n\n\0", "max-header-line (20)"),
         (b"SEND\na:\nb:\nc:\nd:\n\n\0", "max-headers (3)"),
         (b"SEND\na:\nb:\nc:\nd:\ne:\nf:\n", "max-headers (3)"),
-        (b"SEND\n\n" + b"x" * 51 + b"\0", "max-body (50 octets)"),
-        (b"SEND\n\n" + b"x" * 51, "max-body (50 octets)"),
-        (b"SEND\ncontent-length:51\n\n", "max-body (50 octets)"),
+        (b"SEND\n\n" + b"x" * 51 + b"\0", "max-body (50 bytes)"),
+        (b"SEND\n\n" + b"x" * 51, "max-body (50 bytes)"),
+        (b"SEND\ncontent-length:51\n\n", "max-body (50 bytes)"),
     ],
 )
 def test_what_exceeds_a_limit_is_an_error_that_names_it(version: Version, stream: bytes, named: str) -> None:
@@ -539,7 +539,7 @@ def test_nothing_is_parsed_after_an_error() -> None:
     assert len(parser.receive(b"SEND\n\n\0SEND\nx\n\n\0SEND\n\n\0")) == 1
     error = parser.error
     assert error is not None
-    assert f"octet {len(CONNECT) + 7} of the connection" in error.detail
+    assert f"byte {len(CONNECT) + 7} of the connection" in error.detail
     assert parser.receive(b"SEND\n\n\0") == []
     assert parser.error is error
     assert not parser.is_within_frame

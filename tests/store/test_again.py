@@ -128,7 +128,7 @@ def test_what_stands_on_a_damaged_page_does_not_keep_others_from_being_settled(s
 
     assert {301, 302} <= set(left)
     assert len(left) < 2 + 20
-    assert "can't be deleted or updated and stay as they are" in caplog.text
+    assert "cannot be deleted or updated and stay as they are" in caplog.text
     assert len(there) < 300
 
 

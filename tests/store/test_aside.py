@@ -60,7 +60,7 @@ def test_what_can_not_be_decoded_is_said() -> None:
     assert len(broken) == 2
     assert broken[1].startswith("at 48: not an envelope")
     assert broken[1].endswith("18 octets are left")
-    assert "can't be decoded" in lines(pack(Kind.WRITE, number=1, serial=1, count=3))[1]
+    assert "cannot be decoded" in lines(pack(Kind.WRITE, number=1, serial=1, count=3))[1]
 
 
 def test_the_command_prints_a_file(tmp_path) -> None:

@@ -50,12 +50,12 @@ def raise_it(error: Exception) -> StoreError:
     ("code", "words", "status"),
     [
         (sqlite3.SQLITE_FULL, "the disk is full", Exit.IOERR),
-        (sqlite3.SQLITE_READONLY, "can't be written", Exit.NOPERM),
-        (sqlite3.SQLITE_READONLY_DIRECTORY, "can't be written", Exit.NOPERM),
-        (sqlite3.SQLITE_CANTOPEN, "can't be opened", Exit.CANTCREAT),
-        (sqlite3.SQLITE_PERM, "can't be opened", Exit.NOPERM),
-        (sqlite3.SQLITE_IOERR, "can't be read or written", Exit.IOERR),
-        (sqlite3.SQLITE_IOERR_FSYNC, "can't be read or written", Exit.IOERR),
+        (sqlite3.SQLITE_READONLY, "cannot be written", Exit.NOPERM),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "cannot be written", Exit.NOPERM),
+        (sqlite3.SQLITE_CANTOPEN, "cannot be opened", Exit.CANTCREAT),
+        (sqlite3.SQLITE_PERM, "cannot be opened", Exit.NOPERM),
+        (sqlite3.SQLITE_IOERR, "cannot be read or written", Exit.IOERR),
+        (sqlite3.SQLITE_IOERR_FSYNC, "cannot be read or written", Exit.IOERR),
         (sqlite3.SQLITE_BUSY, "another process has had the database locked for 5 s", Exit.UNAVAILABLE),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, "another process has had the database locked", Exit.UNAVAILABLE),
         (sqlite3.SQLITE_CORRUPT, "is damaged", Exit.DATAERR),
@@ -193,7 +193,7 @@ def test_an_opening_that_fails_for_good_is_given_up(tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(backend, "connect", failing)
     store = SqliteStore(f"sqlite://{tmp_path}/q.db")
-    with pytest.raises(StoreError, match=r"can't be read or written \(disk I/O error, SQLITE_IOERR_SHMMAP\)"):
+    with pytest.raises(StoreError, match=r"cannot be read or written \(disk I/O error, SQLITE_IOERR_SHMMAP\)"):
         store.open(is_fresh=True)
     store._release_file()
     store._lock.release()

@@ -87,7 +87,7 @@ def test_lost_messages_are_said_once_with_what_to_do(lines) -> None:
     assert first == [
         (
             "ERROR",
-            "store /var/queues.db: damaged, queue /queue/\\xff: 2 messages with the serials 4-5 can't be read "
+            "store /var/queues.db: damaged, queue /queue/\\xff: 2 messages with the serials 4-5 cannot be read "
             f"(malformed) and passed over; {REPAIR}",
         )
     ]
@@ -104,7 +104,7 @@ def test_a_damaged_index_is_said_once_for_each_queue(lines) -> None:
     assert texts(lines) == [
         (
             "ERROR",
-            f"store /var/queues.db: damaged, the index of queue {queue} can't be read (malformed), its messages are "
+            f"store /var/queues.db: damaged, the index of queue {queue} cannot be read (malformed), its messages are "
             f"looked for in the whole table; {REPAIR}",
         )
         for queue in ("/queue/a", "/queue/b")

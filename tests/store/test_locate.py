@@ -98,9 +98,9 @@ def test_a_package_can_add_a_backend(monkeypatch) -> None:
     [
         (
             "no.such.package:Store",
-            "its backend can't be loaded .*; see to the package that has no.such.package:Store",
+            "its backend cannot be loaded .*; see to the package that has no.such.package:Store",
         ),
-        ("forkbroker.store.memory:NoStore", "its backend can't be loaded .*NoStore"),
+        ("forkbroker.store.memory:NoStore", "its backend cannot be loaded .*NoStore"),
         ("forkbroker.errors:Exit", "forkbroker.errors:Exit is no store; it should be a class of forkbroker.store.api"),
         ("forkbroker.store.locate:make_store", "make_store is no store"),
     ],

@@ -728,7 +728,7 @@ def peak_memory(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
-    pytest.skip("the system doesn't say what a process's memory was")
+    pytest.skip("the system does not say what a process's memory was")
 
 
 def test_messages_for_several_queues_that_are_too_many_for_a_group_are_several_groups(start_store) -> None:

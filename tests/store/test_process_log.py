@@ -44,7 +44,7 @@ def test_an_opening_says_how_many_messages_there_are(start_store, log) -> None:
     assert lines(log, "store") == [
         "INFO store URL: open, 0 messages",
         "DEBUG store: ends, 2 messages were settled before they were written",
-        "INFO store URL: open, 3 messages, left in disorder: these may have been delivered before",
+        "INFO store URL: open, 3 messages, all marked redelivered after an unclean shutdown",
         "DEBUG store: ends, 0 messages were settled before they were written",
         "INFO store URL: open, 3 messages",
     ]
@@ -109,7 +109,7 @@ def test_a_full_disk_is_told_once_and_so_is_its_end(start_store, log) -> None:
     store.hear(Kind.COMMITTED, 4)
 
     (line,) = lines(log, "ERROR")
-    assert re.fullmatch(r"ERROR store URL: \S+queues\.db.*; tried again each second", line)
+    assert re.fullmatch(r"ERROR store URL: \S+queues\.db.*; trying again each second", line)
     assert lines(log, "again")[1:] == ["INFO store URL: can be written again"]
 
 

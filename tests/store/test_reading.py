@@ -279,7 +279,9 @@ def test_what_is_lost_is_named_once(store, path, caplog) -> None:
     (record,) = caplog.records
 
     assert record.levelname == "ERROR"
-    assert f"queue /queue/a: {len(lost)} messages with the serials {lost[0]}-{lost[-1]} can't be read" in record.message
+    assert (
+        f"queue /queue/a: {len(lost)} messages with the serials {lost[0]}-{lost[-1]} cannot be read" in record.message
+    )
     assert "--store-repair" in record.message
 
 
@@ -330,7 +332,7 @@ def test_without_an_index_the_table_is_searched(store, path, monkeypatch, window
     assert serials(store) == [n for n in there if n % 2 == 0]
     assert serials(store, OTHER) == [n for n in there if n % 2]
     assert len(there) > 280
-    assert caplog.text.count("the index of queue /queue/a can't be read") == 1
+    assert caplog.text.count("the index of queue /queue/a cannot be read") == 1
 
 
 def test_an_index_that_leads_to_another_queue_gives_nothing_away(store, path) -> None:

@@ -46,7 +46,7 @@ HONEST: dict[Kind, bytes] = {
     Kind.CONGESTED: join(Kind.CONGESTED),
     Kind.RELIEVED: join(Kind.RELIEVED),
     Kind.QUIESCED: join(Kind.QUIESCED),
-    Kind.LEAVING: join(Kind.LEAVING, number=1, serial=1, block=b"client disconnected"),
+    Kind.LEAVING: join(Kind.LEAVING, number=1, serial=1, block=b"client sent DISCONNECT"),
 }
 
 

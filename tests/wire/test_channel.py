@@ -260,7 +260,7 @@ def test_an_envelope_above_the_limit_is_refused_before_it_is_there() -> None:
     channel = Channel(ours, max_envelope=1000)
     theirs.send(b"".join(pack(Kind.FENCE)) + (1001).to_bytes(4, "big"))
 
-    with pytest.raises(EnvelopeError, match="1001 octets, 1000 permitted"):
+    with pytest.raises(EnvelopeError, match="1001 bytes, 1000 permitted"):
         channel.receive()
     channel.close()
     theirs.close()

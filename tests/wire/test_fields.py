@@ -110,9 +110,9 @@ def test_what_is_at_its_limit_is_not_too_much(table: dict[Kind, Fields], kind: K
 def test_where_no_name_and_no_block_belong_there_is_none(table: dict[Kind, Fields], kind: Kind, raw: bytes) -> None:
     """Not one octet of it."""
     if not table[kind].destination:
-        assert f"{kind.name}: a destination of 1 octets, at most 0" in refusal(join(kind, destination=b"x"), table)
+        assert f"{kind.name}: a destination of 1 bytes, at most 0" in refusal(join(kind, destination=b"x"), table)
     if not table[kind].block:
-        assert f"{kind.name}: a block of 1 octets, at most 0" in refusal(join(kind, block=b"x"), table)
+        assert f"{kind.name}: a block of 1 bytes, at most 0" in refusal(join(kind, block=b"x"), table)
 
 
 def _limits(table: dict[Kind, Fields]) -> dict[Kind, dict[str, int]]:
@@ -169,7 +169,7 @@ def test_what_the_parent_keeps_has_no_fence(kind: Kind) -> None:
 def test_what_is_logged_is_short(kind: Kind, field: str, most: int) -> None:
     """A name of 255 octets, a reason of 65,535."""
     accept(kind, **{field: b"x" * most})
-    assert f"of {most + 1} octets" in refuse(kind, **{field: b"x" * (most + 1)})
+    assert f"of {most + 1} bytes" in refuse(kind, **{field: b"x" * (most + 1)})
 
 
 def test_a_name_in_a_block_fits_a_destination() -> None:
@@ -179,7 +179,7 @@ def test_a_name_in_a_block_fits_a_destination() -> None:
     accept(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, block=name)
 
     for kind in (Kind.SUBSCRIBE, Kind.UNSUBSCRIBE):
-        assert "a block of 65536 octets" in refuse(kind, flags=Flag.DURABLE, block=name + b"x")
+        assert "a block of 65536 bytes" in refuse(kind, flags=Flag.DURABLE, block=name + b"x")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_subscriptions_that_mean_nothing(fields: dict[str, object]) -> None:
 @pytest.mark.parametrize("kind", [Kind.READY, Kind.CLAIMED, Kind.FENCE, Kind.LEAVING, Kind.UNSUBSCRIBE])
 def test_nothing_is_left_over(kind: Kind) -> None:
     """Kinds without a payload have none."""
-    assert "a payload of 1 octets" in refuse(kind, payload=[b"x"])
+    assert "a payload of 1 bytes" in refuse(kind, payload=[b"x"])
 
 
 # ---------------------------------------------------------------- messages
@@ -300,7 +300,7 @@ def test_details_of_a_page_have_bounds() -> None:
 def test_a_cron_line_names_a_time() -> None:
     """The router finds out before it has applied the half of a transaction."""
     accept(Kind.SEND, **send(section=Wishes(cron=b"0 4 * * *").pack()))
-    assert "is no cron line" in refuse(Kind.SEND, **send(section=Wishes(cron=b"0 0 31 2 *").pack()))
+    assert "is not a cron line" in refuse(Kind.SEND, **send(section=Wishes(cron=b"0 0 31 2 *").pack()))
 
 
 # ---------------------------------------------------------------- settlements and transactions

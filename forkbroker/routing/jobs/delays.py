@@ -95,7 +95,7 @@ class Delays:
         limits = self._limits
         if wishes.repeat and 0 < wishes.period < limits.min_period:
             return (
-                f"a message can't be repeated every {wishes.period:,} ms, the shortest period is "
+                f"a message cannot be repeated every {wishes.period:,} ms, the shortest period is "
                 f"{limits.min_period:,} ms (min-repeat-period)"
             )
         if wishes.is_repeated and self._repeating[peer] + planned + count > limits.max_repeating:
@@ -117,7 +117,7 @@ class Delays:
     def describe_limit(self) -> str:
         """Why there may be no more of them."""
         return (
-            f"{self.messages:,} delayed messages use {self.octets:,} octets, the limit (max-delayed-bytes) is "
+            f"{self.messages:,} delayed messages use {self.octets:,} bytes, the limit (max-delayed-bytes) is "
             f"{self._limits.octets:,}"
         )
 
@@ -167,7 +167,7 @@ class Delays:
         runs = list(self._waiting[name].runs.items())
         serials = [serial for first, run in runs for serial in range(first, first + run.count)]
         self._kit.notes.append(
-            f"queue {shown(name)}: does not exist, the store keeps what was to come to it later: {_name(serials)}"
+            f"queue {shown(name)}: does not exist, the store keeps its delayed messages: {_name(serials)}"
         )
         for serial, _ in runs:
             self._cancel((name, serial))
@@ -180,8 +180,8 @@ class Delays:
     def _tell_unread(self) -> None:
         for (name, fault), serials in self._unread.items():
             self._kit.notes.append(
-                f"queue {shown(name)}: kept as they are, and do not come before the broker starts again and their "
-                f"crontab lines can be read: {_name(serials)}: {fault}"
+                f"queue {shown(name)}: not repeated before a restart, the cron line cannot be read: "
+                f"{_name(serials)}: {fault}"
             )
         self._unread.clear()
 

@@ -64,7 +64,7 @@ class Intake:
         if is_persistent and not (queue is not None and queue.is_temporary):
             refusal = self._journal.find_refusal(len(envelope.raw))
             if refusal:
-                return f"persistent messages can't be stored now: {refusal}"
+                return f"persistent messages cannot be stored now: {refusal}"
         if envelope.flags & _SECTION and envelope.wishes.is_delayed:
             reason = self._find_refusal_to_delay(peer, envelope, policy, plan)
             if reason is not None:
@@ -127,7 +127,7 @@ class Intake:
         if reason or policy.full.is_losing or not messages or (is_full and not self._refuses(peer, name)):
             return reason
         excess = self._queues.find_excess_with(name, messages, octets)
-        return None if excess is None else f"queue {shown(name)} {excess}: {messages:,} delayed ones wait for it"
+        return None if excess is None else f"queue {shown(name)} {excess}; {messages:,} delayed messages count as well"
 
     def bring(self, peer: Peer, envelope: Envelope) -> None:
         """A SEND that was not refused.

@@ -18,7 +18,7 @@ from forkbroker.routing.queues.runs import Run
 def leave_out(kit: Kit, queue: bytes, run: Run, error: Exception) -> None:
     """These messages, which are in no queue any more, can't be dealt with: note it, and who is to end for it."""
     last = f" to {run.serial + run.count - 1}" if run.count > 1 else ""
-    kit.notes.append(f"queue {shown(queue)}: message {run.serial}{last} left out, it can't be delivered: {error}")
+    kit.notes.append(f"queue {shown(queue)}: message {run.serial}{last} not delivered, it cannot be sent: {error}")
     sender = run.envelope.sender
     if sender:
-        kit.culprits[Peer(sender)] = f"what it has sent can't be delivered: {error}"
+        kit.culprits[Peer(sender)] = f"its message cannot be sent: {error}"

@@ -161,7 +161,7 @@ class Returns:
         if not poison:
             return False
         self._kit.notes.append(
-            f"queue {shown(queue.name)}: message {run.serial} moved to {shown(queue.policy.dead_letter)}: {poison}"
+            f"queue {shown(queue.name)}: message {_name(run)} moved to {shown(queue.policy.dead_letter)}, {poison}"
         )
         self.bury(queue, run, Reason.POISON)
         return True
@@ -184,3 +184,14 @@ def _has_excess(queue: Queue) -> bool:
         (policy.max_length and queue.messages > policy.max_length)
         or (policy.max_bytes and queue.octets > policy.max_bytes)
     )
+
+
+def _name(run: Run) -> str:
+    """Return the message-id of the first message: it stays the same when the message gets another serial.
+
+    Only the store has the id of a stub, under this serial.
+    """
+    if run.is_stub:
+        return f"with serial {run.serial}"
+    suffix, _, _ = bytes(run.envelope.block).partition(b"\n")
+    return f"{run.envelope.index + run.first}{shown(suffix)}"

@@ -265,7 +265,7 @@ class Journal:
     def find_refusal(self, octets: int) -> str:
         """Why so much should not be given to the store; empty if it may."""
         if not self.refusal and octets > self.room:
-            return f"the disk has room for {self.room:,} octets, and these are {octets:,}"
+            return f"the disk has room for {self.room:,} bytes, and these are {octets:,}"
         return self.refusal
 
     @property
@@ -346,7 +346,7 @@ class Journal:
         else:
             self._set_aside()
         if not self.failure and self._ends >= _FAILS_AFTER:
-            self.failure = f"the store's process has ended {self._ends} times without having written anything"
+            self.failure = f"the store process exited {self._ends} times without writing anything"
         self._judge()
 
     def commit(self, number: int) -> None:
@@ -441,7 +441,7 @@ class Journal:
         change = self._telling.find(number)
         if change is None:
             raise AssertionError(f"change {number} is declined, and is not one of those that are not committed")
-        self._refuse(change, f"the store can't write this: {reason}")
+        self._refuse(change, f"the store cannot write this: {reason}")
         self._telling.drop(change)
 
     def _set_aside(self) -> None:
@@ -450,7 +450,7 @@ class Journal:
         if change is None:
             return
         if change.is_aside:
-            self._notes.append(f"store: change {change.number}, which was set aside, could not be kept")
+            self._notes.append(f"store: change {change.number} could not be kept in a file, dropped")
         self._refuse(change, "the store's process has died of this twice")
         self._telling.set_aside(change, "the store's process has died of this change twice")
 

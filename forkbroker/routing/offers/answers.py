@@ -144,4 +144,4 @@ class Answers:
         convictions = count_convictions(run.details)
         if not 0 < queue.policy.poison_after <= convictions:
             return ""
-        return f"{convictions} child processes crashed that held it alone, the last one {crash.how}"
+        return f"{convictions} child processes crashed while they had only this message, the last one {crash.how}"

@@ -33,6 +33,10 @@ _SWEEP_EVERY_MS = 100
 _REPLY = Sort.REPLY_QUEUE.value.encode()
 _DURABLE = Sort.DURABLE.value.encode()
 
+_OF_BYTES = "(max-queue-bytes, or a policy)"
+_OF_LENGTH = "(max-queue-length, or a policy)"
+"""The options that set a limit of a queue, for texts that name it."""
+
 
 class Queues:
     """The queues of one router."""
@@ -184,11 +188,11 @@ class Queues:
         """Which of its limits the queue has reached."""
         policy = queue.policy
         if policy.max_bytes and queue.octets >= policy.max_bytes:
-            return f"holds {queue.octets:,} octets, its limit (max-queue-bytes) is {policy.max_bytes:,}"
+            return f"is full: {queue.octets:,} bytes, the limit is {policy.max_bytes:,} {_OF_BYTES}"
         if policy.max_length and queue.messages >= policy.max_length:
-            return f"holds {queue.messages:,} messages, its limit (max-queue-length) is {policy.max_length:,}"
+            return f"is full: {queue.messages:,} messages, the limit is {policy.max_length:,} {_OF_LENGTH}"
         if self.window.refusal and queue.memory >= self.window.free:
-            return f"can't be given more: {self.window.refusal}"
+            return f"accepts no more messages: {self.window.refusal}"
         return None
 
     def find_excess_with(self, name: bytes, messages: int, octets: int) -> str | None:
@@ -196,11 +200,11 @@ class Queues:
         queue = self._queues.get(name)
         policy = self.policy_for(name) if queue is None else queue.policy
         if policy.max_bytes and octets + (queue.octets if queue else 0) >= policy.max_bytes:
-            return f"would hold more octets than its limit (max-queue-bytes), {policy.max_bytes:,}"
+            return f"would have more bytes than its limit, {policy.max_bytes:,} {_OF_BYTES}"
         if policy.max_length and messages + (queue.messages if queue else 0) >= policy.max_length:
-            return f"would hold more messages than its limit (max-queue-length), {policy.max_length:,}"
+            return f"would have more messages than its limit, {policy.max_length:,} {_OF_LENGTH}"
         if self.window.refusal and octets + (queue.memory if queue else 0) >= self.window.free:
-            return f"can't be given more: {self.window.refusal}"
+            return f"accepts no more messages: {self.window.refusal}"
         return None
 
     def is_holding(self, peer: Peer, queue: Queue) -> bool:

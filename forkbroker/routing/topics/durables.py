@@ -44,6 +44,7 @@ class Durables:
     def __init__(self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, *, limit: int) -> None:
         """`limit`: how many there may be."""
         self._notes = kit.notes
+        self._events = kit.events
         self._timers = kit.timers
         self._queues = queues
         self._journal = journal
@@ -135,13 +136,13 @@ class Durables:
             return f"there are {self._limit:,} durable subscriptions already, the limit (max-durables)"
         refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
         if refusal:
-            return f"durable subscription {shown(name)} can't be made: {refusal}"
+            return f"durable subscription {shown(name)} cannot be created: {refusal}"
         if is_pattern(topic):
             check_pattern(topic)
         durable = Durable(self._queues.make(name), topic, self._timers.wall_ms())
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
-        self._notes.append(f"durable subscription {shown(name)} to {shown(topic)}: made")
+        self._events.append(f"durable subscription {shown(name)} to {shown(topic)}: created")
         return None
 
     def _add(self, durable: Durable) -> None:
@@ -168,11 +169,11 @@ class Durables:
         if durable.used_ms + durable.queue.policy.idle_expiry > self._timers.wall_ms():
             self._watch(durable)
             return
-        self._end(durable, f"expired, nobody has used it for {durable.queue.policy.idle_expiry / 1000:,.0f} s")
+        self._end(durable, f"expired, no client used it for {durable.queue.policy.idle_expiry / 1000:,.0f} s")
 
     def _end(self, durable: Durable, how: str) -> None:
         queue = durable.queue
-        self._notes.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
+        self._events.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
         del self._durables[queue.name]
         self._idle.cancel(queue.name)
         self._audience.remove(queue, durable.topic)

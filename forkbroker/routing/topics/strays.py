@@ -30,6 +30,6 @@ class Strays:
         self._told.remember(topic, True)
         name = topic.removeprefix(Sort.TOPIC.value.encode())
         self._notes.append(
-            f"topic {shown(topic)}: a persistent message had no subscriber and is gone; if {shown(name)} is meant to "
-            f"be a queue, send to {shown(Sort.QUEUE.value.encode() + name)}, or see --bare-destinations"
+            f"topic {shown(topic)}: a persistent message had no subscriber and was dropped; if {shown(name)} is meant "
+            f"to be a queue, send to {shown(Sort.QUEUE.value.encode() + name)}, or see --bare-destinations"
         )
