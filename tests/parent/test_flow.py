@@ -408,7 +408,7 @@ def test_who_keeps_others_waiting_and_sends_nothing_is_stuck(bench: Bench) -> No
     begin_large(bench, second)
 
     assert checks_until_stuck(bench, first) == 11
-    assert "has sent nothing of the message that it has begun for 11 s" in bench.flow.describe_stuck(first)
+    assert "has sent nothing of an unfinished message for 11 s" in bench.flow.describe_stuck(first)
     assert checks_until_stuck(bench, second) == 50
     first.channel.receive()
     assert not bench.flow.check([first])

@@ -116,7 +116,7 @@ class Bench:
 
     def pause(self) -> float:
         """The pause that follows from the last end, by the log; it is over afterwards."""
-        words = self.lines[-1].rpartition("started anew in ")[2]
+        words = self.lines[-1].rpartition("restarting in ")[2]
         assert self.pid == 0
         self.pass_time(float(words.removesuffix(" s")))
         assert self.pid
@@ -277,7 +277,7 @@ def test_what_is_not_its_to_say_is_its_end(bench: Bench, kind: Kind) -> None:
     bench.end()
 
     assert bench.lines[0] == f"store: killed, sent an invalid envelope: {kind.name} is not the store's to say"
-    assert bench.lines[1].endswith("started anew in 0.1 s")
+    assert bench.lines[1].endswith("restarting in 0.1 s")
     assert bench.happened[:2] == ["OPENED", "closed"]
 
 
@@ -286,7 +286,7 @@ def test_a_status_that_is_none_of_ours_is_not_believed(bench: Bench) -> None:
     bench.start(saying(*pack(Kind.FAILED, token=3)))
     bench.end()
 
-    assert bench.lines[0].endswith("killed: FAILED with 3, which is no exit status")
+    assert bench.lines[0].endswith("envelope: FAILED with 3, which is no exit status")
 
 
 # -- what it may not make others wait for

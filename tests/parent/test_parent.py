@@ -215,7 +215,7 @@ def test_who_has_not_logged_in_may_not_send(start: Starter) -> None:
     broker = start()
     broker.connect().tell("send all 10")
 
-    broker.await_log("killed: SEND is not permitted to a child that is starting")
+    broker.await_log("envelope: SEND is not permitted to a child that is starting")
 
 
 def test_what_came_before_a_breach_is_applied(start: Starter) -> None:

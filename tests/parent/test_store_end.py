@@ -62,7 +62,7 @@ def test_a_store_that_does_not_end_is_killed(start: Starter, number: int) -> Non
 
     assert broker.wait() == 0
     assert "ERROR store: killed, still running at the end of --shutdown-timeout" in broker.log
-    assert "clients killed" not in broker.log
+    assert "killed, still running after" not in broker.log
     assert "left behind" not in broker.log
     assert not is_alive(pid)
 
@@ -74,7 +74,7 @@ def test_children_and_store_have_the_time_together(start: Starter) -> None:
     alice.tell("stop")
     assert alice.line() == "stopping"
     broker.signal(signal.SIGTERM)
-    broker.await_log("shutdown: started")
+    broker.await_log("shutdown: ")
     began = time.monotonic()
     broker.await_log("killed, still running after 3.2 s")
     killed_s = time.monotonic() - began
@@ -93,7 +93,7 @@ def test_a_store_that_dies_while_it_closes_is_started_anew(start: Starter) -> No
     assert "ERROR store: exited, signal SIGKILL; restarting in 0.1 s" in broker.log
     assert "INFO store: open again" in broker.log
     assert broker.log.count("router: the store ended") == 2
-    assert "in time" not in broker.log
+    assert "--shutdown-timeout" not in broker.log
 
 
 def test_a_store_that_cannot_be_opened_again_is_waited_for_in_bounded_time(start: Starter) -> None:
@@ -116,7 +116,7 @@ def test_a_store_that_is_away_is_closed_when_it_is_back(start: Starter) -> None:
 
     assert broker.wait() == 0
     assert broker.log.count("router: OPENED") == 2
-    assert "in time" not in broker.log
+    assert "--shutdown-timeout" not in broker.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
@@ -126,7 +126,7 @@ def test_an_end_that_is_asked_for_while_the_store_is_opened(start: Starter, tmp_
     broker = start(store=pantry.opened_when(path), is_awaited=False)
     broker.store_pid()
     broker.signal(number)
-    broker.await_log("shutdown: started")
+    broker.await_log("shutdown: ")
     with pytest.raises(ConnectionRefusedError):
         broker.dial()
     path.touch()
@@ -184,7 +184,7 @@ def test_a_commit_is_waited_for_three_fifths_of_the_time(start: Starter, tmp_pat
     path.touch()
 
     assert broker.wait() == 0
-    assert "in time" not in broker.log
+    assert "--shutdown-timeout" not in broker.log
 
 
 def test_a_slow_store_may_take_longer_than_killing(start: Starter, tmp_path: Path) -> None:
