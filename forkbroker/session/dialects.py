@@ -1,7 +1,7 @@
 """What the headers and destinations of other brokers' dialects mean in our terms, in one place.
 
 Each broker that speaks STOMP has given its own name to the same things; clients that were written for one of them
-are to work unchanged. Where two dialects give one name two meanings, docs/protocol.md says which one holds.
+are to work unchanged. Where two dialects give one name two meanings, docs/stomp.md says which one holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What differs between STOMP 1.0, 1.1 and 1.2: one record of flags for each, and nothing anywhere else.
 
 Parser, encoder and session read these flags; none of them asks for a version by name. Rows (F02, A01, ...) are
-those of docs/protocol.md.
+those of docs/conformance.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A backend knows nothing of processes, channels or grouping. `forkbroker.store.process` calls it, from one thread of
 one process, and does the rest: it hands over everything that has come since the last commit as one list of changes,
-and tells the broker that they are committed when `write` has returned. docs/stores.md is the guide for authors,
+and tells the broker that they are committed when `write` has returned. docs/store-backends.md is the guide for authors,
 `forkbroker.testing.stores` the tests that a backend has to pass.
 
 A backend keeps two kinds of messages:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import forkbroker
 from forkbroker.config.options import OPTIONS
+from forkbroker.config.policies import policy_line
+from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +45,11 @@ def test_the_manual_has_the_defaults_of_the_table() -> None:
 
 def test_the_other_documents_name_no_option_that_there_is_not() -> None:
     """As the options are called now."""
-    texts = [README, *(path.read_text() for path in (ROOT / "docs").rglob("*.md"))]
+    texts = [
+        README,
+        (ROOT / "CONTRIBUTING.md").read_text(),
+        *(path.read_text() for path in (ROOT / "docs").rglob("*.md")),
+    ]
     named = {name for text in texts for name in re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)}
 
     assert named - FOREIGN - {option.name for option in OPTIONS} == set()
@@ -69,8 +77,8 @@ def test_the_manual_is_clean() -> None:
 
 
 def test_every_row_of_the_protocol_has_a_test_and_every_mark_a_row() -> None:
-    """docs/protocol.md promises; a test that is marked with the row shows it."""
-    promised = set(re.findall(r"^\| ([A-Z]\d\d) \|", (ROOT / "docs" / "protocol.md").read_text(), re.MULTILINE))
+    """docs/conformance.md promises; a test that is marked with the row shows it."""
+    promised = set(re.findall(r"^\| ([A-Z]\d\d) \|", document("conformance"), re.MULTILINE))
     shown = {row for path in (ROOT / "tests").rglob("test_*.py") for row in marks(path)}
 
     assert len(promised) > 100
@@ -91,7 +99,8 @@ def marks(path: Path) -> set[str]:
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     """So whoever types them gets what they say."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"^ +(?:sudo )?make ([a-z]+)", README, re.MULTILINE))
+    texts = README + (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"^ +(?:sudo )?make ([a-z]+)", texts, re.MULTILINE))
 
     assert {"run", "test", "install"} <= named
     assert named <= targets
@@ -99,11 +108,14 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
 
 def test_the_files_that_the_documents_name_exist() -> None:
     """Links, and the modules on the way of a frame."""
-    linked = re.findall(r"\]\(([\w/.-]+)\)", README)
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    linked = [
+        page.parent / link for page in pages for link in re.findall(r"\]\(([\w/.-]+)(?![\w/.:-])", page.read_text())
+    ]
     texts = document("architecture") + document("internals")
     modules = re.findall(r"`((?:child|stomp|session|wire|parent|routing|store)/(?:\w+/)?\w+\.py)`", texts)
 
-    assert [path for path in linked if not (ROOT / path).exists()] == []
+    assert [path for path in linked if not path.exists()] == []
     assert len(modules) > 10
     assert [path for path in modules if not (ROOT / "forkbroker" / path).exists()] == []
 
@@ -129,3 +141,25 @@ def test_the_changelog_has_this_version() -> None:
     versions = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
     assert versions[0] == forkbroker.__version__
+
+
+def test_the_statements_for_administrators_run(tmp_path: Path) -> None:
+    """On the database of a broker, in their order."""
+    with RunningBroker(store_directory=tmp_path):
+        pass
+    statements = re.findall(r"^    ((?:SELECT|INSERT|UPDATE|DELETE)[^;]+);", document("administration"), re.MULTILINE)
+    statements += re.findall(r'sqlite3 (?:-readonly )?queues\.db "([^"]+)"', MANUAL)
+
+    with closing(sqlite3.connect(tmp_path / "queues.db")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+    assert len(statements) >= 10
+
+
+def test_the_policies_of_the_documents_can_be_read() -> None:
+    """As they would be on a command line."""
+    texts = [README, MANUAL, *(path.read_text() for path in (ROOT / "docs").rglob("*.md"))]
+    rules = [rule for text in texts for rule in re.findall(r"--policy '([^']+)'", text)]
+
+    assert len({policy_line(rule).pattern for rule in rules if rule != "PATTERN key=value ..."}) >= 3

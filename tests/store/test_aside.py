@@ -64,7 +64,7 @@ def test_what_can_not_be_decoded_is_said() -> None:
 
 
 def test_the_command_prints_a_file(tmp_path) -> None:
-    """As docs/stores.md says."""
+    """As docs/administration.md says."""
     path = tmp_path / "queues.db.refused"
     path.write_bytes(b"".join(delete(1, 3)))
     command = [sys.executable, "-m", "forkbroker.store.aside"]

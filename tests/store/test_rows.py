@@ -36,7 +36,7 @@ def make_row(**values: Any) -> tuple[Any, ...]:
 
 
 def test_the_checksum_is_that_of_headers_and_body_in_a_row() -> None:
-    """As docs/stores.md says, whatever buffer the body is."""
+    """As docs/administration.md says, whatever buffer the body is."""
     assert checksum(b"a:b\n", memoryview(b"xbodyx")[1:5]) == crc32(b"a:b\nbody")
 
 
