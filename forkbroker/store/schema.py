@@ -9,8 +9,8 @@ as https://sqlite.org/lang_altertable.html describes for changes that leave the 
 stay. The constraints are for people with a tool: the broker's own connection skips them (`forkbroker.store.database`),
 as they take a quarter of the time of a write, and what it writes has been checked.
 
-To change the tables: add a step, never change one; say so in CHANGELOG.md and docs/administration.md. A broker refuses a
-database of a later version than it knows.
+To change the tables: add a step, never change one; say so in CHANGELOG.md and docs/administration.md. A broker refuses
+a database of a later version than it knows.
 """
 
 from __future__ import annotations
