@@ -62,7 +62,7 @@ def test_a_delayed_message_that_can_not_be_fired_is_its_senders_fault() -> None:
 
     assert world.consume(consumer) == [b"good"]
     assert list(world.router.culprits) == [liar.peer]
-    assert any("left out" in note for note in world.router.take_notes())
+    assert any("not delivered" in note for note in world.router.take_notes())
     assert world.router._timers.dump() == []
 
 

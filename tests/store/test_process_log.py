@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_once_and_so_is_its_end(start_store, log) -> None:
     store.tell(write(1, [os.urandom(1 << 20)]))
     store.hear(Kind.DISK)
     store.tell(write(2, [os.urandom(1 << 20)]))
-    wait_until(lambda: lines(log, "tried again"), "the line")
+    wait_until(lambda: lines(log, "trying again"), "the line")
     # two more tries
     for number in (3, 4):
         store.tell(pack(Kind.FETCH, destination=b"/queue/b", index=4, count=1))
