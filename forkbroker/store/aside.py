@@ -23,7 +23,7 @@ def describe_file(octets: bytes) -> Iterator[str]:
             length = read_length(octets, at)
             envelope = Envelope(octets[at : at + length])
         except EnvelopeError as error:
-            yield f"at {at}: {error}; {len(octets) - at:,} octets are left"
+            yield f"at {at}: {error}; {len(octets) - at:,} bytes are left"
             return
         yield from _describe(envelope)
         at += length
@@ -50,7 +50,7 @@ def _list_messages(envelope: Envelope) -> Iterator[str]:
     mixed = envelope.flags & Flag.MIXED
     headers = b"" if mixed else envelope.block.partition(b"\n")[2]
     for number, piece in enumerate(envelope.pieces(), start=envelope.index):
-        yield f"  message {number}, {len(piece):,} octets:"
+        yield f"  message {number}, {len(piece):,} bytes:"
         yield from ("    " + line for line in _text(headers + bytes(piece)).splitlines())
 
 

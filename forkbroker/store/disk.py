@@ -101,8 +101,8 @@ class Disk:
         if self._refusal:
             return self._refusal
         if free < needed:
-            return f"{free:,} octets are free for the store, {self._watermark:,} should be (--disk-free)"
+            return f"{free:,} bytes are free for the store, {self._watermark:,} should be (--disk-free)"
         if not self._store.keep_room() and self._is_reserve_used and free < _ENOUGH_OCTETS:
-            return f"the disk is full: {free:,} octets are free, too few to keep some for what consumers settle"
+            return f"the disk is full: {free:,} bytes are free, too few to keep some for what consumers settle"
         self._is_reserve_used = False
         return ""

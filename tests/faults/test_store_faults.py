@@ -153,7 +153,7 @@ def test_below_the_watermark_persistent_messages_are_refused_until_there_is_room
     broker.wait()
 
     assert "persistent messages cannot be stored now" in said
-    assert "octets are free" in said
+    assert "bytes are free" in said
     assert is_within(accepted, take_all(meet, begin("--disk-free", "0", store_directory=small_disk)))
 
 

@@ -22,11 +22,11 @@ def test_messages_are_listed_with_headers_and_bodies() -> None:
     """One change after the other."""
     assert lines(write(1, [b"one", b"two"], serial=7), delete(2, 3, 4)) == [
         "WRITE of 2 messages for /queue/a, serials from 7",
-        "  message 1, 3 octets:",
+        "  message 1, 3 bytes:",
         "    destination:/queue/a",
         "    ",
         "    one",
-        "  message 2, 3 octets:",
+        "  message 2, 3 bytes:",
         "    destination:/queue/a",
         "    ",
         "    two",
@@ -40,7 +40,7 @@ def test_a_fan_is_listed_with_its_queues() -> None:
         "FAN of 1 messages for 2 queues",
         "  /dsub/a, serials from 5",
         "  /dsub/b, serials from 9",
-        "  message 1, 1 octets:",
+        "  message 1, 1 bytes:",
         "    destination:/queue/a",
         "    ",
         "    x",
@@ -59,7 +59,7 @@ def test_what_can_not_be_decoded_is_said() -> None:
     broken = lines(delete(1, 3), [b"no envelope at all"])
     assert len(broken) == 2
     assert broken[1].startswith("at 48: not an envelope")
-    assert broken[1].endswith("18 octets are left")
+    assert broken[1].endswith("18 bytes are left")
     assert "cannot be decoded" in lines(pack(Kind.WRITE, number=1, serial=1, count=3))[1]
 
 
