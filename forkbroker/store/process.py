@@ -123,6 +123,7 @@ class StoreProcess:
         store = self._store
         opened = store.open(is_fresh=is_fresh)
         self._disk = Disk(store, self._watermark, is_fresh=is_fresh)
+        self._is_short = False
         self._recovered_before = opened.recovered_before
         self._tell(pack(Kind.OPENING, serial=opened.serial))
         flags = 0
@@ -393,7 +394,17 @@ class StoreProcess:
         said = self._disk.look(self._octets + self._group.octets)
         if said is not None:
             reason, room = said
+            self._log_shortage(reason)
             self._channel.send(pack(Kind.DISK, token=int(bool(reason)), block=reason.encode(), serial=room))
+
+    def _log_shortage(self, reason: str) -> None:
+        """Once when it begins, and when it ends; but a write that has failed was logged already."""
+        if reason and not (self._is_short or self._disk.is_stuck):
+            self._is_short = True
+            log.warning("store %s: new persistent messages are refused: %s", self._store.url, reason)
+        elif self._is_short and not reason:
+            self._is_short = False
+            log.info("store %s: there is room for new persistent messages again", self._store.url)
 
 
 _REQUESTS = (Kind.FETCH, Kind.CLOSE)

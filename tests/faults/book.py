@@ -1,8 +1,9 @@
 """What was sent, taken and answered over several lives of a broker, written down outside of it, and what must be true.
 
 A *life* is one run of a broker on a store; the next one goes on with what the last one has left, however that ended.
-A message is known by its text. What is written down is what clients have seen, in the order in which they saw it:
-whoever loses its connection has read it to its end before anybody else is read.
+A message is known by its text. What is written down is what clients have seen, in the order in which they saw it. But
+a client may read the last delivery of its old connection after another client has read the next one: the deliveries of
+a message within one life are in the order of the numbers that the broker gives them (`delivery-count`).
 
 What must be true in the end, after everything was drained:
 
@@ -15,7 +16,8 @@ What must be true in the end, after everything was drained:
   RECEIPT is missing was done as a whole or not at all; but what was done may be undone by the end of a life, as
   consumers may see a message before it is on disk. So only what outlived that, or was answered for good, is evidence;
 - a consumer that has a queue for itself gets the messages of one producer in the order in which they were sent, but
-  for the redelivered ones. Where several compete, what was offered to one that died comes late to another.
+  for the redelivered ones, and for those that were sent again, as the first one may have been refused. Where several
+  compete, what was offered to one that died comes late to another.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Taken:
     """One connection of one consumer."""
     life: int
     is_redelivered: bool
+    number: int = 1
+    """Of the deliveries of this message, as the broker counts them."""
     is_shared: bool = False
     """Others compete for the messages of this queue."""
     is_answered: bool = False
@@ -116,9 +120,11 @@ class Book:
         self.transactions.append(transaction)
         return transaction
 
-    def take(self, text: str, consumer: str, *, is_redelivered: bool, is_shared: bool = False) -> Taken:
+    def take(
+        self, text: str, consumer: str, *, is_redelivered: bool, number: int = 1, is_shared: bool = False
+    ) -> Taken:
         """A consumer has read this message."""
-        taken = Taken(text, consumer, self.life, is_redelivered, is_shared)
+        taken = Taken(text, consumer, self.life, is_redelivered, number, is_shared)
         self.taken.append(taken)
         deliveries = self._by_text.setdefault(text, [])
         deliveries.append(taken)
@@ -128,8 +134,8 @@ class Book:
         return taken
 
     def deliveries(self, text: str) -> list[Taken]:
-        """Of one message, in the order of reading."""
-        return self._by_text.get(text, [])
+        """Of one message, in order."""
+        return sorted(self._by_text.get(text, []), key=lambda taken: (taken.life, taken.number))
 
     # -- what must be true
 
@@ -172,8 +178,8 @@ class Book:
 
     def _find_strange(self) -> list[str]:
         found = []
-        for text, deliveries in self._by_text.items():
-            sent = self.sent.get(text)
+        for text in self._by_text:
+            sent, deliveries = self.sent.get(text), self.deliveries(text)
             if sent is None:
                 found.append(f"{text} was never sent")
             elif sent.transaction is not None and sent.transaction.stage is Stage.OPEN:
@@ -198,16 +204,16 @@ class Book:
         return [
             f"{text} came back to {after.consumer} after {before.consumer} acknowledged it, lives {before.life} and "
             f"{after.life}"
-            for text, deliveries in self._by_text.items()
-            for before, after in pairwise(deliveries)
+            for text in self._by_text
+            for before, after in pairwise(self.deliveries(text))
             if before.is_confirmed
         ]
 
     def _find_unmarked(self) -> list[str]:
         return [
             f"{text} was delivered again and not marked, to {taken.consumer} in life {taken.life}"
-            for text, deliveries in self._by_text.items()
-            for before, taken in pairwise(deliveries)
+            for text in self._by_text
+            for before, taken in pairwise(self.deliveries(text))
             if not (taken.is_redelivered or self._may_be_new(before, taken))
         ]
 
@@ -228,7 +234,7 @@ class Book:
         found = []
         for taken in self.taken:
             sent = self.sent.get(taken.text)
-            if sent is None or taken.is_redelivered or taken.is_shared:
+            if sent is None or sent.again or taken.is_redelivered or taken.is_shared:
                 continue
             before = latest.setdefault((taken.consumer, sent.producer), sent)
             if sent.place < before.place:

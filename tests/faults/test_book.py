@@ -132,3 +132,32 @@ def test_disorder_is_found() -> None:
         _answered(book.take(text, "one", is_redelivered=text == "c"))
 
     assert book.find_faults() == ["one got a after b"]
+
+
+def test_deliveries_are_in_the_order_of_their_numbers() -> None:
+    """Whatever is read first; in a later life they begin anew."""
+    book = Book()
+    _sent(book, "a", "b")
+    _answered(book.take("a", "two", is_redelivered=True, number=2))
+    book.take("a", "one", is_redelivered=False)
+    _answered(book.take("b", "two", is_redelivered=True, number=2))
+    _answered(book.take("b", "one", is_redelivered=True, number=3))
+    book.begin_life()
+    book.take("b", "three", is_redelivered=True)
+
+    assert book.find_faults() == [
+        "b was lost, sent in life 0 of 1; delivered to two in life 0, one in life 0, three in life 1",
+        "b came back to one after two acknowledged it, lives 0 and 0",
+        "b came back to three after one acknowledged it, lives 0 and 1",
+    ]
+
+
+def test_what_was_sent_again_has_no_place_in_the_order() -> None:
+    """The first one may have been refused."""
+    book = Book()
+    _sent(book, "a", "b")
+    book.sent["a"].again.append(0)
+    for text in ("b", "a"):
+        _answered(book.take(text, "one", is_redelivered=False))
+
+    assert book.find_faults() == []

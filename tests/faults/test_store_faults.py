@@ -149,6 +149,8 @@ def test_below_the_watermark_persistent_messages_are_refused_until_there_is_room
     ballast.unlink()
     wait_until(lambda: getattr(offer(meet, broker, f"after {BODY}"), "command", "") == "RECEIPT", "room")
     accepted.append("after")
+    broker.wait_for_log("store .*: new persistent messages are refused: .* bytes are free for the store")
+    broker.wait_for_log("store .*: there is room for new persistent messages again")
     broker.kill()
     broker.wait()
 
@@ -182,7 +184,7 @@ def test_a_full_disk_costs_nobody_what_was_promised(small_disk, begin, meet) -> 
     wait_until(lambda: receipts.extend(waiting.take()) or len(receipts) == 2000 or waiting.has_ended, "receipts", 20)
     accepted += [f"w{frame['receipt-id']}" for frame in receipts if frame.command == "RECEIPT"]
     wait_until(lambda: getattr(offer(meet, broker, f"after {BODY}"), "command", "") == "RECEIPT", "room", 20)
-    broker.wait_for_log(r"store .*: the disk is full")
+    broker.wait_for_log(r"store .*: (new persistent messages are refused: )?the disk is full")
     broker.kill()
     broker.wait()
     kept = take_all(meet, begin("--disk-free", "0", store_directory=small_disk))

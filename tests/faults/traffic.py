@@ -272,7 +272,11 @@ class Consumer(Party):
         text = frame.body.decode().partition(" ")[0]
         consumer = f"{self.login}/{self.connections}"
         taken = self.book.take(
-            text, consumer, is_redelivered=frame.get("redelivered") == "true", is_shared=self.is_competing
+            text,
+            consumer,
+            is_redelivered=frame.get("redelivered") == "true",
+            number=int(frame.get("delivery-count") or 1),
+            is_shared=self.is_competing,
         )
         self._held.append((frame["ack"], taken))
 
