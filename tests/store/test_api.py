@@ -59,7 +59,7 @@ def test_what_a_backend_need_not_define() -> None:
     store = Plain("plain:here")
 
     assert store.url == "plain:here"
-    assert store.repair() == "store plain:here: nothing to repair"
+    assert store.repair() == "nothing to repair in plain:here"
     assert store.set_aside(1, b"octets") == "nowhere: this store has no place for it"
     assert store.make_room() is False
     assert store.keep_room() is True
