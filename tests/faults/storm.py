@@ -61,7 +61,6 @@ EXPECTED = (
 _TURN_S = 0.02
 _MARKER = "marker"
 _AHEAD = 2000
-"""Messages that producers may be ahead of consumers."""
 
 
 class Storm:
@@ -83,6 +82,8 @@ class Storm:
         self.seed = seed
         self.chance = random.Random(seed)
         self.book = Book()
+        self.most_ahead = _AHEAD
+        """Messages that producers may be ahead of consumers; 0: consumers wait for each."""
         self.harms: Counter[str] = Counter()
         self.faults: list[str] = []
         """What was wrong, apart from the book."""
@@ -159,7 +160,7 @@ class Storm:
             if party.client is None:
                 with suppress(ConnectionError):
                     party.connect(self.broker.port)
-        is_behind = self.book.ahead > _AHEAD
+        is_behind = self.book.ahead > self.most_ahead
         for party in self.consumers if is_behind else parties:
             party.act()
 
