@@ -6,20 +6,8 @@ import pytest
 
 from forkbroker.session.policy import SessionPolicy
 
-from .play import Client, joined, sent
-
-
-def subscribed(
-    destination: str,
-    ack: str = "auto",
-    policy: SessionPolicy | None = None,
-    *,
-    client: Client | None = None,
-    **headers: object,
-) -> tuple[Client, int]:
-    client = client or Client(policy=policy)
-    client.connect()
-    return client, client.subscribe(destination, ack, **headers)
+from .clients import subscribed
+from .play import joined, sent
 
 
 @pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])

@@ -5,27 +5,10 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.session.passing import OFFER_ROOM
-from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 
+from .clients import kinds, subscribed
 from .play import Client, sent
-
-
-def subscribed(
-    destination: str,
-    ack: str = "auto",
-    policy: SessionPolicy | None = None,
-    *,
-    client: Client | None = None,
-    **headers: object,
-) -> tuple[Client, int]:
-    client = client or Client(policy=policy)
-    client.connect()
-    return client, client.subscribe(destination, ack, **headers)
-
-
-def kinds(client: Client) -> list[Kind]:
-    return [e.kind for e in client.told()]
 
 
 def test_a_client_that_does_not_read_passes_and_asks_again_later() -> None:

@@ -7,24 +7,8 @@ import pytest
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind, Outcome
 
+from .clients import kinds, subscribed
 from .play import Client, sent
-
-
-def subscribed(
-    destination: str,
-    ack: str = "auto",
-    policy: SessionPolicy | None = None,
-    *,
-    client: Client | None = None,
-    **headers: object,
-) -> tuple[Client, int]:
-    client = client or Client(policy=policy)
-    client.connect()
-    return client, client.subscribe(destination, ack, **headers)
-
-
-def kinds(client: Client) -> list[Kind]:
-    return [e.kind for e in client.told()]
 
 
 def test_claimed_lost_and_passed_answer_an_offer() -> None:

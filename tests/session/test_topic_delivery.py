@@ -10,24 +10,8 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.topic_delivery import CATCH_UP_S
 from forkbroker.wire.kinds import Flag, Kind
 
+from .clients import kinds, subscribed
 from .play import Client, joined, sent
-
-
-def subscribed(
-    destination: str,
-    ack: str = "auto",
-    policy: SessionPolicy | None = None,
-    *,
-    client: Client | None = None,
-    **headers: object,
-) -> tuple[Client, int]:
-    client = client or Client(policy=policy)
-    client.connect()
-    return client, client.subscribe(destination, ack, **headers)
-
-
-def kinds(client: Client) -> list[Kind]:
-    return [e.kind for e in client.told()]
 
 
 def test_a_topic_with_acks_and_prefetch_waits_for_them() -> None:
