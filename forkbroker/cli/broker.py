@@ -1,13 +1,14 @@
 """The command stomp-broker: from a command line to a parent that accepts clients.
 
 The order of the start, and why:
- 1. the command line, so that a mistake costs nothing;
+ 1. what was inherited and is not to be kept; then the command line, so that a mistake costs nothing;
  2. what the service manager says, while this is still the process that it says it to;
  3. users, as they are looked up and not yet used;
  4. the log, the listeners, the semaphores, the store's directory: with the rights that the command was started with,
     before the caller's directory is left, and while complaints still reach the terminal;
  5. detaching, which changes the process's number: everything above is inherited;
- 6. the pidfile: its lock and its number are this process's, its directory often root's;
+ 6. the pidfile, with signals held until the parent hears them: its lock and its number are this process's, its
+    directory often root's;
  7. giving up rights: after the last thing that needs them, before the first octet of a stranger. Every module is
     imported by now, as the interpreter's directory may be unreadable afterwards;
  8. the parent, which says that it is ready once it accepts.
@@ -19,7 +20,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -32,13 +32,15 @@ from forkbroker.config.options import BEYOND, Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
 from forkbroker.posix.addresses import close_and_unlink, describe_listener, open_listener, reaches_beyond
-from forkbroker.posix.daemonize import Readiness, detach, fill_standard_streams
+from forkbroker.posix.daemonize import Readiness, complain, detach
+from forkbroker.posix.inheritance import shed
 from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog
 from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.posix.service import Service, take_listeners
+from forkbroker.posix.service import Service, count_passed, take_listeners
+from forkbroker.posix.signals import hold_signals
 from forkbroker.store.locate import default_url, make_store
 
 logger = logging.getLogger("forkbroker")
@@ -75,16 +77,9 @@ class Foreground:
         complain(message)
 
 
-def complain(message: str) -> None:
-    """One line on standard error, under the program's name."""
-    with suppress(OSError):
-        sys.stderr.write(f"{PROGRAM}: {message}\n")
-        sys.stderr.flush()
-
-
 def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
     """Run the command to its end; the exit status. `run` is what serves the clients."""
-    fill_standard_streams()
+    shed(count_passed())
     try:
         settings = read_arguments(arguments)
     except ConfigurationError as error:
@@ -158,7 +153,8 @@ def _make_store_directory(url: str, identity: Identity) -> None:
 
 
 def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:
-    """Steps 6 and 7."""
+    """Steps 6 and 7. From the pidfile on anybody may know this process: no signal may find it without handlers."""
+    hold_signals()
     if settings.pidfile is not None:
         pidfile = Pidfile(settings.pidfile)
         opened.callback(pidfile.remove)

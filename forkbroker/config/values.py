@@ -149,7 +149,12 @@ def path(text: str) -> Path:
     """A file's path, made absolute: a daemon changes its directory."""
     if not text or "\0" in text:
         raise ConfigurationError(text, "not a path", "give a file's name")
-    return Path(text).absolute()
+    try:
+        return Path(text).absolute()
+    except OSError as error:
+        raise ConfigurationError(
+            text, f"this directory has no name: {error.strerror}", "give an absolute path, or go to another directory"
+        ) from None
 
 
 def name(text: str) -> str:

@@ -59,6 +59,8 @@ class Helper:
     it says can't be."""
     closed: Callable[[str], None]
     """The channel has ended, and so will the process; and why, if it could not do its work."""
+    may_wait: Callable[[], bool]
+    """There is no room for its process now: whether the broker can go on without it for a while."""
     means: Callable[[int], Meaning]
     """The process has ended, with this wait status: what that means."""
 
@@ -109,17 +111,24 @@ class Helpers:
         self._start(post)
 
     def _start(self, post: _Post) -> None:
-        """Fork a process: after a while, if the system has no descriptors, no memory or no process for it now."""
+        """Fork a process: after a while, or never, if the system has no descriptors, no memory or no process for it."""
         row = post.row
         try:
             pid, channel = self._forge.fork(row.program)
         except OSError as error:
-            self._logger.error("%s: cannot fork its process: %s", row.role.value, error.strerror)
-            self._start_later(post)
+            self._do_without(post, error)
             return
         post.status, post.is_final = Exit.SOFTWARE, False
         post.process = Process(role=row.role, peer=row.peer, pid=pid, channel=channel, started=self._loop.now)
         self._processes.add(post.process)
+
+    def _do_without(self, post: _Post, error: OSError) -> None:
+        row = post.row
+        if row.may_wait():
+            self._logger.error("%s: cannot fork its process: %s", row.role.value, error.strerror)
+            self._start_later(post)
+        else:
+            self._shutdown(row.role, f"cannot fork its process: {error.strerror}", Exit.OSERR)
 
     def _start_later(self, post: _Post) -> None:
         self._loop.call_at(self._loop.now + post.again_s, lambda: self._start(post))

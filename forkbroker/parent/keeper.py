@@ -56,6 +56,7 @@ class Keeper:
                 Kind.COMMITTED: self._receive_committed,
             },
             closed=self._closed,
+            may_wait=lambda: self.has_opened,
             means=self._judge,
         )
         self.has_opened = False

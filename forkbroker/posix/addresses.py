@@ -79,7 +79,12 @@ def parse_address(text: str) -> ListenAddress:
 
 def _parse_path(text: str) -> ListenAddress:
     given = text.removeprefix("unix:")
-    path = str(Path(given).absolute())
+    try:
+        path = str(Path(given).absolute())
+    except OSError as error:
+        raise ConfigurationError(
+            text, f"this directory has no name: {error.strerror}", "give an absolute path"
+        ) from None
     if not given or "\0" in given:
         raise ConfigurationError(text, "no path", "write unix:/run/stomp-broker/socket, for one")
     if len(os.fsencode(path)) > _PATH_OCTETS:

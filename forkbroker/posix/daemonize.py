@@ -61,8 +61,9 @@ def detach() -> Readiness:
         StartError: no room for a process.
     """
     reading, writing = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the interpreter has none for a descriptor that was closed when it started
+            stream.flush()
     # Before the fork, so that Ctrl-C never finds the waiting process with a handler that prints a traceback.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -90,9 +91,14 @@ def _report_and_exit(first: int, reading: int) -> NoReturn:
         word += piece
     status, message = _understand(word.decode(errors="replace"))
     if message:
-        sys.stderr.write(f"stomp-broker: {message}\n")
-        sys.stderr.flush()
+        complain(message)
     os._exit(status)
+
+
+def complain(message: str) -> None:
+    """One line on standard error, under the program's name. Past the interpreter, which may have no such stream."""
+    with suppress(OSError):
+        os.write(2, f"stomp-broker: {message}\n".encode(errors="backslashreplace"))
 
 
 def _understand(word: str) -> tuple[int, str]:
@@ -113,15 +119,3 @@ def drop_standard_streams() -> None:
         os.dup2(null, stream)
     if null > 2:
         os.close(null)
-
-
-def fill_standard_streams() -> None:
-    """Open /dev/null for each of descriptors 0-2 that is closed. Call before anything else is opened.
-
-    Otherwise a listener could become descriptor 2, and the first complaint would be written into it.
-    """
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        os.set_inheritable(fd, True)
-        fd = os.open(os.devnull, os.O_RDWR)
-    os.close(fd)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 
 from forkbroker.errors import Exit, StartError
@@ -69,15 +69,20 @@ def take_listeners(environment: MutableMapping[str, str] = os.environ) -> list[s
     Raises:
         StartError: one of them is no listening stream socket.
     """
-    owner = environment.pop("LISTEN_PID", "")
-    number = environment.pop("LISTEN_FDS", "")
+    number = count_passed(environment)
+    for variable in ("LISTEN_PID", "LISTEN_FDS"):
+        environment.pop(variable, "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    if owner != str(os.getpid()) or not number.isdecimal():
-        return []
     return [
-        _take_listener(_FIRST_PASSED + index, names[index] if index < len(names) else "")
-        for index in range(int(number))
+        _take_listener(_FIRST_PASSED + index, names[index] if index < len(names) else "") for index in range(number)
     ]
+
+
+def count_passed(environment: Mapping[str, str] = os.environ) -> int:
+    """How many descriptors the manager has opened for this process: they follow the standard streams."""
+    number = environment.get("LISTEN_FDS", "")
+    is_ours = environment.get("LISTEN_PID", "") == str(os.getpid())
+    return int(number) if is_ours and number.isascii() and number.isdecimal() else 0
 
 
 def _take_listener(fd: int, name: str) -> socket.socket:

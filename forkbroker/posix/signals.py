@@ -18,7 +18,10 @@ _READ_SIZE = 4096
 
 
 class Signals:
-    """The signals of one process, until `close`. Main thread only, one at a time in a process."""
+    """The signals of one process, until `close`; those that were held come now.
+
+    Main thread only, one at a time in a process.
+    """
 
     def __init__(self, loop: Loop, callbacks: Mapping[signal.Signals, Callable[[], None]]) -> None:
         """Call back from the loop for each signal; several of one kind that come at once may count as one."""
@@ -31,6 +34,7 @@ class Signals:
         # A full socket is no loss: the loop is awake already, and what is in it names the signals often enough.
         self._previous_fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self._previous = {number: signal.signal(number, _note) for number in callbacks}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
 
     def _receive(self) -> None:
         numbers = self._noted.recv(_READ_SIZE)
@@ -55,7 +59,13 @@ def _note(_number: int, _frame: FrameType | None) -> None:
 
 ALL_SIGNALS = frozenset(signal.valid_signals())
 
-_DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_ASKS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""By which an administrator, a terminal or a service manager asks the broker for something."""
+
+
+def hold_signals() -> None:
+    """Let what others may send from now on wait until `Signals` hears it, instead of ending this process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ASKS)
 
 
 def reset_signals() -> None:
@@ -70,6 +80,6 @@ def reset_signals() -> None:
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in _DEAF_TO:
+    for number in _ASKS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from driven import wait_until
@@ -59,6 +60,7 @@ class Bench:
     def __init__(self) -> None:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         self.meaning = Meaning.RESTART
+        self.may_wait = True
         logger = logger_of(self.lines)
         self.router = Switchboard(logger)
         exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
@@ -71,6 +73,7 @@ class Bench:
             program=program,
             handlers=dict.fromkeys(SENT_BY[ROLE] - {Kind.FAILED}, self._said),
             closed=lambda reason: self.happened.append(f"closed {reason}".rstrip()),
+            may_wait=lambda: self.may_wait,
             means=self._judge,
         )
 
@@ -254,9 +257,7 @@ def test_a_row_has_a_handler_for_each_kind_of_its_role(bench: Bench) -> None:
     del wrong[Kind.PAGE]
     for handlers in (wrong, {**row.handlers, Kind.SEND: bench._said}):
         with pytest.raises(AssertionError, match="the store may send other kinds than there are handlers for"):
-            bench.helpers.start(
-                Helper(role=ROLE, peer=STORE, program=brief, handlers=handlers, closed=row.closed, means=row.means)
-            )
+            bench.helpers.start(replace(row, handlers=handlers))
 
 
 def test_nobody_is_the_cause_of_what_follows_from_its_words(bench: Bench) -> None:
@@ -349,6 +350,15 @@ def test_without_descriptors_it_is_started_later(bench: Bench) -> None:
     bench.pass_time(0.1)
 
     assert bench.pid > 0
+
+
+def test_without_room_for_one_that_the_broker_cannot_wait_for_the_broker_ends(bench: Bench) -> None:
+    """With the status for what the system does not have."""
+    bench.may_wait = False
+    with no_descriptors():
+        bench.start()
+
+    assert bench.happened == ["shutdown for the store: cannot fork its process: Too many open files, 71"]
 
 
 def test_without_room_for_a_process_it_is_started_later() -> None:

@@ -126,22 +126,3 @@ def test_a_daemon_whose_command_was_interrupted_goes_on(run_script, tmp_path) ->
     assert near.recv(5) == b"alive"
     assert near.recv(1) == b""
     near.close()
-
-
-def test_missing_standard_streams_are_filled(run_script) -> None:
-    """Otherwise the next descriptor would be standard error."""
-    near, far = socket.socketpair()
-    run_script(
-        "import os, sys\n"
-        "from forkbroker.posix.daemonize import fill_standard_streams\n"
-        "os.close(0); os.close(2)\n"
-        "fill_standard_streams()\n"
-        "os.write(int(sys.argv[1]), str(os.open('/dev/null', os.O_RDONLY)).encode())\n",
-        far.fileno(),
-        pass_fds=(far.fileno(),),
-    )
-    far.close()
-    first = int(near.recv(10))
-    near.close()
-
-    assert first > 2
