@@ -177,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
         _CLIENTS,
     ),
     Option(
-        "fork-rate", number(1), "500", "N", "new clients for each second; others wait in the listen backlog", _CLIENTS
+        "fork-rate", number(1), "2000", "N", "new clients for each second; others wait in the listen backlog", _CLIENTS
     ),
     Option(
         "allow-anonymous",
