@@ -61,7 +61,8 @@ _PREFIX = re.compile("|".join(map(re.escape, _SORTS)))
 _BARE = {"topic": Sort.TOPIC, "queue": Sort.QUEUE}
 _KNOWN = ", ".join(sorted(_SORTS))
 _TOPIC_PREFIX = Sort.TOPIC.value.encode()
-_QUEUE_PREFIXES = tuple(sort.value.encode() for sort in (Sort.QUEUE, Sort.REPLY_QUEUE, Sort.DURABLE))
+QUEUES = tuple(sort.value.encode() for sort in (Sort.QUEUE, Sort.REPLY_QUEUE, Sort.DURABLE))
+"""What names of queues begin with: see `is_queue`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def is_bare(text: str) -> bool:
 
 def is_queue(name: bytes) -> bool:
     """Whether messages to this canonical name go to one consumer."""
-    return name.startswith(_QUEUE_PREFIXES)
+    return name.startswith(QUEUES)
 
 
 def is_pattern(name: bytes) -> bool:

@@ -75,8 +75,9 @@ class Exchange:
 
     def end_turn(self) -> None:
         """One gather write for each channel that something was queued for."""
-        # what was received and is not written yet is in memory as well
-        self._budget.pause(self.router.is_behind)
+        if self.router.is_behind is not self._budget.is_paused:
+            # what was received and is not written yet is in memory as well
+            self._budget.pause(self.router.is_behind)
         if self._budget.granted:
             self.flow.feed()
         touched, self._touched = self._touched, set()
@@ -91,7 +92,8 @@ class Exchange:
         if is_done is process.writing:
             process.writing = not is_done
             self.loop.want_writable(process.fd, process.writing)
-        self.flow.flushed(process)
+        if self.flow.held_by:
+            self.flow.flushed(process)
 
     def close(self) -> None:
         """Close all channels, at the parent's own end."""

@@ -83,7 +83,8 @@ class Flow:
         self._starved: dict[Hashable, Process] = {}
         self._overtaxed: set[Process] = set()
         """Those that have sent more than the router applies in one turn."""
-        self._held_by: dict[Process, set[Process]] = {}
+        self.held_by: dict[Process, set[Process]] = {}
+        """For each process those that are not read because too much waits for it; to read."""
         self._targets_of: dict[Process, set[Process]] = {}
         self._told: dict[Process, dict[Process, bytes]] = {}
         """For each congested child its publishers that were told to HOLD, and to which topic they had published."""
@@ -118,7 +119,7 @@ class Flow:
         targets = self._targets_of.setdefault(cause, set())
         targets.add(target)
         self._choose(cause)
-        self._held_by.setdefault(target, set()).add(cause)
+        self.held_by.setdefault(target, set()).add(cause)
 
     def _tell_to_hold(self, cause: Process | None, target: Process, buffers: Sequence[Buffer]) -> None:
         """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
@@ -165,11 +166,11 @@ class Flow:
 
     def flushed(self, target: Process) -> None:
         """The channel of `target` was flushed: read again from those that it held, if it has room."""
-        if target in self._held_by and target.channel.pending < self._policy.low:
+        if target in self.held_by and target.channel.pending < self._policy.low:
             self._release(target)
 
     def _release(self, target: Process) -> None:
-        for cause in self._held_by.pop(target, ()):
+        for cause in self.held_by.pop(target, ()):
             targets = self._targets_of[cause]
             targets.discard(target)
             if not targets:
@@ -222,9 +223,9 @@ class Flow:
         self._overtaxed.discard(child)
         self.relieved(child)
         for target in self._targets_of.pop(child, ()):
-            self._held_by[target].discard(child)
-            if not self._held_by[target]:
-                del self._held_by[target]
+            self.held_by[target].discard(child)
+            if not self.held_by[target]:
+                del self.held_by[target]
         for target, told in list(self._told.items()):
             if child in told:
                 self._forget_topic(told.pop(child))

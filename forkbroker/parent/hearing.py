@@ -57,9 +57,10 @@ class Hearing:
         envelopes = child.channel.receive()
         if envelopes:
             self._apply(child, envelopes)
+        channel = child.channel
         if child.peer in self._router.waiting:
             self._flow.overtaxed(child)
-        else:
+        elif channel.holds_room or channel.is_waiting:
             self._make_room(child)
 
     def go_on(self, child: Client) -> None:

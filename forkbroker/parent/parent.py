@@ -129,6 +129,8 @@ class Parent:
         self._hooks = hooks
         self._interval_s = policy.flow.check_interval_s
         self._deadline: Deadline | None = None
+        """When the router wants a turn, or earlier."""
+        self._was_due = False
         self._start_error: StartError | None = None
         self._exit_status = Exit.OK
 
@@ -235,25 +237,34 @@ class Parent:
 
     def _end_turn(self) -> None:
         """Once a turn: the router's time, then one gather write for each channel that something was queued for."""
-        if self._router.waiting:
+        router = self._router
+        if router.waiting:
             self._clients.go_on()
-        self._router.tick(self._loop.now)
-        self._exchange.dispatch(None)
-        if self._router.culprits:
+        has_changed = router.tick(self._loop.now)
+        if router.out:
+            self._exchange.dispatch(None)
+        if router.culprits:
             self._clients.end_culprits()
+            has_changed = True
         if self._shutdown.phase is not Phase.RUNNING:
             self._shutdown.go_on()
+            has_changed = True
         self._exchange.end_turn()
-        self._arm_deadline()
+        if has_changed or self._was_due:
+            self._was_due = False
+            self._arm_deadline()
 
     def _arm_deadline(self) -> None:
-        """See to it that there is a turn when the router wants one."""
+        """See to it that there is a turn when the router wants one. One that comes earlier looks again."""
         when, armed = self._router.deadline(), self._deadline
-        if armed is not None and armed.when == when and armed.callback is not None:
+        if when is None or (armed is not None and armed.when <= when):
             return
         if armed is not None:
             armed.cancel()
-        self._deadline = None if when is None else self._loop.call_at(when, _ignore)
+        self._deadline = self._loop.call_at(when, self._be_due)
+
+    def _be_due(self) -> None:
+        self._deadline, self._was_due = None, True
 
     def _housekeep(self) -> None:
         """About once a second: what need not be more exact."""

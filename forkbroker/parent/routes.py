@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from forkbroker.routing.peers import Peer
+from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.wire.envelope import Buffer, Envelope
 
 
@@ -43,9 +43,10 @@ class Routes(Protocol):
     def is_committed(self) -> bool:
         """All that was received is applied, and what of it is the store's will survive."""
 
-    @property
-    def is_behind(self) -> bool:
-        """The store has so much to write that it should not be given more at present."""
+    out: Outbox
+    """There is something to `take`."""
+    is_behind: bool
+    """The store has so much to write that it should not be given more at present; noted in `tick`."""
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
@@ -56,8 +57,8 @@ class Routes(Protocol):
     def describe(self) -> Iterable[str]:
         """What there is, for an administrator who asks: each line is made when it is asked for."""
 
-    def tick(self, now: float) -> None:
-        """Do what is due."""
+    def tick(self, now: float) -> bool:
+        """Do what is due; False: there was nothing to do, and `deadline` is what it was."""
 
     def deadline(self) -> float | None:
         """When something will be due, if anything."""

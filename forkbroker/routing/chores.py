@@ -30,6 +30,8 @@ class Chores:
         self._left = steps
         self.all: deque[Iterator[None]] = deque()
         """To read."""
+        self.has_run = False
+        """Something of the turn's part is done: the next turn is to have its own; to read."""
         self._is_running = False
 
     def add(self, chore: Iterator[None]) -> None:
@@ -40,6 +42,7 @@ class Chores:
     def go_on(self) -> None:
         """A new turn: do its part."""
         self._left = self._steps
+        self.has_run = False
         if self.all:
             self._run()
 
@@ -47,7 +50,7 @@ class Chores:
         if self._is_running:
             # a chore has made another one, which is done behind it
             return
-        self._is_running = True
+        self._is_running = self.has_run = True
         try:
             while self.all and self._left > 0:
                 self._left -= 1

@@ -19,6 +19,8 @@ from forkbroker.wire.kinds import Flag
 
 _PERSISTENT = int(Flag.PERSISTENT)
 _BARE = int(Flag.BARE)
+_MANY = 50
+"""So many receivers take as long as one more envelope."""
 
 
 class Forwarding:
@@ -42,7 +44,7 @@ class Forwarding:
         Raises:
             EnvelopeError: it can't be decoded.
         """
-        queues = self._durables.queues_for(envelope.destination)
+        queues = self._durables.queues_for(envelope.destination) if self._durables.all else ()
         if queues:
             self._kit.is_at_rest = False
             reason = self._find_refusal(envelope, queues)
@@ -102,5 +104,6 @@ class Forwarding:
         counters, count = self._counters, envelope.count
         counters.messages_received += count
         counters.messages_forwarded += count * len(peers)
-        self._rows.spend(len(peers) // 50)
+        if len(peers) >= _MANY:
+            self._rows.spend(len(peers) // _MANY)
         self._out.extend(zip(peers, repeat([envelope.raw])))

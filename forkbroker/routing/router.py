@@ -25,6 +25,7 @@ from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.listing import describe
+from forkbroker.routing.offers.answers import EVENTS
 from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Outbox, Peer, Token
@@ -61,6 +62,11 @@ class Router:
         self._rows = kit.rows
         self.waiting: Mapping[Peer, object] = kit.rows.by_peer
         """Peers of which something is to be applied, or whose end is: no more should be received from these."""
+        self.out = kit.out
+        """What `take` returns next; to read."""
+        self.is_behind = False
+        """The store had so much to write in the last turn that producers wait; one that can't write holds nobody, it
+        refuses."""
         self.culprits = kit.culprits
         """Peers that have sent what can't be dealt with, as has shown later, and why. Who has ended one removes it."""
         keeping = self._keeping = Keeping(kit, policy)
@@ -78,9 +84,7 @@ class Router:
             Kind.SUBSCRIBE: self._subscribe,
             Kind.UNSUBSCRIBE: self._unsubscribe,
             Kind.READY: self._ready,
-            Kind.CLAIMED: offering.answers.claimed,
-            Kind.LOST: offering.answers.lost,
-            Kind.PASSED: offering.answers.passed,
+            **dict.fromkeys(EVENTS, offering.answers.receive),
             Kind.SETTLE: sending.settle,
             Kind.FENCE: self._fence,
         }
@@ -161,7 +165,8 @@ class Router:
         if outcome is None and journal.last == before and kind is not Kind.FENCE and not envelope.flags & _FENCE:
             # nothing follows from it: most envelopes are like that, so they come no further
             return None
-        self._finish(peer, envelope, outcome, has_brought=self._attribute(peer, before))
+        has_brought = journal.last != before and self._attribute(peer, before)
+        self._finish(peer, envelope, outcome, has_brought=has_brought)
         return None
 
     def _work_off(self, peer: Peer, envelope: Envelope, work: Work) -> Work:
@@ -207,27 +212,38 @@ class Router:
         self._kit.is_at_rest = False
         self._stored.receive(envelope)
 
-    def tick(self, now: float) -> None:
-        """Make the offers that have become possible, and deal with what is due or overdue."""
+    def tick(self, now: float) -> bool:
+        """Make the offers that have become possible, and deal with what is due or overdue.
+
+        False: nothing has come and nothing was due, so `deadline` is what it was. The hot path: no rule is called that
+        has nothing to do.
+        """
         if not self._stored.has_opened:
-            return
-        self._timers.now = now
-        self._rows.renew()
-        if self._kit.is_at_rest and now < self._next:
-            return
-        self._stored.tick()
-        self._kit.chores.go_on()
-        self._timers.run_due()
+            return False
+        kit, timers, offering = self._kit, self._timers, self._offering
+        timers.now = now
+        kit.rows.renew()
+        if kit.is_at_rest and now < self._next:
+            return False
+        if self._stored.is_busy:
+            self._stored.tick()
+        if kit.chores.has_run:
+            kit.chores.go_on()
+        if timers.next_wait <= now or timers.next_date < inf:
+            timers.run_due()
         if self._queues.expiring:
             self._jobs.returns.tick()
-        offering = self._offering
-        offering.answers.tick(now)
+        if offering.claims.timely:
+            offering.answers.tick(now)
         if offering.clientele.eased:
             offering.clientele.ease()
-        offering.offers.tick(now)
+        if self._queues.changed:
+            offering.offers.tick(now)
+        self.is_behind = self._journal.octets >= self._journal.most and not self._journal.refusal
         self._next = self._find_deadline()
         # dates follow the system clock, which may have been set when they are looked at again
-        self._kit.is_at_rest = self._timers.next_date == inf
+        kit.is_at_rest = timers.next_date == inf
+        return True
 
     def stop_offers(self) -> None:
         """Make no new deliveries to who acknowledges: the broker ends, and they only settle what they have."""
@@ -242,9 +258,15 @@ class Router:
         return when if when < inf else None
 
     def _find_deadline(self) -> float:
-        if self._queues.expiring or not self.is_applied:
-            return self._timers.now
-        overdue, due = self._offering.offers.deadline(), self._timers.deadline()
+        timers, offering = self._timers, self._offering
+        has_work = self._queues.expiring or self.waiting or self._kit.chores.all or self._stored.is_busy
+        if has_work and (self._queues.expiring or not self.is_applied):
+            return timers.now
+        overdue = due = None
+        if self._queues.changed or offering.claims.timely:
+            overdue = offering.offers.deadline()
+        if timers.next_wait < inf or timers.next_date < inf:
+            due = timers.deadline()
         return min(inf if overdue is None else overdue, inf if due is None else due)
 
     def find_silent(self, since: float) -> set[Peer]:
@@ -267,11 +289,6 @@ class Router:
         """All that was received is applied, and told to the store."""
         has_work = self.waiting or self._kit.chores.all
         return not (has_work or self._journal.is_behind or self._keeping.custody.has_hidden())
-
-    @property
-    def is_behind(self) -> bool:
-        """The store has so much to write that producers wait; one that can't write holds nobody, it refuses."""
-        return self._journal.is_full and not self._journal.refusal
 
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""

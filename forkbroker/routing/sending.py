@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from forkbroker.destinations import is_queue
+from forkbroker.destinations import QUEUES
 from forkbroker.routing.chores import Work, advance
 from forkbroker.routing.jobs.planning import Plan
 from forkbroker.routing.keeping.journal import MAX_COPIES, Draft, Journal
@@ -57,7 +57,7 @@ class Sending:
         A queue: the one of this name, which the SEND makes if need be. A temporary one (`/reply-queue/`) is made by
         its owner alone: what is sent to one that is gone is dropped.
         """
-        return self._intake if is_queue(destination) else self._forwarding
+        return self._intake if destination.startswith(QUEUES) else self._forwarding
 
     def send(self, peer: Peer, envelope: Envelope) -> str | None:
         """SEND; or the reason why it can't be.

@@ -25,7 +25,8 @@ class Budget:
         self._waiting: dict[Hashable, int] = {}
         self.granted: list[Hashable] = []
         """What `take_granted` will return."""
-        self._is_paused = False
+        self.is_paused = False
+        """Nothing more is granted; to read."""
 
     @property
     def used(self) -> int:
@@ -53,7 +54,7 @@ class Budget:
 
     def pause(self, is_paused: bool) -> None:
         """Grant nothing more while what was received before has not gone on, not even to the only one."""
-        self._is_paused = is_paused
+        self.is_paused = is_paused
         if self._waiting:
             self._grant()
 
@@ -73,4 +74,4 @@ class Budget:
             self.granted.append(who)
 
     def _fits(self, octets: int) -> bool:
-        return not self._is_paused and (not self._used or self.used + octets <= self._limit)
+        return not self.is_paused and (not self._used or self.used + octets <= self._limit)

@@ -40,7 +40,7 @@ class Switchboard:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._peers: list[Peer] = []
-        self._out: list[tuple[Peer, Sequence[Buffer]]] = []
+        self.out: list[tuple[Peer, Sequence[Buffer]]] = []
         self._asked: dict[Peer, float] = {}
         self.due: float | None = None
         self._told = self._committed = 0
@@ -78,19 +78,19 @@ class Switchboard:
         elif envelope.kind is not Kind.FENCE:
             self._logger.info("router: %s of %d", envelope.kind.name, peer)
         if envelope.flags & Flag.FENCE or envelope.kind is Kind.FENCE:
-            self._out.append((peer, pack(Kind.FENCED, number=envelope.number)))
+            self.out.append((peer, pack(Kind.FENCED, number=envelope.number)))
 
     def _tell_store(self, kind: Kind) -> None:
         self._told += 1
-        self._out.append((STORE, pack(kind, number=self._told)))
+        self.out.append((STORE, pack(kind, number=self._told)))
 
     def _send(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.destination == b"all":
-            self._out.extend((other, [envelope.raw]) for other in self._peers if other != peer)
+            self.out.extend((other, [envelope.raw]) for other in self._peers if other != peer)
         elif envelope.destination == b"store":
-            self._out.append((STORE, pack(Kind.SPILL, payload=[envelope.raw])))
+            self.out.append((STORE, pack(Kind.SPILL, payload=[envelope.raw])))
         else:
-            self._out.append((Peer(int(envelope.destination)), [envelope.raw]))
+            self.out.append((Peer(int(envelope.destination)), [envelope.raw]))
 
     def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         self._peers.remove(peer)
@@ -103,7 +103,7 @@ class Switchboard:
         if envelope.number > self._told:
             raise AssertionError(f"{envelope.number} is committed, {self._told} were told")
         if envelope.kind is Kind.PAGE:
-            self._out.append((Peer(int(envelope.destination)), [envelope.raw]))
+            self.out.append((Peer(int(envelope.destination)), [envelope.raw]))
             return
         self._logger.info("router: %s %d of the store", envelope.kind.name, envelope.number)
         self._committed = max(self._committed, envelope.number)
@@ -141,10 +141,11 @@ class Switchboard:
     def stop_offers(self) -> None:
         self._logger.info("router: no more offers")
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         if self.due is not None and self.due <= now:
             self.due = None
             self._logger.info("router: tick")
+        return True
 
     def deadline(self) -> float | None:
         return min([*([] if self.due is None else [self.due]), *self.waiting.values()], default=None)
@@ -153,7 +154,8 @@ class Switchboard:
         return {peer for peer, asked in self._asked.items() if asked <= since}
 
     def take(self) -> list[tuple[Peer, Sequence[Buffer]]]:
-        taken, self._out = self._out, []
+        taken = self.out.copy()
+        self.out.clear()
         return taken
 
 

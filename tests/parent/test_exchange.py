@@ -48,7 +48,7 @@ class Bench:
         (raw,) = pack(Kind.SEND, destination=b"%d" % to.peer, payload=[])
         self.router.receive(Peer(99), Envelope(bytes(raw)), 0.0)
         if size > 10:
-            self.router._out[-1][1].append(bytes(size))  # type: ignore[attr-defined]
+            self.router.out[-1][1].append(bytes(size))
 
     def arrived(self, child: Client) -> int:
         """Octets that have come to the child's end."""

@@ -582,7 +582,7 @@ def test_nothing_is_kept_of_holds_that_are_over(bench: Bench, first: str) -> Non
         bench.flow.gone(subscriber)
 
     flow = bench.flow
-    assert not (flow._told or flow._topics or flow._held_by or flow._targets_of or flow._starved)
+    assert not (flow._told or flow._topics or flow.held_by or flow._targets_of or flow._starved)
 
 
 def test_at_the_high_mark_nobody_is_held_and_nothing_is_written(bench: Bench) -> None:

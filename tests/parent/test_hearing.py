@@ -40,15 +40,16 @@ class Slow(Switchboard):
 
     def _apply(self, peer: Peer, envelope: Envelope) -> None:
         self.happened.append(envelope.kind.name)
-        self._out.append((peer, pack(Kind.FENCED)))
+        self.out.append((peer, pack(Kind.FENCED)))
 
     def go_on(self, peer: Peer, now: float) -> None:
         self._apply(peer, self.waiting[peer].pop(0))
         if not self.waiting[peer]:
             del self.waiting[peer]
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         self.happened.append("tick")
+        return True
 
 
 class Bench:

@@ -310,6 +310,8 @@ class _Broken:
         self._is_broken = False
         self.waiting: dict[int, object] = {}
         self.culprits: dict[int, str] = {}
+        self.out: list[object] = []
+        self.is_behind = False
 
     def add_peer(self, peer: int) -> None:
         self._is_broken = True
@@ -323,19 +325,16 @@ class _Broken:
     def take_events(self) -> list[str]:
         return []
 
-    @property
-    def is_behind(self) -> bool:
-        return False
-
     def describe(self) -> list[str]:
         return []
 
     def find_silent(self, since: float) -> set[int]:
         return set()
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         if self._is_broken:
             raise RuntimeError("out of order")
+        return False
 
     def deadline(self) -> None:
         return None

@@ -37,8 +37,8 @@ def audit(router: Router) -> None:
 
 def _offers(router: Router) -> list[Offer]:
     claims = router._offering.claims
-    offers = [*claims._timely.values(), *claims._overdue.values()]
-    assert len(offers) + claims.free_slots == claims._slots.size, "a slot is lost"
+    offers = [*claims.timely.values(), *claims._overdue.values()]
+    assert len(offers) + len(claims.free) == claims._slots.size, "a slot is lost"
     return offers
 
 
@@ -98,7 +98,7 @@ def _check_child(router: Router, child: Child) -> None:
         cost = costs[token] + sum(run.cost for run in consumer.unsettled)
         assert consumer.octets == cost, "what a consumer is charged with"
         assert consumer.overdue == sum(
-            router._offering.claims.is_overdue(offer) for offer, key in open_to if key == consumer.key
+            offer.is_overdue for offer, key in open_to if key == consumer.key
         )
     gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
     assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
@@ -106,9 +106,9 @@ def _check_child(router: Router, child: Child) -> None:
 
 
 def _check_journal(router: Router) -> None:
-    telling = router._journal._telling
-    assert telling.octets == sum(change.octets for change in telling._changes)
-    assert telling._told_octets == sum(c.octets for c in telling._changes if c.number <= telling._told)
+    telling = router._journal.telling
+    assert telling.octets == sum(change.octets for change in telling.changes)
+    assert telling._told_octets == sum(c.octets for c in telling.changes if c.number <= telling._told)
     for held in (router._journal.held, *[queue.held for queue in router._queues.all()]):
         assert held <= set(router._queues.holds._queues), "held, and nobody knows"
 
@@ -129,7 +129,7 @@ def _check_timers(router: Router) -> None:
         "guard": set(clientele.guards._kept),
         "delay-span": waiting,
         "delay-date": waiting,
-        "idle-durable": set(router._topics.durables._durables),
+        "idle-durable": set(router._topics.durables.all),
     }
     for _, _, timer, key in router._timers.dump():
         assert key in alive[timer], f"{timer} of something that is gone"

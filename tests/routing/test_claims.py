@@ -48,7 +48,7 @@ class Scene:
     def is_free(self) -> bool:
         return (
             self.offer.state is State.FREE
-            and self.claims.free_slots == self.semaphores.size
+            and len(self.claims.free) == self.semaphores.size
             and not any(self.semaphores.values)
         )
 
@@ -61,7 +61,7 @@ def test_the_first_claims_and_the_slot_is_free_after_the_last_answer() -> None:
     assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
     assert scene.tell(1, Event.LOST) is Fate.PENDING
     assert scene.offer.state is State.CLAIMED
-    assert scene.claims.free_slots == 0
+    assert not scene.claims.free
     assert scene.tell(3, Event.PASSED) is Fate.PENDING
     assert scene.is_free()
 
@@ -157,9 +157,9 @@ def test_an_overdue_offer_that_nobody_claimed_goes_back() -> None:
     assert scene.claims.deadline() == TIMEOUT
     assert scene.claims.take_overdue(TIMEOUT - 0.1) == []
     assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.UNTOUCHED)]
-    assert scene.claims.is_overdue(scene.offer)
+    assert scene.offer.is_overdue
     assert scene.claims.deadline() is None
-    assert scene.claims.free_slots == 0
+    assert not scene.claims.free
     assert scene.tell(1, Event.LOST) is Fate.PENDING
     assert scene.is_free()
 
@@ -192,10 +192,10 @@ def test_with_an_overdue_offer_goes_what_is_younger_in_its_queue() -> None:
     second, other = scene.open(2, 0.5), scene.open(1, 0.7, Queue(b"/queue/b", QueuePolicy(), Window(1 << 26)))
 
     assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.UNTOUCHED), (second, Fate.UNTOUCHED)]
-    assert [scene.claims.is_overdue(offer) for offer in (scene.offer, second, other)] == [True, False, False]
+    assert [offer.is_overdue for offer in (scene.offer, second, other)] == [True, False, False]
     assert other.state is State.OFFERED
     assert scene.claims.take_overdue(TIMEOUT + 0.5) == [(second, Fate.PENDING)]
-    assert scene.claims.is_overdue(second)
+    assert second.is_overdue
 
 
 def test_what_is_younger_stays_when_the_overdue_one_is_claimed() -> None:
@@ -254,7 +254,7 @@ def test_the_end_of_an_overdue_offer_is_its_end() -> None:
     scene.tell(1, Event.LOST)
 
     assert scene.claims.find_silent(100.0) == set()
-    assert not scene.claims.is_overdue(scene.offer)
+    assert not scene.offer.is_overdue
     assert scene.claims.open_for(Peer(1)) == []
     assert scene.is_free()
 

@@ -29,8 +29,8 @@ class Custody:
         self._queues = queues
         self._journal = journal
         self._waits = kit.timers.add("redelivery", self._end_wait)
-        self._pending: deque[tuple[int, Queue, Lane]] = deque()
-        """What becomes visible when a change is committed, by the numbers of the changes."""
+        self.pending: deque[tuple[int, Queue, Lane]] = deque()
+        """What becomes visible when a change is committed, by the numbers of the changes; to read."""
         queues.watchers.append(self._forget_waiting)
 
     # -- what comes
@@ -56,7 +56,7 @@ class Custody:
             queue.page_out(run)
         elif run.details.persistent and (is_hidden or queue.policy.visible is Visible.COMMITTED):
             number = self._journal.number
-            self._pending.append((number, queue, queue.append(run, number)))
+            self.pending.append((number, queue, queue.append(run, number)))
         else:
             lane = queue.append(run)
             if not lane.pending:
@@ -100,9 +100,9 @@ class Custody:
         So many runs at most; if there are more, `has_hidden` tells so.
         """
         shown: dict[Queue, None] = {}
-        while self._pending and self._pending[0][0] <= number and most > 0:
+        while self.pending and self.pending[0][0] <= number and most > 0:
             most -= 1
-            change, queue, lane = self._pending.popleft()
+            change, queue, lane = self.pending.popleft()
             if not queue.is_gone:
                 shown[queue] = None
                 for run in queue.commit(lane, change):
@@ -111,7 +111,7 @@ class Custody:
 
     def has_hidden(self) -> bool:
         """Whether messages are still hidden although the changes are committed for which they waited."""
-        return bool(self._pending) and self._pending[0][0] <= self._journal.committed
+        return bool(self.pending) and self.pending[0][0] <= self._journal.committed
 
     # -- what was taken
 

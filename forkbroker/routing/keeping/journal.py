@@ -66,7 +66,8 @@ class Journal:
         self._out = kit.out
         self._notes = kit.notes
         self._window = window
-        self._telling = Telling(kit.out)
+        self.telling = Telling(kit.out)
+        """To read."""
         self._draft: Draft | None = None
         """Of which what is told is a part."""
         self._parts: list[_Part] | None = None
@@ -96,7 +97,7 @@ class Journal:
         """One of these: why nothing more should be given to the store; empty if it may."""
         self.room = _PLENTY
         """Octets that it may be given before it is."""
-        self._most = MAX_OCTETS
+        self.most = MAX_OCTETS
         """Octets that may be told and not committed."""
 
     # -- changes
@@ -177,7 +178,7 @@ class Journal:
         """These were all parts of this change. One without any is none."""
         if draft.change is not None:
             number, octets = draft.change.number, sum([octets for _, octets in draft.parts])
-            self._telling.close(draft.change, _join(draft.parts, number), octets)
+            self.telling.close(draft.change, _join(draft.parts, number), octets)
 
     @contextmanager
     def fan_out(self, envelope: Envelope, most: int) -> Iterator[None]:
@@ -219,7 +220,7 @@ class Journal:
         if draft is not None and draft.change is None:
             self.last += 1
             draft.change = Change(self.last, [], 0, is_open=True)
-            self._telling.add(draft.change)
+            self.telling.add(draft.change)
 
     def _next(self) -> int:
         """The number of the next change; parts of one have none of their own."""
@@ -237,27 +238,27 @@ class Journal:
             self._add([buffers], octets)
 
     def _add(self, parts: list[list[Buffer]], octets: int) -> None:
-        self._telling.add(Change(self.last, parts, octets))
+        self.telling.add(Change(self.last, parts, octets))
 
     # -- reading
 
     def fetch(self, queue: bytes, priority: int, after: int, octets: int) -> bool:
         """Ask for what of a queue comes behind this serial; tell whether there is somebody to ask."""
-        if self._telling.is_open:
+        if self.telling.is_open:
             self._asked.append(pack(Kind.FETCH, destination=queue, index=priority, serial=after, count=octets))
             if self._parts is None:
                 self._ask_all()
-        return self._telling.is_open
+        return self.telling.is_open
 
     @property
     def is_open(self) -> bool:
         """A store process listens."""
-        return self._telling.is_open
+        return self.telling.is_open
 
     def _ask_all(self) -> None:
         """Behind the change: what it pages out is counted, and would be taken for lost."""
         for buffers in self._asked:
-            self._telling.ask(buffers)
+            self.telling.ask(buffers)
         self._asked.clear()
 
     # -- who waits
@@ -283,17 +284,17 @@ class Journal:
     @property
     def octets(self) -> int:
         """Of changes that are not committed."""
-        return self._telling.octets
+        return self.telling.octets
 
     @property
     def is_full(self) -> bool:
         """So much is told and not committed that who brings more is to be held."""
-        return self._telling.octets >= self._most
+        return self.telling.octets >= self.most
 
     @property
     def has_room(self) -> bool:
         """So little is left of it that who was held may go on."""
-        return self._telling.octets * 100 < self._most * _RESUME_PERCENT
+        return self.telling.octets * 100 < self.most * _RESUME_PERCENT
 
     def wait_for(self, peer: Peer, number: int) -> None:
         """What answers this peer from now on waits until this change is committed."""
@@ -302,7 +303,7 @@ class Journal:
 
     def attribute(self, peer: Peer, before: int) -> None:
         """All changes behind this one were brought about by the peer: its answers wait for them."""
-        self._telling.attribute(peer, before)
+        self.telling.attribute(peer, before)
         self.wait_for(peer, self.last)
 
     def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
@@ -333,13 +334,13 @@ class Journal:
 
         It works when it has committed that, or if there is nothing of it.
         """
-        self._telling.opened()
-        if not self._telling:
+        self.telling.opened()
+        if not self.telling:
             self._works()
 
     def closed(self, reason: str) -> None:
         """The store process has ended; `reason` when it could not do its work."""
-        self._telling.closed()
+        self.telling.closed()
         self._ends += 1
         if reason:
             self.failure = reason
@@ -355,7 +356,7 @@ class Journal:
         Raises:
             AssertionError: there was no such change.
         """
-        self._telling.commit(number)
+        self.telling.commit(number)
         self._works()
         self.committed = max(self.committed, number)
         for peer in [peer for peer, behind in self._behind.items() if behind <= number]:
@@ -365,14 +366,14 @@ class Journal:
 
     def go_on(self) -> None:
         """A new turn: do more of what was too much for the ones before."""
-        self._telling.go_on()
+        self.telling.go_on()
         if self._releasing:
             self._release(_ANSWERS)
 
     @property
     def is_behind(self) -> bool:
         """There is something for the next turn."""
-        return bool(self._releasing) or self._telling.is_behind
+        return bool(self._releasing) or self.telling.is_behind
 
     def deleted(self, number: int) -> None:
         """This change will survive, although others before it wait for room: so do answers that wait for it alone.
@@ -380,20 +381,20 @@ class Journal:
         Raises:
             AssertionError: there is no such change.
         """
-        change = self._telling.find(number)
+        change = self.telling.find(number)
         if change is None:
             raise AssertionError(f"change {number} is done, and is not one of those that are not committed")
         change.is_done = True
         if change.cause is not None:
-            self._release_done(change.cause, self._telling.first_open(change.cause))
+            self._release_done(change.cause, self.telling.first_open(change.cause))
 
     def _release_done(self, peer: Peer, first_open: int) -> None:
         """What waits for changes of the peer's own that are all done; not for those of others."""
         waiting = self._waiting.get(peer, deque())
-        while waiting and waiting[0][0] < first_open and self._telling.is_done(waiting[0][0]):
+        while waiting and waiting[0][0] < first_open and self.telling.is_done(waiting[0][0]):
             self._out.append((peer, waiting.popleft()[1]))
         behind = self._behind.get(peer, 0)
-        if behind and not waiting and behind < first_open and self._telling.is_done(behind):
+        if behind and not waiting and behind < first_open and self.telling.is_done(behind):
             del self._behind[peer]
             self._waiting.pop(peer, None)
 
@@ -423,14 +424,14 @@ class Journal:
         """The store says why it should not be given more, or nothing; and how many octets it has room for."""
         self.shortage = reason
         self.room = room
-        self._most = max(1, min(MAX_OCTETS, room // _ROOM_SHARE))
+        self.most = max(1, min(MAX_OCTETS, room // _ROOM_SHARE))
         self._judge()
 
     # -- what can't be written
 
     def trying(self, number: int) -> None:
         """The store process is about to apply this one of the changes that it was told again."""
-        self._telling.trying(number)
+        self.telling.trying(number)
 
     def declined(self, number: int, reason: str) -> None:
         """The store can't write this change, and has kept it for the administrator.
@@ -438,21 +439,21 @@ class Journal:
         Raises:
             AssertionError: there is no such change.
         """
-        change = self._telling.find(number)
+        change = self.telling.find(number)
         if change is None:
             raise AssertionError(f"change {number} is declined, and is not one of those that are not committed")
         self._refuse(change, f"the store cannot write this: {reason}")
-        self._telling.drop(change)
+        self.telling.drop(change)
 
     def _set_aside(self) -> None:
         """The store process has died: see whether it was for a change that another one has died at."""
-        change = self._telling.died()
+        change = self.telling.died()
         if change is None:
             return
         if change.is_aside:
             self._notes.append(f"store: change {change.number} could not be kept in a file, dropped")
         self._refuse(change, "the store's process has died of this twice")
-        self._telling.set_aside(change, "the store's process has died of this change twice")
+        self.telling.set_aside(change, "the store's process has died of this change twice")
 
     def _refuse(self, change: Change, reason: str) -> None:
         """Let who has brought this about know, instead of its receipt or, where it wants none, by itself."""

@@ -61,12 +61,12 @@ class Telling:
     def __init__(self, out: Outbox) -> None:
         """Envelopes for the store go to `out`."""
         self._out = out
-        self._changes: list[Change] = []
-        """By number. The first ones may be committed, and are to be forgotten."""
+        self.changes: list[Change] = []
+        """By number. The first ones may be committed, and are to be forgotten. To read."""
         self._at = 0
         """The place of the one that is told next."""
-        self._questions: deque[tuple[int, list[Buffer]]] = deque()
-        """What the store is to be asked for, and the number of the change behind which that is."""
+        self.questions: deque[tuple[int, list[Buffer]]] = deque()
+        """What the store is to be asked for, and the number of the change behind which that is; to read."""
         self._causes: dict[Peer, deque[Change]] = {}
         """What each peer has brought about and is not forgotten, in order."""
         self._told = 0
@@ -85,17 +85,17 @@ class Telling:
 
     def __bool__(self) -> bool:
         """There are changes that are not committed."""
-        return bool(self._changes) and self._changes[-1].number > self._committed
+        return bool(self.changes) and self.changes[-1].number > self._committed
 
     @property
     def is_behind(self) -> bool:
         """Whether `go_on` has something to do, and waits for nothing but its turn."""
-        return self._may_tell <= 0 or (bool(self._changes) and self._changes[0].number <= self._committed)
+        return self._may_tell <= 0 or (bool(self.changes) and self.changes[0].number <= self._committed)
 
     def add(self, change: Change) -> None:
         """A new change, behind all others."""
         self.octets += change.octets
-        self._changes.append(change)
+        self.changes.append(change)
         self._tell()
 
     def close(self, change: Change, parts: list[list[Buffer]], octets: int) -> None:
@@ -106,24 +106,24 @@ class Telling:
 
     def ask(self, buffers: list[Buffer]) -> None:
         """Ask the store process, behind all changes that there are now."""
-        self._questions.append((self._changes[-1].number if self._changes else 0, buffers))
+        self.questions.append((self.changes[-1].number if self.changes else 0, buffers))
         self._tell()
 
     def attribute(self, peer: Peer, before: int) -> None:
         """All changes behind this number were brought about by the peer."""
-        at = len(self._changes)
-        while at and self._changes[at - 1].number > before:
+        at = len(self.changes)
+        while at and self.changes[at - 1].number > before:
             at -= 1
         causes = self._causes.setdefault(peer, deque())
-        for change in self._changes[at:]:
+        for change in self.changes[at:]:
             change.cause = peer
             causes.append(change)
 
     def find(self, number: int) -> Change | None:
         """The change with this number, unless it is committed."""
         at = self._place_of(number)
-        is_there = number > self._committed and at < len(self._changes) and self._changes[at].number == number
-        return self._changes[at] if is_there else None
+        is_there = number > self._committed and at < len(self.changes) and self.changes[at].number == number
+        return self.changes[at] if is_there else None
 
     def is_done(self, number: int) -> bool:
         """Whether this change will survive."""
@@ -135,7 +135,7 @@ class Telling:
         causes = self._causes.get(peer, deque())
         while causes and (causes[0].is_done or causes[0].number <= self._committed):
             causes.popleft()
-        return causes[0].number if causes else self._changes[-1].number + 1
+        return causes[0].number if causes else self.changes[-1].number + 1
 
     def opened(self) -> None:
         """A store process listens: tell it again what an earlier one was told and did not commit.
@@ -148,13 +148,13 @@ class Telling:
         # what the one before was at when it ended with a reason is not where this one dies
         self._trying = 0
         self._at = self._place_of(self._committed + 1)
-        self._questions.append((self._told, pack(Kind.RETOLD)))
+        self.questions.append((self._told, pack(Kind.RETOLD)))
         self._tell()
 
     def closed(self) -> None:
         """The store process has ended: what it was asked for will not come."""
         self.is_open = False
-        self._questions.clear()
+        self.questions.clear()
 
     def commit(self, number: int) -> None:
         """All changes up to this one will survive.
@@ -172,22 +172,23 @@ class Telling:
     def go_on(self) -> None:
         """A new turn: tell what was too much for the one before, and forget more of what is committed."""
         self._may_tell = BUDGET
-        if self._changes or self._questions:
+        if self.changes and self.changes[0].number <= self._committed:
             self._forget_committed()
+        if self._at < len(self.changes) or self.questions:
             self._tell()
 
     def _place_of(self, number: int) -> int:
         """Where the first change stands that has this number or a higher one."""
-        return bisect_left(self._changes, number, key=_NUMBER)
+        return bisect_left(self.changes, number, key=_NUMBER)
 
     def _forget_committed(self) -> None:
         count = min(self._place_of(self._committed + 1), BUDGET)
-        for change in self._changes[:count]:
+        for change in self.changes[:count]:
             self.octets -= change.octets
             self._told_octets -= change.octets
             if change.cause is not None:
                 self._forget_cause(change.cause, change.number)
-        del self._changes[:count]
+        del self.changes[:count]
         self._at = max(0, self._at - count)
 
     def _forget_cause(self, peer: Peer, number: int) -> None:
@@ -199,7 +200,7 @@ class Telling:
 
     def _tell(self) -> None:
         """What may be told now, a turn's part of it."""
-        changes, questions = self._changes, self._questions
+        changes, questions = self.changes, self.questions
         while self.is_open and self._may_tell > 0:
             change = changes[self._at] if self._at < len(changes) else None
             if questions and (change is None or questions[0][0] < change.number):

@@ -21,6 +21,11 @@ from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Kind
+
+
+EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}
+"""What the answer of a candidate is to an offer."""
 
 
 class Answers:
@@ -37,30 +42,18 @@ class Answers:
         self._leases = leases
         self._blame = Blame()
 
-    def claimed(self, peer: Peer, envelope: Envelope) -> None:
-        """The peer has the semaphore."""
-        self._answer(peer, envelope, Event.CLAIMED)
-
-    def lost(self, peer: Peer, envelope: Envelope) -> None:
-        """Somebody else had it."""
-        self._answer(peer, envelope, Event.LOST)
-
-    def passed(self, peer: Peer, envelope: Envelope) -> None:
-        """The peer has no room."""
-        self._answer(peer, envelope, Event.PASSED)
-
-    def _answer(self, peer: Peer, envelope: Envelope, event: Event) -> None:
-        """Apply an answer.
+    def receive(self, peer: Peer, envelope: Envelope) -> None:
+        """Apply an answer: the peer has the semaphore (CLAIMED), somebody else had it (LOST), or it has no room (PASSED).
 
         Raises:
             AssertionError: no such answer can come from this child.
         """
-        key = (peer, Token(envelope.token))
+        key, event = (peer, Token(envelope.token)), EVENTS[envelope.kind]
         offer = self._claims.find(envelope.number, key)
         consumer = offer.candidates[key]
         if consumer.is_gone and event is Event.CLAIMED:
             raise AssertionError(f"offer {offer.number} was claimed for subscription {key[1]}, which had ended")
-        is_overdue = self._claims.is_overdue(offer)
+        is_overdue = offer.is_overdue
         fate = self._claims.answer(offer, key, event)
         consumer.child.open_offers -= 1
         consumer.overdue -= is_overdue
@@ -83,7 +76,7 @@ class Answers:
     def tick(self, now: float) -> None:
         """Deal with offers that are overdue."""
         for offer, fate in self._claims.take_overdue(now):
-            if self._claims.is_overdue(offer):
+            if offer.is_overdue:
                 self._counters.offers_overdue += 1
                 for consumer in offer.candidates.values():
                     consumer.overdue += 1

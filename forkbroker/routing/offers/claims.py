@@ -130,6 +130,7 @@ class Offer:
         "crash",
         "deadline",
         "has_ended",
+        "is_overdue",
         "number",
         "queue",
         "run",
@@ -151,6 +152,8 @@ class Offer:
         self.state = State.OFFERED
         self.candidates: dict[tuple[Peer, Token], Consumer] = {}
         """Those that have not answered."""
+        self.is_overdue = False
+        """It counts against its candidates that they have not answered."""
         self.has_ended = False
         """A candidate ended without an answer while nobody was known to have claimed."""
         self.crash: Crash | None = None
@@ -166,24 +169,20 @@ class Claims:
         """Use all of `slots`, from now on and alone."""
         self._slots = slots
         self._timeout_s = answer_timeout_s
-        self._free = [Slot(slot) for slot in reversed(range(slots.size))]
+        self.free = [Slot(slot) for slot in reversed(range(slots.size))]
+        """So many offers can be made now; to read."""
         self._number = 0
-        # oldest first, so the first one's deadline is the next
-        self._timely: dict[int, Offer] = {}
+        self.timely: dict[int, Offer] = {}
+        """Those that are not overdue, oldest first, so the first one's deadline is the next; to read."""
         self._overdue: dict[int, Offer] = {}
-
-    @property
-    def free_slots(self) -> int:
-        """How many offers can be made now."""
-        return len(self._free)
 
     def open_offer(self, queue: Queue, run: Run, candidates: Iterable[Consumer], now: float) -> Offer:
         """Use a free slot for this run. The semaphore is posted; the caller sends the offer to each candidate."""
         self._number += 1
-        offer = Offer(self._number, self._free.pop(), queue, run, now + self._timeout_s)
+        offer = Offer(self._number, self.free.pop(), queue, run, now + self._timeout_s)
         for candidate in candidates:
             offer.candidates[candidate.key] = candidate
-        self._timely[self._number] = offer
+        self.timely[self._number] = offer
         self._slots.post(offer.slot)
         return offer
 
@@ -193,14 +192,10 @@ class Claims:
         Raises:
             AssertionError: there is none.
         """
-        offer = self._timely.get(number) or self._overdue.get(number)
+        offer = self.timely.get(number) or self._overdue.get(number)
         if offer is None or key not in offer.candidates:
             raise AssertionError(f"offer {number} expects no answer of child {key[0]}, subscription {key[1]}")
         return offer
-
-    def is_overdue(self, offer: Offer) -> bool:
-        """Whether it counts against its candidates that they have not answered."""
-        return offer.number in self._overdue
 
     def answer(self, offer: Offer, key: tuple[Peer, Token], event: Event) -> Fate:
         """A candidate's only answer, or its end; tells what became of the run.
@@ -237,12 +232,12 @@ class Claims:
 
     def open_for(self, peer: Peer) -> list[tuple[Offer, tuple[Peer, Token]]]:
         """Return what the peer has not answered, in the order in which it was offered."""
-        offers = (*self._overdue.values(), *self._timely.values())
+        offers = (*self._overdue.values(), *self.timely.values())
         return [(offer, key) for offer in offers for key in offer.candidates if key[0] == peer]
 
     def deadline(self) -> float | None:
         """When `take_overdue` will have something to do (seconds)."""
-        for offer in self._timely.values():
+        for offer in self.timely.values():
             return offer.deadline
         return None
 
@@ -251,21 +246,22 @@ class Claims:
 
         Offers that were taken back with them before their time are among them, and are not overdue yet.
         """
-        for first in self._timely.values():
+        for first in self.timely.values():
             if first.deadline > now:
                 return []
             break
         else:
             return []
         late: list[Offer] = []
-        while self._timely:
-            number, offer = next(iter(self._timely.items()))
+        while self.timely:
+            number, offer = next(iter(self.timely.items()))
             if offer.deadline > now:
                 break
-            self._overdue[number] = self._timely.pop(number)
+            self._overdue[number] = self.timely.pop(number)
+            offer.is_overdue = True
             late.append(offer)
         stalled = {offer.queue for offer in late if TABLE[offer.state, Event.OVERDUE] is Step.ASK}
-        young = [offer for offer in self._timely.values() if offer.queue in stalled] if stalled else []
+        young = [offer for offer in self.timely.values() if offer.queue in stalled] if stalled else []
         fates = {offer: self._ask(offer) for offer in reversed(late + young) if offer.state is State.OFFERED}
         found = [(offer, fates.get(offer, Fate.PENDING)) for offer in late]
         return found + [(offer, fates[offer]) for offer in young if fates.get(offer) is Fate.UNTOUCHED]
@@ -289,6 +285,7 @@ class Claims:
 
     def _close(self, offer: Offer) -> None:
         offer.state = State.FREE
-        if self._timely.pop(offer.number, None) is None:
+        if self.timely.pop(offer.number, None) is None:
             del self._overdue[offer.number]
-        self._free.append(offer.slot)
+            offer.is_overdue = False
+        self.free.append(offer.slot)

@@ -25,7 +25,7 @@ from forkbroker.routing.offers.blame import is_suspect
 from forkbroker.routing.offers.claims import Claims, Event, Offer
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Consumer, Consumers
-from forkbroker.routing.peers import Token
+from forkbroker.routing.peers import Outbox, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
@@ -47,6 +47,7 @@ class Offers:
         self._changed = queues.changed
         self._paging = paging
         self._claims = claims
+        self._free = claims.free
         self._clientele = clientele
         self._consumers = clientele.consumers
         self._guards = clientele.guards
@@ -59,7 +60,7 @@ class Offers:
         changed, steps = self._changed, self._kit.steps
         self._has_more = len(changed) > steps
         for queue in list(islice(changed, steps)):
-            if not self._claims.free_slots:
+            if not self._free:
                 break
             del changed[queue]
             if not self._make_offers(queue, now):
@@ -68,7 +69,7 @@ class Offers:
 
     def deadline(self) -> float | None:
         """When there is something to do, even if nothing is received (seconds)."""
-        if self._has_more and self._claims.free_slots:
+        if self._has_more and self._changed and self._free:
             return self._kit.timers.now
         return self._claims.deadline()
 
@@ -88,8 +89,7 @@ class Offers:
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))
         while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
-            free_slots = self._claims.free_slots
-            if not free_slots:
+            if not self._free:
                 return False
             head = lane.head()
             if head.details.crashes and queue.policy.poison_after and is_suspect(head.details):
@@ -100,11 +100,12 @@ class Offers:
                 self._guards.stop_waiting(queue)
             # consumers that acknowledge nothing are never busy, and simply take turns
             wanted = 1 if next(iter(consumers.willing)).auto else width
-            candidates = consumers.take(wanted, head, _most_offers(free_slots))
+            candidates = consumers.take(wanted, head, self._most_offers())
             if not candidates:
                 return True
-            most = min(share, head.count, *[candidate.free for candidate in candidates])
-            room = min([candidate.room for candidate in candidates])
+            most, room = min(share, head.count), head.cost
+            for candidate in candidates:
+                most, room = min(most, candidate.free), min(room, candidate.room)
             if head.cost > room:
                 most = max(1, head.affordable(most, room))
             self._make_offer(consumers, lane, candidates, most, now)
@@ -126,7 +127,7 @@ class Offers:
             self._guards.give(consumer.child, queue, head)
             self._make_offer(consumers, lane, [consumer], 1, now)
             return True
-        busy = consumers.take(1, head, _most_offers(self._claims.free_slots))
+        busy = consumers.take(1, head, self._most_offers())
         if not busy:
             return False
         if self._guards.must_wait(queue, head, busy[0].child):
@@ -136,14 +137,20 @@ class Offers:
         self._make_offer(consumers, lane, busy, 1, now)
         return True
 
+    def _most_offers(self) -> int:
+        """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
+        return len(self._free) // 4 or 1
+
     def _send(self, offer: Offer) -> None:
+        packed: Outbox = []
         try:
-            packed = [(key[0], _pack(offer, key[1])) for key in offer.candidates]
+            for peer, token in offer.candidates:
+                packed.append((peer, _pack(offer, token)))
         except EnvelopeError as error:
             self._withdraw(offer, error)
             return
         self._counters.offers_made += 1
-        self._out.extend(packed)
+        self._out += packed
 
     def _withdraw(self, offer: Offer, error: EnvelopeError) -> None:
         """The messages can't be sent to anybody: leave them out, and go on with what follows."""
@@ -172,8 +179,3 @@ def _pack(offer: Offer, token: Token) -> list[Buffer]:
         destination=offer.queue.name,
         details=run.details,
     )
-
-
-def _most_offers(free_slots: int) -> int:
-    """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
-    return max(1, free_slots // 4)

@@ -51,16 +51,17 @@ class Durables:
         self._custody = custody
         self._limit = limit
         self._idle = kit.timers.add("idle-durable", self._expire)
-        self._durables: dict[bytes, Durable] = {}
+        self.all: dict[bytes, Durable] = {}
+        """By the names of their queues; to read."""
         self._audience: Audience[Queue] = Audience(CACHE_OCTETS)
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._durables)
+        return len(self.all)
 
     def find(self, name: bytes) -> Durable | None:
         """The one whose queue has this name, if it exists."""
-        return self._durables.get(name)
+        return self.all.get(name)
 
     def open(self, name: bytes, topic: bytes) -> str | None:
         """Make the subscription if there is none of this name; or the reason why it can't be.
@@ -68,7 +69,7 @@ class Durables:
         Raises:
             PatternError: the topic is a pattern that cannot be used.
         """
-        durable = self._durables.get(name)
+        durable = self.all.get(name)
         if durable is None:
             return self._make(name, topic)
         if durable.topic != topic:
@@ -99,7 +100,7 @@ class Durables:
         Somebody has edited the database. The messages stay there; nobody could ever have read them by their name.
         """
         for queue in self._queues.all():
-            if queue.is_durable and queue.name not in self._durables:
+            if queue.is_durable and queue.name not in self.all:
                 self._notes.append(
                     f"durable subscription {shown(queue.name)}: does not exist, the store keeps its "
                     f"{queue.messages:,} messages"
@@ -108,7 +109,7 @@ class Durables:
 
     def delete(self, name: bytes) -> str | None:
         """Its end; or the reason why not."""
-        durable = self._durables.get(name)
+        durable = self.all.get(name)
         if durable is None:
             return None
         if len(durable.queue.readers):
@@ -118,13 +119,13 @@ class Durables:
 
     def end_consumption(self, queue: Queue) -> None:
         """A consumer has left: from now on the time counts, if it was the last one."""
-        durable = self._durables.get(queue.name)
+        durable = self.all.get(queue.name)
         if durable is not None:
             self._touch(durable)
 
     def queues_for(self, destination: bytes) -> tuple[Queue, ...]:
         """The queues that get what is sent to this topic."""
-        return self._audience.find(destination) if self._durables else ()
+        return self._audience.find(destination) if self.all else ()
 
     def weigh_copies(self, envelope: Envelope) -> int:
         """Octets that the store has to write for a SEND to a topic, beside what it has to for one subscription."""
@@ -132,7 +133,7 @@ class Durables:
         return others * (len(envelope.raw) + envelope.count * MESSAGE_OCTETS) if others > 0 else 0
 
     def _make(self, name: bytes, topic: bytes) -> str | None:
-        if len(self._durables) >= self._limit:
+        if len(self.all) >= self._limit:
             return f"there are {self._limit:,} durable subscriptions already, the limit (max-durables)"
         refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
         if refusal:
@@ -146,7 +147,7 @@ class Durables:
         return None
 
     def _add(self, durable: Durable) -> None:
-        self._durables[durable.queue.name] = durable
+        self.all[durable.queue.name] = durable
         self._audience.add(durable.queue, durable.topic)
         self._watch(durable)
 
@@ -163,7 +164,7 @@ class Durables:
             self._idle.at(durable.used_ms + idle_ms, durable.queue.name)
 
     def _expire(self, name: bytes) -> None:
-        durable = self._durables[name]
+        durable = self.all[name]
         if len(durable.queue.readers):
             self._touch(durable)
         if durable.used_ms + durable.queue.policy.idle_expiry > self._timers.wall_ms():
@@ -174,7 +175,7 @@ class Durables:
     def _end(self, durable: Durable, how: str) -> None:
         queue = durable.queue
         self._events.append(f"durable subscription {shown(queue.name)} to {shown(durable.topic)}: {how}")
-        del self._durables[queue.name]
+        del self.all[queue.name]
         self._idle.cancel(queue.name)
         self._audience.remove(queue, durable.topic)
         self._journal.forget(queue.name)
