@@ -53,7 +53,6 @@ class Keeper:
             handlers={
                 **dict.fromkeys(FROM_STORE - {Kind.FAILED}, self._receive),
                 Kind.OPENED: self._receive_opened,
-                Kind.COMMITTED: self._receive_committed,
             },
             closed=self._closed,
             may_wait=lambda: self.has_opened,
@@ -77,10 +76,7 @@ class Keeper:
 
     def _receive(self, envelope: Envelope) -> None:
         self._router.receive_stored(envelope, self._loop.now)
-
-    def _receive_committed(self, envelope: Envelope) -> None:
-        self._receive(envelope)
-        if crash is not None:
+        if crash is not None and envelope.kind is Kind.COMMITTED:
             crash("parent.committed", "")
 
     def _receive_opened(self, envelope: Envelope) -> None:

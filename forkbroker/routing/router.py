@@ -239,7 +239,7 @@ class Router:
             offering.clientele.ease()
         if self._queues.changed:
             offering.offers.tick(now)
-        self.is_behind = self._journal.octets >= self._journal.most and not self._journal.refusal
+        self.is_behind = self._journal.telling.octets >= self._journal.most and not self._journal.refusal
         self._next = self._find_deadline()
         # dates follow the system clock, which may have been set when they are looked at again
         kit.is_at_rest = timers.next_date == inf

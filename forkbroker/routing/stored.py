@@ -72,8 +72,8 @@ class Stored:
     def is_busy(self) -> bool:
         """Something waits to be told to the store, to be committed, or to be shown when it is."""
         journal, telling = self._journal, self._journal.telling
-        waits = telling.changes or telling.questions or journal.held or self._custody.pending
-        return bool(waits) or journal.is_behind
+        waits = telling.changes or telling.questions or journal.releasing or journal.held or self._custody.pending
+        return bool(waits) or telling.may_tell <= 0
 
     def tick(self) -> None:
         """A new turn: tell the store more of what was too much for the one before, and show more of what it has."""
@@ -131,9 +131,11 @@ class Stored:
 
     def _show_committed(self) -> None:
         """Show consumers a turn's part of what waited to be committed, and let producers go on that waited as well."""
-        for queue in self._custody.commit(self._journal.committed, self._kit.steps):
-            self._returns.make_room(queue)
-        self._custody.let_go_on()
+        if self._custody.pending:
+            for queue in self._custody.commit(self._journal.committed, self._kit.steps):
+                self._returns.make_room(queue)
+        if self._journal.held:
+            self._custody.let_go_on()
 
     def _trying(self, envelope: Envelope) -> None:
         self._journal.trying(envelope.number)

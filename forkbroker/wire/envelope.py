@@ -194,21 +194,28 @@ class Envelope:
             EnvelopeError: the lengths don't add up, or there are more pieces than may be.
         """
         if not (self._uniform_from or self._offsets):
-            self._read_bounds()
+            self.read_bounds()
         if self._uniform_from:
             start = self._uniform_from
             length = (len(self.raw) - start) // self.count
             return start + first * length, start + (first + count) * length
         return self._offsets[first], self._offsets[first + count]
 
-    def _read_bounds(self) -> None:
+    def read_bounds(self) -> None:
+        """Find out where the pieces are; `bounds` tells.
+
+        Raises:
+            EnvelopeError: the lengths don't add up, or there are more pieces than may be.
+        """
         if not 0 < self.count <= MAX_BATCH:
             # empty pieces cost nothing here, and much memory in whoever lists them
             raise EnvelopeError(f"{self.kind.name}: {self.count} pieces, 1 to {MAX_BATCH} permitted")
         if not self.flags & _UNIFORM:
             self._offsets = self._read_offsets()
             return
-        raw, start = self.raw, self._payload_start + 4
+        raw, start = self.raw, 48 + len(self.destination) + self.block_length + 4
+        if self.flags & _SECTION:
+            start = self._payload_start + 4
         length = (len(raw) - start) // self.count
         if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
             raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} bytes")

@@ -56,7 +56,7 @@ def _has_nothing(envelope: Envelope) -> None:
 def _has_pieces(envelope: Envelope) -> None:
     """A block as `wire.envelope` describes it, and as many pieces as are told, each of which can be delivered."""
     count, raw = envelope.count, envelope.raw
-    envelope.bounds(0, count)
+    envelope.read_bounds()
     if envelope.index + count > _U32 + 1 or envelope.serial + count > MAX_SERIAL:
         raise EnvelopeError(
             f"{envelope.kind.name}: {count} messages from index {envelope.index} and serial {envelope.serial} on"

@@ -194,6 +194,9 @@ class Role(Enum):
 class State(Enum):
     """A client's child, as the parent sees it."""
 
+    # asked for with each read: that of Enum is written in Python
+    __hash__ = object.__hash__
+
     STARTING = "starting"
     """Forked; its client has not logged in."""
     CONNECTED = "connected"

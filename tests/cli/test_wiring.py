@@ -95,7 +95,7 @@ def _differences(one: object, other: object, path: str = "") -> set[str]:
     """The fields in which two records differ."""
     if not dataclasses.is_dataclass(one):
         return set() if one == other else {path}
-    names = [field.name for field in dataclasses.fields(one)]
+    names = [field.name for field in dataclasses.fields(one) if field.init]
     return {
         difference
         for name in names

@@ -97,9 +97,7 @@ def _check_child(router: Router, child: Child) -> None:
     for token, consumer in child.consumers.items():
         cost = costs[token] + sum(run.cost for run in consumer.unsettled)
         assert consumer.octets == cost, "what a consumer is charged with"
-        assert consumer.overdue == sum(
-            offer.is_overdue for offer, key in open_to if key == consumer.key
-        )
+        assert consumer.overdue == sum(offer.is_overdue for offer, key in open_to if key == consumer.key)
     gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
     assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
     assert child.withheld == sum(consumer.withheld for consumer in child.consumers.values())

@@ -59,7 +59,7 @@ def test_random_ranges_agree_with_a_set(seed: int) -> None:
     """Message by message."""
     random = Random(seed)
     holdings = make_holdings(*((serial, random.randint(1, 10)) for serial in range(0, 200, 10)))
-    held = {serial for run in holdings._runs for serial in range(run.serial, run.serial + run.count)}
+    held = {serial for run in holdings.runs for serial in range(run.serial, run.serial + run.count)}
 
     while held:
         serial, count = random.randint(0, 220), random.randint(1, 30)

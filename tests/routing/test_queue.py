@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.queue import MAX_OFFER_OCTETS, Queue
 from forkbroker.routing.queues.runs import Run, make_run
@@ -16,9 +17,16 @@ from .simulation import make_send
 def make_queue(*counts: int, body: bytes = b"x") -> Queue:
     queue, serial = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26)), 1
     for count in counts:
-        queue.append(make_run(make_send(b"/queue/a", [body] * count), serial))
+        append(queue, make_run(make_send(b"/queue/a", [body] * count), serial))
         serial += count
     return queue
+
+
+def append(queue: Queue, run: Run, number: int = 0) -> Lane:
+    """To the lane of its priority."""
+    lane = queue.lane(run.details.priority)
+    queue.append(lane, run, number)
+    return lane
 
 
 def take(queue: Queue, most: int) -> Run:
@@ -92,15 +100,16 @@ def test_new_messages_stay_as_far_as_the_shared_memory_has_room() -> None:
     for limit, is_kept in ((run.memory, True), (run.memory - 1, False)):
         queue = Queue(b"/queue/a", QueuePolicy(), Window(limit))
 
-        assert queue.keeps(run) is is_kept
+        assert queue.keeps(queue.lane(run.details.priority), run) is is_kept
 
 
 def test_what_follows_paged_messages_never_stays() -> None:
     """The order would be lost."""
     queue = make_queue()
-    queue.page_out(make_run(make_send(b"/queue/a", [b"x"]), 1))
+    run = make_run(make_send(b"/queue/a", [b"x"]), 1)
+    queue.page_out(run)
 
-    assert not queue.keeps(make_run(make_send(b"/queue/a", [b"y"]), 2))
+    assert not queue.keeps(queue.lane(run.details.priority), make_run(make_send(b"/queue/a", [b"y"]), 2))
 
 
 def test_memory_is_what_lanes_and_takers_have_also_after_paging() -> None:
@@ -182,7 +191,7 @@ def test_a_queue_that_is_gone_keeps_no_memory_but_what_is_delivered() -> None:
     """That is given back when it is forgotten; nothing is waited for from the store any more."""
     queue = make_queue(1, 1)
     size = queue.octets // 2
-    queue.append(make_run(make_send(b"/queue/a", [b"x"]), 3), 1)
+    append(queue, make_run(make_send(b"/queue/a", [b"x"]), 3), 1)
     taken, (lane,) = take(queue, 1), queue.lanes
     lane.asked, queue.window.asked = 40, 100
 
@@ -202,7 +211,7 @@ def test_the_next_expiry_is_the_first_of_all_priorities() -> None:
 
     for serial, priority, expires in ((2, 4, 900), (3, 7, 500), (4, 1, 700)):
         details = Details(priority=priority, expires=expires)
-        queue.append(make_run(make_send(b"/queue/a", [b"x"]), serial, details))
+        append(queue, make_run(make_send(b"/queue/a", [b"x"]), serial, details))
     assert queue.next_expiry() == 500
 
     assert [run.serial for run in queue.take_expired(700, 1)] == [3]
@@ -214,7 +223,7 @@ def test_the_next_expiry_is_the_first_of_all_priorities() -> None:
 def test_what_is_hidden_is_shown_by_its_change() -> None:
     """It counts as waiting, and can't be taken before."""
     queue = make_queue()
-    lane = queue.append(make_run(make_send(b"/queue/a", [b"x"] * 2), 1), 5)
+    lane = append(queue, make_run(make_send(b"/queue/a", [b"x"] * 2), 1), 5)
     assert (queue.ready, queue.messages, queue.view().ready, queue.view().unsettled) == (0, 2, 2, 0)
 
     assert queue.commit(lane, 4) == []

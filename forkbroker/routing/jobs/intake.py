@@ -48,20 +48,20 @@ class Intake:
             EnvelopeError: it can't be decoded.
         """
         self._kit.is_at_rest = False
-        reason = self._find_refusal(peer, envelope, NOTHING_PLANNED)
+        queue = self._queues.find(envelope.destination)
+        reason = self._find_refusal(peer, queue, envelope, NOTHING_PLANNED)
         if reason is not None:
             self._counters.messages_refused += envelope.count
             return reason
-        self.bring(peer, envelope)
+        self._bring(peer, queue, envelope)
         return None
 
-    def _find_refusal(self, peer: Peer, envelope: Envelope, plan: Plan) -> str | None:
-        """Why the peer may not send this now, after what is planned."""
+    def _find_refusal(self, peer: Peer, queue: Queue | None, envelope: Envelope, plan: Plan) -> str | None:
+        """Why the peer may not send this now to the queue, if there is one yet, after what is planned."""
         queues, name = self._queues, envelope.destination
-        queue = queues.find(name)
         policy = queue.policy if queue is not None else queues.policy_for(name)
         is_persistent = envelope.flags & _PERSISTENT or policy.persistent
-        if is_persistent and not (queue is not None and queue.is_temporary):
+        if is_persistent and (queue is None or queue.owner is None):
             refusal = self._journal.find_refusal(len(envelope.raw))
             if refusal:
                 return f"persistent messages cannot be stored now: {refusal}"
@@ -72,14 +72,14 @@ class Intake:
         if queue is None:
             is_made = queues.would_make(name) and name not in plan.made
             return queues.find_refusal_to_make(name, len(plan.made)) if is_made else None
-        if policy.full.is_losing:
+        if policy.full.is_losing or not (policy.is_limited or queue.window.refusal):
             return None
         excess = queues.find_excess(queue)
         return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"
 
     def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
-        reason = self._find_refusal(peer, part, plan)
+        reason = self._find_refusal(peer, self._queues.find(part.destination), part, plan)
         if reason is not None:
             return reason
         name, run = part.destination, make_run(part, 0)
@@ -135,8 +135,10 @@ class Intake:
         Raises:
             EnvelopeError: it can't be decoded.
         """
+        self._bring(peer, self._queues.find(envelope.destination), envelope)
+
+    def _bring(self, peer: Peer, queue: Queue | None, envelope: Envelope) -> None:
         queues, name = self._queues, envelope.destination
-        queue = queues.find(name)
         if queue is None:
             if not queues.would_make(name):
                 self._counters.messages_received += envelope.count
@@ -146,7 +148,8 @@ class Intake:
             queue = queues.make(name)
         self.put(peer, queue, envelope)
         self._counters.messages_received += envelope.count
-        queues.hold(peer, queue)
+        if queue.policy.is_limited or queue.catching_up_until or queue.window.refusal:
+            queues.hold(peer, queue)
 
     def put(self, peer: Peer, queue: Queue, envelope: Envelope) -> None:
         """Let these messages stand in this queue; not if they do already."""
@@ -171,7 +174,7 @@ class Intake:
 
     def _read_details(self, queue: Queue, envelope: Envelope) -> Details:
         policy, flags = queue.policy, envelope.flags
-        persistent = bool(flags & _PERSISTENT or policy.persistent) and not queue.is_temporary
+        persistent = bool(flags & _PERSISTENT or policy.persistent) and queue.owner is None
         if not (flags & _SECTION or policy.ttl):
             return DURABLY if persistent else PLAIN
         try:

@@ -42,7 +42,8 @@ class Custody:
 
         What memory has no room for and the store can't take is lost, where the policy is to lose messages.
         """
-        keeps = not run.is_stub and (queue.keeps(run) or self._queues.can_wait(queue, run))
+        lane = queue.lane(run.details.priority)
+        keeps = not run.is_stub and (queue.keeps(lane, run) or self._queues.can_wait(queue, run))
         if run.details.persistent:
             if not is_written:
                 self.write(queue.name, run)
@@ -56,9 +57,10 @@ class Custody:
             queue.page_out(run)
         elif run.details.persistent and (is_hidden or queue.policy.visible is Visible.COMMITTED):
             number = self._journal.number
-            self.pending.append((number, queue, queue.append(run, number)))
+            queue.append(lane, run, number)
+            self.pending.append((number, queue, lane))
         else:
-            lane = queue.append(run)
+            queue.append(lane, run)
             if not lane.pending:
                 self._queues.show(queue, run)
 

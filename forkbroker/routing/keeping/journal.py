@@ -79,8 +79,8 @@ class Journal:
         """What was asked for meanwhile."""
         self._behind: dict[Peer, int] = {}
         self._waiting: dict[Peer, deque[tuple[int, list[Buffer]]]] = {}
-        self._releasing: deque[Peer] = deque()
-        """Those of which some may wait for what is committed already."""
+        self.releasing: deque[Peer] = deque()
+        """Those of which some may wait for what is committed already; to read."""
         self._ends = 0
         """Of store processes that have committed nothing."""
         self.last = 0
@@ -235,7 +235,7 @@ class Journal:
         if self._parts is not None:
             self._parts.append((buffers, octets))
         else:
-            self._add([buffers], octets)
+            self.telling.add(Change(self.last, [buffers], octets))
 
     def _add(self, parts: list[list[Buffer]], octets: int) -> None:
         self.telling.add(Change(self.last, parts, octets))
@@ -304,7 +304,7 @@ class Journal:
     def attribute(self, peer: Peer, before: int) -> None:
         """All changes behind this one were brought about by the peer: its answers wait for them."""
         self.telling.attribute(peer, before)
-        self.wait_for(peer, self.last)
+        self._behind[peer] = self.last
 
     def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
         """Answer this peer, once all that it brought about is committed."""
@@ -357,23 +357,24 @@ class Journal:
             AssertionError: there was no such change.
         """
         self.telling.commit(number)
-        self._works()
+        if self._ends or self.failure:
+            self._works()
         self.committed = max(self.committed, number)
         for peer in [peer for peer, behind in self._behind.items() if behind <= number]:
             del self._behind[peer]
-        self._releasing = deque(self._waiting)
+        self.releasing = deque(self._waiting)
         self._release(_ANSWERS)
 
     def go_on(self) -> None:
         """A new turn: do more of what was too much for the ones before."""
         self.telling.go_on()
-        if self._releasing:
+        if self.releasing:
             self._release(_ANSWERS)
 
     @property
     def is_behind(self) -> bool:
         """There is something for the next turn."""
-        return bool(self._releasing) or self.telling.is_behind
+        return bool(self.releasing) or self.telling.is_behind
 
     def deleted(self, number: int) -> None:
         """This change will survive, although others before it wait for room: so do answers that wait for it alone.
@@ -408,14 +409,14 @@ class Journal:
 
     def _release(self, most: int) -> None:
         """Send so many answers at most that have waited for what is committed."""
-        while self._releasing and most > 0:
-            peer = self._releasing[0]
+        while self.releasing and most > 0:
+            peer = self.releasing[0]
             waiting = self._waiting.get(peer, ())
             if waiting and waiting[0][0] <= self.committed:
                 self._out.append((peer, waiting.popleft()[1]))
                 most -= 1
                 continue
-            self._releasing.popleft()
+            self.releasing.popleft()
             most -= 1
             if not waiting:
                 self._waiting.pop(peer, None)

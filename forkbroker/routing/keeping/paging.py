@@ -80,7 +80,7 @@ class Paging:
         longer be what follows the messages that were taken.
         """
         window, journal = self._queues.window, self._journal
-        if window.free >= 0 or not queue.ready or queue.readers.willing:
+        if window.used <= window.limit or not queue.ready or queue.readers.willing:
             return
         is_complete = queue.messages == queue.ready + queue.paged
         if is_complete and journal.is_open and not journal.refusal and not self._queues.is_expiring(queue):

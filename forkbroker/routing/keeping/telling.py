@@ -76,8 +76,8 @@ class Telling:
         self._trying = 0
         self._died_at = 0
         """The change at which the process before has died; 0: at none."""
-        self._may_tell = BUDGET
-        """So many changes in this turn."""
+        self.may_tell = BUDGET
+        """So many changes in this turn; to read."""
         self.octets = 0
         """Of all changes that are not committed."""
         self.is_open = False
@@ -90,7 +90,7 @@ class Telling:
     @property
     def is_behind(self) -> bool:
         """Whether `go_on` has something to do, and waits for nothing but its turn."""
-        return self._may_tell <= 0 or (bool(self.changes) and self.changes[0].number <= self._committed)
+        return self.may_tell <= 0 or (bool(self.changes) and self.changes[0].number <= self._committed)
 
     def add(self, change: Change) -> None:
         """A new change, behind all others."""
@@ -171,7 +171,7 @@ class Telling:
 
     def go_on(self) -> None:
         """A new turn: tell what was too much for the one before, and forget more of what is committed."""
-        self._may_tell = BUDGET
+        self.may_tell = BUDGET
         if self.changes and self.changes[0].number <= self._committed:
             self._forget_committed()
         if self._at < len(self.changes) or self.questions:
@@ -201,7 +201,7 @@ class Telling:
     def _tell(self) -> None:
         """What may be told now, a turn's part of it."""
         changes, questions = self.changes, self.questions
-        while self.is_open and self._may_tell > 0:
+        while self.is_open and self.may_tell > 0:
             change = changes[self._at] if self._at < len(changes) else None
             if questions and (change is None or questions[0][0] < change.number):
                 self._out.append((STORE, questions.popleft()[1]))
@@ -209,8 +209,9 @@ class Telling:
             if change is None or change.is_open or not self._fits(change):
                 return
             self._at += 1
-            self._may_tell -= 1
-            self._out.extend([(STORE, part) for part in change.parts])
+            self.may_tell -= 1
+            for part in change.parts:
+                self._out.append((STORE, part))
 
     def _fits(self, change: Change) -> bool:
         """Count a change as told, if there is room in the window, or it was told to another process."""

@@ -23,7 +23,6 @@ from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 
-
 EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}
 """What the answer of a candidate is to an offer."""
 
@@ -43,7 +42,9 @@ class Answers:
         self._blame = Blame()
 
     def receive(self, peer: Peer, envelope: Envelope) -> None:
-        """Apply an answer: the peer has the semaphore (CLAIMED), somebody else had it (LOST), or it has no room (PASSED).
+        """Apply an answer.
+
+        CLAIMED: the peer has the semaphore; LOST: somebody else had it; PASSED: the peer has no room.
 
         Raises:
             AssertionError: no such answer can come from this child.

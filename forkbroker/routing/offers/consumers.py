@@ -135,17 +135,16 @@ class Consumer:
     def accepts(self, run: Run, most_offers: int) -> bool:
         """Whether its child may be offered the first message of this run, having so many open offers at most."""
         child = self.child
-        return (
-            self.is_served
-            and child.kept_for is None
-            and child.open_offers < most_offers
-            and (run.cost <= self.room or child.is_idle or run.cost_of(1) <= self.room)
-        )
+        if child.kept_for is not None or child.open_offers >= most_offers or not self.is_served:
+            return False
+        room = self.room
+        return run.cost <= room or child.is_idle or run.cost_of(1) <= room
 
     @property
     def is_served(self) -> bool:
         """Whether anything may be offered to it, as far as that is its child's business."""
-        return not (self.child.has_ended or (self.child.is_stopped and not self.auto))
+        child = self.child
+        return not (child.has_ended or (child.is_stopped and not self.auto))
 
     def charge(self, count: int, octets: int) -> None:
         """It is offered this."""

@@ -28,25 +28,26 @@ _SPARE = 64
 class Holdings:
     """Runs in the order of their serials."""
 
-    __slots__ = ("_leases", "_runs")
+    __slots__ = ("_leases", "runs")
 
     def __init__(self) -> None:
         """Start with nothing."""
-        self._runs: list[Run] = []
+        self.runs: list[Run] = []
+        """In order; to read."""
         # (when the lease ends, first serial, count)
         self._leases: deque[tuple[float, int, int]] = deque()
 
     def __len__(self) -> int:
         """Return the number of runs."""
-        return len(self._runs)
+        return len(self.runs)
 
     def __iter__(self) -> Iterator[Run]:
         """Go through all runs, in order."""
-        return iter(self._runs)
+        return iter(self.runs)
 
     def add(self, run: Run) -> None:
         """Note that a run was claimed; `run.held_until` is set."""
-        runs = self._runs
+        runs = self.runs
         if not runs or runs[-1].serial < run.serial:
             runs.append(run)
         else:
@@ -58,7 +59,7 @@ class Holdings:
 
     def settle(self, serial: int, count: int) -> list[Run]:
         """Let go of the messages `serial` to `serial + count - 1`, as far as they are held, in order."""
-        runs = self._runs
+        runs = self.runs
         if not runs:
             return []
         head = runs[0]
@@ -73,7 +74,7 @@ class Holdings:
 
     def has(self, serial: int, count: int) -> bool:
         """Tell whether all of these messages are held."""
-        runs, end = self._runs, serial + count
+        runs, end = self.runs, serial + count
         low = bisect_right(runs, serial, key=_SERIAL) - 1
         high = bisect_right(runs, end - 1, key=_SERIAL)
         if low < 0 or low >= high:
@@ -104,32 +105,32 @@ class Holdings:
 
     def take_all(self) -> list[Run]:
         """Let go of everything, in order."""
-        runs, self._runs = self._runs, []
+        runs, self.runs = self.runs, []
         self._leases.clear()
         return runs
 
     def _bounds(self, start: int, end: int) -> tuple[int, int]:
         """Return between which places the runs are that begin in this range of serials."""
-        runs = self._runs
+        runs = self.runs
         return bisect_right(runs, start - 1, key=_SERIAL), bisect_right(runs, end - 1, key=_SERIAL)
 
     def _cut(self, serial: int) -> None:
         """See to it that no run goes over `serial`: the one that does is divided there."""
-        at = bisect_right(self._runs, serial, key=_SERIAL) - 1
+        at = bisect_right(self.runs, serial, key=_SERIAL) - 1
         if at < 0:
             return
-        run = self._runs[at]
+        run = self.runs[at]
         if run.serial < serial < run.serial + run.count:
-            self._runs.insert(at, run.split(serial - run.serial))
+            self.runs.insert(at, run.split(serial - run.serial))
 
     def _find_claimed_by(self, until: float, start: int, end: int) -> list[tuple[int, int]]:
         """Return what of this range is held with leases up to `until`: what came back since then has a later one."""
         low, high = self._bounds(start, end)
-        return [(run.serial, run.count) for run in self._runs[low:high] if run.held_until <= until]
+        return [(run.serial, run.count) for run in self.runs[low:high] if run.held_until <= until]
 
     def _is_true(self, until: float, serial: int, count: int) -> bool:
         return bool(self._find_claimed_by(until, serial, serial + count))
 
     def _clean(self) -> None:
-        notes = ((run.held_until, run.serial, run.count) for run in self._runs if run.held_until)
+        notes = ((run.held_until, run.serial, run.count) for run in self.runs if run.held_until)
         self._leases = deque(sorted(notes))

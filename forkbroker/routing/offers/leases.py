@@ -74,7 +74,7 @@ class Leases:
         if consumer is None:
             self._counters.settlements_late += sum(count for _, count, _ in entries)
             return None
-        if len(entries) + len(consumer.unsettled) > self._steps:
+        if len(entries) + len(consumer.unsettled.runs) > self._steps:
             return self._settle_in_turns(consumer, entries)
         for serial, count, outcome in entries:
             for run in self._release(consumer, serial, count):
@@ -98,17 +98,18 @@ class Leases:
             self._clientele.unblock(consumer)
         return None
 
-    def _release(self, consumer: Consumer, serial: int, count: int) -> Iterator[Run]:
-        """Take these messages, as far as it has them, from the consumer, run for run."""
+    def _release(self, consumer: Consumer, serial: int, count: int) -> list[Run]:
+        """Take these messages, as far as it has them, from the consumer."""
+        runs = consumer.unsettled.settle(serial, count)
         late = count
-        for run in consumer.unsettled.settle(serial, count):
+        for run in runs:
             late -= run.count
             consumer.free += run.count
             consumer.discharge(run.cost)
-            yield run
         if late:
             self._counters.settlements_late += late
             consumer.regain(late)
+        return runs
 
     def _settle_run(self, consumer: Consumer, run: Run, outcome: Outcome) -> None:
         queue = consumer.queue

@@ -25,12 +25,12 @@ from forkbroker.routing.offers.blame import is_suspect
 from forkbroker.routing.offers.claims import Claims, Event, Offer
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Consumer, Consumers
-from forkbroker.routing.peers import Outbox, Token
+from forkbroker.routing.peers import Outbox
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.envelope import Buffer, pack_run
+from forkbroker.wire.envelope import pack_run
 from forkbroker.wire.kinds import Kind
 
 
@@ -144,8 +144,22 @@ class Offers:
     def _send(self, offer: Offer) -> None:
         packed: Outbox = []
         try:
+            run = offer.run
             for peer, token in offer.candidates:
-                packed.append((peer, _pack(offer, token)))
+                buffers = pack_run(
+                    Kind.OFFER,
+                    run.envelope,
+                    first=run.first,
+                    count=run.count,
+                    token=token,
+                    slot=offer.slot,
+                    number=offer.number,
+                    serial=run.serial,
+                    deliveries=run.deliveries,
+                    destination=offer.queue.name,
+                    details=run.details,
+                )
+                packed.append((peer, buffers))
         except EnvelopeError as error:
             self._withdraw(offer, error)
             return
@@ -162,20 +176,3 @@ class Offers:
             self._clientele.refresh(consumer)
         offer.queue.forget(offer.run)
         leave_out(self._kit, offer.queue.name, offer.run, error)
-
-
-def _pack(offer: Offer, token: Token) -> list[Buffer]:
-    run = offer.run
-    return pack_run(
-        Kind.OFFER,
-        run.envelope,
-        first=run.first,
-        count=run.count,
-        token=token,
-        slot=offer.slot,
-        number=offer.number,
-        serial=run.serial,
-        deliveries=run.deliveries,
-        destination=offer.queue.name,
-        details=run.details,
-    )

@@ -216,7 +216,7 @@ class Lane:
 
     def take(self, count: int) -> Run:
         """The first `count` messages of the oldest run, which has so many or more."""
-        run = self.head()
+        run = self.returned[-1] if self.returned else self.fresh[0]
         if count < run.count:
             run = run.split(count)
         else:
@@ -224,7 +224,8 @@ class Lane:
                 self.returned.pop()
             else:
                 self.fresh.popleft()
-                self._drop_empty()
+                if self._empty:
+                    self._drop_empty()
             if run.details.expires:
                 self.expiries.remove(run)
         self.ready -= run.count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 from operator import itemgetter
@@ -26,10 +26,9 @@ class Full(Enum):
     DEAD_LETTER = "dead-letter"
     """The oldest messages go to the dead letters."""
 
-    @property
-    def is_losing(self) -> bool:
-        """Whether the queue loses messages, and nobody waits or is refused."""
-        return self in (Full.DROP_OLDEST, Full.DEAD_LETTER)
+    def __init__(self, value: object) -> None:
+        self.is_losing = value in ("drop-oldest", "dead-letter")
+        """The queue loses messages, and nobody waits or is refused."""
 
 
 class Expired(Enum):
@@ -80,6 +79,12 @@ class QueuePolicy:
     """How long the `dedup-id` of a message is remembered. Amazon SQS: five minutes."""
     idle_expiry: int = 0
     """When a durable subscription ends that nobody uses."""
+    is_limited: bool = field(init=False, repr=False, compare=False)
+    """The queue has a limit of its own."""
+
+    def __post_init__(self) -> None:
+        # asked for each SEND; a frozen record is set in this way
+        object.__setattr__(self, "is_limited", bool(self.max_length or self.max_bytes))
 
     def overflows_to(self, name: bytes) -> bytes:
         """Return where a queue of this name moves its oldest messages when it is full; empty: nowhere."""

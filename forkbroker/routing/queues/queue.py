@@ -102,22 +102,22 @@ class Queue:
         lanes.sort(key=_by_priority)
         return lane
 
-    def keeps(self, run: Run) -> bool:
-        """Whether these new messages stay in memory; else the store has to have them.
+    def keeps(self, lane: Lane, run: Run) -> bool:
+        """Whether these new messages of a lane stay in memory; else the store has to have them.
 
         Beyond what memory has room for, what a consumer can have at once stays: the way through the store would end
         in memory as well.
         """
-        if self.lane(run.details.priority).paged:
+        if lane.paged:
             return False
-        if self.memory + run.memory <= self.window.free:
+        window = self.window
+        if self.memory + run.memory + window.used <= window.limit:
             return True
         return bool(self.readers.willing) and not any(lane.memory for lane in self.lanes)
 
-    def append(self, run: Run, number: int = 0) -> Lane:
-        """New messages, with serials above all before, that stay in memory; in which lane. `number` as there."""
+    def append(self, lane: Lane, run: Run, number: int = 0) -> None:
+        """New messages of a lane, with serials above all before, that stay in memory. `number` as there."""
         memory = run.memory
-        lane = self.lane(run.details.priority)
         self.ready -= lane.ready
         lane.append(run, number)
         self.ready += lane.ready
@@ -125,7 +125,6 @@ class Queue:
         self.octets += memory
         self.memory += memory
         self.window.used += memory
-        return lane
 
     def commit(self, lane: Lane, number: int) -> list[Run]:
         """All changes up to this number are committed: the messages of this lane that can be taken by that."""
@@ -208,10 +207,12 @@ class Queue:
 
     def forget(self, run: Run) -> None:
         """Messages that were taken and will not come back."""
+        memory = run.memory
         self.messages -= run.count
-        self.octets -= run.memory
+        self.octets -= memory
         if not run.is_stub:
-            self._use(-run.memory)
+            self.memory -= memory
+            self.window.used -= memory
 
     def restore(self, priority: int, count: int, octets: int) -> None:
         """The store has these, from before the broker's start."""
