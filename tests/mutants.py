@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Breaks the code in small ways, one at a time, and counts how often a test notices.
 
-A *mutant* is a module with one thing changed: a comparison, `and` for `or`, a number, a statement that is left out, a
-returned value, an entry of a table that is missing. Of each module some are chosen by a seed. A mutant is *killed* when
-a test fails that passed before, or does not end. First the module's own tests run, then those of its package, so most
-mutants cost a second or two.
+`mutating.py` has the ways. Of each module some are chosen by a seed. A mutant is *killed* when a test fails that passed
+before. First the module's own tests run, then those of its package, so most mutants cost a second or two: each
+run is a fork of a process that has imported pytest already.
+
+A mutant may also make the tests endless. One that computes is killed when it has used far more processor time than the
+tests need without it. One that waits is not killed at first, as on a busy machine all things wait: it is tried again at
+the end, alone and for longer. If it still waits, it counts neither as killed nor as living.
 
 Mutants that change nothing that could be noticed are named in `equivalent_mutants.txt`, a line each, with the reason:
 
@@ -12,36 +15,39 @@ Mutants that change nothing that could be noticed are named in `equivalent_mutan
 
 They are not counted. If a function has the same change in several places, the second one has ` (2)` behind it. The exit
 status is 1 when a package is below the goal.
-
-Changes that no test should notice are not made: within the text of an error or of a log line, and `return None` for
-`return False`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
+import math
+import multiprocessing
 import os
 import random
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from fnmatch import fnmatch
 from pathlib import Path
-from queue import Queue
+from typing import NoReturn
 
-ROOT = Path(__file__).parents[1]
+import hypothesis
+import pytest
+from mutating import ROOT, Mutant, make_mutants
+
 PACKAGES = ("routing", "session", "wire", "stomp", "store", "parent")
 GOAL_PERCENT = 95
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 
-_OWN_S, _PACKAGE_S = 60, 300
 _COPIED = (
     "forkbroker",
     "tests",
@@ -54,164 +60,49 @@ _COPIED = (
     "README.md",
     "CHANGELOG.md",
 )
-_SHOWN = 70
-_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
+_ORIGINAL = "original"
+_MEMORY_BYTES = 4 << 30
+"""Address space of a process of the tests: a loop that takes memory must not take that of the machine."""
+_POLL_S = 0.01
+_OPTIONS = ("-x", "-p", "no:cacheprovider", "-o", "timeout=0", "-m", "not slow")
+_ABOUT_IMPORTS = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+_PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+class Outcome(Enum):
+    """What tests say of a module; the value is how a mutant is called of which they say it."""
+
+    PASSED = "lives"
+    FAILED = "killed"
+    COMPUTES = "killed by its processor time"
+    WAITS = "waits"
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the tests have noticed."""
+        return self in (Outcome.FAILED, Outcome.COMPUTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
-    """One module with one change."""
+class Bounds:
+    """How long tests may take, in seconds."""
 
-    path: Path
-    """Of the module, below the root."""
-    line: int
-    function: str
-    change: str
-    place: int
-    """Of the node that is changed, among all of the module."""
-    number: int
-    """Of the change, among all of the node."""
-
-    @property
-    def name(self) -> str:
-        """What it is known by in the list of equivalent ones: no line numbers, as these move."""
-        return f"{self.path} | {self.function} | {self.change}"
-
-    @property
-    def source(self) -> str:
-        """The module with its change."""
-        tree = ast.parse((ROOT / self.path).read_text())
-        target = next(node for at, (node, _) in enumerate(_walk(tree)) if at == self.place)
-        _mutate(target, self.number)
-        return ast.unparse(tree)
+    cpu_s: int
+    """Of one process."""
+    wall_s: float
 
 
-def make_mutants(path: Path) -> list[Mutant]:
-    """All mutants of a module."""
-    tree = ast.parse((ROOT / path).read_text())
-    found = []
-    seen: Counter[tuple[str, str]] = Counter()
-    for place, (node, function) in enumerate(_walk(tree)):
-        for number in range(_count(node)):
-            change = _mutate(copy.deepcopy(node), number)
-            if change:
-                change = f"{_show(node)} -> {change}"
-                seen[function, change] += 1
-                again = f" ({seen[function, change]})" if seen[function, change] > 1 else ""
-                found.append(Mutant(path, getattr(node, "lineno", 0), function, change + again, place, number))
-    return found
+_FREELY = Bounds(3600, 3600.0)
+
+Tests = tuple[str, ...]
+"""Files and directories, as pytest gets them."""
 
 
-def _walk(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
-    """Every node that is no docstring, annotation or message, with the name of the function or class that it is in."""
-
-    def visit(node: ast.AST, name: str) -> Iterator[tuple[ast.AST, str]]:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            name = f"{name}.{node.name}" if name else node.name
-        yield node, name or "module"
-        if isinstance(node, ast.Raise) or _is_log_line(node):
-            return
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns", "decorator_list"):
-                continue
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST) and not _is_text(child):
-                    yield from visit(child, name)
-
-    yield from visit(tree, "")
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _is_log_line(node: ast.AST) -> bool:
-    """Whether this calls a logger. That it is left out is a change of the statement around it."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-        return False
-    return ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") in ("log", "logger")
-
-
-def _count(node: ast.AST) -> int:
-    """How many ways there are to change this node."""
-    if isinstance(node, ast.FunctionDef | ast.If | ast.For | ast.While | ast.With | ast.Try):
-        return len(node.body)
-    if isinstance(node, ast.Dict):
-        return len(node.keys) if len(node.keys) > 1 else 0
-    return int(
-        isinstance(node, ast.Compare | ast.BoolOp | ast.Return | ast.UnaryOp)
-        or (isinstance(node, ast.Constant) and type(node.value) in (int, float, bool))
-    )
-
-
-def _mutate(node: ast.AST, number: int) -> str:
-    """Change the node; what it looks like then, or nothing if there is no such change."""
-    if isinstance(node, ast.Compare):
-        node.ops[0] = _COMPARISONS[type(node.ops[0])]()
-    elif isinstance(node, ast.BoolOp):
-        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-    elif isinstance(node, ast.Constant):
-        node.value = not node.value if isinstance(node.value, bool) else node.value + 1  # type: ignore[operator]
-    elif isinstance(node, ast.UnaryOp):
-        if not isinstance(node.op, ast.Not):
-            return ""
-        node.op, node.operand = ast.Not(), ast.UnaryOp(ast.Not(), node.operand)
-    elif isinstance(node, ast.Return):
-        if node.value is None or _is_nothing(node.value):
-            return ""
-        node.value = ast.Constant(None)
-    elif isinstance(node, ast.Dict):
-        left_out = ast.unparse(node.keys[number]) if node.keys[number] is not None else "**"
-        del node.keys[number], node.values[number]
-        return f"without {left_out}"
-    else:
-        return _leave_out(node.body, number)  # type: ignore[attr-defined]
-    return _show(node)
-
-
-def _leave_out(body: list[ast.stmt], number: int) -> str:
-    statement = body[number]
-    if not isinstance(statement, ast.Expr | ast.Assign | ast.AugAssign | ast.Delete | ast.Raise | ast.Continue):
-        return ""
-    if _is_text(statement):
-        return ""
-    body[number] = ast.Pass()
-    return f"without {_show(statement)}"
-
-
-def _is_nothing(value: ast.expr) -> bool:
-    """Whether None in its place would make no difference: that `False` is changed to `True` is another mutant."""
-    return isinstance(value, ast.Constant) and (value.value is None or value.value is False)
-
-
-def _show(node: ast.AST) -> str:
-    if isinstance(node, ast.FunctionDef):
-        return node.name
-    text = " ".join(ast.unparse(node).split("\n")[0].split())
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-# -- tests
-
-
-def find_tests(path: Path) -> list[tuple[list[str], int]]:
-    """Which tests to run for a module, in which order, and how long each set may take (seconds)."""
-    package = path.parts[1]
-    own = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob(f"test_{path.stem}*.py"))
-    own = [file for file in own if "/broker/" not in file and "/faults/" not in file]
-    sets = [([own_file], _OWN_S) for own_file in own]
-    return [*sets, ([f"tests/{package}"], _PACKAGE_S)]
+def find_tests(path: Path) -> list[Tests]:
+    """Which tests to run for a module, in which order."""
+    package = Path("tests", path.parts[1])
+    own = sorted(str(file.relative_to(ROOT)) for file in (ROOT / package).rglob(f"test_{path.stem}*.py"))
+    return [*([tuple(own)] if own else []), (str(package),)]
 
 
 class Workshop:
@@ -219,42 +110,62 @@ class Workshop:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        for name in _COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, directory / name)
 
-    def kills(self, mutant: Mutant) -> bool:
-        """Whether a test notices."""
+    def judge(self, mutant: Mutant, bounds: dict[Tests, Bounds]) -> Outcome:
+        """What the tests say of a mutant: the first of them that do not pass."""
         module = self._directory / mutant.path
-        before = module.read_text()
-        module.write_text(mutant.source)
+        before, status = module.read_text(), module.stat()
+        module.write_text(mutant.apply(before))
         try:
-            return any(not self.passes(tests, seconds) for tests, seconds in find_tests(mutant.path))
+            for tests in find_tests(mutant.path):
+                outcome, _ = self.run(tests, bounds[tests])
+                if outcome is not Outcome.PASSED:
+                    return outcome
+            return Outcome.PASSED
         finally:
             module.write_text(before)
+            os.utime(module, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def passes(self, tests: list[str], seconds: int) -> bool:
-        """Whether these tests pass in this copy."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
-        environment = {**os.environ, "PYTHONPATH": str(self._directory), "PYTHONDONTWRITEBYTECODE": "1"}
-        with subprocess.Popen(
-            command,
-            cwd=self._directory,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            try:
-                return process.wait(seconds) in (0, 5)
-            except subprocess.TimeoutExpired:
-                return False
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, 9)
+    def run(self, tests: Tests, bounds: Bounds) -> tuple[Outcome, Bounds]:
+        """Run tests in this copy; what they needed, of all of their processes together."""
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            self._become_pytest(tests, bounds)
+        while not (ended := os.wait4(child, os.WNOHANG))[0]:
+            if time.monotonic() > started + bounds.wall_s:
+                os.killpg(child, signal.SIGKILL)
+                os.wait4(child, 0)
+                return Outcome.WAITS, bounds
+            time.sleep(_POLL_S)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what the tests have left behind
+        _, status, usage = ended
+        needed = Bounds(math.ceil(usage.ru_utime + usage.ru_stime), time.monotonic() - started)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+            return Outcome.COMPUTES, needed
+        return Outcome.PASSED if os.waitstatus_to_exitcode(status) in _PASSED else Outcome.FAILED, needed
+
+    def _become_pytest(self, tests: Tests, bounds: Bounds) -> NoReturn:
+        """In the forked process: what a new one would be, but pytest is imported."""
+        status: int = pytest.ExitCode.INTERNAL_ERROR
+        try:
+            os.setsid()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for descriptor in range(3):
+                os.dup2(nothing, descriptor)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
+            os.chdir(self._directory)
+            sys.path.insert(0, str(self._directory))
+            os.environ["PYTHONPATH"] = str(self._directory)
+            # What was compiled of a mutant must not be found by the next one.
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            sys.dont_write_bytecode = True
+            status = pytest.main([*_OPTIONS, *_ABOUT_IMPORTS, *tests])
+        finally:
+            os._exit(status)
 
 
 def choose(each: int, seed: int, only: str) -> list[Mutant]:
@@ -276,42 +187,106 @@ def read_equivalent() -> set[str]:
     return {line.rpartition(" | ")[0] for line in lines if line and not line.startswith("#")}
 
 
-def run(mutants: list[Mutant], workers: int) -> dict[Path, list[tuple[Mutant, bool]]]:
-    """Try all; by module, whether each was killed."""
-    results: dict[Path, list[tuple[Mutant, bool]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="forkbroker-mutants-") as directory:
-        workshops: Queue[Workshop] = Queue()
-        for number in range(workers):
-            workshops.put(Workshop(Path(directory) / str(number)))
+class Trial:
+    """Mutants and what becomes of them; each worker is a process with a workshop of its own.
 
-        def try_one(mutant: Mutant) -> tuple[Mutant, bool]:
-            workshop = workshops.get()
-            try:
-                return mutant, workshop.kills(mutant)
-            finally:
-                workshops.put(workshop)
+    The workshops are copies of one copy, so that the project can be worked on meanwhile.
+    """
 
-        with ThreadPoolExecutor(workers) as pool:
-            for mutant, is_killed in pool.map(try_one, mutants):
-                results[mutant.path].append((mutant, is_killed))
-                if not is_killed:
-                    print(f"lives: {mutant.path}:{mutant.line} {mutant.function}: {mutant.change}", flush=True)
-    return results
+    def __init__(self, directory: Path, workers: int) -> None:
+        self._directory = directory
+        self._workers = workers
+        self.outcomes: dict[Mutant, Outcome] = {}
+        for name in _COPIED:
+            source, copied = ROOT / name, directory / _ORIGINAL / name
+            if source.is_dir():  # with what is compiled already
+                shutil.copytree(source, copied)
+            else:
+                shutil.copy2(source, copied)
+
+    def run(self, mutants: list[Mutant]) -> None:
+        """Try all of them.
+
+        Raises:
+            SystemExit: tests fail without any mutant.
+        """
+        needed = self._measure({tests for mutant in mutants for tests in find_tests(mutant.path)})
+        self._judge(mutants, {tests: Bounds(3 * it.cpu_s + 5, 3 * it.wall_s + 40) for tests, it in needed.items()})
+        again = [mutant for mutant in mutants if self.outcomes[mutant] is Outcome.WAITS]
+        self._workers = 1
+        self._judge(again, {tests: Bounds(3 * it.cpu_s + 5, 10 * it.wall_s + 90) for tests, it in needed.items()})
+
+    def _measure(self, sets: Iterable[Tests]) -> dict[Tests, Bounds]:
+        needed = {}
+        with self._make_pool() as pool:
+            waiting = {pool.submit(_run_in_workshop, self._directory, tests): tests for tests in sets}
+            for future in as_completed(waiting):
+                outcome, needed[waiting[future]] = future.result()
+                if outcome is not Outcome.PASSED:
+                    pool.shutdown(cancel_futures=True)
+                    raise SystemExit(f"these tests fail without any mutant: {' '.join(waiting[future])}")
+        return needed
+
+    def _judge(self, mutants: list[Mutant], bounds: dict[Tests, Bounds]) -> None:
+        with self._make_pool() as pool:
+            waiting: dict[Future[Outcome], Mutant] = {
+                pool.submit(_judge_in_workshop, self._directory, mutant, bounds): mutant for mutant in mutants
+            }
+            for future in as_completed(waiting):
+                mutant = waiting[future]
+                self.outcomes[mutant] = outcome = future.result()
+                if outcome is not Outcome.FAILED:
+                    print(
+                        f"{outcome.value}: {mutant.path}:{mutant.line} {mutant.function}: {mutant.change}", flush=True
+                    )
+
+    def _make_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._workers, multiprocessing.get_context("fork"))
 
 
-def report(results: dict[Path, list[tuple[Mutant, bool]]]) -> bool:
+def _run_in_workshop(directory: Path, tests: Tests) -> tuple[Outcome, Bounds]:
+    return _find_workshop(directory).run(tests, _FREELY)
+
+
+def _judge_in_workshop(directory: Path, mutant: Mutant, bounds: dict[Tests, Bounds]) -> Outcome:
+    return _find_workshop(directory).judge(mutant, bounds)
+
+
+def _find_workshop(directory: Path) -> Workshop:
+    """That of this process."""
+    own = directory / str(os.getpid())
+    if not own.exists():
+        shutil.copytree(directory / _ORIGINAL, own)
+    return Workshop(own)
+
+
+def report(outcomes: dict[Mutant, Outcome]) -> bool:
     """Print the score of each module and package; whether all packages have reached the goal."""
-    packages: dict[str, list[bool]] = defaultdict(list)
-    for path, tried in sorted(results.items()):
-        killed = sum(is_killed for _, is_killed in tried)
-        print(f"{path!s:<44} {killed:>3} of {len(tried)}")
-        packages[path.parts[1]] += [is_killed for _, is_killed in tried]
+    modules: dict[str, Counter[Outcome]] = defaultdict(Counter)
+    packages: dict[str, Counter[Outcome]] = defaultdict(Counter)
+    for mutant, outcome in outcomes.items():
+        modules[str(mutant.path)][outcome] += 1
+        packages[mutant.path.parts[1]][outcome] += 1
+    for name, found in sorted(modules.items()):
+        print(f"{name:<44} {_count_killed(found):>3} of {_count_decided(found)}")
     is_reached = True
-    for package, outcomes in packages.items():
-        percent = 100 * sum(outcomes) / len(outcomes)
+    for name, found in packages.items():
+        percent = 100 * _count_killed(found) / max(_count_decided(found), 1)
         is_reached = is_reached and percent >= GOAL_PERCENT
-        print(f"{package:<44} {percent:5.1f} % of {len(outcomes)}")
+        computed, waiting = found[Outcome.COMPUTES], found[Outcome.WAITS]
+        print(
+            f"{name:<44} {percent:5.1f} % of {_count_decided(found)},"
+            f" {computed} of these by their processor time; {waiting} not decided"
+        )
     return is_reached
+
+
+def _count_killed(found: Counter[Outcome]) -> int:
+    return sum(number for outcome, number in found.items() if outcome.is_killed)
+
+
+def _count_decided(found: Counter[Outcome]) -> int:
+    return found.total() - found[Outcome.WAITS]
 
 
 def main() -> int:
@@ -324,7 +299,14 @@ def main() -> int:
         "--workers", type=int, default=os.cpu_count() or 1, help="at one time (default: the processors)"
     )
     given = parser.parse_args()
-    return 0 if report(run(choose(given.each, given.seed, given.only), given.workers)) else 1
+    # A busy machine must not make a test fail: no deadlines within hypothesis, and longer ones elsewhere.
+    hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+    hypothesis.settings.load_profile("mutants")
+    os.environ.setdefault("FORKBROKER_TEST_STRETCH", "3")
+    with tempfile.TemporaryDirectory(prefix="forkbroker-mutants-") as directory:
+        trial = Trial(Path(directory), given.workers)
+        trial.run(choose(given.each, given.seed, given.only))
+    return 0 if report(trial.outcomes) else 1
 
 
 if __name__ == "__main__":

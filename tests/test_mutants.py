@@ -1,71 +1,108 @@
-"""The mutants themselves: each is a module that can be compiled, and differs from the one that it stands for."""
+"""What the tests say of a mutant: noticed, not noticed, or not decided."""
 
 from __future__ import annotations
 
-import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import mutants
 import pytest
+from mutants import Outcome
+from mutating import Mutant, make_mutants
 
-MODULE = Path("forkbroker/routing/queues/runs.py")
+MODULE = Path("forkbroker/store/part.py")
+TESTS = Path("tests/store/test_part.py")
 
+RUN = """
+import sys
+from pathlib import Path
+import mutants
+print(mutants.Workshop(Path(sys.argv[1])).run((sys.argv[2],), mutants.Bounds(1, float(sys.argv[3])))[0].name)
+"""
 
-def test_each_mutant_is_another_module() -> None:
-    """One change each, which is in its name; no two that have the same change in the same place are told apart."""
-    original = ast.unparse(ast.parse((mutants.ROOT / MODULE).read_text()))
-    made = mutants.make_mutants(MODULE)
-
-    assert len(made) > 20
-    for mutant in made:
-        assert mutant.source != original, mutant.name
-        compile(mutant.source, str(MODULE), "exec")
-
-
-def changes(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is changed in this module."""
-    (tmp_path / MODULE).parent.mkdir(parents=True)
-    (tmp_path / MODULE).write_text(source)
-    monkeypatch.setattr(mutants, "ROOT", tmp_path)
-    return [f"{mutant.function}: {mutant.change}" for mutant in mutants.make_mutants(MODULE)]
-
-
-def test_the_same_change_in_two_places_has_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the reason for one of them would excuse the other."""
-    source = "def f(a):\n    return a[1] + a[1]\n\ndef g(a):\n    a[1]\n"
-
-    made = changes(source, tmp_path, monkeypatch)
-
-    assert made[1:] == ["f: 1 -> 2", "f: 1 -> 2 (2)", "g: g -> without a[1]", "g: 1 -> 2"]
+JUDGE = """
+import sys
+from pathlib import Path
+import mutants, mutating
+mutants.ROOT = mutating.ROOT = directory = Path(sys.argv[1])
+bounds = {tests: mutants.Bounds(10, 60.0) for tests in mutants.find_tests(Path(sys.argv[2]))}
+for mutant in mutating.make_mutants(Path(sys.argv[2])):
+    print(mutant.change, mutants.Workshop(directory).judge(mutant, bounds).name)
+"""
 
 
-def test_messages_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only whether there are any: what an error or a log line shows of a name is no rule."""
-    source = (
-        "def f(name):\n    raise ValueError(f'{name[:80]!r}')\n\ndef g(self, n):\n    self._logger.info('%d', n + 1)\n"
-    )
+def ask(program: str, *arguments: object) -> list[str]:
+    """Run this in a process of its own, which may be forked; the lines that it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(Path(mutants.__file__).parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
 
-    made = changes(source, tmp_path, monkeypatch)
 
-    assert made == [
-        "f: f -> without raise ValueError(f'{name[:80]!r}')",
-        "g: g -> without self._logger.info('%d', n + 1)",
+def write(directory: Path, path: Path, text: str) -> None:
+    (directory / path).parent.mkdir(parents=True)
+    (directory / path).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "patience_s", "expected"),
+    [
+        ("pass", 60, Outcome.PASSED),
+        ("assert False", 60, Outcome.FAILED),
+        ("while True: pass", 60, Outcome.COMPUTES),
+        ("threading.Event().wait()", 1, Outcome.WAITS),
+    ],
+)
+def test_an_endless_test_has_computed_or_waited(body: str, patience_s: int, expected: Outcome, tmp_path: Path) -> None:
+    """Only what has computed is decided: a busy machine can make any test wait."""
+    write(tmp_path, TESTS, f"import threading\n\ndef test_it():\n    {body}\n")
+
+    assert ask(RUN, tmp_path, TESTS, patience_s) == [expected.name]
+
+
+def test_a_mutant_has_the_place_of_its_module_while_it_is_tried(tmp_path: Path) -> None:
+    """One after the other, and the module is what it was behind them."""
+    write(tmp_path, MODULE, "def double(n):\n    return 2 * n\n\ndef spare():\n    return 7\n")
+    write(tmp_path, TESTS, "from forkbroker.store.part import double\n\ndef test_it():\n    assert double(4) == 8\n")
+
+    found = ask(JUDGE, tmp_path, MODULE)
+
+    assert found == [
+        "return 2 * n -> return None FAILED",
+        "2 -> 3 FAILED",
+        "return 7 -> return None PASSED",
+        "7 -> 8 PASSED",
     ]
+    assert "return 2 * n" in (tmp_path / MODULE).read_text()
 
 
-def test_no_answer_is_as_good_as_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is returned is changed where that makes a difference."""
-    made = changes("def f():\n    return False\n\ndef g():\n    return 0\n", tmp_path, monkeypatch)
+def test_what_waits_is_neither_killed_nor_living(capsys: pytest.CaptureFixture[str]) -> None:
+    """The score is that of the others, and says how many are left."""
 
-    assert made == ["f: False -> True", "g: return 0 -> return None", "g: 0 -> 1"]
+    def mutant(number: int) -> Mutant:
+        return Mutant(MODULE, 1, "f", "0 -> 1", number, 0)
+
+    outcomes = [Outcome.FAILED] * 18 + [Outcome.COMPUTES] + [Outcome.PASSED] + [Outcome.WAITS] * 5
+    is_reached = mutants.report({mutant(number): outcome for number, outcome in enumerate(outcomes)})
+    is_reached_without = mutants.report({mutant(number): outcome for number, outcome in enumerate(outcomes[1:])})
+
+    assert is_reached
+    assert not is_reached_without
+    assert "95.0 % of 20, 1 of these by their processor time; 5 not decided" in capsys.readouterr().out
 
 
 def test_equivalent_mutants_have_a_reason_and_are_there() -> None:
     """The list has no line about code that has changed since."""
     lines = [line for line in mutants.EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
-    for line in lines:
-        path, _, _, reason = line.split(" | ")
-        names = {mutant.name for mutant in mutants.make_mutants(Path(path))}
+    paths = {Path(line.split(" | ")[0]) for line in lines}
+    names = {mutant.name for path in paths for mutant in make_mutants(path)}
 
+    for line in lines:
+        *_, reason = line.split(" | ")
         assert reason.strip()
         assert line.rpartition(" | ")[0] in names
