@@ -9,10 +9,10 @@ from pathlib import Path
 
 from forkbroker.store.api import Store
 from forkbroker.store.locate import make_store
-from forkbroker.testing.stores import LastingStoreConformance, StoreConformance
+from forkbroker.testing.stores import LastingStoreConformance, RoomConformance, StoreConformance
 
 
-class TestSqlite(LastingStoreConformance):
+class TestSqlite(LastingStoreConformance, RoomConformance):
     """The one that keeps."""
 
     def make_store(self, directory: Path) -> Store:

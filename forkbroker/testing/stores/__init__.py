@@ -11,11 +11,13 @@ and has only to pass `StoreConformance`. Each test gets a directory of its own; 
 directory is the same store. For failures that explain themselves a conftest.py should call
 `pytest.register_assert_rewrite("forkbroker.testing.stores")`.
 
-What a store does without room is tested if the subclass can take the room away: see `StoreConformance.full`.
+`RoomConformance` is for stores that have a disk, beside one of the other two. It tests what a store does without room;
+the subclass defines how to take the room away.
 """
 
 from __future__ import annotations
 
 from forkbroker.testing.stores.conformance import LastingStoreConformance, StoreConformance
+from forkbroker.testing.stores.room import RoomConformance
 
-__all__ = ["LastingStoreConformance", "StoreConformance"]
+__all__ = ["LastingStoreConformance", "RoomConformance", "StoreConformance"]

@@ -1,13 +1,11 @@
 """What a backend of the store does when something goes wrong, as tests: part of `forkbroker.testing.stores`.
 
 A change that can't be written must harm no other one, and the process that calls the backend must be able to find it.
-What has no room waits, and what is there is read meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 
 import pytest
 
@@ -17,7 +15,6 @@ from forkbroker.store.api import (
     Define,
     Delete,
     Forget,
-    FullError,
     Move,
     Opened,
     Purge,
@@ -29,7 +26,6 @@ from forkbroker.testing.stores.premises import OTHER, PLENTY, QUEUE, StoreTests,
 from forkbroker.wire.details import DURABLY, Details
 
 _LATE_MS = 4_000_000_000_000
-_LARGE = 1 << 20
 
 THIEF = message(1, b"of another message", OTHER)
 """Its serial is that of `message(1)`: it can't be written where that one is."""
@@ -51,10 +47,6 @@ def _contents(store: Store) -> list[object]:
 
 class MisfortuneConformance(StoreTests):
     """Tests for every store."""
-
-    def full(self, store: Store) -> AbstractContextManager[None]:
-        """Within this, `store` has no room for a MiB. Define it, and it is tested what happens then."""
-        pytest.skip("full is not defined: it is not tested what the store does without room")
 
     # -- changes one by one
 
@@ -187,33 +179,6 @@ class MisfortuneConformance(StoreTests):
         assert is_given_up or not kept
         assert left == 0
         assert store.kept == kept
-        assert serials(store) == [2, 3]
-
-    def test_without_room_nothing_is_written_and_everything_is_read(self, store: Store) -> None:
-        """FullError, each time; when there is room the same group is written, and nothing of it was before."""
-        store.write([message(1), message(2)])
-        group: list[Change] = [message(3), message(4, bytes(_LARGE)), Delete(1, 1)]
-
-        with self.full(store):
-            for _ in range(2):
-                with pytest.raises(FullError):
-                    store.write(group)
-                assert store.read(QUEUE, 4, 0, PLENTY) == ([message(1), message(2)], False)
-        store.write(group)
-
-        assert serials(store) == [2, 3, 4]
-
-    def test_without_room_nothing_is_written_one_by_one(self, store: Store) -> None:
-        """It is not taken for a fault of the change that is the last one taken."""
-        store.write([message(1)])
-        lists: list[list[Change]] = [[Delete(1, 1)], [message(2, bytes(_LARGE))], [message(3)]]
-
-        with self.full(store):
-            with pytest.raises(FullError):
-                store.write_one_by_one(iter(lists))
-            assert serials(store) == [1]
-        store.write_one_by_one(iter(lists))
-
         assert serials(store) == [2, 3]
 
 
