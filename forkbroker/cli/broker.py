@@ -23,30 +23,30 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM, read_arguments
+from forkbroker.cli.opening import check_passed, make_store_directory, open_listeners, open_log, socket_rights
+from forkbroker.cli.status import find_status
 from forkbroker.cli.wiring import routing_policy, run_broker
-from forkbroker.config.options import BEYOND, Settings
+from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
-from forkbroker.posix.addresses import close_and_unlink, describe_listener, open_listener, reaches_beyond
+from forkbroker.posix.addresses import describe_listener
 from forkbroker.posix.daemonize import Readiness, complain, detach
 from forkbroker.posix.inheritance import shed
-from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog
+from forkbroker.posix.listening import close_listener
+from forkbroker.posix.logs import Log
 from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.service import Service, count_passed, take_listeners
 from forkbroker.posix.signals import hold_signals
+from forkbroker.posix.titles import name_instance
 from forkbroker.store.locate import default_url, make_store
 
 logger = logging.getLogger("forkbroker")
-
-BACKLOG = 1024
-"""Connections that wait while children are forked; the kernel lowers it to its own limit (Linux: somaxconn)."""
 
 SLOTS = 64
 """Offers that can be open at one time; with more to offer, the next one waits for an answer. Four workers have four
@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
     except ConfigurationError as error:
         complain(str(error))
         return Exit.USAGE
+    if settings.status:
+        return _tell_status(settings)
     with ExitStack() as opened:
         try:
             return _start(settings, opened, run)
@@ -98,8 +100,18 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
             return error.status
 
 
+def _tell_status(settings: Settings) -> int:
+    """Print whether the broker of the pidfile runs; the exit status says the same."""
+    assert settings.pidfile is not None  # the settings demand it
+    status, text = find_status(settings.pidfile)
+    print(text)
+    return status
+
+
 def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     """Steps 2 to 5 of the start; what goes wrong here is the caller's to tell."""
+    if settings.instance is not None:
+        name_instance(settings.instance)
     service = Service()
     passed = take_listeners()
     identity = resolve(settings.user, settings.group)
@@ -107,13 +119,14 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
     make_store(settings.store or "")  # to hear now whether it can be understood
     routing_policy(settings)  # and this
-    log = _open_log(settings, identity, opened)
+    log = open_log(settings, identity, opened)
     files = raise_file_limit()
-    listeners = _check_passed(passed, settings) if passed else _open_listeners(settings, opened)
+    check_passed(passed, settings)
+    listeners = passed or open_listeners(settings, socket_rights(settings, identity), opened)
     semaphores = SemaphorePool(SLOTS)
     opened.callback(semaphores.close)
     if identity is not None:
-        _make_store_directory(settings.store or "", identity)
+        make_store_directory(settings.store or "", identity)
     names = [describe_listener(listener) for listener in listeners]
     readiness = detach() if settings.daemonize else Foreground(names)
     hooks = Hooks(
@@ -122,7 +135,7 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         status=service.status,
         beat=lambda: _beat(service, log),
         reopen_logs=log.reopen,
-        close_listener=socket.socket.close if passed else close_and_unlink,
+        close_listener=close_listener,
         log_descriptors=lambda: log.descriptors,
     )
     try:
@@ -139,19 +152,7 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
 def _beat(service: Service, log: Log) -> None:
     """The parent's loop turns."""
     service.alive()
-    log.tell_dropped()
-
-
-def _make_store_directory(url: str, identity: Identity) -> None:
-    """The directory of a new SQLite store, for the user that the broker will be: there may be no right to it later."""
-    directory = Path(url.removeprefix("sqlite://")).parent
-    if not url.startswith("sqlite:///") or directory.exists():
-        return
-    try:
-        directory.mkdir(mode=0o700, parents=True)
-        os.chown(directory, identity.uid, identity.gid)
-    except OSError as error:
-        raise StartError(f"--store {url}: cannot make {directory}: {error.strerror}", Exit.CANTCREAT) from None
+    log.look_after()
 
 
 def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:
@@ -169,59 +170,6 @@ def _be_ready(readiness: Readiness | Foreground, service: Service, names: Sequen
     logger.info("%s %s: process %d listens on %s", PROGRAM, forkbroker.__version__, os.getpid(), ", ".join(names))
     readiness.ready()
     service.ready()
-
-
-def _open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> Log:
-    """The log that was asked for; syslog for a daemon that asks for none, if this system has it."""
-    log: Log
-    complaint = None
-    if settings.log_file is not None:
-        log = FileLog(settings.log_file)
-    elif settings.syslog:
-        log = SyslogLog()
-    elif settings.daemonize:
-        log, complaint = _open_default_log()
-    else:
-        log = StderrLog()
-    opened.callback(log.close)
-    if identity is not None:
-        log.give_to(identity.uid, identity.gid)
-    log.start(settings.log_level)
-    if complaint:
-        logger.warning("no log after the broker has detached: %s", complaint)
-    return log
-
-
-def _open_default_log() -> tuple[Log, str | None]:
-    """Syslog, or the terminal and why: a system without syslog shall have its broker, and be told."""
-    try:
-        return SyslogLog(), None
-    except StartError as error:
-        return StderrLog(reopens=False), str(error)
-
-
-def _open_listeners(settings: Settings, opened: ExitStack) -> list[socket.socket]:
-    listeners: list[socket.socket] = []
-    for address in settings.listen:
-        for listener in open_listener(address, BACKLOG):
-            opened.callback(_close, listener)
-            listeners.append(listener)
-    return listeners
-
-
-def _close(listener: socket.socket) -> None:
-    """Close a listener that was never served; the parent closes its own as soon as it begins to stop."""
-    if listener.fileno() >= 0:
-        close_and_unlink(listener)
-
-
-def _check_passed(passed: list[socket.socket], settings: Settings) -> list[socket.socket]:
-    """Listeners of the service manager, which stand in the place of all --listen."""
-    for listener in passed:
-        if reaches_beyond(listener) and not settings.allow_anonymous:
-            problem, remedy = BEYOND
-            raise StartError(f"socket unit, {describe_listener(listener)}: {problem}; {remedy}", Exit.CONFIG)
-    return passed
 
 
 def _warn(settings: Settings, files: int) -> None:

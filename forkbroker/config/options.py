@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from forkbroker.config.policies import PolicyLine, policy_line
-from forkbroker.config.values import choice, heart_beat, name, none_or, number, path, seconds, size, store_url
+from forkbroker.config.values import (
+    choice,
+    file_mode,
+    heart_beat,
+    instance,
+    name,
+    none_or,
+    number,
+    path,
+    seconds,
+    size,
+    store_url,
+)
 from forkbroker.errors import ConfigurationError
 from forkbroker.posix.addresses import ListenAddress, parse_address
 
@@ -59,14 +71,20 @@ class Settings:
     """The value of every option. Sizes in octets, times in seconds; None is off."""
 
     listen: tuple[ListenAddress, ...]
+    socket_mode: int
+    socket_owner: str | None
+    socket_group: str | None
     daemonize: bool
     pidfile: Path | None
+    status: bool
+    instance: str | None
     user: str | None
     group: str | None
     shutdown_timeout: float
     log_file: Path | None
     syslog: bool
     log_level: str
+    log_format: Literal["text", "json"]
     max_clients: int
     max_clients_per_address: int
     max_pending_logins: int
@@ -137,8 +155,15 @@ OPTIONS: tuple[Option, ...] = (
         _START,
         repeatable=True,
     ),
+    Option("socket-mode", file_mode, "0660", "MODE", "permissions of the files of Unix sockets, in octal", _START),
+    Option(
+        "socket-owner", name, None, "NAME", "owner of these files; default: the user that the broker becomes", _START
+    ),
+    Option("socket-group", name, None, "NAME", "group of these files; default: the group of that user", _START),
     Option("daemonize", None, None, "", "detach; return when the broker accepts clients", _START),
     Option("pidfile", path, None, "FILE", "write the PID to FILE, and refuse a second broker with this file", _START),
+    Option("status", None, None, "", "tell whether the broker of --pidfile runs, and exit", _START),
+    Option("instance", instance, None, "NAME", "name of this broker in the titles of its processes", _START),
     Option("user", name, None, "NAME", "become this user after everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
     Option(
@@ -158,6 +183,9 @@ OPTIONS: tuple[Option, ...] = (
         "LEVEL",
         "least important event to log: error, warning, info or debug",
         _LOG,
+    ),
+    Option(
+        "log-format", choice("text", "json"), "text", "FORMAT", "format of the log: text, or json for each line", _LOG
     ),
     Option("max-clients", number(1), "2000", "N", "number of clients at one time; each has a process", _CLIENTS),
     Option(
@@ -455,6 +483,8 @@ def _check_together(settings: Settings) -> None:
     """What a row alone cannot say."""
     if settings.syslog and settings.log_file is not None:
         raise ConfigurationError("--syslog", "--log-file is given as well", "give one of them")
+    if settings.status and settings.pidfile is None:
+        raise ConfigurationError("--status", "there is no --pidfile to ask", "give the --pidfile of the broker")
     for address in settings.listen:
         if not address.is_local and not settings.allow_anonymous:
             raise ConfigurationError(f"--listen {address.describe()}", *BEYOND)

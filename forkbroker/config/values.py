@@ -157,6 +157,20 @@ def path(text: str) -> Path:
         ) from None
 
 
+def file_mode(text: str) -> int:
+    """Permissions of a file in octal."""
+    if re.fullmatch(r"0?[0-7]{3}", text) is None:
+        raise ConfigurationError(text, "not permissions of a file", "give three octal digits, as in 0660")
+    return int(text, 8)
+
+
+def instance(text: str) -> str:
+    """The name of a broker, one word for titles."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,32}", text) is None:
+        raise ConfigurationError(text, "not a name of a broker", "give up to 32 letters, digits, '.', '_' or '-'")
+    return text
+
+
 def name(text: str) -> str:
     """A user's or group's name or number; whether there is one, the system says at start."""
     if not text:

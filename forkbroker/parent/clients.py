@@ -105,6 +105,8 @@ class Clients:
             level = logging.INFO if child.killed else logging.ERROR
         elif child.wants_attention:
             level = logging.WARNING
+        elif not child.has_connected:
+            level = logging.DEBUG  # a health check connects every few seconds, and says nothing
         self._logger.log(level, "%s", describe_end(child, self._loop.now))
 
     def kill_all(self) -> None:

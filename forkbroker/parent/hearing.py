@@ -111,6 +111,7 @@ class Hearing:
 
     def _connected(self, child: Client, envelope: Envelope) -> None:
         child.login = to_text(envelope.destination)
+        child.has_connected = True
         self._admission.connected(child.peer)
         self._logger.info("%s: connected", child.name)
 

@@ -66,6 +66,8 @@ class Client(Process):
     """The client's address without its port; empty for a Unix socket."""
     state: State = State.STARTING
     login: str = ""
+    has_connected: bool = False
+    """The client has got CONNECTED: it is more than a look whether the port is open."""
     received: int = 0
     delivered: int = 0
     dropped: int = 0

@@ -1,12 +1,9 @@
 """The log: one line an event, to the standard error stream, a file or syslog.
 
-    2026-11-20T22:01:02.345 info  client 7 127.0.0.1:40112: connected
-
 Every process writes through its own copy of the descriptor, a line with one system call: that keeps lines whole without
 a process or a thread that collects them. A line that cannot be written now (disk full, no syslog daemon, a pipe that
 nobody reads, a stopped terminal) is dropped, and counted: a broker neither stops nor waits for its log. Once a line can
-be written again, one before it says how many are missing. What clients send may stand in a line, so `printable` escapes
-what would not show.
+be written again, one before it says how many are missing. `forkbroker.posix.log_formats` makes the lines.
 
 A forked child must keep `Log.descriptors`, or its lines go nowhere, or worse, into whatever has got the number since.
 """
@@ -17,15 +14,17 @@ import errno
 import logging
 import os
 import socket
-import time
+import stat
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from forkbroker.errors import Exit, StartError
+from forkbroker.posix import log_formats
+from forkbroker.posix.files import explain, open_own
+from forkbroker.posix.log_formats import Format
 from forkbroker.posix.outlets import Outlet
-from forkbroker.posix.printable import printable
 
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Level names as the option has them: act now, look, the life of broker and clients, for us."""
@@ -38,26 +37,10 @@ _FILE_MODE = 0o640
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 _FACILITY_DAEMON = 3 << 3
-_SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 _DATAGRAM_OCTETS = 8000
 
 
-def format_text(record: logging.LogRecord) -> str:
-    """An event's text on one line; a traceback, which only a fault of ours has, follows on lines of its own."""
-    try:
-        text = printable(record.getMessage())
-    except (TypeError, ValueError):
-        # A format that does not fit its arguments: ours to fix, but no reason to lose the event, or the process.
-        text = printable(f"{record.msg} {record.args!r}")
-    if record.exc_info:
-        text += "\n" + logging.Formatter().formatException(record.exc_info)
-    return text
-
-
-def format_line(record: logging.LogRecord) -> str:
-    """Local time, level and text."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
-    return f"{stamp}.{int(record.msecs):03d} {record.levelname.lower():<5} {format_text(record)}"
+logger = logging.getLogger("forkbroker")
 
 
 def _report(dropped: int) -> logging.LogRecord:
@@ -79,8 +62,10 @@ def _lines(number: int) -> str:
 class Log(logging.Handler):
     """Where this process's log goes, from `start` to `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Format) -> None:
+        """`form` makes the lines."""
         super().__init__()
+        self._form = form
         self._dropped = 0
         self._counted_by = os.getpid()
         self._is_torn = False
@@ -98,6 +83,10 @@ class Log(logging.Handler):
 
     def reopen(self) -> None:
         """Go on in a new file after the old one was moved away. Nothing to do for logs that are no files."""
+
+    def look_after(self) -> None:
+        """Do what is due without an event. For the parent process, about once a second."""
+        self.tell_dropped()
 
     def give_to(self, uid: int, gid: int) -> None:
         """Let the user whom the broker becomes write it after the next reopening."""
@@ -120,7 +109,7 @@ class Log(logging.Handler):
         """Write a line without waiting; tell whether it is written."""
 
     def _put_line(self, record: logging.LogRecord, write: Callable[[bytes], int]) -> bool:
-        line = f"{format_line(record)}\n".encode(errors="replace")
+        line = f"{self._form(record)}\n".encode(errors="replace")
         data = b"\n" + line if self._is_torn else line
         try:
             self._is_torn = write(data) < len(data)
@@ -137,9 +126,9 @@ class Log(logging.Handler):
 class StderrLog(Log):
     """The standard error stream, for brokers in the foreground."""
 
-    def __init__(self, *, reopens: bool = True) -> None:
+    def __init__(self, form: Format = log_formats.text, *, reopens: bool = True) -> None:
         """`reopens`: see Outlet; without it for a process that will give its standard streams up."""
-        super().__init__()
+        super().__init__(form)
         self._outlet = Outlet(_STDERR, reopens=reopens)
 
     @property
@@ -159,30 +148,35 @@ class StderrLog(Log):
 class FileLog(Log):
     """A file that is appended to, and followed when it is renamed: by every process, before it writes its next line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Format = log_formats.text, owners: Collection[int] = ()) -> None:
         """Open `path`, or create it, readable for the group.
+
+        `owners`: users whose files root takes over, besides its own.
 
         Raises:
             StartError: it cannot be opened.
         """
-        super().__init__()
+        super().__init__(form)
         self._path = path.absolute()
+        self._owners = owners
+        self._cannot_follow = False
+        """The path leads to another file, which cannot be opened; that was said."""
         try:
             self._fd = self._open()
         except OSError as error:
-            raise StartError(f"cannot write log file {path}: {error.strerror}", Exit.CANTCREAT) from error
+            raise StartError(f"cannot write log file {path}: {explain(error)}", Exit.CANTCREAT) from error
 
     def _open(self) -> int:
         """Open without waiting. A FIFO can be opened for writing only while it is open for reading, by us if need be:
         then lines are dropped until a reader comes."""
         try:
-            return os.open(self._path, _OPEN, _FILE_MODE)
+            return open_own(self._path, _OPEN, _FILE_MODE, self._owners)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-        reader = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        reader = open_own(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0, self._owners)
         try:
-            return os.open(self._path, _OPEN, _FILE_MODE)
+            return open_own(self._path, _OPEN, _FILE_MODE, self._owners)
         finally:
             os.close(reader)
 
@@ -195,7 +189,7 @@ class FileLog(Log):
         """Write a line, in the file that stands under the path now."""
         with suppress(OSError):
             if self._was_moved():
-                self.reopen()
+                self._follow()
         return self._put_line(record, lambda data: os.write(self._fd, data))
 
     def _was_moved(self) -> bool:
@@ -204,16 +198,41 @@ class FileLog(Log):
         except FileNotFoundError:
             return True
 
+    def _follow(self) -> None:
+        """Open the path again. Raises OSError; the old file is written on then."""
+        fd = self._open()
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+
     def reopen(self) -> None:
-        """Open the path again; when that fails, the old file is written on."""
+        """Open the path again, and say so; if that fails, say in the old file why it is written on."""
+        self._cannot_follow = False
+        if self._try_to_follow():
+            logger.info("log: opened again")
+
+    def look_after(self) -> None:
+        """Follow the file if it was moved, also without an event; say once that it can't be followed."""
+        super().look_after()
         with suppress(OSError):
-            fd = self._open()
-            os.dup2(fd, self._fd, inheritable=False)
-            os.close(fd)
+            if not self._was_moved():
+                self._cannot_follow = False
+            elif self._try_to_follow():
+                logger.info("log: opened again, the file was moved")
+
+    def _try_to_follow(self) -> bool:
+        try:
+            self._follow()
+        except OSError as error:
+            if not self._cannot_follow:
+                self._cannot_follow = True
+                logger.warning("log: cannot open %s, the old file is written on: %s", self._path, explain(error))
+            return False
+        return True
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Change the file's owner. Its directory is the administrator's matter."""
-        os.fchown(self._fd, uid, gid)
+        """Change the owner of a file, but not of a device. Its directory is the administrator's matter."""
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.fchown(self._fd, uid, gid)
 
     def close(self) -> None:
         """Take no more events, and close the file. `logging` closes again at exit, when the number may be another's."""
@@ -226,13 +245,13 @@ class FileLog(Log):
 class SyslogLog(Log):
     """The local syslog daemon, facility daemon; it adds the time itself."""
 
-    def __init__(self, paths: Sequence[Path] = SYSLOG_SOCKETS) -> None:
+    def __init__(self, paths: Sequence[Path] = SYSLOG_SOCKETS, form: Format = log_formats.bare_text) -> None:
         """Connect to the first of `paths` on which a daemon listens.
 
         Raises:
             StartError: none listens.
         """
-        super().__init__()
+        super().__init__(form)
         self._paths = paths
         self._socket = self._connect()
         if self._socket is None:
@@ -261,8 +280,8 @@ class SyslogLog(Log):
 
     def _put(self, record: logging.LogRecord) -> bool:
         """Send a datagram; after a restart of the daemon, over a new socket."""
-        priority = _FACILITY_DAEMON | _SEVERITIES.get(record.levelno, 6)
-        line = f"<{priority}>stomp-broker[{record.process}]: {format_text(record)}".encode(errors="replace")
+        priority = _FACILITY_DAEMON | log_formats.severity(record)
+        line = f"<{priority}>stomp-broker[{record.process}]: {self._form(record)}".encode(errors="replace")
         try:
             if self._send(line[:_DATAGRAM_OCTETS]):
                 return True
@@ -295,3 +314,9 @@ class SyslogLog(Log):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def is_journal(fd: int, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether a descriptor is connected to systemd's journal, as systemd.exec(5) says of JOURNAL_STREAM."""
+    found = os.fstat(fd)
+    return environment.get("JOURNAL_STREAM", "") == f"{found.st_dev}:{found.st_ino}"

@@ -37,9 +37,9 @@ def resolve(user: str | None, group: str | None) -> Identity | None:
     """
     if user is None and group is None:
         return None
-    entry = _find_user(user) if user is not None else None
+    entry = find_user(user, "--user") if user is not None else None
     uid = entry.pw_uid if entry else os.getuid()
-    gid = _find_group(group) if group is not None else entry.pw_gid if entry else os.getgid()
+    gid = find_group(group, "--group") if group is not None else entry.pw_gid if entry else os.getgid()
     name = entry.pw_name if entry else str(uid)
     groups = tuple(os.getgrouplist(name, gid)) if entry else (gid,)
     if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
@@ -47,18 +47,28 @@ def resolve(user: str | None, group: str | None) -> Identity | None:
     return Identity(name, uid, gid, groups)
 
 
-def _find_user(user: str) -> pwd.struct_passwd:
+def find_user(user: str, option: str) -> pwd.struct_passwd:
+    """Look a user up by name or number. `option` is named if there is none.
+
+    Raises:
+        StartError: there is no such user.
+    """
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
-        raise StartError(f"no user {user} on this system; create it, or give another --user", Exit.NOUSER) from None
+        raise StartError(f"no user {user} on this system; create it, or give another {option}", Exit.NOUSER) from None
 
 
-def _find_group(group: str) -> int:
+def find_group(group: str, option: str) -> int:
+    """The number of a group, looked up by name or number. `option` is named if there is none.
+
+    Raises:
+        StartError: there is no such group.
+    """
     try:
         return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
     except KeyError:
-        raise StartError(f"no group {group} on this system; create it, or give another --group", Exit.NOUSER) from None
+        raise StartError(f"no group {group} on this system; create it, or give another {option}", Exit.NOUSER) from None
 
 
 def drop(identity: Identity) -> None:

@@ -22,7 +22,7 @@ from forkbroker.session.setup import Setup, Terms
 from forkbroker.session.unwritten import Unwritten
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.encoder import encode_frame
-from forkbroker.stomp.errors import ErrorKind, ProtocolError
+from forkbroker.stomp.errors import ProtocolError
 from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
 from forkbroker.stomp.negotiation import (
     choose_version,
@@ -118,8 +118,7 @@ class Connecting:
         if runs:
             self._receive_first(runs[0], now)
         elif error is not None:
-            self._fail(FrameError(error.message, error.detail), error.receipt)
-            self._ending.is_warning = error.kind in (ErrorKind.TLS_HELLO, ErrorKind.HTTP_REQUEST)
+            self._blame(FrameError(error.message, error.detail), error.receipt)
         else:
             self._progress.look(now, is_within_frame=self._parser.is_within_frame)
             self.wake_at = min(self.wake_at, self._progress.deadline)
@@ -132,9 +131,9 @@ class Connecting:
                 raise FrameError("not connected", f"the first frame is {shown(head.command)}; CONNECT comes first")
             terms = self._agree(head.headers)
         except FrameError as error:
-            self._fail(error, run.receipts[0] if run.receipts and not is_connect else None)
+            self._blame(error, run.receipts[0] if run.receipts and not is_connect else None)
         except ProtocolError as error:
-            self._fail(FrameError(error.message, error.detail), None)
+            self._blame(FrameError(error.message, error.detail), None)
         else:
             self._grant(terms, now)
 
@@ -200,7 +199,7 @@ class Connecting:
             if self.is_open and now >= self._progress.deadline:
                 self._progress.check(now)
         except FrameError as error:
-            self._fail(error, None)
+            self._blame(error, None)
         self.wake_at = max(self.deadline(), now + TICK_S)
 
     def deadline(self) -> float:
@@ -224,6 +223,11 @@ class Connecting:
     def take_leaving(self) -> list[Buffer]:
         """The last envelope: why the connection ended."""
         return self._ending.pack_leaving(received=0, delivered=0, dropped=0)
+
+    def _blame(self, error: FrameError, receipt: str | None) -> None:
+        """As `_fail`, for what the client has done: the administrator should know."""
+        self._fail(error, receipt)
+        self._ending.is_warning = True
 
     def _fail(self, error: FrameError, receipt: str | None) -> None:
         """ERROR, and the end (E02)."""

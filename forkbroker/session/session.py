@@ -194,7 +194,7 @@ class Session:
         if not self._ending.has_begun:
             error = self._parser.error
             if error is not None:
-                self._fail(FrameError(error.message, error.detail), error.receipt, now)
+                self._blame(FrameError(error.message, error.detail), error.receipt, now)
             else:
                 self._progress.look(now, is_within_frame=self._parser.is_within_frame)
                 self.wake_at = min(self.wake_at, self._progress.deadline)
@@ -222,9 +222,9 @@ class Session:
                     self._begin_end("client sent DISCONNECT", now + CLOSING_S)
                     return
         except FrameError as error:
-            self._fail(error, receipt, now)
+            self._blame(error, receipt, now)
         except ForkbrokerError as error:
-            self._fail(FrameError(f"bad {head.command}", str(error)), receipt, now)
+            self._blame(FrameError(f"bad {head.command}", str(error)), receipt, now)
 
     def _receive_singly(self, run: FrameRun, now: float) -> None:
         """A transaction may be full in the middle of a run: what came before has joined, and its receipts are due."""
@@ -374,6 +374,11 @@ class Session:
     def _begin_end(self, reason: str, deadline: float) -> None:
         self._ending.begin(reason, deadline)
         self.wake_at = deadline
+
+    def _blame(self, error: FrameError, receipt: str | None, now: float) -> None:
+        """As `_fail`, for what the client has done: the administrator should know."""
+        self._ending.is_warning = True
+        self._fail(error, receipt, now)
 
     def _fail(self, error: FrameError, receipt: str | None, now: float) -> None:
         """ERROR, behind all receipts that are due, and the end (E02)."""

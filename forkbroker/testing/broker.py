@@ -38,8 +38,8 @@ PATIENCE_S = 10.0
 
 _POLL_S = 0.005
 _STORE_TITLE = "stomp-broker: store"
-_STORE_ZOMBIE = "[stomp-broker: s"
-"""What is left of the title when the process has ended: 15 octets, in brackets."""
+_STORE_ZOMBIE = "[stomp-store]"
+"""What is left of the title when the process has ended: the short name, in brackets."""
 _OPTION = "--store"
 _ROOT = Path(forkbroker.__file__).parents[1]
 _T = TypeVar("_T")

@@ -22,7 +22,8 @@ PARTS: tuple[Callable[[Settings], Any], ...] = (
 """Records that are made of the settings, for the parts of the broker."""
 
 ELSEWHERE = {
-    "listen", "daemonize", "pidfile", "user", "group", "log-file", "syslog", "log-level", "allow-anonymous",
+    "listen", "socket-mode", "socket-owner", "socket-group", "daemonize", "pidfile", "status", "instance",
+    "user", "group", "log-file", "syslog", "log-level", "log-format", "allow-anonymous",
     "child-memory", "child-cpu", "child-files", "store", "store-repair", "disk-free",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
@@ -118,10 +119,11 @@ def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
     assert value not in _find(make_settings({}), path)
 
 
-@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "allow-anonymous"}))
+@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "allow-anonymous", "status"}))
 def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
     """Else the table above should name it."""
     texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
+    texts |= {"log-format": "json", "socket-mode": "0600"}
     row = next(row for row in OPTIONS if row.name == option)
     settings = _given(option, "" if row.is_flag else texts.get(option, "1"))
 

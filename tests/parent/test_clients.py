@@ -188,22 +188,30 @@ def test_peers_are_never_numbered_twice(house) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "wants_attention", "is_killed", "level"),
+    ("program", "has_connected", "wants_attention", "is_killed", "level"),
     [
-        (leave, False, False, logging.INFO),
-        (leave, True, False, logging.WARNING),
-        (crash, False, False, logging.ERROR),
-        (crash, True, False, logging.ERROR),
-        (sleep, False, True, logging.INFO),
+        (leave, True, False, False, logging.INFO),
+        (leave, False, False, False, logging.DEBUG),
+        (leave, False, True, False, logging.WARNING),
+        (leave, True, True, False, logging.WARNING),
+        (crash, True, False, False, logging.ERROR),
+        (crash, True, True, False, logging.ERROR),
+        (crash, False, False, False, logging.ERROR),
+        (sleep, True, False, True, logging.INFO),
     ],
 )
-def test_the_end_of_a_client_is_as_loud_as_it_is_bad(house, program, wants_attention, is_killed, level) -> None:
-    """A crash is an error, but not if the parent has killed the child: that was logged with its reason."""
+def test_the_end_of_a_client_is_as_loud_as_it_is_bad(
+    house, program, has_connected, wants_attention, is_killed, level
+) -> None:
+    """A crash is an error, but not if the parent has killed the child: that was logged with its reason.
+
+    One that only looks whether the port is open is no news at all.
+    """
     one = house(program)
     levels: list[int] = []
     one.logger.addFilter(lambda record: not (record.msg.startswith("router") or levels.append(record.levelno)))
     child = one.start(State.LEAVING)
-    child.wants_attention = wants_attention
+    child.wants_attention, child.has_connected = wants_attention, has_connected
     if is_killed:
         one.clients.kill_all()
     one.await_end(child)

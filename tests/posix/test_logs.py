@@ -17,7 +17,7 @@ import pytest
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import children
-from forkbroker.posix.logs import FileLog, StderrLog, SyslogLog, format_text
+from forkbroker.posix.logs import FileLog, StderrLog, SyslogLog, is_journal
 
 log = logging.getLogger("forkbroker.test")
 
@@ -98,25 +98,88 @@ def test_what_a_client_sent_cannot_forge_a_line(started, capfd, monkeypatch) -> 
     assert line[24:] == r"info  login eve\x0a2026 error \x1b[2J\x9b \udcff \u202e \u2028 é"
 
 
-def test_a_fault_of_ours_has_its_traceback_below(started, capfd) -> None:
-    """The only event of more than one line."""
-    started(StderrLog())
-    try:
-        raise LookupError("why")
-    except LookupError:
-        log.exception("router: ends")
+def test_root_writes_into_no_file_that_is_a_link_or_somebody_elses(started, tmp_path) -> None:
+    """A user who may write the directory of the log would choose what root writes to, or gives away."""
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "second name").hardlink_to(tmp_path / "precious")
+    (tmp_path / "of somebody").write_text("x")
+    os.chown(tmp_path / "of somebody", 12_345, 12_345)
+    for name, problem in (("link", "is a link"), ("second name", "hard links"), ("of somebody", "user 12345")):
+        with pytest.raises(StartError, match=rf"cannot write log file .*/{name}: .*{problem}"):
+            FileLog(tmp_path / name)
 
-    lines = capfd.readouterr().err.splitlines()
+    started(FileLog(tmp_path / "of somebody", owners=[12_345])).give_to(23_456, 23_456)
+    null = FileLog(Path(os.devnull))
+    null.give_to(12_345, 12_345)
+    null.close()
 
-    assert lines[0][24:] == "error router: ends"
-    assert lines[-1] == "LookupError: why"
+    assert (tmp_path / "of somebody").stat().st_uid == 23_456
+    assert Path(os.devnull).stat().st_uid == 0
 
 
-def test_a_format_that_does_not_fit_costs_neither_event_nor_process() -> None:
-    """It is written as it is."""
-    record = logging.LogRecord("forkbroker", logging.INFO, __file__, 1, "%d clients", ("many",), None)
+def test_a_log_that_cannot_be_followed_says_so_once_in_the_old_file(tmp_path, in_child) -> None:
+    """The directory is root's, and the broker is not root any more; the next file that it may open is used."""
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    turn, done = os.pipe()
 
-    assert format_text(record) == "%d clients ('many',)"
+    def broker() -> int:
+        one = FileLog(path)
+        one.give_to(12_345, 12_345)
+        one.start("info")
+        os.setresuid(12_345, 12_345, 12_345)
+        os.write(done, b"x")
+        while path.exists():
+            select.select([], [], [], 0.002)
+        one.look_after()
+        one.look_after()
+        log.info("in the old file")
+        one.reopen()
+        one.look_after()
+        return 0
+
+    pid = children.fork(broker, (turn, done))
+    os.read(turn, 1)
+    path.rename(old)
+    os.waitpid(pid, 0)
+    os.close(turn)
+    os.close(done)
+
+    told = f"warning log: cannot open {path}, the old file is written on: Permission denied"
+    assert _texts(old) == [told, "info  in the old file", told]
+
+
+def test_a_file_that_is_opened_again_says_so(started, tmp_path) -> None:
+    """When it is asked for, and when the file was moved."""
+    path = tmp_path / "log"
+    one = started(FileLog(path))
+    one.reopen()
+    path.rename(tmp_path / "log.1")
+    one.look_after()
+    one.look_after()
+
+    assert _texts(tmp_path / "log.1") == ["info  log: opened again"]
+    assert _texts(path) == ["info  log: opened again, the file was moved"]
+
+
+def test_the_journal_is_known_by_its_stream() -> None:
+    """The variable alone may have been inherited by somebody whose stream is another one."""
+    reading, writing = os.pipe()
+    found = os.fstat(writing)
+    stream = f"{found.st_dev}:{found.st_ino}"
+
+    assert is_journal(writing, {"JOURNAL_STREAM": stream})
+    assert not is_journal(2, {"JOURNAL_STREAM": stream})
+    assert not is_journal(writing, {})
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_file_is_appended_to_and_hidden_from_others(started, tmp_path) -> None:
@@ -165,7 +228,7 @@ def test_a_child_follows_a_renamed_file_by_itself(started, tmp_path) -> None:
     far.close()
 
     assert (tmp_path / "log.1").read_text() == ""
-    assert path.read_text()[24:] == "info  from the child\n"
+    assert _texts(path) == ["info  log: opened again", "info  from the child"]
 
 
 def test_a_file_that_cannot_be_opened_again_is_written_on(started, tmp_path) -> None:
@@ -186,7 +249,10 @@ def test_a_full_disk_stops_nobody_and_the_lines_are_counted(started, tmp_path) -
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     path = tmp_path / "log"
-    path.symlink_to("/dev/full")
+    if os.getuid() == 0:  # who follows no link
+        os.mknod(path, stat.S_IFCHR | 0o600, Path("/dev/full").stat().st_rdev)
+    else:
+        path.symlink_to("/dev/full")
     one = started(FileLog(path))
     log.error("lost")
     path.unlink()

@@ -5,11 +5,44 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
+from setproctitle import getproctitle
 
 from forkbroker.posix import children
-from forkbroker.posix.titles import set_title
+from forkbroker.posix.titles import name_instance, set_title
+
+
+def test_the_short_name_says_what_a_process_is_and_the_title_whose() -> None:
+    """`pgrep -x stomp-broker` finds parents alone; a child has its broker's name from the process that forked it."""
+    if not Path("/proc/self/comm").exists():
+        pytest.skip("needs Linux")
+    near, far = socket.socketpair()
+
+    def show(*texts: str) -> None:
+        for text in texts:
+            set_title(text)
+            far.send(f"{getproctitle()} ({Path('/proc/self/comm').read_text().strip()})\n".encode())
+
+    def broker() -> int:
+        show("parent localhost:61613")
+        name_instance("orders")
+        show("parent localhost:61613")
+        os.waitpid(children.fork(lambda: show("client 127.0.0.1:40112", "store memory:") or 0, [far.fileno()]), 0)
+        return 0
+
+    os.waitpid(children.fork(broker, [far.fileno()]), 0)
+    shown = near.recv(1000).decode().splitlines()
+    near.close()
+    far.close()
+
+    assert shown == [
+        "stomp-broker: parent localhost:61613 (stomp-broker)",
+        "stomp-broker orders: parent localhost:61613 (stomp-broker)",
+        "stomp-broker orders: client 127.0.0.1:40112 (stomp-client)",
+        "stomp-broker orders: store memory: (stomp-store)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -355,6 +355,17 @@ def test_strangers_are_worth_a_warning(octets: bytes) -> None:
     assert joined(client.session.take_leaving()).flags & Flag.WARNING
 
 
+@pytest.mark.parametrize("command", ["NONSENSE", "ACK", "SUBSCRIBE", "CONNECT"])
+def test_an_error_of_the_client_is_worth_a_warning(command: str) -> None:
+    """Somebody should mend that client. What the broker or an administrator ends is none."""
+    client, other = connected(), connected()
+    client.do(command)
+    other.session.end("disconnected by the administrator", client.now)
+
+    assert joined(client.session.take_leaving()).flags & Flag.WARNING
+    assert not joined(other.session.take_leaving()).flags & Flag.WARNING
+
+
 # What the parent orders
 
 

@@ -1,0 +1,119 @@
+"""What the start opens: the log, the listeners, the directory of a new store.
+
+All of it with the rights that the command was started with; who the broker becomes gets what it needs later.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from forkbroker.config.options import BEYOND, Settings
+from forkbroker.errors import Exit, StartError
+from forkbroker.posix.addresses import describe_listener, reaches_beyond
+from forkbroker.posix.listening import SocketRights, close_listener, open_listener
+from forkbroker.posix.log_formats import BARE, STAMPED, for_journal
+from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog, is_journal
+from forkbroker.posix.privileges import Identity, find_group, find_user
+
+logger = logging.getLogger("forkbroker")
+
+BACKLOG = 1024
+"""Connections that wait while children are forked; the kernel lowers it to its own limit (Linux: somaxconn)."""
+
+_STDERR = 2
+
+
+def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> Log:
+    """The log that was asked for; syslog for a daemon that asks for none, if this system has it.
+
+    Raises:
+        StartError: it cannot be opened.
+    """
+    log: Log
+    complaint = None
+    stamped, bare = STAMPED[settings.log_format], BARE[settings.log_format]
+    if settings.log_file is not None:
+        log = FileLog(settings.log_file, stamped, () if identity is None else (identity.uid,))
+    elif settings.syslog:
+        log = SyslogLog(form=bare)
+    elif settings.daemonize:
+        try:
+            log = SyslogLog(form=bare)
+        except StartError as error:  # a system without syslog shall have its broker, and be told
+            log, complaint = StderrLog(stamped, reopens=False), error
+    else:
+        log = StderrLog(for_journal(bare) if is_journal(_STDERR) else stamped)
+    opened.callback(log.close)
+    if identity is not None:
+        log.give_to(identity.uid, identity.gid)
+    log.start(settings.log_level)
+    if complaint:
+        logger.warning("no log after the broker has detached: %s", complaint)
+    return log
+
+
+def socket_rights(settings: Settings, identity: Identity | None) -> SocketRights:
+    """Who may connect to Unix sockets: by default whom the broker becomes, and its group.
+
+    Raises:
+        StartError: there is no such user or group.
+    """
+    uid, gid = (-1, -1) if identity is None else (identity.uid, identity.gid)
+    if settings.socket_owner is not None:
+        uid = find_user(settings.socket_owner, "--socket-owner").pw_uid
+    if settings.socket_group is not None:
+        gid = find_group(settings.socket_group, "--socket-group")
+    return SocketRights(settings.socket_mode, uid, gid)
+
+
+def open_listeners(settings: Settings, rights: SocketRights, opened: ExitStack) -> list[socket.socket]:
+    """A listener for each address of --listen.
+
+    Raises:
+        StartError: one of them cannot be opened.
+    """
+    listeners: list[socket.socket] = []
+    for address in settings.listen:
+        for listener in open_listener(address, BACKLOG, rights):
+            opened.callback(_close, listener)
+            listeners.append(listener)
+    return listeners
+
+
+def _close(listener: socket.socket) -> None:
+    """Close a listener that was never served; the parent closes its own as soon as it begins to stop."""
+    if listener.fileno() >= 0:
+        close_listener(listener)
+
+
+def check_passed(passed: Sequence[socket.socket], settings: Settings) -> None:
+    """Look at listeners of the service manager, which stand in the place of all --listen.
+
+    Raises:
+        StartError: one of them reaches further than was allowed.
+    """
+    for listener in passed:
+        if reaches_beyond(listener) and not settings.allow_anonymous:
+            problem, remedy = BEYOND
+            raise StartError(f"socket unit, {describe_listener(listener)}: {problem}; {remedy}", Exit.CONFIG)
+
+
+def make_store_directory(url: str, identity: Identity) -> None:
+    """The directory of a new SQLite store, for the user that the broker will be: there may be no right to it later.
+
+    Raises:
+        StartError: it cannot be made.
+    """
+    directory = Path(url.removeprefix("sqlite://")).parent
+    if not url.startswith("sqlite:///") or directory.exists():
+        return
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+        os.chown(directory, identity.uid, identity.gid)
+    except OSError as error:
+        raise StartError(f"--store {url}: cannot make {directory}: {error.strerror}", Exit.CANTCREAT) from None
