@@ -5,7 +5,7 @@ No input or output, no clock, no log, and no knowledge of STOMP: only of envelop
 The rooms point one way, each knows those below it alone (setup.cfg has them as contracts):
 
     router.py                   a peer's envelope, and what follows
-    sending.py   forwarding.py  what a destination means for a SEND; the way to topics
+    sending.py                  what a destination means for a SEND; the way to topics
     stored.py    listing.py     what the store says; what there is, in words
     offers/                     between queues and consumers: offers, answers, what is held
     jobs/        topics/        the way in and the way back, and what waits for its time; who listens

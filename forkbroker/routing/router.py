@@ -20,7 +20,6 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.counters import QueueView
-from forkbroker.routing.forwarding import Forwarding
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -30,7 +29,7 @@ from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.policies import Policy
-from forkbroker.routing.sending import Sending
+from forkbroker.routing.sending import Forwarding, Sending
 from forkbroker.routing.stored import Stored
 from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope, pack
@@ -225,7 +224,7 @@ class Router:
         kit.rows.renew()
         if kit.is_at_rest and now < self._next:
             return False
-        if self._stored.is_busy:
+        if self._journal.is_busy or self._keeping.custody.pending:
             self._stored.tick()
         if kit.chores.has_run:
             kit.chores.go_on()
@@ -259,8 +258,9 @@ class Router:
 
     def _find_deadline(self) -> float:
         timers, offering = self._timers, self._offering
-        has_work = self._queues.expiring or self.waiting or self._kit.chores.all or self._stored.is_busy
-        if has_work and (self._queues.expiring or not self.is_applied):
+        if self._queues.expiring or self.waiting or self._kit.chores.all:
+            return timers.now
+        if (self._journal.is_busy or self._keeping.custody.pending) and not self.is_applied:
             return timers.now
         overdue = due = None
         if self._queues.changed or offering.claims.timely:

@@ -68,13 +68,6 @@ class Stored:
             self._custody.let_go_on()
             self._go_on()
 
-    @property
-    def is_busy(self) -> bool:
-        """Something waits to be told to the store, to be committed, or to be shown when it is."""
-        journal, telling = self._journal, self._journal.telling
-        waits = telling.changes or telling.questions or journal.releasing or journal.held or self._custody.pending
-        return bool(waits) or telling.may_tell <= 0
-
     def tick(self) -> None:
         """A new turn: tell the store more of what was too much for the one before, and show more of what it has."""
         self._journal.go_on()

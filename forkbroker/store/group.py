@@ -7,7 +7,6 @@ store that was started anew may be told again what the one before has written al
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from forkbroker.store.api import Change, Chunk, Delete, Message, Move, weigh
 from forkbroker.store.changes import is_lone_delete, unpack_change
@@ -15,23 +14,21 @@ from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 
 
-@dataclass(frozen=True, slots=True)
 class Told:
     """One change, or one request, as it came."""
 
-    number: int
-    """Of the change; 0: it is none."""
-    parts: tuple[Envelope, ...]
+    __slots__ = ("kind", "number", "octets", "parts")
 
-    @property
-    def kind(self) -> Kind:
+    def __init__(self, number: int, parts: tuple[Envelope, ...]) -> None:
+        """`number` of the change; 0: it is none."""
+        self.number = number
+        self.parts = parts
+        self.kind = parts[0].kind if parts else Kind.TOGETHER
         """Of the first envelope."""
-        return self.parts[0].kind if self.parts else Kind.TOGETHER
-
-    @property
-    def octets(self) -> int:
+        self.octets = 0
         """Of all its envelopes."""
-        return sum([len(part.raw) for part in self.parts])
+        for part in parts:
+            self.octets += len(part.raw)
 
 
 class Group:

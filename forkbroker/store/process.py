@@ -257,7 +257,7 @@ class StoreProcess:
 
     def _commit(self, *, is_retold: bool = False) -> None:
         """Write the group, unless that was tried in vain a moment ago."""
-        if not self._group or not self._disk.may_try():
+        if not self._group.told or not self._disk.may_try():
             return
         try:
             self._write(is_retold=is_retold)
@@ -269,7 +269,7 @@ class StoreProcess:
 
     def _write(self, *, is_retold: bool = False) -> None:
         """Raises StoreError."""
-        if not self._group:
+        if not self._group.told:
             return
         if crash is not None:
             crash("store.group-read", "")
@@ -297,9 +297,12 @@ class StoreProcess:
     def _write_group(self, *, is_retold: bool) -> None:
         """All of it but what can't be written."""
         if not is_retold:
-            with suppress(ChangeError):
+            try:
                 self._store.write(self._group.take_changes())
                 return
+            except ChangeError:
+                # find out which one
+                pass
         while True:
             trying: list[Told] = []
             try:

@@ -349,8 +349,9 @@ class SqliteStore(Store):
 
     def write(self, changes: Sequence[Change]) -> None:
         """Chunks first: when both have come, the group is COMMITTED."""
-        with self._spilling():
-            self._overflow.write(changes)
+        if not _SPILLED.isdisjoint(map(type, changes)):
+            with self._spilling():
+                self._overflow.write(changes)
         with translating(self.path):
             try:
                 self._write_group(changes)
@@ -531,6 +532,8 @@ class SqliteStore(Store):
         return translating(self._overflow_path, describe_damaged_overflow)
 
 
+_SPILLED = frozenset({Chunk, Purge, Forget})
+"""What concerns the spilled messages."""
 _APPLY: dict[type, Any] = {
     Message: SqliteStore._insert,
     Chunk: SqliteStore._keep,

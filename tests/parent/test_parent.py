@@ -134,7 +134,7 @@ def test_no_zombie_stays(start: Starter) -> None:
 
     for client in clients:
         broker.await_log(f"router: {client.peer} ended")
-        wait_until(lambda pid=client.pid: not is_alive(pid), f"the end of process {client.pid}")  # type: ignore[misc]
+        wait_until(lambda pid=client.pid: not is_alive(pid), f"the end of process {client.pid}")
 
 
 def test_a_kill_from_outside_is_an_end_like_others(start: Starter) -> None:

@@ -372,6 +372,12 @@ class Journal:
             self._release(_ANSWERS)
 
     @property
+    def is_busy(self) -> bool:
+        """Something waits to be told to the store, to be committed, or for that."""
+        telling = self.telling
+        return bool(telling.changes or telling.questions or self.releasing or self.held) or telling.may_tell <= 0
+
+    @property
     def is_behind(self) -> bool:
         """There is something for the next turn."""
         return bool(self.releasing) or self.telling.is_behind

@@ -41,10 +41,7 @@ class Paging:
 
     def next_lane(self, queue: Queue) -> Lane | None:
         """From which lane of the queue to take; None: there is nothing, or the store was asked for what comes first."""
-        lanes = queue.lanes
-        if lanes and lanes[0].ready and not lanes[0].stubs:
-            return lanes[0]
-        return self._find(queue, lanes)
+        return self._find(queue, queue.lanes)
 
     def last_lane(self, queue: Queue) -> Lane | None:
         """From which lane to take what can be spared first; None as with `next_lane`."""

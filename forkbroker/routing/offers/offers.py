@@ -81,14 +81,22 @@ class Offers:
         if willing and queue.messages > ready:
             self._paging.refill(queue)
         if not willing:
-            self._paging.relieve(queue)
+            if queue.window.used > queue.window.limit:
+                self._paging.relieve(queue)
             return True
         if not ready:
             return True
         consumers = self._consumers[queue]
         share = -(-ready // willing)
         width = max(1, min(self._width, willing // ready))
-        while queue.ready and consumers.willing and (lane := self._paging.next_lane(queue)) is not None:
+        while queue.ready and consumers.willing:
+            lane = queue.lanes[0]
+            if not lane.ready or lane.stubs:
+                # the store may have to be asked for what comes first
+                found = self._paging.next_lane(queue)
+                if found is None:
+                    break
+                lane = found
             if not self._free:
                 return False
             head = lane.head()
