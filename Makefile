@@ -29,9 +29,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/stomp-broker.8; \
-	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/stomp-broker.8 2>&1 >/dev/null)"; \
-	else echo "man page not checked: install mandoc or groff"; fi
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[58]; \
+	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[58] 2>&1 >/dev/null)"; \
+	else echo "man pages not checked: install mandoc or groff"; fi
 	@sh -n etc/init.d/stomp-broker && sh -n etc/rc.d/stomp_broker
 
 bench: $(INSTALLED)
@@ -55,7 +55,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 install:
 	@# Debian's pip wants to be told that a prefix of one's own is meant.
 	PIP_BREAK_SYSTEM_PACKAGES=1 $(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
-	install -d "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man5" "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	install -m 644 man/forkbroker.toml.5 "$(DESTDIR)$(PREFIX)/share/man/man5/"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"

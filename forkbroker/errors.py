@@ -32,12 +32,21 @@ class ForkbrokerError(Exception):
 class ConfigurationError(ForkbrokerError):
     """A setting that cannot be used."""
 
+    status: Exit = Exit.USAGE
+    """What the command ends with."""
+
     def __init__(self, what: str, problem: str, remedy: str) -> None:
         """`what` is the setting as it was written, `problem` what is wrong with it, `remedy` what would be right."""
         super().__init__(f"{what}: {problem}; {remedy}")
         self.what = what
         self.problem = problem
         self.remedy = remedy
+
+
+class ConfigurationFileError(ConfigurationError):
+    """A setting of the configuration file that cannot be used, or a file that cannot be read."""
+
+    status = Exit.CONFIG
 
 
 class StartError(ForkbrokerError):

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 import forkbroker
-from forkbroker.config.options import OPTIONS, Option, Settings, make_settings
+from forkbroker.config.options import OPTIONS, Given, Option, absolute
 
 PROGRAM = "stomp-broker"
 
@@ -40,11 +40,23 @@ def _add(group: argparse._ArgumentGroup, option: Option) -> None:
     group.add_argument(f"--{option.name}", action=action, metavar=option.metavar, help=text)
 
 
-def read_arguments(arguments: Sequence[str] | None) -> Settings:
-    """Settings from a command line; the process's own when None.
+def read_arguments(arguments: Sequence[str] | None) -> dict[str, Given]:
+    """What a command line gives, by field name; the process's own command line when None.
+
+    Names of files are absolute in it: it may be read again when the broker has left the directory.
 
     Raises:
-        ConfigurationError: a value that cannot be used.
         SystemExit: status 2 for what is no option, after a message; 0 after --help and --version.
     """
-    return make_settings(vars(make_parser().parse_args(arguments)))
+    given = vars(make_parser().parse_args(arguments))
+    return {
+        option.field: _make_absolute(option, given[option.field])
+        for option in OPTIONS
+        if given[option.field] not in (None, False)
+    }
+
+
+def _make_absolute(option: Option, given: Given) -> Given:
+    if isinstance(given, list):
+        return [absolute(option, text) for text in given]
+    return absolute(option, given) if isinstance(given, str) else given

@@ -20,15 +20,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 
 import forkbroker
-from forkbroker.cli.arguments import PROGRAM, read_arguments
+from forkbroker.cli.arguments import PROGRAM
+from forkbroker.cli.configuration import Configuration, read_configuration
 from forkbroker.cli.opening import check_passed, make_store_directory, open_listeners, open_log, socket_rights
 from forkbroker.cli.status import find_status
-from forkbroker.cli.wiring import routing_policy, run_broker
+from forkbroker.cli.wiring import run_broker
+from forkbroker.config.listing import list_effective
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
@@ -83,10 +86,14 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
     """Run the command to its end; the exit status. `run` is what serves the clients."""
     shed(count_passed())
     try:
-        settings = read_arguments(arguments)
+        configuration = read_configuration(arguments)
     except ConfigurationError as error:
         complain(str(error))
-        return Exit.USAGE
+        # whoever only checks wants to know one thing
+        return Exit.CONFIG if "--check-config" in (arguments or sys.argv) else error.status
+    settings = configuration.settings
+    if settings.check_config:
+        return _show(configuration)
     if settings.status:
         return _tell_status(settings)
     with ExitStack() as opened:
@@ -94,17 +101,31 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
             return _start(settings, opened, run)
         except ConfigurationError as error:
             complain(str(error))
-            return Exit.USAGE
+            return error.status
         except StartError as error:
             complain(str(error))
             return error.status
+
+
+def _show(configuration: Configuration) -> int:
+    """Print what is in effect, and where it comes from."""
+    _print("".join(f"{line}\n" for line in list_effective(configuration.given, configuration.origins)))
+    return Exit.OK
+
+
+def _print(text: str) -> None:
+    """Write on standard output, past the interpreter: it would complain at its end if nobody reads."""
+    data = text.encode(errors="backslashreplace")
+    with suppress(OSError):
+        while data:
+            data = data[os.write(1, data) :]
 
 
 def _tell_status(settings: Settings) -> int:
     """Print whether the broker of the pidfile runs; the exit status says the same."""
     assert settings.pidfile is not None  # the settings demand it
     status, text = find_status(settings.pidfile)
-    print(text)
+    _print(f"{text}\n")
     return status
 
 
@@ -117,8 +138,7 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     identity = resolve(settings.user, settings.group)
     # where that is depends on whose rights the command was started with
     settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
-    make_store(settings.store or "")  # to hear now whether it can be understood
-    routing_policy(settings)  # and this
+    make_store(settings.store or "")  # its modules are imported while they can be read
     log = open_log(settings, identity, opened)
     files = raise_file_limit()
     check_passed(passed, settings)

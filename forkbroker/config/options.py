@@ -1,13 +1,15 @@
 """The table of options, and the settings that come of it.
 
-A row is everything there is to say about an option: command line, help, manual page and `Settings` follow from it,
-and a test holds them together. Defaults stand in the form in which a user would write them.
+A row is everything there is to say about an option: command line, help, configuration file, manual page and `Settings`
+follow from it, and a test holds them together. Defaults stand in the form in which a user would write them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ from forkbroker.config.values import (
     size,
     store_url,
 )
-from forkbroker.errors import ConfigurationError
+from forkbroker.errors import ConfigurationError, ConfigurationFileError
 from forkbroker.posix.addresses import ListenAddress, parse_address
 
 _ENVELOPE = 1024**3
@@ -38,6 +40,24 @@ BEYOND = (
     "listen on localhost, or give --allow-anonymous when everyone who can reach it may use it",
 )
 """Problem and remedy of a listener beyond loopback."""
+
+
+Given = str | bool | list[str]
+"""What is given for an option: a text, True or False for a flag, several texts if it is repeatable."""
+
+
+class Type(Enum):
+    """How a value is written in the configuration file."""
+
+    FLAG = "true or false"
+    NUMBER = "a number"
+    SIZE = 'a number of bytes, or a text as in "10 MiB"'
+    TIME = 'a number of seconds, or a text as in "10 min"'
+    TEXT = "a text in quotes"
+
+
+_TYPES = {"": Type.FLAG, "N": Type.NUMBER, "SECONDS": Type.NUMBER, "SIZE": Type.SIZE, "TIME": Type.TIME}
+"""By the word that stands for the value in the help; all others are texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +74,18 @@ class Option:
     help: str
     group: str
     repeatable: bool = False
+    in_file: bool = True
+    """Whether the configuration file may have it; else it is about this one start."""
 
     @property
     def field(self) -> str:
         """The field of `Settings`."""
         return self.name.replace("-", "_")
+
+    @property
+    def type(self) -> Type:
+        """How its value is written in the configuration file."""
+        return _TYPES.get(self.metavar, Type.TEXT)
 
     @property
     def is_flag(self) -> bool:
@@ -70,6 +97,8 @@ class Option:
 class Settings:
     """The value of every option. Sizes in octets, times in seconds; None is off."""
 
+    config: Path | None
+    check_config: bool
     listen: tuple[ListenAddress, ...]
     socket_mode: int
     socket_owner: str | None
@@ -147,6 +176,16 @@ _LIMITS = "Frame limits (a frame above one gets an ERROR that names it)"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
+        "config",
+        path,
+        None,
+        "FILE",
+        "read options from FILE; default: /etc/forkbroker/forkbroker.toml",
+        _START,
+        in_file=False,
+    ),
+    Option("check-config", None, None, "", "print all options with their sources, and exit", _START, in_file=False),
+    Option(
         "listen",
         parse_address,
         "localhost:61613",
@@ -160,9 +199,9 @@ OPTIONS: tuple[Option, ...] = (
         "socket-owner", name, None, "NAME", "owner of these files; default: the user that the broker becomes", _START
     ),
     Option("socket-group", name, None, "NAME", "group of these files; default: the group of that user", _START),
-    Option("daemonize", None, None, "", "detach; return when the broker accepts clients", _START),
+    Option("daemonize", None, None, "", "detach; return when the broker accepts clients", _START, in_file=False),
     Option("pidfile", path, None, "FILE", "write the PID to FILE, and refuse a second broker with this file", _START),
-    Option("status", None, None, "", "tell whether the broker of --pidfile runs, and exit", _START),
+    Option("status", None, None, "", "tell whether the broker of --pidfile runs, and exit", _START, in_file=False),
     Option("instance", instance, None, "NAME", "name of this broker in the titles of its processes", _START),
     Option("user", name, None, "NAME", "become this user after everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
@@ -383,7 +422,15 @@ OPTIONS: tuple[Option, ...] = (
         "sqlite:///PATH or memory:; default: queues.db in the state directory",
         _STORE,
     ),
-    Option("store-repair", None, None, "", "replace a damaged database by one with all that can be read", _STORE),
+    Option(
+        "store-repair",
+        None,
+        None,
+        "",
+        "replace a damaged database by one with all that can be read",
+        _STORE,
+        in_file=False,
+    ),
     Option(
         "persistent",
         choice("as-sent", "queues"),
@@ -444,53 +491,94 @@ OPTIONS: tuple[Option, ...] = (
 """Every option but --help and --version, in the order of the help."""
 
 
-def make_settings(given: Mapping[str, str | bool | list[str] | None]) -> Settings:
-    """Settings from what was given, by field name: texts, True for flags, lists for repeatable options.
+BY_NAME = {option.name: option for option in OPTIONS}
 
-    What is missing, or None, gets its default.
+
+def absolute(option: Option, text: str) -> str:
+    """Make the name of a file in a value absolute, as the broker leaves the directory to which it is relative.
+
+    A value that cannot be understood is left to the option's parser.
+    """
+    prefix, name = _split_file_name(option, text)
+    if name:
+        with suppress(OSError):
+            return prefix + str(Path(name).absolute())
+    return text
+
+
+def is_relative(option: Option, text: str) -> bool:
+    """Tell whether a value has the name of a file that is relative to some directory."""
+    _, name = _split_file_name(option, text)
+    return bool(name) and not name.startswith("/")
+
+
+def _split_file_name(option: Option, text: str) -> tuple[str, str]:
+    if option.metavar == "FILE":
+        return "", text
+    return ("unix:", text.removeprefix("unix:")) if option.name == "listen" and text.startswith("unix:") else ("", "")
+
+
+def make_settings(given: Mapping[str, Given | None], origins: Mapping[str, str] | None = None) -> Settings:
+    """Settings from what was given, by field name. What is missing, or None, gets its default.
+
+    `origins`: where in the configuration file a field was given; all others come from the command line.
 
     Raises:
         ConfigurationError: a value that cannot be used, or values that exclude each other. It names the option.
+        ConfigurationFileError: the same, if the file has it.
     """
+    reader = _Reader(origins or {})
     # Any: the table decides at run time which type a field gets; a test compares the two.
-    values: dict[str, Any] = {option.field: _read(option, given.get(option.field)) for option in OPTIONS}
+    values: dict[str, Any] = {option.field: reader.read(option, given.get(option.field)) for option in OPTIONS}
     settings = Settings(**values)
-    _check_together(settings)
+    reader.check_together(settings)
     return settings
 
 
-def _read(option: Option, given: str | bool | list[str] | None) -> object:
-    if option.parse is None:
-        return bool(given)
-    if option.repeatable:
-        texts = given if isinstance(given, list) and given else [option.default] if option.default else []
-        return tuple(_parse(option, option.parse, text) for text in texts)
-    text = given if isinstance(given, str) else option.default
-    return None if text is None else _parse(option, option.parse, text)
+class _Reader:
+    """Reads values, and tells what is wrong in terms of the place where it stands."""
 
+    def __init__(self, origins: Mapping[str, str]) -> None:
+        self._origins = origins
 
-def _parse(option: Option, parse: Callable[[str], object], text: str) -> object:
-    """The value of `text`; an error is retold with the option's name."""
-    try:
-        return parse(text)
-    except ConfigurationError as error:
-        # of a rule with several pairs, the one that is wrong
-        problem = error.problem if error.what == text else f"{error.what}: {error.problem}"
-        raise ConfigurationError(f"--{option.name} {text}", problem, error.remedy) from None
+    def read(self, option: Option, given: Given | None) -> object:
+        if option.parse is None:
+            return bool(given)
+        if option.repeatable:
+            texts = given if isinstance(given, list) and given else [option.default] if option.default else []
+            return tuple(self._parse(option, option.parse, text) for text in texts)
+        text = given if isinstance(given, str) else option.default
+        return None if text is None else self._parse(option, option.parse, text)
 
+    def _parse(self, option: Option, parse: Callable[[str], object], text: str) -> object:
+        """The value of `text`; an error is retold with the option's name."""
+        try:
+            return parse(text)
+        except ConfigurationError as error:
+            # of a rule with several pairs, the one that is wrong
+            problem = error.problem if error.what == text else f"{error.what}: {error.problem}"
+            raise self._fault(option.name, text, problem, error.remedy) from None
 
-def _check_together(settings: Settings) -> None:
-    """What a row alone cannot say."""
-    if settings.syslog and settings.log_file is not None:
-        raise ConfigurationError("--syslog", "--log-file is given as well", "give one of them")
-    if settings.status and settings.pidfile is None:
-        raise ConfigurationError("--status", "there is no --pidfile to ask", "give the --pidfile of the broker")
-    for address in settings.listen:
-        if not address.is_local and not settings.allow_anonymous:
-            raise ConfigurationError(f"--listen {address.describe()}", *BEYOND)
-    if settings.heart_beat[1] and settings.heart_beat[1] < _SHORTEST_BEAT_MS:
-        raise ConfigurationError(
-            f"--heart-beat {settings.heart_beat[0]},{settings.heart_beat[1]}",
-            f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
-            f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
-        )
+    def _fault(self, name: str, text: str, problem: str, remedy: str) -> ConfigurationError:
+        origin = self._origins.get(BY_NAME[name].field)
+        if origin is None:
+            return ConfigurationError(f"--{name} {text}".rstrip(), problem, remedy)
+        return ConfigurationFileError(f"{origin}: {name} = {text or 'true'}", problem, remedy)
+
+    def check_together(self, settings: Settings) -> None:
+        """What a row alone cannot say."""
+        if settings.syslog and settings.log_file is not None:
+            raise self._fault("syslog", "", "--log-file is given as well", "give one of them")
+        if settings.status and settings.pidfile is None:
+            raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
+        for address in settings.listen:
+            if not address.is_local and not settings.allow_anonymous:
+                raise self._fault("listen", address.describe(), *BEYOND)
+        send, want = settings.heart_beat
+        if want and want < _SHORTEST_BEAT_MS:
+            raise self._fault(
+                "heart-beat",
+                f"{send},{want}",
+                f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
+                f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
+            )

@@ -40,7 +40,8 @@ _POLL_S = 0.005
 _STORE_TITLE = "stomp-broker: store"
 _STORE_ZOMBIE = "[stomp-store]"
 """What is left of the title when the process has ended: the short name, in brackets."""
-_OPTION = "--store"
+_STORE = "--store"
+_CONFIG = "--config"
 _ROOT = Path(forkbroker.__file__).parents[1]
 _T = TypeVar("_T")
 
@@ -81,8 +82,10 @@ class RunningBroker:
         """
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         store = self._choose_store()
+        # not the file of a broker that is installed on this machine
+        config = [] if self._names(_CONFIG) else [_CONFIG, os.devnull]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "forkbroker", "--listen", "127.0.0.1:0", *store, *self._options],
+            [sys.executable, "-m", "forkbroker", "--listen", "127.0.0.1:0", *config, *store, *self._options],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -203,16 +206,19 @@ class RunningBroker:
         assert self._process is not None, "a RunningBroker runs in a with block only"
         return self._process
 
+    def _names(self, name: str) -> bool:
+        return any(option == name or option.startswith(f"{name}=") for option in self._options)
+
     def _choose_store(self) -> list[str]:
         """The option that names the store, if nobody else does."""
-        if any(option == _OPTION or option.startswith(f"{_OPTION}=") for option in self._options):
+        if self._names(_STORE):
             return []
         if self._store_directory is None:
             self._own_directory = tempfile.TemporaryDirectory(prefix="forkbroker-")
             # below it, so that the broker makes the one that it needs for itself, or for the user of its options
             Path(self._own_directory.name).chmod(0o711)
             self._store_directory = Path(self._own_directory.name) / "store"
-        return [_OPTION, f"sqlite://{self.database}"]
+        return [_STORE, f"sqlite://{self.database}"]
 
     def _all_children(self) -> list[tuple[int, str]]:
         return [(pid, title) for pid, parent, title in _processes() if parent == self.pid]

@@ -22,7 +22,8 @@ PARTS: tuple[Callable[[Settings], Any], ...] = (
 """Records that are made of the settings, for the parts of the broker."""
 
 ELSEWHERE = {
-    "listen", "socket-mode", "socket-owner", "socket-group", "daemonize", "pidfile", "status", "instance",
+    "config", "check-config", "listen", "socket-mode", "socket-owner", "socket-group",
+    "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "allow-anonymous",
     "child-memory", "child-cpu", "child-files", "store", "store-repair", "disk-free",
 }  # fmt: skip

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 import forkbroker
-from forkbroker.config.options import OPTIONS
+from forkbroker.config.file import parse_text
+from forkbroker.config.options import OPTIONS, make_settings
 from forkbroker.config.policies import policy_line
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
+FILE_MANUAL = (ROOT / "man" / "forkbroker.toml.5").read_text()
 README = (ROOT / "README.md").read_text()
 FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "help"}
 """Options of other programs that the documents show: systemctl, benchmarks/bench.py."""
@@ -29,8 +31,23 @@ FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "help"}
 def test_the_manual_has_every_option_and_no_other() -> None:
     """The table is the truth."""
     in_manual = set(re.findall(r"^\.It Fl -([a-z-]+)", MANUAL, re.MULTILINE)) - {"version"}
+    not_in_file = FILE_MANUAL.partition("command line only:")[2].partition(".Pp")[0]
 
     assert in_manual == {option.name for option in OPTIONS}
+    assert set(re.findall(r"^\.Fl -([a-z-]+)", not_in_file, re.MULTILINE)) == {
+        option.name for option in OPTIONS if not option.in_file
+    }
+
+
+def test_the_examples_of_configuration_files_can_be_used() -> None:
+    """Those of the manual page and of the README."""
+    example = FILE_MANUAL.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
+    of_readme = "\n".join(re.findall(r"^    ([a-z-]+ = .+)$", README, re.MULTILINE))
+    for text in (example, of_readme):
+        file = parse_text(text, "f")
+        make_settings(file.given, file.origins)
+
+        assert len(file.given) >= 3
 
 
 def test_the_manual_has_the_defaults_of_the_table() -> None:
@@ -69,10 +86,9 @@ def test_help_has_every_option() -> None:
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="install mandoc")
-def test_the_manual_is_clean() -> None:
+@pytest.mark.parametrize("page", sorted((ROOT / "man").iterdir()), ids=lambda page: page.name)
+def test_the_manual_is_clean(page: Path) -> None:
     """As the BSDs would have it."""
-    page = ROOT / "man" / "stomp-broker.8"
-
     assert subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True).stdout == b""
 
 

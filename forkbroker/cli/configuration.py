@@ -1,0 +1,68 @@
+"""What the broker is told to be: the command line and the configuration file, read and checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forkbroker.cli.arguments import read_arguments
+from forkbroker.cli.wiring import routing_policy
+from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
+from forkbroker.config.options import Given, Settings, make_settings
+from forkbroker.errors import ConfigurationError, ConfigurationFileError
+from forkbroker.store.locate import make_store
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings, and where they come from."""
+
+    settings: Settings
+    given: Mapping[str, Given]
+    """What was given, by field name; the rest are defaults."""
+    origins: Mapping[str, str]
+    """Where in the file that stands; what is given and has none comes from the command line."""
+
+
+def read_configuration(arguments: Sequence[str] | None, default_file: Path | None = DEFAULT_FILE) -> Configuration:
+    """Read a command line (the process's own when None), and the file that it names, or `default_file` if that exists.
+
+    Raises:
+        ConfigurationError: a value that cannot be used.
+        ConfigurationFileError: the same, if the file has it; or the file cannot be read.
+        SystemExit: as `read_arguments`.
+    """
+    return combine(read_arguments(arguments), default_file)
+
+
+def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_FILE) -> Configuration:
+    """Read the file that belongs to a command line, whose own values win. Raises as `read_configuration`."""
+    file = _read_file(arguments.get("config"), default_file)
+    given = {**file.given, **arguments}
+    origins = {field: where for field, where in file.origins.items() if field not in arguments}
+    configuration = Configuration(make_settings(given, origins), given, origins)
+    _check(configuration)
+    return configuration
+
+
+def _read_file(named: Given | None, default_file: Path | None) -> ConfigurationFile:
+    if isinstance(named, str):
+        return read_file(Path(named))
+    if default_file is not None and exists(default_file):
+        return read_file(default_file)
+    return ConfigurationFile({}, {})
+
+
+def _check(configuration: Configuration) -> None:
+    """What only the parts know that use the values."""
+    settings, origins = configuration.settings, configuration.origins
+    try:
+        routing_policy(settings)
+        if settings.store is not None:
+            make_store(settings.store)
+    except ConfigurationError as error:
+        named = [field for field in ("policy", "queue_full", "store") if field in origins]
+        if not named:
+            raise
+        raise ConfigurationFileError(f"{origins[named[0]]}: {error.what}", error.problem, error.remedy) from None

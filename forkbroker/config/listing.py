@@ -1,0 +1,76 @@
+"""All options in the form of the configuration file: as they are in effect, and as a file to begin with.
+
+python -m forkbroker.config.listing > etc/forkbroker.toml
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from forkbroker.config.options import OPTIONS, Given, Option, Type
+
+_WIDTH = 44
+"""Column in which the source of a value stands, if there is room."""
+
+
+def list_effective(given: Mapping[str, Given], origins: Mapping[str, str]) -> Iterator[str]:
+    """Return the lines of a configuration file that has all values which are in effect, each with its source.
+
+    `given` and `origins` are as for `make_settings`: what is given and has no origin comes from the command line.
+    Options without a value, and those that a file cannot have, are comments.
+    """
+    for option in OPTIONS:
+        value = given.get(option.field)
+        source = "default" if value is None else origins.get(option.field, "command line")
+        written = _write(option, value)
+        if written and option.in_file:
+            yield f"{f'{option.name} = {written}':<{_WIDTH}} # {source}"
+        elif value is not None:
+            yield f"{f'# --{option.name}':<{_WIDTH}} # {source}"
+        elif option.in_file:
+            yield f"{f'# {option.name} is not set':<{_WIDTH}} # {source}"
+
+
+def list_defaults() -> Iterator[str]:
+    """Return the lines of a file in which each option is explained, and none is set."""
+    yield "# Options of stomp-broker(8), see forkbroker.toml(5). Each line with = has the default, or an example."
+    yield "# After a change: stomp-broker --config FILE --check-config."
+    for group, options in groupby((option for option in OPTIONS if option.in_file), lambda option: option.group):
+        yield ""
+        yield f"# -- {group}"
+        for option in options:
+            yield ""
+            yield f"# {option.help[0].upper()}{option.help[1:]}."
+            yield f"#{option.name} = {_write(option, None) or _EXAMPLES[option.name]}"
+
+
+_EXAMPLES = {
+    "socket-owner": '"stomp-broker"',
+    "socket-group": '"stomp"',
+    "pidfile": '"/run/stomp-broker.pid"',
+    "instance": '"orders"',
+    "user": '"stomp-broker"',
+    "group": '"stomp-broker"',
+    "log-file": '"/var/log/stomp-broker.log"',
+    "policy": '["/queue/mail.# max-deliveries=5 redelivery-delay=10s"]',
+    "store": '"sqlite:///var/lib/forkbroker/queues.db"',
+}
+"""For options that have no default."""
+
+
+def _write(option: Option, given: Given | None) -> str:
+    """A value in TOML; empty: there is none."""
+    if option.is_flag:
+        return "true" if given else "false"
+    value = given if given is not None else [option.default] if option.repeatable and option.default else option.default
+    if value is None or value is False:
+        return ""
+    is_bare = option.type is not Type.TEXT and isinstance(value, str) and value.isdecimal()
+    return str(value) if is_bare else json.dumps(value, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in list_defaults())

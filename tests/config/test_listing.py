@@ -1,0 +1,57 @@
+"""Options as a configuration file: the one to begin with, and the one that is in effect."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from forkbroker.config.file import parse_text
+from forkbroker.config.listing import list_defaults, list_effective
+from forkbroker.config.options import OPTIONS, make_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_file_to_begin_with_is_made_from_the_table() -> None:
+    """`python -m forkbroker.config.listing > etc/forkbroker.toml` writes it."""
+    written = subprocess.run(
+        [sys.executable, "-m", "forkbroker.config.listing"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert (ROOT / "etc" / "forkbroker.toml").read_text() == written.stdout
+    assert parse_text(written.stdout, "f").given == {}
+
+
+def test_each_of_its_lines_is_the_default_or_an_example_that_can_be_used() -> None:
+    """Without the sign of a comment."""
+    text = "\n".join(list_defaults())
+    lines = dict(re.findall(r"^#([a-z-]+) = (.+)$", text, re.MULTILINE))
+
+    assert list(lines) == [option.name for option in OPTIONS if option.in_file]
+    for name, value in lines.items():
+        file = parse_text(f"{name} = {value}", "f")
+        option = next(option for option in OPTIONS if option.name == name)
+        settings = make_settings(file.given, file.origins)
+        if option.default is not None or option.is_flag:
+            assert settings == make_settings({}), name
+        else:
+            assert settings != make_settings({}), name
+
+
+def test_what_is_in_effect_can_be_used_as_a_file() -> None:
+    """It gives the same settings, and says where each value comes from."""
+    given = {"max_body": "1 MiB", "prefetch": "7", "strict": True, "listen": ["unix:/é", "127.0.0.1:1"], "status": True}
+    given["pidfile"] = '/run/"quoted"'
+    lines = list(list_effective(given, {"max_body": "f.toml, line 3"}))
+    again = parse_text("\n".join(lines), "f")
+
+    assert make_settings({**again.given, "status": True}) == make_settings(given)
+    assert [line.split() for line in lines if line.startswith("max-body")] == [
+        ["max-body", "=", '"1', 'MiB"', "#", "f.toml,", "line", "3"]
+    ]
+    sources = {line.split()[0]: line.rpartition("# ")[2] for line in lines}
+    assert (sources["prefetch"], sources["strict"], sources["log-level"]) == ("command line", "command line", "default")
+    assert "# --status                                   # command line" in lines
+    assert "# user is not set                            # default" in lines
