@@ -31,6 +31,24 @@ def consuming(
     return client, token
 
 
+def unsettled(
+    destination: str = "/queue/a",
+    ack: str = "client-individual",
+    messages: int = 3,
+    policy: SessionPolicy | None = None,
+) -> tuple[Client, list[str]]:
+    """A client with so many unsettled messages, of serials 1, 2, …, and the names that an ACK gives them."""
+    client = connected(policy=policy)
+    token = client.subscribe(destination, ack)
+    batch = sent(destination, *(b"%d" % n for n in range(messages)))
+    if destination.startswith("/queue/"):
+        client.offer(batch, token)
+    else:
+        client.forward(batch)
+    client.told()
+    return client, [got["ack"] for got in client.read()]
+
+
 def ack_of(client: Client, n: int) -> dict[str, object]:
     """The headers of an ACK of the n-th message that the client got."""
     got = [f for f in client.inbox if f.command == "MESSAGE"][n]

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind, Outcome
 
-from .play import Client, sent
-
-
-def connected(policy: SessionPolicy | None = None, version: str = "1.2") -> Client:
-    client = Client(version, policy)
-    client.connect()
-    return client
-
-
-def consuming(
-    destination: str = "/queue/a",
-    ack: str = "client-individual",
-    messages: int = 3,
-    policy: SessionPolicy | None = None,
-) -> tuple[Client, list[str]]:
-    """A client with unsettled messages of serials 1, 2, …, and their names."""
-    client = connected(policy)
-    token = client.subscribe(destination, ack)
-    batch = sent(destination, *(b"%d" % n for n in range(messages)))
-    if destination.startswith("/queue/"):
-        client.offer(batch, token)
-    else:
-        client.forward(batch)
-    client.told()
-    return client, [got["ack"] for got in client.read()]
+from .clients import connected, unsettled
+from .play import sent
 
 
 @pytest.mark.row("T01")
@@ -63,7 +39,7 @@ def test_an_open_transaction_can_not_begin_again() -> None:
 @pytest.mark.parametrize("command", ["SEND", "ACK", "NACK", "COMMIT", "ABORT"])
 def test_an_unknown_transaction_is_an_error(command: str) -> None:
     """Whoever names it."""
-    client, (name, *_) = consuming()
+    client, (name, *_) = unsettled()
     client.do(command, transaction="nope", id=name, destination="/queue/b")
 
     assert client.error()["message"] == "unknown transaction"
@@ -72,7 +48,7 @@ def test_an_unknown_transaction_is_an_error(command: str) -> None:
 @pytest.mark.row("T03", "T04", "T11")
 def test_sends_and_acks_travel_together_at_commit() -> None:
     """Nothing before, then one envelope that is applied as a whole."""
-    client, (first, second, _) = consuming()
+    client, (first, second, _) = unsettled()
     client.do("BEGIN", transaction="t")
     client.do("SEND", b"x", destination="/queue/b", transaction="t")
     client.do("ACK", id=first, transaction="t")
@@ -110,7 +86,7 @@ def test_a_refused_transaction_is_an_error_that_names_the_commit() -> None:
 @pytest.mark.row("T04", "U10")
 def test_a_transaction_whose_messages_went_back_can_not_be_applied() -> None:
     """UNSUBSCRIBE has returned them: the COMMIT would do a part only, so it does nothing."""
-    client, (first, *_) = consuming()
+    client, (first, *_) = unsettled()
     client.do("BEGIN", transaction="t")
     client.do("SEND", b"x", destination="/queue/b", transaction="t")
     client.do("ACK", id=first, transaction="t")
@@ -123,7 +99,7 @@ def test_a_transaction_whose_messages_went_back_can_not_be_applied() -> None:
 
 def test_a_topics_messages_went_nowhere() -> None:
     """Its subscription may end before COMMIT: there is nothing to apply."""
-    client, (first, *_) = consuming("/topic/a")
+    client, (first, *_) = unsettled("/topic/a")
     client.do("BEGIN", transaction="t")
     client.do("ACK", id=first, transaction="t")
     client.do("UNSUBSCRIBE", id="1")
@@ -137,7 +113,7 @@ def test_a_topics_messages_went_nowhere() -> None:
 @pytest.mark.parametrize(("ack", "again"), [("client-individual", [(2, 1)]), ("client", [(1, 2)])])
 def test_abort_gives_the_same_ids_back_in_order(ack: str, again: list[tuple[int, int]]) -> None:
     """Nothing is redelivered; the same ACK settles the same messages again."""
-    client, names = consuming(ack=ack)
+    client, names = unsettled(ack=ack)
     client.do("BEGIN", transaction="t")
     client.do("ACK", id=names[1], transaction="t")
     client.do("ABORT", transaction="t", receipt="r")
@@ -152,7 +128,7 @@ def test_abort_gives_the_same_ids_back_in_order(ack: str, again: list[tuple[int,
 @pytest.mark.row("T06")
 def test_what_abort_gave_back_stands_before_later_deliveries() -> None:
     """A cumulative ACK of a later message counts for it."""
-    client, names = consuming(ack="client")
+    client, names = unsettled(ack="client")
     client.do("BEGIN", transaction="t")
     client.do("ACK", id=names[0], transaction="t")
     client.do("ABORT", transaction="t")
@@ -164,7 +140,7 @@ def test_what_abort_gave_back_stands_before_later_deliveries() -> None:
 @pytest.mark.row("T06")
 def test_abort_after_unsubscribe_gives_back_nothing() -> None:
     """The messages went back to their queue: an ACK is late."""
-    client, names = consuming()
+    client, names = unsettled()
     client.do("BEGIN", transaction="t")
     client.do("ACK", id=names[0], transaction="t")
     client.do("UNSUBSCRIBE", id="1")

@@ -7,31 +7,8 @@ import pytest
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 
-from .play import Client, frame, sent
-
-
-def connected(policy: SessionPolicy | None = None, version: str = "1.2") -> Client:
-    client = Client(version, policy)
-    client.connect()
-    return client
-
-
-def consuming(
-    destination: str = "/queue/a",
-    ack: str = "client-individual",
-    messages: int = 3,
-    policy: SessionPolicy | None = None,
-) -> tuple[Client, list[str]]:
-    """A client with unsettled messages of serials 1, 2, …, and their names."""
-    client = connected(policy)
-    token = client.subscribe(destination, ack)
-    batch = sent(destination, *(b"%d" % n for n in range(messages)))
-    if destination.startswith("/queue/"):
-        client.offer(batch, token)
-    else:
-        client.forward(batch)
-    client.told()
-    return client, [got["ack"] for got in client.read()]
+from .clients import connected, unsettled
+from .play import Client, frame
 
 
 @pytest.mark.row("T05")
@@ -70,7 +47,7 @@ def test_two_transactions_are_open_at_a_time() -> None:
 def test_limits_are_named() -> None:
     """Of open transactions, of frames in one, and of octets in one."""
     policy = SessionPolicy(max_transactions=1, max_transaction_frames=3, max_transaction_size=1000)
-    many, long, large = connected(policy), connected(policy), connected(policy)
+    many, long, large = connected(policy=policy), connected(policy=policy), connected(policy=policy)
     for client in (many, long, large):
         client.do("BEGIN", transaction="t")
     many.do("BEGIN", transaction="u")
@@ -86,7 +63,7 @@ def test_limits_are_named() -> None:
 @pytest.mark.row("T09", "R04")
 def test_a_transaction_that_is_full_in_the_middle_of_a_run_names_the_frame() -> None:
     """Those before it have joined, and have their receipts."""
-    client = connected(SessionPolicy(max_transaction_frames=3))
+    client = connected(policy=SessionPolicy(max_transaction_frames=3))
     client.do("BEGIN", transaction="t")
     headers = {"destination": "/queue/a", "transaction": "t"}
     client.receive(*(frame("SEND", headers | {"receipt": n}, b"x") for n in range(6)))
@@ -113,12 +90,12 @@ def fill(client: Client, names: list[str]) -> None:
 @pytest.mark.row("T09")
 def test_a_transaction_of_the_largest_size_is_permitted() -> None:
     """An octet more is not. What is counted is at least what travels."""
-    client, names = consuming()
+    client, names = unsettled()
     fill(client, names)
     size = client.session._transactions._open["t"].size
     client.do("COMMIT", transaction="t")
     (envelope,) = client.told()
-    exact, small = (consuming(policy=SessionPolicy(max_transaction_size=limit)) for limit in (size, size - 1))
+    exact, small = (unsettled(policy=SessionPolicy(max_transaction_size=limit)) for limit in (size, size - 1))
     fill(*exact)
     fill(*small)
     exact[0].do("COMMIT", transaction="t")
@@ -132,7 +109,9 @@ def test_a_transaction_of_the_largest_size_is_permitted() -> None:
 @pytest.mark.parametrize("count", [3, 4])
 def test_the_largest_number_of_transactions_and_frames_is_permitted(count: int) -> None:
     """One more is not."""
-    open_ones, frames = (connected(SessionPolicy(max_transactions=3, max_transaction_frames=3)) for _ in range(2))
+    open_ones, frames = (
+        connected(policy=SessionPolicy(max_transactions=3, max_transaction_frames=3)) for _ in range(2)
+    )
     for number in range(count):
         open_ones.do("BEGIN", transaction=number)
     frames.do("BEGIN", transaction="t")
@@ -145,7 +124,7 @@ def test_the_largest_number_of_transactions_and_frames_is_permitted(count: int) 
 @pytest.mark.row("T09")
 def test_headers_count_for_the_size() -> None:
     """They travel in the same envelope."""
-    client = connected(SessionPolicy(max_transaction_size=1000))
+    client = connected(policy=SessionPolicy(max_transaction_size=1000))
     client.do("BEGIN", transaction="t")
     client.do("SEND", destination="/queue/a", transaction="t", long="x" * 1000)
 
@@ -155,7 +134,7 @@ def test_headers_count_for_the_size() -> None:
 @pytest.mark.row("T10")
 def test_the_receipt_of_a_frame_in_a_transaction_comes_at_once() -> None:
     """It has joined: who waits for it before COMMIT doesn't hang."""
-    client, (first, *_) = consuming()
+    client, (first, *_) = unsettled()
     client.do("BEGIN", transaction="t")
     client.do("SEND", destination="/queue/b", transaction="t", receipt="r1")
     client.do("ACK", id=first, transaction="t", receipt="r2")
@@ -181,7 +160,7 @@ def test_message_ids_of_transactions_are_unique() -> None:
 @pytest.mark.row("T09")
 def test_an_ack_is_one_frame_of_its_transaction() -> None:
     """Whatever it settles; and it may be the last one that is permitted."""
-    client, names = consuming(policy=SessionPolicy(max_transaction_frames=3))
+    client, names = unsettled(policy=SessionPolicy(max_transaction_frames=3))
     client.do("BEGIN", transaction="t")
     for name in names:
         client.do("ACK", id=name, transaction="t")

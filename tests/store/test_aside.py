@@ -73,6 +73,15 @@ def test_the_command_prints_a_file(tmp_path) -> None:
     assert done.stdout == "DELETE of 1 messages for no queue, serials from 3\n"
 
 
+def test_a_file_that_was_printed_is_no_error(tmp_path, capsys) -> None:
+    """An empty one has no line."""
+    path = tmp_path / "queues.db.refused"
+    path.touch()
+
+    assert main([str(path)]) == Exit.OK
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(("arguments", "status"), [([], Exit.USAGE), (["--help"], Exit.USAGE), (["/gone"], Exit.IOERR)])
 def test_the_command_says_what_is_wrong(capsys, arguments, status) -> None:
     """In one line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.store import memory
 from forkbroker.store.api import (
     MESSAGE_OVERHEAD,
     Chunk,
@@ -143,6 +144,27 @@ def test_dedup_ids_whose_time_is_over_are_forgotten() -> None:
     store = make_store(far, Remember(A, b"gone", 1))
 
     assert store.duplicates() == [far]
+
+
+def test_dedup_ids_that_nobody_asks_for_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a minute, as more of them come: else a broker that never restarts would keep all that it has ever had."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        time = monotonic
+
+    clock = Clock()
+    monkeypatch.setattr(memory, "time", clock)
+    store = make_store()
+    for _ in range(600):
+        clock.now += 1
+        store.write([Remember(A, b"%d" % clock.now, int(clock.now * 1000))])
+
+    assert len(store._duplicates) <= 61
 
 
 def test_durable_subscriptions_are_kept_by_name() -> None:
