@@ -290,14 +290,16 @@ def test_in_strict_12_the_message_id_is_an_error_where_acks_are_expected() -> No
 
 
 @pytest.mark.row("A12")
-def test_in_12_an_auto_message_is_told_apart_from_those_that_wait() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_auto_message_is_told_apart_from_those_that_wait(version: str) -> None:
     """Its message-id names nothing that is unsettled, so the ACK does nothing."""
-    client, _ = consuming("1.2")
+    client, _ = consuming(version)
     token = client.subscribe("/queue/b", "auto", "2")
     client.offer(sent("/queue/b", b"x", session_id="other"), token)
     got = client.read()[-1]
     client.told()
-    client.do("ACK", id=got["message-id"])
+    header = "id" if version == "1.2" else "message-id"
+    client.receive(frame("ACK", {header: got["message-id"], "subscription": "2"}))
 
     assert client.session.is_open
     assert settled(client) == []
