@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from forkbroker.errors import EnvelopeError
-from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import DLQ, Child, World, make
-
-A, B = b"/queue/a", b"/queue/b"
-
-
-def offers_of(world: World) -> list[tuple[int, int, int]]:
-    """(peer, serial, count) of each offer of one turn."""
-    return [(peer, offer.serial, offer.count) for peer, offer in world.turn() if offer.kind is Kind.OFFER]
-
-
-def make_world(workers: int, *, credit: int = 1, slots: int = 64, **policy: int) -> tuple[World, Child, list[Child]]:
-    world = World(Policy(**policy), slots=slots)  # type: ignore[arg-type]
-    producer = world.add_child()
-    children = [world.add_child() for _ in range(workers)]
-    for child in children:
-        world.subscribe(child, A, credit=credit)
-    return world, producer, children
-
+from .simulation import Child, World
+from .workers import A, B, held_bytes, make_world, offers_of
 
 # ---------------------------------------------------------------- how offers are cut
 
@@ -43,42 +23,6 @@ def test_an_offer_says_all_that_a_delivery_needs() -> None:
     assert (offer.index, offer.deliveries, offer.block) == (0, 0, b"-session-1\n\n")
     assert [bytes(piece) for piece in offer.pieces()] == [b"a", b"bb"]
     assert world.semaphores.values[offer.slot] == 1
-
-
-def test_when_offers_stop_what_is_offered_is_decided_and_nothing_more_goes_out() -> None:
-    """A claim that is told late counts, and settlements; what comes back stays."""
-    world, producer, (first, second) = make_world(2, credit=1)
-    world.send(producer, A, [b"a", b"b"])
-    world.turn()
-    claimed, other = world.read(first, Kind.OFFER), world.read(second, Kind.OFFER)
-    world.router.stop_offers()
-    assert world.claim(first, claimed)
-    world.answer(second, Kind.PASSED, other)
-    world.hear(second)
-    world.tell(second, make(Kind.READY))
-    world.send(producer, A, [b"c"])
-    world.settle(first, claimed.serial)
-    world.hear(first)
-
-    assert offers_of(world) == []
-    assert world.view(A).ready == 2
-    assert world.router.counters.messages_acknowledged == 1
-
-
-def test_when_offers_stop_who_settles_by_reading_goes_on() -> None:
-    """What was promised reaches it; a consumer that acknowledges gets nothing any more, be it new or old."""
-    world, producer, (old,) = make_world(1, credit=10)
-    reader, late = world.add_child(), world.add_child()
-    world.router.stop_offers()
-    world.subscribe(late, A, credit=10)
-    world.send(producer, A, [b"a", b"b"])
-    assert offers_of(world) == []
-    world.subscribe(reader, A, credit=10, flags=Flag.AUTO)
-
-    assert offers_of(world) == [(reader.peer, 1, 2)]
-    world.tell(old, make(Kind.READY))
-    world.send(producer, A, [b"c"])
-    assert offers_of(world) == [(reader.peer, 3, 1)]
 
 
 def test_a_deep_queue_is_shared_out_one_candidate_each() -> None:
@@ -145,97 +89,6 @@ def test_without_a_free_slot_offers_wait_and_queues_take_turns() -> None:
 
 
 # ---------------------------------------------------------------- answers
-
-
-def test_who_lost_is_asked_first_next_time() -> None:
-    """And has its credit again."""
-    world, producer, (one, two) = make_world(2)
-    world.send(producer, A, [b"1"])
-    world.turn()
-    assert world.claim(two, world.read(two, Kind.OFFER))
-    assert not world.claim(one, world.read(one, Kind.OFFER))
-    world.turn()
-
-    world.settle(two, 1)
-    world.turn()
-    world.send(producer, A, [b"1", b"2"])
-
-    assert offers_of(world) == [(one.peer, 2, 1), (two.peer, 3, 1)]
-    assert world.router.counters.offers_lost == 1
-
-
-def test_credit_comes_back_message_by_message() -> None:
-    """On settlement, or when an offer is lost or passed."""
-    world, producer, (one, two) = make_world(2, credit=4, offer_candidates=1)
-    world.send(producer, A, [b"x"] * 100)
-    world.turn()
-    offer = world.read(one, Kind.OFFER)
-    world.claim(one, offer)
-    world.turn()
-    assert not one.inbox
-
-    world.settle(one, offer.serial + 1, 2)
-    assert offers_of(world) == [(one.peer, 9, 2)]
-
-    world.answer(two, Kind.PASSED, world.read(two, Kind.OFFER))
-    two.outbox.append(make(Kind.READY))
-    assert offers_of(world) == [(two.peer, 5, 4)]
-
-
-def test_who_passed_is_not_asked_before_it_is_ready() -> None:
-    """Its offer goes to others, or waits."""
-    world, producer, (one, two) = make_world(2, credit=10)
-    world.send(producer, A, [b"1"])
-    world.turn()
-    for child in (one, two):
-        world.answer(child, Kind.PASSED, world.read(child, Kind.OFFER))
-
-    assert offers_of(world) == []
-    world.tell(two, make(Kind.READY))
-    assert offers_of(world) == [(two.peer, 1, 1)]
-    assert world.read(two, Kind.OFFER).deliveries == 0
-    assert world.router.counters.offers_passed == 2
-
-
-def test_a_silent_child_delays_nobody_for_long() -> None:
-    """After the time-out others get its messages, and it gets none before it answers."""
-    world, producer, (silent, other) = make_world(2, offer_candidates=1)
-    world.send(producer, A, [b"1", b"2"])
-    world.turn()
-    late = world.read(silent, Kind.OFFER)
-    world.claim(other, world.read(other, Kind.OFFER))
-    world.settle(other, 2)
-    assert offers_of(world) == []
-    deadline = world.router.deadline()
-    assert deadline == 1.0
-
-    world.now = deadline
-    assert offers_of(world) == [(other.peer, 1, 1)]
-    assert world.router.find_silent(1.0) == {silent.peer}
-    assert not world.claim(silent, late)
-    world.claim(other, world.read(other, Kind.OFFER))
-    world.send(producer, A, [b"3"])
-    assert offers_of(world) == [(silent.peer, 3, 1)]
-    assert world.router.counters.offers_overdue == 1
-
-
-def test_a_slow_claim_counts_although_it_is_late() -> None:
-    """The parent saw that somebody has the semaphore, and waited."""
-    world, producer, (child,) = make_world(1, credit=2)
-    world.send(producer, A, [b"1"])
-    world.turn()
-    offer = world.read(child, Kind.OFFER)
-    world.claim(child, offer)
-
-    world.now = 2.0
-    world.router.tick(world.now)
-    world.turn()
-    world.settle(child, offer.serial)
-    world.turn()
-
-    assert world.router.views()[0].octets == 0
-    world.send(producer, A, [b"2", b"3"])
-    assert offers_of(world) == [(child.peer, 2, 2)]
 
 
 def test_after_a_stall_messages_come_in_their_order() -> None:
@@ -344,14 +197,6 @@ def test_a_child_that_answers_gets_its_other_subscriptions_served() -> None:
     assert served == set(range(2, 10))
 
 
-def held_bytes(world: World, child: Child) -> int:
-    """What the child holds after it has claimed all that it is offered."""
-    while offers := world.offers(child):
-        for offer in offers:
-            world.claim(child, offer)
-    return sum(len(body) for held in child.held.values() for body in held.values())
-
-
 def test_what_a_consumer_holds_unsettled_is_bounded_in_bytes() -> None:
     """Whatever its credit; it gets the next ones when it has settled some. One subscription has half at most."""
     world, producer, (child,) = make_world(1, credit=1_000_000, max_unsettled=100_000)
@@ -373,21 +218,6 @@ def test_messages_without_a_body_are_bounded_as_well() -> None:
     held_bytes(world, child)
 
     assert 100 < len(child.held[1]) <= 50_000 // 256
-
-
-def test_the_subscriptions_of_a_client_share_its_bound() -> None:
-    """One gets no more than it leaves to the others, so each of them gets something."""
-    world, producer, (child,) = make_world(1, credit=1_000_000, max_unsettled=100_000)
-    for token, name in enumerate((A, B, b"/queue/c"), 1):
-        world.send(producer, name, [b"x" * 1000] * 100)
-        if token > 1:
-            world.subscribe(child, name, token=token, credit=1_000_000)
-        held_bytes(world, child)
-
-    shares = [len(child.held[token]) for token in (1, 2, 3)]
-    assert shares == sorted(shares, reverse=True)
-    assert min(shares) >= 5
-    assert sum(shares) < 100
 
 
 def test_a_message_larger_than_the_bound_goes_alone() -> None:
@@ -500,89 +330,6 @@ def test_who_said_nack_gets_it_again_if_nobody_else_can_take_it() -> None:
 # ---------------------------------------------------------------- ends
 
 
-def test_what_a_child_held_comes_back_marked_in_its_old_place() -> None:
-    """When its process ends, or it unsubscribes."""
-    world, producer, (one, two) = make_world(2, credit=2, offer_candidates=1)
-    world.send(producer, A, [b"1", b"2", b"3", b"4", b"5"])
-    world.take_one(one)
-
-    world.end(one)
-    held = world.take_one(two)
-    world.unsubscribe(two)
-    three = world.add_child()
-    world.subscribe(three, A)
-
-    world.turn()
-    offers = [(offer.serial, offer.count, offer.deliveries) for offer in three.inbox]
-    assert held.serial == 3
-    assert offers == [(1, 2, 1), (3, 2, 1), (5, 1, 0)]
-    assert world.router.counters.messages_requeued == 4
-
-
-def test_a_child_that_ended_between_claim_and_word_had_the_messages_perhaps() -> None:
-    """The semaphore tells: they come back marked. Without the claim they come back as they were."""
-    for claims, deliveries in ((True, 1), (False, 0)):
-        world, producer, (child,) = make_world(1)
-        world.send(producer, A, [b"1"])
-        world.turn()
-        if claims:
-            assert world.semaphores.try_acquire(world.read(child, Kind.OFFER).slot)
-
-        world.end(child)
-        other = world.add_child()
-        world.subscribe(other, A)
-
-        assert world.take_one(other).deliveries == deliveries
-
-
-def test_offers_after_unsubscribe_are_passed_and_come_back() -> None:
-    """The child answers for a subscription that is gone; a claim for it can't be."""
-    world, producer, (child,) = make_world(1)
-    world.send(producer, A, [b"1"])
-    world.turn()
-    offer = world.read(child, Kind.OFFER)
-    world.unsubscribe(child)
-
-    with pytest.raises(AssertionError, match="had ended"):
-        world.tell(child, make(Kind.CLAIMED, number=offer.number, token=1))
-    world.tell(child, make(Kind.PASSED, number=offer.number, token=1))
-
-    assert world.router.views()[0].ready == 1
-    world.tell(child, make(Kind.READY))
-
-
-def test_an_exclusive_consumer_is_the_only_one_until_it_ends() -> None:
-    """Then the next takes over."""
-    world, producer, (plain,) = make_world(1)
-    one, two = world.add_child(), world.add_child()
-    for child in (one, two):
-        world.subscribe(child, A, credit=1, flags=Flag.EXCLUSIVE)
-    world.send(producer, A, [b"1", b"2"])
-
-    assert offers_of(world) == [(one.peer, 1, 1)]
-    world.end(one)
-    assert offers_of(world) == [(two.peer, 1, 1)]
-    world.end(two)
-    assert offers_of(world) == [(plain.peer, 1, 1)]
-
-
-def test_two_subscriptions_of_one_child_compete() -> None:
-    """Each is a candidate of its own."""
-    world, producer, (child,) = make_world(1)
-    world.subscribe(child, A, token=2, credit=1)
-    world.send(producer, A, [b"1"])
-    world.turn()
-
-    first, second = world.read(child, Kind.OFFER), world.read(child, Kind.OFFER)
-
-    assert (first.number, first.slot, {first.token, second.token}) == (second.number, second.slot, {1, 2})
-    assert world.claim(child, second)
-    assert not world.claim(child, first)
-    world.turn()
-    world.end(child)
-    assert world.router.views()[0].ready == 1
-
-
 # ---------------------------------------------------------------- settling
 
 
@@ -630,83 +377,3 @@ def test_redeliveries_are_counted() -> None:
 
     counters = world.router.counters
     assert (counters.messages_claimed, counters.messages_redelivered) == (2, 1)
-
-
-@pytest.mark.parametrize(("name", "flags"), [(B, 0), (A, Flag.AUTO), (A, Flag.EXCLUSIVE)])
-def test_a_token_is_used_once_at_a_time(name: bytes, flags: int) -> None:
-    """Anything else is nonsense of the child."""
-    world, _, (child,) = make_world(1)
-
-    with pytest.raises(EnvelopeError, match="token 1 is in use"):
-        world.subscribe(child, name, flags=flags)
-
-
-def test_the_same_subscribe_again_changes_the_credit() -> None:
-    """More of it is used at once, and the queue has no other consumer by that."""
-    world, producer, (child,) = make_world(1, credit=1)
-    world.send(producer, A, [b"x"] * 5)
-    world.take_one(child)
-    world.subscribe(child, A, credit=3)
-
-    assert offers_of(world) == [(child.peer, 2, 2)]
-    assert world.view(A).consumers == 1
-
-
-def test_less_credit_takes_nothing_back() -> None:
-    """What is held counts; the next one comes when less than that is left."""
-    world, producer, (child,) = make_world(1, credit=3)
-    world.send(producer, A, [b"x"] * 5)
-    offer = world.take_one(child)
-    world.subscribe(child, A, credit=1)
-    seen = [(offer.serial, offer.count)]
-    for serial in (1, 2):
-        world.settle(child, serial)
-        world.hear(child)
-        assert offers_of(world) == []
-    world.settle(child, 3)
-    world.hear(child)
-
-    assert seen == [(1, 3)]
-    assert offers_of(world) == [(child.peer, 4, 1)]
-
-
-def test_credit_may_be_all_taken_away_and_given_again() -> None:
-    """A consumer without any is asked for nothing, and keeps no other one out."""
-    world, producer, (child, other) = make_world(2, credit=2)
-    world.subscribe(child, A, credit=0)
-    world.send(producer, A, [b"x"] * 4)
-    first = offers_of(world)
-    world.subscribe(child, A, credit=9)
-
-    assert first == [(other.peer, 1, 2)]
-    assert offers_of(world) == [(child.peer, 3, 2)]
-
-
-def test_unsubscribing_what_was_refused_is_no_fault() -> None:
-    """The child may not have heard of the refusal."""
-    world, _, (child,) = make_world(1)
-
-    world.tell(child, make(Kind.UNSUBSCRIBE, destination=B, token=5))
-
-    assert [view.name for view in world.router.views()] == [A]
-
-
-def test_a_dead_letter_of_a_client_that_told_nothing_makes_room_in_its_queue() -> None:
-    """It has claimed, and died; the last other candidate has answered: who sent is no longer held."""
-    world = World(Policy(queue=QueuePolicy(max_length=1, max_deliveries=1)))
-    producer, *readers = (world.add_child() for _ in range(3))
-    for reader in readers:
-        world.subscribe(reader, A)
-    world.send(producer, A, [b"x"])
-    world.turn()
-    assert world.answers(producer) == [(Kind.HOLD, 0)]
-    first, second = (world.read(reader, Kind.OFFER) for reader in readers)
-    assert world.semaphores.try_acquire(first.slot)
-    world.end(readers[0])
-    assert world.answers(producer) == []
-
-    world.answer(readers[1], Kind.LOST, second)
-    world.hear(readers[1])
-
-    assert world.answers(producer) == [(Kind.RESUME, 0)]
-    assert (world.view(A).ready, world.view(DLQ).ready) == (0, 1)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from forkbroker.errors import EnvelopeError
 from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy
-from forkbroker.wire.details import Details, Wishes
-from forkbroker.wire.envelope import pack_pieces
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import DLQ, NOON, Child, World, make, make_send
+from .simulation import DLQ, NOON, Child, World
 from .stock import Stock
 
 A, B = b"/queue/a", b"/queue/b"
@@ -372,21 +368,6 @@ def test_nothing_happens_by_the_clock_before_the_store_is_open() -> None:
     assert [view.name for view in world.router.views()] == [A]
 
 
-def test_what_is_stored_is_not_told_before_the_first_free_serial() -> None:
-    """A store that does so breaks the contract."""
-    form, payload = pack_pieces([b"x"])
-    page = {"destination": A, "count": 1, "flags": form, "block": b"-s-1\n\n", "payload": payload}
-    for kind, fields in (
-        (Kind.BACKLOG, {"destination": A, "count": 1, "index": 4}),
-        (Kind.DURABLE, {"destination": ME, "block": TOPIC}),
-        (Kind.PAGE, {**page, "section": Details(due=1).pack()}),
-        (Kind.OPENED, {}),
-    ):
-        world = World(opens=False)
-        with pytest.raises(AssertionError, match=f"{kind.name} before OPENING"):
-            world.router.receive_stored(make(kind, **fields), 0.0)
-
-
 # ---------------------------------------------------------------- durable subscriptions, and ids
 
 
@@ -494,41 +475,3 @@ def test_ids_are_remembered_until_their_time_is_over() -> None:
 
 
 # ---------------------------------------------------------------- nonsense
-
-
-def test_a_page_that_cannot_be_decoded_is_the_stores_fault() -> None:
-    """It raises; the queue is what it was."""
-    world, child = make_world()
-    send(world, child, b"1")
-    world.run_store()
-    world, child = restart(world)
-
-    with pytest.raises(EnvelopeError):
-        world.router.receive_stored(make(Kind.PAGE, destination=A, count=3, serial=1, payload=[b"short"]), 0.0)
-    world.subscribe(child, A)
-    assert world.consume(child) == [b"1"]
-
-
-def test_a_page_that_comes_twice_is_delivered_once() -> None:
-    """A store that was killed may have said it already."""
-    world, child = make_world()
-    send(world, child, b"1", b"2")
-    world.run_store()
-    world, child = restart(world)
-    page = make_send(A, [b"1"])
-    for _ in range(2):
-        world.router.receive_stored(
-            make(
-                Kind.PAGE,
-                destination=A,
-                count=1,
-                serial=1,
-                flags=page.flags | Flag.PERSISTENT,
-                block=page.block,
-                payload=[page.payload],
-            ),
-            0.0,
-        )
-    world.subscribe(child, A)
-
-    assert world.consume(child) == [b"1", b"2"]
