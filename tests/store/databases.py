@@ -47,14 +47,30 @@ def mend_badly(path: Path, text: str) -> None:
         connection.execute(text)
 
 
+def lose_column(path: Path, column: str, serial: int) -> None:
+    """Of one message, as a damaged row has it: SQLite gives NULL for what it can't be, also where no NULL may be."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        ((before,),) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'messages'").fetchall()
+        _set_schema(connection, "messages", before.replace(" NOT NULL", ""))
+    mend_badly(path, f"UPDATE messages SET {column} = NULL WHERE serial = {serial}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        _set_schema(connection, "messages", before)
+
+
 def put_into_index(path: Path, condition: str) -> None:
     """Say what is in the index, behind the back of SQLite, which leaves it as it is."""
     text = f"CREATE INDEX messages_in_queues ON messages (queue, priority, serial, octets) {condition}"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'messages_in_queues'", (text,))
-        ((version,),) = connection.execute("PRAGMA schema_version").fetchall()
-        connection.execute(f"PRAGMA schema_version = {version + 1}")
+        _set_schema(connection, "messages_in_queues", text)
+
+
+def _set_schema(connection: sqlite3.Connection, name: str, text: str) -> None:
+    connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (text, name))
+    ((version,),) = connection.execute("PRAGMA schema_version").fetchall()
+    connection.execute(f"PRAGMA schema_version = {version + 1}")
 
 
 def root_page(path: Path, name: str) -> int:

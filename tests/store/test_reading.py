@@ -335,6 +335,28 @@ def test_without_an_index_the_table_is_searched(store, path, monkeypatch, window
     assert caplog.text.count("the index of queue /queue/a cannot be read") == 1
 
 
+def test_without_an_index_and_the_tables_end_the_process_goes_on(store, path, caplog) -> None:
+    """Where the table ends is not known, so nothing is found: the log says what to do."""
+    fill(path, range(1, 301))
+    store.open(is_fresh=True)
+    for page in (page_of(path, 300), root_page(path, "messages_in_queues")):
+        overwrite(path, page)
+    store._connection.execute("PRAGMA shrink_memory")  # what it has read before is read anew
+
+    assert serials(store) == []
+    assert "the index of queue /queue/a cannot be read" in caplog.text
+    assert "--store-repair" in caplog.text
+
+
+def test_who_asks_for_nothing_hears_that_there_may_be_more(store, path) -> None:
+    """Also where there is damage."""
+    fill(path, range(1, 301))
+    overwrite(path, page_of(path, 1))
+    store.open(is_fresh=True)
+
+    assert store.read(QUEUE, 4, 0, 0) == ([], True)
+
+
 def test_an_index_that_leads_to_another_queue_gives_nothing_away(store, path) -> None:
     """A flipped bit in the queue that a row is in, or in the serial that the index has."""
     fill(path, range(1, 51))

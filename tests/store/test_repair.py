@@ -19,6 +19,7 @@ from store.databases import (
     fill,
     find_cell,
     flip,
+    lose_column,
     make_message,
     mend_badly,
     overwrite,
@@ -274,6 +275,19 @@ def test_subscriptions_and_dedup_ids_are_saved(path) -> None:
     assert found == ([Define(b"/dsub/a", b"/topic/a", 5)], [Remember(b"/queue/a", b"x", 4_000_000_000_000)])
     assert not opened.was_in_order
     assert opened.recovered_before == opened.serial == 201
+
+
+@pytest.mark.parametrize("column", ["queue", "message_id", "headers", "body", "priority", "deliveries"])
+def test_a_row_that_has_lost_a_column_is_kept(path, column) -> None:
+    """An administrator may know what it was."""
+    fill(path, range(1, 201))
+    lose_column(path, column, 5)
+    overwrite(path, page_of(path, 150))
+
+    said = repair_database(path)
+
+    assert "damaged: kept, and not delivered" in said
+    assert serials_in(path)[:6] == [1, 2, 3, 4, 5, 6]
 
 
 def test_rows_that_break_the_rules_are_kept(path) -> None:

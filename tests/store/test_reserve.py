@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,17 @@ def test_a_directory_that_is_gone_has_no_reserve(tmp_path) -> None:
 
     assert not reserve.keep()
     assert not reserve.give_up()
+
+
+def test_what_the_system_refuses_is_not_half_made(tmp_path) -> None:
+    """A file may not be so large, or its place is taken: there is no reserve, and nothing that looks like one."""
+    reserve = Reserve(tmp_path / "reserve")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (RESERVE_OCTETS - 1, limits[1]))
+    try:
+        assert not reserve.keep()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "reserve").mkdir()
+    assert not reserve.keep()
