@@ -109,6 +109,9 @@ def _check_journal(router: Router) -> None:
     assert telling._told_octets == sum(c.octets for c in telling.changes if c.number <= telling._told)
     for held in (router._journal.held, *[queue.held for queue in router._queues.all()]):
         assert held <= set(router._queues.holds._queues), "held, and nobody knows"
+    for peer, holders in router._queues.holds._queues.items():
+        assert all(peer in holder.held for holder in holders), "held by what does not know it"
+        assert not any(holder.is_gone for holder in holders if isinstance(holder, Queue)), "held for ever"
 
 
 def _delayed(router: Router) -> list[Run]:

@@ -49,6 +49,22 @@ def test_a_queue_that_memory_has_no_room_for_holds_its_producers() -> None:
         assert world.answers(child) == [(Kind.RESUME, 0)]
 
 
+def test_a_queue_that_is_forgotten_at_once_holds_nobody() -> None:
+    """What was sent to it waits for its time, and nothing leaves it that would let its producer go on."""
+    world, producer = make_world(memory=100_000)
+    reader = world.add_child()
+    world.kill_store(WHY)
+    world.subscribe(reader, A)
+    world.send(world.add_child(), A, [bytes(200_000)])
+    world.take_one(reader)
+    assert world.router._queues.window.free < 0
+
+    world.send(producer, b"/queue/b", [b"later"], wishes=Wishes(delay=1_000))
+
+    assert world.answers(producer) == []
+    assert [view.name for view in world.router.views()] == [A]
+
+
 def test_the_spilled_messages_of_a_store_that_failed_are_not_lost() -> None:
     """What was told and not committed is told again, and comes in its order."""
     world, child = make_world(memory=100_000)

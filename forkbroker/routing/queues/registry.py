@@ -215,9 +215,12 @@ class Queues:
         return queue.policy.full is Full.HOLD and peer not in queue.readers.settling
 
     def hold(self, peer: Peer, queue: Queue) -> None:
-        """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up."""
+        """Hold the peer that sent to this queue, if the queue is at its limit, or its consumers are catching up.
+
+        One that is gone again holds nobody: what was sent to it waits for its time.
+        """
         is_full = queue.catching_up_until > self._timers.now or self.find_excess(queue) is not None
-        if is_full and self.is_holding(peer, queue):
+        if is_full and not queue.is_gone and self.is_holding(peer, queue):
             self.hold_because_of(queue, peer)
 
     def hold_because_of(self, holder: Holder, peer: Peer) -> None:
