@@ -12,4 +12,5 @@ The rooms point one way, each knows those below it alone (setup.cfg has them as 
     keeping/                    what a change means for memory and for the store
     queues/                     names, limits, and the messages that wait in memory
     kit.py                      what every rule has at hand: timers, rows, chores, counters
+    handover.py  records.py     what rules know, as plain data for another process
 """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forkbroker.routing.handover import Rule
+
 
 @dataclass(slots=True)
-class Counters:
+class Counters(Rule):
     """Totals since the start."""
 
     messages_received: int = 0

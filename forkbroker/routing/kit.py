@@ -10,14 +10,18 @@ from collections.abc import Callable
 
 from forkbroker.routing.chores import STEPS, Chores
 from forkbroker.routing.counters import Counters
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.rows import Rows
 from forkbroker.routing.timers import Timers
 
 
-class Kit:
+class Kit(Rule):
     """The things that all rules of one router share."""
 
+    DUMPED = ("timers", "counters", "notes", "events", "culprits")
+    ANEW = ("steps", "is_at_rest", "rows", "chores", "out")
+    """Rows, chores and what is to be sent are empty when a dump is made."""
     __slots__ = ("chores", "counters", "culprits", "events", "is_at_rest", "notes", "out", "rows", "steps", "timers")
 
     def __init__(self, wall: Callable[[], float], steps: int = STEPS) -> None:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
+from typing import Any
 
 from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.handover import Rule, dump, load
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -29,6 +31,7 @@ from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.records import RECORDS
 from forkbroker.routing.sending import Forwarding, Sending
 from forkbroker.routing.stored import Stored
 from forkbroker.routing.topics.topics import Topics
@@ -41,8 +44,11 @@ _BRINGING = (Kind.SEND, Kind.TRANSACTION)
 """What the journal grows by."""
 
 
-class Router:
+class Router(Rule):
     """Topics and queues of one broker."""
+
+    DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored")
+    ANEW = ("_next", "_methods", "waiting", "is_behind")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -309,6 +315,33 @@ class Router:
     def views(self) -> list[QueueView]:
         """All queues as they are now."""
         return self._queues.views()
+
+    # -- another program
+
+    @property
+    def is_between_turns(self) -> bool:
+        """Nothing is half done, and all that is to be sent was taken: what is known now can be handed over."""
+        return not (self.waiting or self._kit.chores.all or self._kit.out)
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that is known, as plain data (`handover.py`).
+
+        Raises:
+            AssertionError: something is half done, as `is_between_turns` tells. Turns without new envelopes end that.
+        """
+        if not self.is_between_turns:
+            raise AssertionError("rows, chores and what is to be sent are not empty, and cannot be dumped")
+        return dump(self)
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Know what another router has dumped; this one is new.
+
+        The slots are those of the other one: an offer under way is known by the number of its semaphore.
+
+        Raises:
+            HandoverError: another version of this program has made the dump, or another configuration.
+        """
+        load(self, data, RECORDS)
 
     # -- what clients ask for; what they send is `Sending`'s
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -19,8 +20,11 @@ from forkbroker.wire.fields import OF_STORE, check
 from forkbroker.wire.kinds import Kind
 
 
-class Stored:
+class Stored(Rule):
     """The router as the store's processes see it."""
+
+    DUMPED = ("_knows_serial", "has_opened")
+    ANEW = ("_methods",)
 
     def __init__(self, kit: Kit, keeping: Keeping, jobs: Jobs, topics: Topics) -> None:
         self._kit = kit

@@ -7,8 +7,7 @@ key: to start it anew moves it. Whoever ends a thing cancels its entries; the ha
 
 There are two clocks. A length (a lease, the wait before a redelivery, a delay) ends by the monotonic clock, and a step
 of the system clock does not matter. A point in time (an expiry, a message to be delivered at noon) follows the system
-clock, wherever that is set to. Both belong to the machine: what one process has dumped is true in another one until
-the machine starts again.
+clock, wherever that is set to. Both belong to the machine, and go on while a program is replaced.
 
 One call of `run_due` handles at most `BUDGET` entries of each clock, so that a hundred thousand of them that are due
 at once hold up nothing else: what is left is due in the next turn of the loop.
@@ -21,6 +20,7 @@ from itertools import count
 from math import inf
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.heaps import Heap
 
 BUDGET = 250
@@ -86,8 +86,11 @@ class Timer(Generic[K]):
         self.entries[key] = self._timers.push(when, self.name, key, is_date=is_date)
 
 
-class Timers:
+class Timers(Rule):
     """All timers of one router. Rules read no clock: `now` is set by the caller, and `wall` is the caller's."""
+
+    DUMPED = ("now", "agenda")
+    ANEW = ("_order", "_timers", "_waits", "_dates", "next_wait", "next_date")
 
     def __init__(self, wall: Callable[[], float]) -> None:
         """`wall` gives seconds since the epoch."""
@@ -153,20 +156,23 @@ class Timers:
         first = min(wait, date)
         return first if first < inf else None
 
-    def dump(self) -> list[tuple[float, bool, str, Any]]:
-        """Return all entries as plain data: (when, is a date, timer, key), in the order of their starting."""
-        entries = sorted(
-            (entry for timer in self._timers.values() for entry in timer.entries.values()),
-            key=lambda entry: entry.order,
-        )
-        return [(entry.when, entry.is_date, entry.timer, entry.key) for entry in entries]
+    @property
+    def agenda(self) -> tuple[tuple[float, bool, str, Any], ...]:
+        """All entries as plain data: (when, is a date, timer, key), in the order of their starting.
 
-    def load(self, entries: Iterable[tuple[float, bool, str, Any]]) -> None:
-        """Start what was dumped.
+        Who sets it starts these.
 
         Raises:
             KeyError: there is no timer of such a name.
         """
+        entries = sorted(
+            (entry for timer in self._timers.values() for entry in timer.entries.values()),
+            key=lambda entry: entry.order,
+        )
+        return tuple((entry.when, entry.is_date, entry.timer, entry.key) for entry in entries)
+
+    @agenda.setter
+    def agenda(self, entries: Iterable[tuple[float, bool, str, Any]]) -> None:
         for when, is_date, name, key in entries:
             timer = self._timers[name]
             timer.cancel(key)

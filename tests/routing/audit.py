@@ -132,7 +132,7 @@ def _check_timers(router: Router) -> None:
         "delay-date": waiting,
         "idle-durable": set(router._topics.durables.all),
     }
-    for _, _, timer, key in router._timers.dump():
+    for _, _, timer, key in router._timers.agenda:
         assert key in alive[timer], f"{timer} of something that is gone"
     assert set(clientele.guards._kept) <= set(clientele.children)
     assert all(not queue.is_gone for queue in queues.expiring)

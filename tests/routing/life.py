@@ -355,7 +355,7 @@ class Life:
         left = [key for row in self.stock.rows.values() if (key := (row.details.origin or row.queue, row.body))]
         assert all(body in self.ledger.strangers or self.ledger.notes[queue, body].is_doubtful for queue, body in left)
         assert self.world.semaphores.values == [0] * self.slots
-        timers = {timer for _, _, timer, _ in router._timers.dump()}
+        timers = {timer for _, _, timer, _ in router._timers.agenda}
         assert self.has_liar or timers <= {"idle-durable"}, timers
 
     def settle_disk(self) -> None:

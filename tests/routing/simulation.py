@@ -129,7 +129,9 @@ class World:
         self.bounds = bounds
         self.semaphores = Semaphores(slots)
         self.wall = NOON + start_s
-        self.router = Router(policy or Policy(), self.semaphores, lambda: self.wall, steps=steps)
+        self.policy = policy or Policy()
+        self.steps = steps
+        self.router = Router(self.policy, self.semaphores, lambda: self.wall, steps=steps)
         self.children: dict[Peer, Child] = {}
         self.now = start_s
         self._next_peer = 1

@@ -63,7 +63,7 @@ def test_a_delayed_message_that_can_not_be_fired_is_its_senders_fault() -> None:
     assert world.consume(consumer) == [b"good"]
     assert list(world.router.culprits) == [liar.peer]
     assert any("not delivered" in note for note in world.router.take_notes())
-    assert world.router._timers.dump() == []
+    assert world.router._timers.agenda == ()
 
 
 def test_a_part_of_a_transaction_has_its_sender_too() -> None:

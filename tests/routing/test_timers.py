@@ -66,7 +66,7 @@ def test_what_is_done_is_no_entry_any_more() -> None:
     timers.run_due()
 
     assert left == [(False, 1, 1.0), (False, 0, 3.0)]
-    assert (len(timers), timers.dump(), b"c" in timer) == (0, [], False)
+    assert (len(timers), timers.agenda, b"c" in timer) == (0, (), False)
 
 
 def test_the_budget_is_one_for_each_clock() -> None:
@@ -215,12 +215,12 @@ def test_two_timers_of_one_name_are_a_mistake() -> None:
 def reload(world: World) -> list[str]:
     """Write all entries down, cancel them, and read them again: the names of their timers."""
     timers = world.router._timers
-    entries = marshal.loads(marshal.dumps(timers.dump()))
+    entries = marshal.loads(marshal.dumps(timers.agenda))
     for _, _, name, key in entries:
         timers._timers[name].cancel(key)
     assert (len(timers), timers.deadline()) == (0, None)
-    timers.load(entries)
-    assert timers.dump() == entries
+    timers.agenda = entries
+    assert timers.agenda == entries
     return [name for _, _, name, _ in entries]
 
 
@@ -336,7 +336,7 @@ def test_an_ended_consumer_leaves_no_lease_and_no_guard() -> None:
         world.take_one(holder)
         getattr(world, ending)(holder)
 
-        assert world.router._timers.dump() == []
+        assert world.router._timers.agenda == ()
 
 
 def test_a_queue_that_is_gone_leaves_no_expiry() -> None:
@@ -347,7 +347,7 @@ def test_a_queue_that_is_gone_leaves_no_expiry() -> None:
     world.unsubscribe(consumer)
 
     assert world.router.views() == []
-    assert world.router._timers.dump() == []
+    assert world.router._timers.agenda == ()
 
 
 def test_a_reply_queue_that_is_gone_leaves_no_wait_and_no_delay() -> None:
@@ -362,10 +362,10 @@ def test_a_reply_queue_that_is_gone_leaves_no_wait_and_no_delay() -> None:
         offer = world.take_one(owner)
         world.settle(owner, offer.serial, 1, Outcome.RELEASED)
         world.hear(owner)
-    assert len(world.router._timers.dump()) == 2
+    assert len(world.router._timers.agenda) == 2
     world.end(owner)
 
-    assert world.router._timers.dump() == []
+    assert world.router._timers.agenda == ()
     assert world.router.counters.messages_dropped == 2
     assert world.router._queues.window.used == 0
 
@@ -378,11 +378,11 @@ def test_a_deleted_durable_subscription_leaves_nothing() -> None:
     later = Wishes(deliver_at=int(NOON * 1000) + 5000)
     world.send(reader, b"/topic/t", [b"later"], persistent=True, wishes=later)
     world.run_store()
-    assert len(world.router._timers.dump()) == 2
+    assert len(world.router._timers.agenda) == 2
     world.delete_durable(reader, b"/dsub/me", token=1)
     world.run_store()
 
-    assert world.router._timers.dump() == []
+    assert world.router._timers.agenda == ()
     assert not world.stock.rows
     world.pass_time(9)
     world.turn()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from forkbroker.cron import CronError
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.jobs.misfits import leave_out
 from forkbroker.routing.jobs.recurrence import check_line, next_due, next_index
 from forkbroker.routing.jobs.returns import Returns
@@ -40,14 +41,21 @@ _NAMED = 20
 
 
 @dataclass(slots=True)
-class Waiting:
+class Waiting(Record):
     """What waits for one queue."""
+
+    ANEW = ("messages", "octets")
 
     runs: dict[int, Run] = field(default_factory=dict)
     """By their serials."""
     messages: int = 0
     octets: int = 0
     """Of memory that they use."""
+
+    def rebuild(self) -> None:
+        """Add up the runs."""
+        self.messages = sum(run.count for run in self.runs.values())
+        self.octets = sum(run.memory for run in self.runs.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +70,11 @@ class DelayLimits:
     """Messages of one client that come again and again, at one time."""
 
 
-class Delays:
+class Delays(Rule):
     """All messages that wait for their time."""
+
+    DUMPED = ("_waiting", "_unread", "_owners", "_repeating")
+    ANEW = ("_limits", "octets", "messages")
 
     def __init__(self, kit: Kit, queues: Queues, custody: Custody, returns: Returns, limits: DelayLimits) -> None:
         self._kit = kit
@@ -85,6 +96,11 @@ class Delays:
         """Of memory that they use."""
         self.messages = 0
         """How many there are."""
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Add up what waits."""
+        self.messages = sum(waiting.messages for waiting in self._waiting.values())
+        self.octets = sum(waiting.octets for waiting in self._waiting.values())
 
     # -- what is accepted
 

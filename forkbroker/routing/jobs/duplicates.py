@@ -13,14 +13,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from hashlib import blake2b
 
+from forkbroker.routing.handover import Rule
+
 MAX_REMEMBERED = 200_000
 """Ids at one time, about 300 octets each; then the oldest one is forgotten before its time."""
 
 _DIGEST_OCTETS = 32
 
 
-class Duplicates:
+class Duplicates(Rule):
     """The ids of one broker, for each destination by themselves."""
+
+    DUMPED = ("_ids",)
 
     def __init__(self) -> None:
         """Start with no memory."""

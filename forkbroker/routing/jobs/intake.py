@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forkbroker.cron import CronError
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.delays import Delays
 from forkbroker.routing.jobs.duplicates import Duplicates
 from forkbroker.routing.jobs.planning import NOTHING_PLANNED, Plan, octets_before_last
@@ -25,8 +26,10 @@ _PERSISTENT = int(Flag.PERSISTENT)
 _SECTION = int(Flag.SECTION)
 
 
-class Intake:
+class Intake(Rule):
     """The way into queues."""
+
+    DUMPED = ("_duplicates",)
 
     def __init__(
         self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, returns: Returns, delays: Delays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.delays import DelayLimits, Delays
 from forkbroker.routing.jobs.intake import Intake
 from forkbroker.routing.jobs.returns import Returns
@@ -10,8 +11,10 @@ from forkbroker.routing.kit import Kit
 from forkbroker.routing.queues.policies import Policy
 
 
-class Jobs:
+class Jobs(Rule):
     """The way in, the way back, and the wait for a message's time."""
+
+    DUMPED = ("delays", "intake")
 
     def __init__(self, kit: Kit, policy: Policy, keeping: Keeping) -> None:
         queues, custody = keeping.queues, keeping.custody

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.paging import Paging
 from forkbroker.routing.kit import Kit
@@ -25,8 +26,11 @@ from forkbroker.wire.kinds import Flag
 _RECOVERED = int(Flag.RECOVERED)
 
 
-class Returns:
+class Returns(Rule):
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
+
+    ANEW = ("_crowded",)
+    """Nobody makes room between two turns: that is done by chores."""
 
     def __init__(self, kit: Kit, queues: Queues, custody: Custody, paging: Paging) -> None:
         self._kit = kit

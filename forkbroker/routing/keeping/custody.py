@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
@@ -20,8 +21,10 @@ from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
 
 
-class Custody:
+class Custody(Rule):
     """All messages of one router that are in queues, or were taken from one."""
+
+    DUMPED = ("pending",)
 
     def __init__(self, kit: Kit, queues: Queues, journal: Journal) -> None:
         self._kit = kit
@@ -32,6 +35,10 @@ class Custody:
         self.pending: deque[tuple[int, Queue, Lane]] = deque()
         """What becomes visible when a change is committed, by the numbers of the changes; to read."""
         queues.watchers.append(self._forget_waiting)
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Note who is held because of the journal."""
+        self._queues.holds.restore(self._journal)
 
     # -- what comes
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.keeping.fans import Fan, Piece, pack_write
 from forkbroker.routing.keeping.telling import Change, Telling
 from forkbroker.routing.kit import Kit
@@ -58,8 +59,15 @@ class Draft:
         """With its first part it gets its number, and all that comes later is told behind it."""
 
 
-class Journal:
+class Journal(Rule):
     """The router's side of the store."""
+
+    DUMPED = (
+        *("telling", "_behind", "_waiting", "releasing", "_ends"),
+        *("last", "committed", "held", "failure", "shortage", "room"),
+    )
+    ANEW = ("_draft", "_parts", "_coming", "_fan", "_asked", "refusal", "most")
+    """Between two turns no change is being made."""
 
     def __init__(self, kit: Kit, window: Window) -> None:
         """The `window` learns whether the store can take what memory has no room for."""
@@ -99,6 +107,10 @@ class Journal:
         """Octets that it may be given before it is."""
         self.most = MAX_OCTETS
         """Octets that may be told and not committed."""
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Judge what the store has said last."""
+        self.heed_disk(self.shortage, self.room)
 
     # -- changes
 

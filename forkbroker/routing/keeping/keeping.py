@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.keeping.paging import Paging
@@ -10,8 +11,10 @@ from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.queues.registry import Queues
 
 
-class Keeping:
+class Keeping(Rule):
     """The queues, the router's side of the store, and what stands between them."""
+
+    DUMPED = ("queues", "journal", "custody", "paging")
 
     def __init__(self, kit: Kit, policy: Policy) -> None:
         self.queues = Queues(kit, policy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import takewhile
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.queues.lanes import Lane
@@ -18,8 +19,10 @@ from forkbroker.wire.kinds import Flag
 _FINAL = int(Flag.FINAL)
 
 
-class Paging:
+class Paging(Rule):
     """Between the queues' memory and the store."""
+
+    DUMPED = ("_asking",)
 
     def __init__(self, queues: Queues, custody: Custody, journal: Journal) -> None:
         self._queues = queues

@@ -20,6 +20,7 @@ from bisect import bisect_left
 from collections import deque
 from operator import attrgetter
 
+from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.kinds import Kind
@@ -34,7 +35,7 @@ _CUT_OCTETS = 1_048_576
 _NUMBER = attrgetter("number")
 
 
-class Change:
+class Change(Record):
     """One change, and what becomes of it."""
 
     __slots__ = ("cause", "is_aside", "is_done", "is_open", "number", "octets", "parts")
@@ -55,8 +56,11 @@ class Change:
         """It is not to be written any more."""
 
 
-class Telling:
+class Telling(Rule):
     """What the store process is told, whichever it is."""
+
+    DUMPED = ("changes", "_at", "questions", "_told", "_committed", "_trying", "_died_at", "is_open")
+    ANEW = ("_causes", "_told_octets", "may_tell", "octets")
 
     def __init__(self, out: Outbox) -> None:
         """Envelopes for the store go to `out`."""
@@ -82,6 +86,14 @@ class Telling:
         """Of all changes that are not committed."""
         self.is_open = False
         """A store process listens."""
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Add up the changes, and note who has brought them about."""
+        for change in self.changes:
+            self.octets += change.octets
+            self._told_octets += change.octets if change.number <= self._told else 0
+            if change.cause is not None:
+                self._causes.setdefault(change.cause, deque()).append(change)
 
     def __bool__(self) -> bool:
         """There are changes that are not committed."""

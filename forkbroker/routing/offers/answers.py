@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.blame import Blame, Crash, count_convictions
@@ -27,8 +28,10 @@ EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event
 """What the answer of a candidate is to an offer."""
 
 
-class Answers:
+class Answers(Rule):
     """The ends of all offers."""
+
+    DUMPED = ("_blame",)
 
     def __init__(
         self, kit: Kit, queues: Queues, returns: Returns, claims: Claims, clientele: Clientele, leases: Leases

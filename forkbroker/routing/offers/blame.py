@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from forkbroker.routing.handover import Record, Rule
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
 
@@ -39,7 +40,7 @@ _SUSPECT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Record):
     """The crash of one process."""
 
     how: str
@@ -58,8 +59,10 @@ def count_convictions(details: Details) -> int:
     return max(0, details.crashes - _SUSPECT)
 
 
-class Blame:
+class Blame(Rule):
     """The crashes that there were."""
+
+    DUMPED = ("_unexplained",)
 
     def __init__(self) -> None:
         """Start without any."""

@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from enum import Enum, IntEnum
 from typing import Protocol
 
+from forkbroker.routing.handover import Record, Rule
 from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.consumers import Consumer
 from forkbroker.routing.peers import Peer, Slot, Token
@@ -119,7 +120,7 @@ class Fate(Enum):
     """It was claimed by a candidate that ended: back, with one delivery more."""
 
 
-class Offer:
+class Offer(Record):
     """A run, a slot, and the candidates that have not answered."""
 
     __slots__ = (
@@ -161,9 +162,17 @@ class Offer:
         self.blames_first = False
         """It may have crashed of reading this offer: the crash counts for the first message even if nobody claimed."""
 
+    def rebuild(self) -> None:
+        """Let the number be a state again."""
+        self.state = State(self.state)
 
-class Claims:
+
+class Claims(Rule):
     """All offers that are open, and the slots for more."""
+
+    DUMPED = ("free", "_number", "timely", "_overdue")
+    ANEW = ("_slots", "_timeout_s")
+    """The slots of the other router, by the same numbers."""
 
     def __init__(self, slots: Slots, answer_timeout_s: float) -> None:
         """Use all of `slots`, from now on and alone."""

@@ -6,6 +6,7 @@ something has come back, so that it may accept what it did not before.
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
 from forkbroker.routing.offers.guards import Guards
@@ -14,8 +15,11 @@ from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
 
 
-class Clientele:
+class Clientele(Rule):
     """The children of one router."""
+
+    DUMPED = ("children", "consumers", "eased", "guards", "_is_stopped")
+    ANEW = ("_max_unsettled",)
 
     def __init__(self, kit: Kit, queues: Queues, max_unsettled: int) -> None:
         """`max_unsettled`: octets that one child may be offered and hold."""
@@ -29,6 +33,11 @@ class Clientele:
         self.guards = Guards(kit.timers, queues.changed, self.eased)
         self._is_stopped = False
         queues.watchers.append(self._forget)
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Let all children have their limit."""
+        for child in self.children.values():
+            child.max_octets = self._max_unsettled
 
     def consumers_of(self, queue: Queue) -> Consumers:
         """All consumers of this queue."""

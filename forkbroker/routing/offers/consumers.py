@@ -13,9 +13,10 @@ has changed: a child with a thousand subscriptions costs nothing while it is ful
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
+from forkbroker.routing.handover import Record
 from forkbroker.routing.offers.holdings import Holdings
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.queue import Queue
@@ -24,9 +25,11 @@ from forkbroker.routing.queues.runs import Run
 Key = tuple[Peer, Token]
 
 
-class Child:
+class Child(Record):
     """One peer as a consumer: all its subscriptions to queues, and what they were offered and hold together."""
 
+    ANEW = ("max_octets",)
+    """From who keeps all of them."""
     __slots__ = (
         "consumers",
         "has_ended",
@@ -72,9 +75,10 @@ class Child:
         return not (self.octets or self.withheld)
 
 
-class Consumer:
+class Consumer(Record):
     """One subscription of one child to one queue."""
 
+    ANEW = ("key", "peer", "queue")
     __slots__ = (
         "auto",
         "child",
@@ -121,6 +125,11 @@ class Consumer:
         self.unsettled = Holdings()
         self.withheld = 0
         """Credit of messages whose lease has ended, until they are settled after all."""
+
+    def rebuild(self) -> None:
+        """Note who and whose it is."""
+        self.queue, self.peer = self.row.queue, self.child.peer
+        self.key = (self.peer, self.token)
 
     def set_credit(self, credit: int) -> None:
         """Give it more, or less: then what it is offered and holds already may be more than that for a while."""
@@ -181,9 +190,10 @@ class Consumer:
         self.free += credit
 
 
-class Consumers:
+class Consumers(Record):
     """All consumers of one queue."""
 
+    ANEW = ("_exclusive", "_readers", "_settling", "willing")
     __slots__ = ("_all", "_common", "_exclusive", "_first", "_readers", "_settling", "queue", "willing")
 
     def __init__(self, queue: Queue) -> None:
@@ -202,6 +212,14 @@ class Consumers:
         """Who can be asked now, as far as its child allows it, first the one to ask first."""
         self._readers.all, self._readers.willing = self._all, self.willing
         self._readers.settling = self._settling
+
+    def rebuild(self) -> None:
+        """Note which of them are exclusive, and what the queue has to know."""
+        self._exclusive = OrderedDict((consumer, None) for consumer in self._all if consumer.exclusive)
+        self._settling = dict(Counter(consumer.peer for consumer in self._all if not consumer.auto))
+        self._readers = self.queue.readers
+        self._readers.all, self._readers.settling = self._all, self._settling
+        self.willing = self._readers.willing = self._first if self._exclusive else self._common
 
     def __len__(self) -> int:
         """How many there are."""

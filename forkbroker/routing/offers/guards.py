@@ -11,6 +11,7 @@ message whose consumer crashes late is alone for long enough in the end.
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.offers.consumers import Child
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.queue import Queue
@@ -23,8 +24,10 @@ MAX_WAIT_S = 10.0
 """For so long a queue waits for an idle child, at most: all that stands behind the suspect waits with it."""
 
 
-class Guards:
+class Guards(Rule):
     """All children that are kept for a suspect, and all queues that wait for an idle one."""
+
+    DUMPED = ("_kept", "waiting")
 
     def __init__(self, timers: Timers, changed: dict[Queue, None], eased: dict[Child, None]) -> None:
         """In `changed` and `eased` it is noted for which queues and children an offer may have become possible."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from operator import attrgetter
 
+from forkbroker.routing.handover import Record
 from forkbroker.routing.queues.runs import Run
 
 _SERIAL = attrgetter("serial")
@@ -25,7 +26,7 @@ _SPARE = 64
 """So many notes, and twice as many as there are runs, may stand in the row of leases before it is cleaned."""
 
 
-class Holdings:
+class Holdings(Record):
     """Runs in the order of their serials."""
 
     __slots__ = ("_leases", "runs")

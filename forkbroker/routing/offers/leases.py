@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from forkbroker.routing.chores import Work
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.kit import Kit
@@ -28,8 +29,11 @@ Settlements = Sequence[tuple[int, int, Outcome]]
 """(serial of the first message, how many, outcome)."""
 
 
-class Leases:
+class Leases(Rule):
     """Whatever is claimed and not settled."""
+
+    ANEW = ("_steps",)
+    """Who holds what the consumers know, and when a lease ends the timers."""
 
     def __init__(self, kit: Kit, queues: Queues, custody: Custody, returns: Returns, clientele: Clientele) -> None:
         self._counters = kit.counters

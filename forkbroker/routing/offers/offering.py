@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -15,8 +16,10 @@ from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.topics.durables import Durables
 
 
-class Offering:
+class Offering(Rule):
     """The consumers of all queues, and what they were offered and hold."""
+
+    DUMPED = ("claims", "clientele", "answers", "offers")
 
     def __init__(
         self, kit: Kit, policy: Policy, slots: Slots, keeping: Keeping, returns: Returns, durables: Durables

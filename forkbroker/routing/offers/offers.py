@@ -18,6 +18,7 @@ from __future__ import annotations
 from itertools import islice
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.misfits import leave_out
 from forkbroker.routing.keeping.paging import Paging
 from forkbroker.routing.kit import Kit
@@ -34,8 +35,11 @@ from forkbroker.wire.envelope import pack_run
 from forkbroker.wire.kinds import Kind
 
 
-class Offers:
+class Offers(Rule):
     """All offers that are made."""
+
+    DUMPED = ("_has_more",)
+    ANEW = ("_width",)
 
     def __init__(
         self, kit: Kit, queues: Queues, paging: Paging, claims: Claims, clientele: Clientele, *, width: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -20,13 +21,20 @@ class Holder(Protocol):
     """Producers that wait for room."""
 
 
-class Holds:
+class Holds(Rule):
     """Who is held by what."""
+
+    ANEW = ("_queues",)
 
     def __init__(self, out: Outbox) -> None:
         """HOLD and RESUME go to `out`."""
         self._out = out
         self._queues: dict[Peer, set[Holder]] = {}
+
+    def restore(self, queue: Holder) -> None:
+        """Note who was held by this when it was handed over; they have been told."""
+        for peer in queue.held:
+            self._queues.setdefault(peer, set()).add(queue)
 
     def hold(self, peer: Peer, queue: Holder) -> bool:
         """The queue is full, and the peer filled it; tell whether nothing held the peer before."""

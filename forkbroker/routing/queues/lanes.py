@@ -23,6 +23,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from typing import Any
 
+from forkbroker.routing.handover import Record
 from forkbroker.routing.queues.expiries import Expiries
 from forkbroker.routing.queues.runs import Run
 
@@ -30,9 +31,10 @@ _SPARE = 64
 """Empty runs that may stand in a row."""
 
 
-class Lane:
+class Lane(Record):
     """Messages that wait."""
 
+    ANEW = ("_empty", "expiries", "hidden", "memory", "ready", "stubbed")
     __slots__ = (
         "_empty",
         "asked",
@@ -98,6 +100,20 @@ class Lane:
         """The first serial that was not in memory, and had not been, when the store was asked."""
         self.told = last
         """The store has forgotten messages up to this that are not persistent: they are in memory, or were."""
+
+    def rebuild(self) -> None:
+        """Add up what is here, and note what expires."""
+        self.fresh = deque(run for run in self.fresh if run.count)
+        self._empty = 0
+        ready, hidden = [*self.returned, *self.fresh], [run for _, run in self.pending]
+        self.ready = sum(run.count for run in ready)
+        self.hidden = sum(run.count for run in hidden)
+        self.stubbed = sum(run.count for run in self.stubs)
+        self.memory = sum(run.memory for run in ready + hidden)
+        self.expiries = Expiries()
+        for run in ready + self.stubs:
+            if run.details.expires:
+                self.expiries.add(run)
 
     def append(self, run: Run, number: int = 0) -> None:
         """New messages, with serials above all before, or paged ones that follow what is in memory.

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.handover import Record
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import QueuePolicy
@@ -18,9 +19,11 @@ MAX_OFFER_OCTETS = 262_144
 """Bodies in one offer at most, unless it is one message: one read of a channel, so a long run holds up nobody."""
 
 
-class Queue:
+class Queue(Record):
     """Messages that wait, and what is to be known of those who wait for them."""
 
+    ANEW = ("policy", "readers", "ready", "window")
+    """The policy and the window come from who keeps all queues. The other sums are about what was taken as well."""
     __slots__ = (
         "_born",
         "catching_up_until",
@@ -83,6 +86,11 @@ class Queue:
         """Readers from which messages come back in several turns: what could be offered meanwhile is younger."""
         self.is_gone = False
         """Forgotten, or ended with its owner: what comes back is dropped."""
+
+    def rebuild(self) -> None:
+        """Add up what is ready; whoever reads the queue notes that here again."""
+        self.ready = sum(lane.ready for lane in self.lanes)
+        self.readers = Readers()
 
     @property
     def is_temporary(self) -> bool:

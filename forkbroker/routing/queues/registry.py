@@ -15,6 +15,7 @@ from forkbroker.destinations import Sort
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.chores import drop
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.holds import Holder, Holds
@@ -38,8 +39,11 @@ _OF_LENGTH = "(max-queue-length, or a policy)"
 """The options that set a limit of a queue, for texts that name it."""
 
 
-class Queues:
+class Queues(Rule):
     """The queues of one router."""
+
+    DUMPED = ("_queues", "_reserved", "_serial", "changed", "expiring")
+    ANEW = ("_policy", "_policies", "_durable_policies", "_absent", "watchers")
 
     def __init__(self, kit: Kit, policy: Policy) -> None:
         self._policy = policy
@@ -64,6 +68,15 @@ class Queues:
         """Those in which messages have expired."""
         self.watchers: list[Callable[[Queue], None]] = []
         """They are called with each queue that is gone."""
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Let all queues, those that are gone as well, have their policies, and add up what they use."""
+        for queue in loaded.all(Queue):
+            queue.policy, queue.window = self.policy_for(queue.name), self.window
+            self.window.used += queue.memory
+            self.window.asked += sum(lane.asked for lane in queue.lanes)
+            self.holds.restore(queue)
+        self._absent = self._reserved - self._queues.keys()
 
     # -- names
 

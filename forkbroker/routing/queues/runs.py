@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from forkbroker.routing.handover import Record
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.wire.details import PLAIN, Details
 from forkbroker.wire.envelope import Envelope, pack
@@ -26,9 +27,10 @@ _STUBS = [Envelope(b"".join(pack(Kind.PAGE, flags=_UNIFORM | flags))) for flags 
 """What stubs have instead of their envelopes: with one length for all bodies, as none is known."""
 
 
-class Run:
+class Run(Record):
     """`count` messages of an envelope, from its `first` one on, all of the same fate so far."""
 
+    ANEW = ("cost", "memory")
     __slots__ = (
         "alibis",
         "avoid",
@@ -82,6 +84,11 @@ class Run:
         """Consumers that lost them by a lease, or said NACK: the one that did so last is the last one here."""
         self.alibis = 0
         """How many unexplained crashes there had been when they became suspect, or were last blamed."""
+
+    def rebuild(self) -> None:
+        """Add up what the messages use."""
+        self.memory = self.octets + self.overhead * self.count
+        self.cost = self.memory + UNSETTLED_OVERHEAD * self.count
 
     def split(self, count: int) -> Run:
         """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""

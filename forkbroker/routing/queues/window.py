@@ -11,6 +11,7 @@ more goes back to the store (`Paging.relieve`).
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.queues.lanes import Lane
 
 FETCH = 2_097_152
@@ -19,9 +20,11 @@ _LEAST = 65_536
 _LOW = 8_388_608
 
 
-class Window:
+class Window(Rule):
     """The memory that all queues share."""
 
+    ANEW = ("asked", "limit", "refusal", "used")
+    """From the policy, and from whoever uses it."""
     __slots__ = ("asked", "limit", "refusal", "used")
 
     def __init__(self, limit: int) -> None:

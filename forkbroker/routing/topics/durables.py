@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from forkbroker.audience import Audience
 from forkbroker.destinations import is_pattern
 from forkbroker.patterns import PatternError, check_pattern
+from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.fans import MESSAGE_OCTETS
 from forkbroker.routing.keeping.journal import Journal
@@ -28,7 +29,7 @@ _TOUCH_MS = 3_600_000
 
 
 @dataclass(slots=True, eq=False)
-class Durable:
+class Durable(Record):
     """One durable subscription."""
 
     queue: Queue
@@ -38,8 +39,11 @@ class Durable:
     """When somebody last read from it, or began or ended to; milliseconds since the epoch."""
 
 
-class Durables:
+class Durables(Rule):
     """All of them."""
+
+    DUMPED = ("all",)
+    ANEW = ("_limit", "_audience")
 
     def __init__(self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, *, limit: int) -> None:
         """`limit`: how many there may be."""
@@ -54,6 +58,11 @@ class Durables:
         self.all: dict[bytes, Durable] = {}
         """By the names of their queues; to read."""
         self._audience: Audience[Queue] = Audience(CACHE_OCTETS)
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Let their queues have again what their topics get."""
+        for durable in self.all.values():
+            self._audience.add(durable.queue, durable.topic)
 
     def __len__(self) -> int:
         """How many there are."""

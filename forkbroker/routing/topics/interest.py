@@ -12,6 +12,7 @@ from typing import Protocol
 from forkbroker.audience import Audience
 from forkbroker.destinations import is_pattern
 from forkbroker.patterns import check_pattern, widen
+from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.peers import Peer
 
 CACHE_OCTETS = 4_194_304
@@ -41,8 +42,10 @@ class Interested(Protocol):
         """The peers that may want a message to this destination."""
 
 
-class Everybody:
+class Everybody(Rule):
     """`--broadcast=all`: each peer gets everything and decides for itself."""
+
+    DUMPED = ("_peers",)
 
     def __init__(self) -> None:
         """Start without peers."""
@@ -68,8 +71,11 @@ class Everybody:
         return self._peers
 
 
-class Interest:
+class Interest(Rule):
     """Peers by the names and patterns that they have subscribed to, counted: a peer may subscribe twice."""
+
+    DUMPED = ("_by_peer",)
+    ANEW = ("_audience",)
 
     def __init__(self) -> None:
         """Start without interest in anything."""
@@ -77,6 +83,12 @@ class Interest:
         self._by_peer: dict[Peer, dict[bytes, int]] = {}
         # asked once per batch: not behind one more call
         self.peers_for = self._audience.find
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Let all have again what they want."""
+        for peer, names in self._by_peer.items():
+            for name in names:
+                self._audience.add(peer, name)
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer, which wants nothing yet."""

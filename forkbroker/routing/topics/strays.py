@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from forkbroker.caches import Cache
 from forkbroker.destinations import Sort
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.queues.registry import shown
 
 _NAMES_OCTETS = 262_144
 """Of names that were told: a client that invents names gets some of them told twice, and takes no memory."""
 
 
-class Strays:
+class Strays(Rule):
     """Which names an administrator was told of."""
+
+    ANEW = ("_told",)
+    """To tell of a name once more does no harm."""
 
     def __init__(self, notes: list[str]) -> None:
         """`notes` gets what an administrator should know."""

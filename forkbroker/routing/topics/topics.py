@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forkbroker.routing.handover import Rule
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.queues.policies import Policy
@@ -10,8 +11,10 @@ from forkbroker.routing.topics.interest import Everybody, Interest, Interested
 from forkbroker.routing.topics.strays import Strays
 
 
-class Topics:
+class Topics(Rule):
     """Live subscribers, and durable subscriptions."""
+
+    DUMPED = ("interest", "durables")
 
     def __init__(self, kit: Kit, policy: Policy, keeping: Keeping) -> None:
         self.interest: Interested = Everybody() if policy.broadcast_all else Interest()
