@@ -31,6 +31,8 @@ class Audience(Generic[Member]):
         self._names: dict[bytes, dict[Member, None]] = {}
         self._patterns: Patterns[dict[Member, None]] = Patterns()
         self._cache: Cache[bytes, tuple[Member, ...]] = Cache(cache_octets)
+        self.known = self._cache.get
+        """What `find` has found before, `dict.get` itself; None: ask `find`."""
 
     def add(self, member: Member, name: bytes) -> None:
         """Let the member have what is sent to this destination, or to what matches this pattern.
@@ -61,7 +63,7 @@ class Audience(Generic[Member]):
 
     def find(self, destination: bytes) -> tuple[Member, ...]:
         """Return each member once that gets what is sent to this destination."""
-        members = self._cache.get(destination)
+        members = self.known(destination)
         return self._look_up(destination) if members is None else members
 
     def _look_up(self, destination: bytes) -> tuple[Member, ...]:

@@ -1,9 +1,12 @@
 """One client's process: moves octets between the client's socket, the session's rules and the channel to the parent.
 
-A turn of its loop reads what is there, lets the session work, tells the parent what it must know, writes to the client,
-and tells the parent what the writing has settled (`ack:auto`). A claim alone is nothing that the parent must know, so
-a client may see a message before the parent knows who has claimed it. Killed in between, nothing is lost or doubled
-unmarked: the semaphore tells the parent that the claim was made.
+A turn of its loop reads what is there, lets the session work, writes to the client, and tells the parent what it must
+know, with what the writing has settled (`ack:auto`): one gather write for each of them. A claim alone is nothing that
+the parent must know, so a client may see a message before the parent knows who has claimed it. Killed in between,
+nothing is lost or doubled unmarked: the semaphore tells the parent that the claim was made.
+
+A worker with prefetch 1 goes through all of this for each message. So what the end of a turn asks is an attribute of
+somebody, and nobody is called who has nothing to do.
 
 It reads the channel whatever the client does, as the parent must be able to rely on that; it reads the client only
 while there is room for what that may cause. When the parent is gone this process has no purpose, and ends at once.
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 import math
 import os
-import selectors
 import signal
 import socket
 from contextlib import suppress
@@ -27,7 +29,7 @@ from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.errors import Exit
 from forkbroker.posix.crashpoints import reach as crash
-from forkbroker.posix.loop import Deadline, Loop
+from forkbroker.posix.loop import Loop
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.signals import Signals
 from forkbroker.posix.titles import set_title
@@ -36,7 +38,7 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.channel import READ_SIZE, Channel
+from forkbroker.wire.channel import PLACE, Channel
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -50,8 +52,8 @@ _FLUSH_S = 2.0
 _TELL_AFTER_S = 0.005
 """How long a claim waits for something else to be told: with a worker that acknowledges at once the parent is woken
 once a message and not twice."""
-_PORTION = 65_536
-"""Octets read at first of what a client sends that asks for receipts: who waits for those of a hundred persistent
+_PORTION = PLACE[:65_536]
+"""How much is read at first of what a client sends that asks for receipts: who waits for those of a hundred persistent
 messages gets a part of them while the store commits the rest (a third more messages a second)."""
 _TERM_AFTER_S = 0.5
 """Between SIGTERM and the end of the client, in which the parent may say that the broker ends. `kill` of a process
@@ -92,31 +94,32 @@ class ClientChild:
     """What the process of one client owns."""
 
     def __init__(self, end: socket.socket, transport: Transport, address: str, shared: Shared) -> None:
-        # poll(2) needs no descriptor of its own: with an epoll for each of 2,000 clients the limit comes sooner
-        self._loop = Loop(selectors.PollSelector())
+        self._loop = Loop()
         self._transport = transport
-        self._read, self._read_into, self._write = transport.read, transport.read_into, transport.write
+        self._read_into, self._write = transport.read_into, transport.write
         self._address = address
         self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = os.urandom(8).hex(), os.urandom(32)
         setup = Setup(shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, at_point)
-        self._phase: Connecting | Session = Connecting(setup, self._begin_session, now)
-        self._deadline: Deadline | None = None
-        self._armed_for = math.inf
+        phase = Connecting(setup, self._begin_session, now)
+        self._phase: Connecting | Session = phase
+        # the same in both phases
+        self._parser, self._unwritten, self._upward = phase.parser, phase.unwritten, phase.upward
         self._client_fd = transport.socket.fileno()
         self._channel_fd = end.fileno()
+        self._place = PLACE
         self._reads = True
         self._is_watched = True
-        self._most = READ_SIZE
         self._writes = False
+        self._waits_for_parent = False
         self._flush_until: float | None = None
         self._tell_by = math.inf
         self._client_is_lost = False
         self._is_termed = False
         self._titled_count = -1
-        self._titled_at = now - _TITLE_EVERY_S
+        self._title_at = now
 
     def _reach(self, point: str) -> None:
         if crash is not None:
@@ -152,21 +155,21 @@ class ClientChild:
         """Writable again, or a deadline: the turn's end does what is due."""
 
     def _read_client(self) -> None:
-        phase, now = self._phase, self._loop.now
+        phase, parser, upward, now = self._phase, self._parser, self._upward, self._loop.now
         try:
-            buffer = phase.body_buffer()
-            if buffer is not None:
-                octets = self._read_into(buffer)
+            if parser.body is not None and (place := parser.body_buffer()) is not None:
+                octets = self._read_into(place)
                 if octets:
                     phase.body_received(octets, now)
                     return
             else:
-                fences = phase.fences
-                data = self._read(self._most)
-                if data:
-                    phase.receive(data, now)
-                    is_all = len(data) < self._most
-                    self._most = _PORTION if is_all and self._phase.fences != fences else READ_SIZE
+                place = self._place
+                octets = self._read_into(place)
+                if octets:
+                    fence = upward.last_fence
+                    phase.receive(bytes(place[:octets]), now)
+                    is_all = octets < len(place)
+                    self._place = _PORTION if is_all and upward.last_fence != fence else PLACE
                     return
         except BlockingIOError:
             return
@@ -184,73 +187,78 @@ class ClientChild:
 
     def _end_turn(self) -> None:
         """Write what this turn has yielded. Runs with every message of a worker: as little as may be."""
-        now, phase = self._loop.now, self._phase
+        loop, channel, transport = self._loop, self._channel, self._transport
+        phase, unwritten, upward = self._phase, self._unwritten, self._upward
+        now = loop.now
         if now >= phase.wake_at:
             phase.tick(now)
-        if phase.is_urgent():
-            self._write_parent()
-        if phase.unwritten.pending or self._transport.wants_writable:
+        if unwritten.pending or transport.wants_writable:
             self._write_client(now)
-        if phase.is_urgent() or now >= self._tell_by or phase.is_finished or self._channel.pending:
+        phase.end_turn(now)
+        ending = phase.ending
+        if upward.is_urgent or channel.pending or now >= self._tell_by or ending.is_over:
             self._write_parent()
-        elif self._tell_by == math.inf and phase.has_claimed:
+        elif upward.has_claimed and self._tell_by == math.inf:
             self._tell_by = now + _TELL_AFTER_S
-        if phase.is_finished:
+        if ending.is_over:
             self._leave(now)
             return
-        self._watch_client()
-        if phase.subscription_count != self._titled_count:
-            self._show_title(now)
+        pending = unwritten.pending
+        reads = not (phase.holds or ending.has_begun) and channel.pending < _UP_LIMIT and pending < _DOWN_LIMIT
+        if reads is not self._reads:
+            phase.input_paused(now)
+            self._reads = reads
+        reads = reads and transport.wants_readable
+        if reads is not self._is_watched:
+            self._is_watched = reads
+            loop.want_readable(self._client_fd, reads)
+        writes = pending > 0 or transport.wants_writable
+        if writes is not self._writes:
+            self._writes = writes
+            loop.want_writable(self._client_fd, writes)
         wake_at = min(phase.wake_at, self._tell_by)
-        if wake_at < self._armed_for:
-            self._arm(wake_at)
-
-    def _write_parent(self) -> None:
-        self._tell_by = math.inf
-        channel = self._channel
-        told = self._phase.take_envelopes()
-        for buffers in told:
-            channel.send(buffers)
-        self._loop.want_writable(self._channel_fd, bool(channel.pending) and not channel.flush())
-        if crash is not None:
-            for point in filter(None, (_CRASH_AFTER.get(buffers[0][5]) for buffers in told)):
-                self._reach(point)
+        if len(phase.subscribed) != self._titled_count:
+            if now >= self._title_at:
+                self._show_title(now)
+            else:
+                wake_at = min(wake_at, self._title_at)
+        loop.wake_at = wake_at
 
     def _write_client(self, now: float) -> None:
-        unwritten = self._phase.unwritten
+        unwritten = self._unwritten
         try:
             for _ in range(_WRITES):
-                self._phase.written(self._write(unwritten.gather()), now)
+                unwritten.written(self._write(unwritten.gather()), now)
                 if not unwritten.pending:
-                    if self._phase.delivered:
-                        self._reach("child.delivered")
                     break
         except BlockingIOError:
             pass
         except OSError as error:
             self._lose_client(error)
+        if crash is not None and unwritten.delivered and not unwritten.pending:
+            self._reach("child.delivered")
+
+    def _write_parent(self) -> None:
+        self._tell_by = math.inf
+        channel = self._channel
+        told = self._upward.take()
+        for buffers in told:
+            channel.send(buffers)
+        waits = not channel.flush()
+        if waits is not self._waits_for_parent:
+            self._waits_for_parent = waits
+            self._loop.want_writable(self._channel_fd, waits)
+        if crash is not None:
+            for point in filter(None, (_CRASH_AFTER.get(buffers[0][5]) for buffers in told)):
+                self._reach(point)
 
     def _lose_client(self, error: OSError) -> None:
         """The client is gone. What it had sent before counts all the same (R03): nothing reads it but this."""
         self._client_is_lost = True
         with suppress(OSError):
-            while self._phase.wants_input and (data := self._read(READ_SIZE)):
-                self._phase.receive(data, self._loop.now)
+            while self._phase.wants_input and (octets := self._read_into(PLACE)):
+                self._phase.receive(bytes(PLACE[:octets]), self._loop.now)
         self._phase.connection_lost(f"connection lost, {error.strerror}")
-
-    def _watch_client(self) -> None:
-        phase, pending = self._phase, self._phase.unwritten.pending
-        reads = phase.wants_input and self._channel.pending < _UP_LIMIT and pending < _DOWN_LIMIT
-        if reads is not self._reads:
-            phase.input_paused(self._loop.now)
-            self._reads = reads
-        watched, writes = reads and self._transport.wants_readable, pending > 0 or self._transport.wants_writable
-        if watched is not self._is_watched:
-            self._is_watched = watched
-            self._loop.want_readable(self._client_fd, watched)
-        if writes is not self._writes:
-            self._writes = writes
-            self._loop.want_writable(self._client_fd, writes)
 
     def _leave(self, now: float) -> None:
         """The session is over: write what is left of it, tell the parent, go."""
@@ -258,7 +266,7 @@ class ClientChild:
             self._flush_until = now + _FLUSH_S
             self._loop.want_readable(self._client_fd, False)
             self._loop.call_at(self._flush_until, self._do_nothing)
-        if self._phase.unwritten.pending and not self._client_is_lost and now < self._flush_until:
+        if self._unwritten.pending and not self._client_is_lost and now < self._flush_until:
             self._loop.want_writable(self._client_fd, True)
             return
         self._loop.stop()
@@ -273,24 +281,10 @@ class ClientChild:
         else:
             linger(self._transport.socket)
 
-    def _arm(self, when: float) -> None:
-        """See to it that there is a turn at that time. One deadline is enough: a later one is armed when it is over."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._armed_for = when
-        self._deadline = self._loop.call_at(when, self._disarm)
-
-    def _disarm(self) -> None:
-        self._armed_for = math.inf
-
     def _show_title(self, now: float) -> None:
         """`ps` is the dashboard: who this process serves."""
-        if now < self._titled_at + _TITLE_EVERY_S:
-            if self._titled_at + _TITLE_EVERY_S < self._armed_for:
-                self._arm(self._titled_at + _TITLE_EVERY_S)
-            return
         phase = self._phase
-        self._titled_at = now
-        self._titled_count = count = phase.subscription_count
+        self._title_at = now + _TITLE_EVERY_S
+        self._titled_count = count = len(phase.subscribed)
         login = f" {phase.login}" if phase.login else ""
         set_title(f"client {self._address}{login} {count} subscription{'' if count == 1 else 's'}")

@@ -8,8 +8,7 @@ for. The loop asks for both at the end of each turn, beside what the session wan
 Reading and writing raise BlockingIOError if nothing can be done now, and OSError if the connection is broken. `write`
 counts octets of the stream, and only those that the kernel has taken: the session settles messages by that number.
 
-The plain transport costs nothing: its `read_into` and `write` are the socket's own methods, and `read` is the one
-function of Python that any read needs.
+The plain transport costs nothing: its `read_into` and `write` are the socket's own methods.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Protocol
 
-from forkbroker.wire.channel import read
 from forkbroker.wire.envelope import Buffer
 
 
@@ -40,12 +37,8 @@ class Transport(Protocol):
         """The transport has octets of its own to write: `write` is to be called, with nothing if nothing waits."""
 
     @property
-    def read(self) -> Callable[[int], bytes]:
-        """Read so many octets of the stream at most; nothing means its end."""
-
-    @property
     def read_into(self) -> Callable[[memoryview], int]:
-        """Read octets of the stream into their final place; 0 means its end."""
+        """Read octets of the stream into this place, as many as it has room for at most; 0 means its end."""
 
     @property
     def write(self) -> Callable[[Iterable[Buffer]], int]:
@@ -68,7 +61,6 @@ class PlainTransport:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.socket = connection
-        self.read: Callable[[int], bytes] = partial(read, connection)
         self.read_into: Callable[[memoryview], int] = connection.recv_into
         self.write: Callable[[Iterable[Buffer]], int] = connection.sendmsg
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -196,7 +195,7 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
         )
 
     rehearse(shared)
-    loop = Loop(selectors.DefaultSelector())
+    loop = Loop(for_many=True)
     parent = Parent(
         loop,
         listeners,

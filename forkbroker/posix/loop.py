@@ -4,22 +4,26 @@ A turn waits, reads the clock once, calls what is ready, then the deadlines that
 for the turn's end (the gather writes: one for all that a turn has yielded). Callbacks run to their end, one at a
 time; an exception in one of them leaves `run`, and ends the process.
 
-Built on `selectors`, as it must run wherever POSIX does. A process that should own no descriptor more than it needs,
-a client's child for one, passes a `PollSelector`.
+It waits with poll(2), which POSIX has everywhere and which needs no descriptor of its own. A process with thousands of
+descriptors of which few are ready says so, and waits with epoll(7) where there is one. Both are called directly:
+`selectors` would make two calls more in each turn.
 """
 
 from __future__ import annotations
 
 import heapq
-import selectors
+import math
+import select
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 Callback = Callable[[], None]
 
-_READ = selectors.EVENT_READ
-_WRITE = selectors.EVENT_WRITE
+_READ = select.POLLIN
+_WRITE = select.POLLOUT
+"""The numbers are those of epoll as well."""
 
 _SWEEP_ABOVE = 64
 """Cancelled deadlines that may lie in the heap before it is worth asking whether they are most of it."""
@@ -47,23 +51,39 @@ class Deadline:
 
 
 class _Watch:
-    """A descriptor, its callbacks, and which directions are wanted now (a selector's event mask)."""
+    """A descriptor's callbacks, which directions are wanted now, and the number of the turn since which it is known."""
 
-    __slots__ = ("events", "readable", "writable")
+    __slots__ = ("events", "readable", "since", "writable")
 
-    def __init__(self, readable: Callback | None, writable: Callback | None) -> None:
+    def __init__(self, readable: Callback | None, writable: Callback | None, since: int) -> None:
         self.readable = readable
         self.writable = writable
+        self.since = since
         self.events = 0
+
+
+class _Poller(Protocol):
+    """What poll and epoll objects have in common; they count time in other units."""
+
+    def register(self, fd: int, eventmask: int, /) -> None: ...
+
+    def modify(self, fd: int, eventmask: int, /) -> None: ...
+
+    def unregister(self, fd: int, /) -> None: ...
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]: ...
 
 
 class Loop:
     """Waits for descriptors and deadlines, and calls what is due."""
 
-    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        """Take over `selector` (the system's best one when there is none) and close it in `close`."""
-        self._selector = selector if selector is not None else selectors.DefaultSelector()
+    def __init__(self, *, for_many: bool = False) -> None:
+        """A loop that waits with poll, or `for_many` descriptors with epoll where there is one."""
+        self._epoll = select.epoll() if for_many and hasattr(select, "epoll") else None
+        self._poller: _Poller = select.poll() if self._epoll is None else self._epoll
+        self._unit = 1000.0 if self._epoll is None else 1.0
         self._watched: dict[int, _Watch] = {}
+        self._turns = 0
         self._deadlines: list[tuple[float, int, Deadline]] = []
         self._order = count()
         self._cancelled = 0
@@ -71,6 +91,9 @@ class Loop:
         self._stopping = False
         self.now = time.monotonic()
         """Monotonic seconds, read once after each wait."""
+        self.wake_at = math.inf
+        """End the wait at this time at the latest. For the one that has the turn's end: a deadline that is another one
+        after each turn costs nothing here."""
 
     def watch(self, fd: int, readable: Callback | None, writable: Callback | None) -> None:
         """Know `fd` from now on: reading is wanted at once if there is a callback for it, writing when asked for.
@@ -80,7 +103,7 @@ class Loop:
         """
         if fd in self._watched:
             raise AssertionError(f"descriptor {fd} is watched already")
-        watch = self._watched[fd] = _Watch(readable, writable)
+        watch = self._watched[fd] = _Watch(readable, writable, self._turns)
         if readable is not None:
             self._change(fd, watch, _READ)
 
@@ -105,15 +128,15 @@ class Loop:
     def _change(self, fd: int, watch: _Watch, events: int) -> None:
         """Want `events` and nothing else.
 
-        A descriptor of which nothing is wanted leaves the selector: poll reports a hang-up whether it was asked for or
-        not, and the loop would spin on it.
+        A descriptor of which nothing is wanted is not polled: a hang-up is reported whether it was asked for or not,
+        and the loop would spin on it.
         """
         if not watch.events:
-            self._selector.register(fd, events, watch)
+            self._poller.register(fd, events)
         elif not events:
-            self._selector.unregister(fd)
+            self._poller.unregister(fd)
         else:
-            self._selector.modify(fd, events, watch)
+            self._poller.modify(fd, events)
         watch.events = events
 
     def call_at(self, when: float, callback: Callback) -> Deadline:
@@ -136,29 +159,39 @@ class Loop:
 
     def run(self) -> None:
         """Turn until `stop`; the turn in which that is called is finished, its end included."""
-        self._end_turn()
+        for callback in self._turn_ends:
+            callback()
         while not self._stopping:
             self.turn()
         self._stopping = False
 
     def turn(self) -> None:
-        """One wait, and everything that is due after it."""
-        ready = self._selector.select(self._wait_s() if self._deadlines else None)
+        """One wait, and everything that is due after it. On the way of each message, so it calls nothing of its own."""
+        self._turns += 1
+        deadlines = self._deadlines
+        wake_at = self.wake_at
+        if deadlines and deadlines[0][0] < wake_at:
+            wake_at = deadlines[0][0]
+        wait = None
+        if wake_at != math.inf:
+            # the clock is read again, as the last turn may have taken long
+            wait = min(max(0.0, wake_at - time.monotonic()), _LONGEST_WAIT_S) * self._unit
+        ready = self._poller.poll(wait)
         self.now = time.monotonic()
-        for key, events in ready:
-            # The mask is asked again before each call: an earlier callback may have held or forgotten this one.
-            watch: _Watch = key.data
-            if events & watch.events & _READ and watch.readable is not None:
+        for fd, events in ready:
+            watch = self._watched.get(fd)
+            if watch is None or watch.since == self._turns:
+                continue  # an earlier callback has forgotten it, and perhaps the number is another one's by now
+            # What is wanted is asked before each call: an earlier callback may have held this one, or forgotten it.
+            if events & ~_WRITE and watch.events & _READ and watch.readable is not None:
                 watch.readable()
-            if events & watch.events & _WRITE and watch.writable is not None:
+            if events & ~_READ and watch.events & _WRITE and watch.writable is not None:
                 watch.writable()
-        if self._deadlines and self._deadlines[0][0] <= self.now:
+        deadlines = self._deadlines
+        if deadlines and deadlines[0][0] <= self.now:
             self._call_due()
-        self._end_turn()
-
-    def _wait_s(self) -> float:
-        """Seconds to the first deadline; the clock is read again, as the last turn may have taken long."""
-        return min(max(0.0, self._deadlines[0][0] - time.monotonic()), _LONGEST_WAIT_S)
+        for callback in self._turn_ends:
+            callback()
 
     def _call_due(self) -> None:
         """Call what was due when the wait ended; what these calls add waits for the next turn."""
@@ -172,16 +205,13 @@ class Loop:
             else:
                 self._cancelled = max(0, self._cancelled - 1)
 
-    def _end_turn(self) -> None:
-        for callback in self._turn_ends:
-            callback()
-
     def stop(self) -> None:
         """Leave `run` at the end of this turn; before `run`, after its first turn's end without waiting."""
         self._stopping = True
 
     def close(self) -> None:
-        """Close the selector. The watched descriptors are their owners'."""
+        """Wait no more. The watched descriptors are their owners'."""
         self._watched.clear()
         self._deadlines.clear()
-        self._selector.close()
+        if self._epoll is not None:
+            self._epoll.close()

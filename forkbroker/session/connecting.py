@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.session.ending import Ending
+from forkbroker.session.downward import Unwritten, encode_error
+from forkbroker.session.ending import Ending, Progress
 from forkbroker.session.errors import FrameError, shown
-from forkbroker.session.progress import Progress
-from forkbroker.session.replies import encode_error
-from forkbroker.session.session import TICK_S, Session
+from forkbroker.session.session import QUIET, TICK_S, Session
 from forkbroker.session.setup import Setup, Terms
-from forkbroker.session.unwritten import Unwritten
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.errors import ProtocolError
@@ -42,20 +41,19 @@ class Connecting:
     """The rules of one client's connection, from its first octet to CONNECTED, or to its end if that comes first."""
 
     login = ""
-    subscription_count = delivered = fences = 0
-    has_claimed = False
+    subscribed: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, setup: Setup, begin: Callable[[Session], None], now: float) -> None:
         """A connection that waits for CONNECT; `begin` gets its session."""
         self._setup = setup
         self._begin = begin
-        self._parser = Parser(setup.limits, strict=setup.policy.strict)
-        self._progress = Progress(setup.policy.frame_timeout_s)
-        self._upward = Upward(setup.session_id.encode())
-        self._ending = Ending()
-        self._deadline = now + setup.policy.connect_timeout_s
-        self._is_quiet = False
+        self.parser = Parser(setup.limits, strict=setup.policy.strict)
         self.unwritten = Unwritten()
+        self.upward = Upward(setup.session_id.encode())
+        self.ending = Ending()
+        self.holds: set[int] = set()
+        self._progress = Progress(setup.policy.frame_timeout_s)
+        self._deadline = now + setup.policy.connect_timeout_s
         self.wake_at = now
         """When `tick` is due, or earlier."""
 
@@ -64,20 +62,16 @@ class Connecting:
     def receive(self, data: bytes, now: float) -> None:
         """Octets from the client."""
         self._progress.octets += len(data)
-        self._process(self._parser.receive(data), now)
-
-    def body_buffer(self) -> memoryview | None:
-        """Where to read the rest of a large body to; tell `body_received`."""
-        return self._parser.body_buffer()
+        self._process(self.parser.receive(data), now)
 
     def body_received(self, octets: int, now: float) -> None:
-        """So many octets were put into `body_buffer()`."""
+        """So many octets were put into `parser.body_buffer()`."""
         self._progress.octets += octets
-        self._process(self._parser.body_received(octets), now)
+        self._process(self.parser.body_received(octets), now)
 
     def end_of_input(self, now: float) -> None:
         """The client has shut down its sending side, or is gone."""
-        self._ending.finish("client left before it connected")
+        self.ending.finish("client left before it connected")
 
     def input_paused(self, now: float) -> None:
         """The client is not read just now."""
@@ -85,42 +79,37 @@ class Connecting:
 
     def end(self, reason: str, now: float) -> None:
         """End the connection with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
-        if not self._is_quiet and self.is_open:
+        if self.wants_input:
             self._fail(FrameError(reason), None)
 
     def connection_lost(self, reason: str) -> None:
         """Nothing can be read or written any more."""
-        self._ending.finish(self._ending.reason or reason)
+        self.ending.finish(self.ending.reason or reason)
 
     @property
     def wants_input(self) -> bool:
         """Read from the client now."""
-        return not self._is_quiet and self.is_open
+        return not (self.holds or self.ending.has_begun)
 
     @property
     def is_open(self) -> bool:
         """Nothing has ended the connection."""
-        return not self._ending.has_begun
-
-    @property
-    def is_finished(self) -> bool:
-        """Nothing more comes: write what waits, and end."""
-        return self._ending.is_over
+        return not self.ending.has_begun
 
     @property
     def reason(self) -> str:
         """Why it ends, for the log."""
-        return self._ending.reason
+        return self.ending.reason
 
     def _process(self, runs: list[FrameRun], now: float) -> None:
         """Take the first frame, if it is complete: the parser gives one at most."""
-        error = self._parser.error
+        error = self.parser.error
         if runs:
             self._receive_first(runs[0], now)
         elif error is not None:
             self._blame(FrameError(error.message, error.detail), error.receipt)
-        else:
-            self._progress.look(now, is_within_frame=self._parser.is_within_frame)
+        elif self.parser.is_within_frame:
+            self._progress.begin(now)
             self.wake_at = min(self.wake_at, self._progress.deadline)
 
     def _receive_first(self, run: FrameRun, now: float) -> None:
@@ -160,9 +149,9 @@ class Connecting:
             terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
         )
         self.unwritten.put([encode_frame(terms.version, "CONNECTED", connected)])
-        self._upward.request(pack(Kind.CONNECTED, destination=terms.login.encode(errors="replace")[:MAX_LOGIN]))
-        self._parser.negotiated(terms.version)
-        session = Session(self._setup, terms, self._parser, self.unwritten, self._upward, now)
+        self.upward.request(pack(Kind.CONNECTED, destination=terms.login.encode(errors="replace")[:MAX_LOGIN]))
+        self.parser.negotiated(terms.version)
+        session = Session(self._setup, terms, self.parser, self.unwritten, self.upward, now)
         self._begin(session)
         session.receive(b"", now)
 
@@ -176,10 +165,10 @@ class Connecting:
         """
         kind = envelope.kind
         if kind is Kind.QUIESCE:
-            if not self._is_quiet:
-                self._is_quiet = True
-                self._upward.request(pack(Kind.QUIESCED))
-        elif self._ending.is_over:
+            if not self.holds:
+                self.holds.add(QUIET)
+                self.upward.request(pack(Kind.QUIESCED))
+        elif self.ending.is_over:
             pass  # what was said last was the last
         elif kind is Kind.CLOSE:
             self._fail(FrameError(envelope.block.decode(errors="replace")), None)
@@ -208,30 +197,21 @@ class Connecting:
 
     # What goes out
 
-    def is_urgent(self) -> bool:
-        """Something should be told to the parent now."""
-        return self._upward.is_urgent
-
-    def take_envelopes(self) -> list[list[Buffer]]:
-        """What goes to the parent since the last call, in order."""
-        return self._upward.take()
-
-    def written(self, octets: int, now: float) -> None:
-        """The kernel has taken so many octets of what waits."""
-        self.unwritten.written(octets)
+    def end_turn(self, now: float) -> None:
+        """Nothing follows from a turn before CONNECTED."""
 
     def take_leaving(self) -> list[Buffer]:
         """The last envelope: why the connection ended."""
-        return self._ending.pack_leaving(received=0, delivered=0, dropped=0)
+        return self.ending.pack_leaving(received=0, delivered=0, dropped=0)
 
     def _blame(self, error: FrameError, receipt: str | None) -> None:
         """As `_fail`, for what the client has done: the administrator should know."""
         self._fail(error, receipt)
-        self._ending.is_warning = True
+        self.ending.is_warning = True
 
     def _fail(self, error: FrameError, receipt: str | None) -> None:
         """ERROR, and the end (E02)."""
-        self._ending.finish(error.reason)
+        self.ending.finish(error.reason)
         self.unwritten.put([encode_error(None, error, receipt)])
 
 

@@ -32,13 +32,13 @@ class Messages:
         self.index = envelope.index
         """The number that the first message-id begins with."""
         self.pieces = envelope.pieces()
-        block = envelope.block
-        if envelope.flags & _ESCAPED and version is not V12:
+        block, flags = envelope.block, envelope.flags
+        if flags & _ESCAPED and version is not V12:
             block = translate_block(block, version)
-            if envelope.flags & _MIXED:
+            if flags & _MIXED:
                 self.pieces = [_translate(bytes(piece), version) for piece in self.pieces]
         expires = 0
-        if envelope.flags & _SECTION:
+        if flags & _SECTION:
             if envelope.kind is Kind.SEND:
                 expires = envelope.wishes.expires
             else:
@@ -47,13 +47,14 @@ class Messages:
                 if details.origin:
                     block = self._readdress(envelope, block, details, version)
         if version.utf8_required:
-            block = readable_block(block)
-            if envelope.flags & _MIXED:
+            if not block.isascii():
+                block = readable_block(block)
+            if flags & _MIXED:
                 self.pieces = list(map(_make_readable, self.pieces))
         # The first line is the rest of the message-id, where an id of the delivery may be put behind it.
         self.ident, _, self._lines = block.partition(b"\n")
         """What all message-ids end with."""
-        self._marks = _marks(envelope, expires)
+        self._marks = _marks(envelope, expires) if envelope.deliveries or flags & _RECOVERED or expires else b""
 
     def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version) -> bytes:
         """A dead letter's destination is the dead letter queue; where it came from, and why, is said beside it."""
@@ -86,7 +87,7 @@ class Messages:
         which the ACK of those versions names.
         """
         opening, numbers = opening + self._marks, self._numbers(first, count)
-        deliveries = [b"%d" % number for number in range(delivery, delivery + count)]
+        deliveries = list(map(b"%d".__mod__, range(delivery, delivery + count)))
         if self._version.message_carries_ack:
             opening += b"ack:%d-" % token
             rest = self.ident + b"\n" + self._lines
@@ -99,7 +100,7 @@ class Messages:
         start = self.index + first
         if start + count <= MAX_BATCH:
             return _NUMBERS[start : start + count]
-        return [b"%d" % number for number in range(start, start + count)]
+        return list(map(b"%d".__mod__, range(start, start + count)))
 
     def _join(self, first: int, count: int, columns: tuple[bytes | list[bytes], ...]) -> list[Buffer]:
         """Interleave the columns, the pieces and the ends of the frames."""

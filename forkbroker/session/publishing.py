@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from forkbroker.destinations import Destination, Sort, is_bare, is_queue
 from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
+from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.own_destinations import OwnDestinations
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.replies import Replies
 from forkbroker.session.transactions import Transactions
 from forkbroker.session.upward import SendPlan, Upward
 from forkbroker.session.wishes import read_wishes

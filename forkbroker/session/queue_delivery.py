@@ -2,51 +2,69 @@
 
 An offer is this child's if it is the first of the candidates at the semaphore. From the moment the semaphore is taken
 the messages are this child's, told or not.
+
+While the client has no room, offers are passed on to the others, and READY is how they come again. Having passed once,
+a subscription passes all until the parent has heard READY: what the parent had on its way before comes again with what
+was passed, and would overtake it now.
 """
 
 from __future__ import annotations
 
-from forkbroker.session.downward import Downward
+from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.messages import Messages
-from forkbroker.session.passing import Passing
+from forkbroker.session.settling import Unacknowledged
 from forkbroker.session.setup import Setup
-from forkbroker.session.subscription import QueueSubscription
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.subscriptions import QueueSubscription, Subscriptions
 from forkbroker.session.upward import Upward
-from forkbroker.wire.envelope import Envelope
+from forkbroker.stomp.versions import Version
+from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind, Outcome
+
+OFFER_ROOM = 1_048_576
+"""Octets that wait for the client above which offers are passed on to other consumers."""
 
 
 class QueueDelivery:
     """Claims for the queue subscriptions of one session."""
 
     def __init__(
-        self, setup: Setup, subscriptions: Subscriptions, downward: Downward, upward: Upward, passing: Passing
+        self,
+        setup: Setup,
+        version: Version,
+        subscriptions: Subscriptions,
+        unacknowledged: Unacknowledged,
+        unwritten: Unwritten,
+        upward: Upward,
+        replies: Replies,
     ) -> None:
         self._try_claim = setup.try_claim
         self._crash = setup.crash
-        self._subscriptions = subscriptions
-        self._downward = downward
-        self._unwritten = downward.unwritten
+        self._version = version
+        self._find = subscriptions.queue_by_token
+        self._unacknowledged = unacknowledged
+        self._unwritten = unwritten
         self._upward = upward
-        self._passing = passing
+        self._replies = replies
+        self.passed: set[QueueSubscription] = set()
+        """Those that have passed something on, and have to ask for it again: `ask_again`."""
+        self._passed_since_ready: set[QueueSubscription] | None = None
 
     def receive(self, envelope: Envelope) -> None:
         """Messages that are offered to several children: try to claim them."""
         crash = self._crash
         if crash is not None:
             crash("child.offer-received")
-        subscription = self._subscriptions.queue_by_token(envelope.token)
+        subscription = self._find(envelope.token)
         if subscription is None or subscription.is_draining:
             self.decline(envelope)
-        elif not self._passing.has_room(subscription):
-            self._passing.begin(subscription)
+        elif not self._has_room(subscription):
+            self._pass(subscription)
             self.decline(envelope)
         elif self._try_claim(envelope.slot):
             if crash is not None:
                 crash("child.claimed")
             self._upward.answer(Kind.CLAIMED, envelope.token, envelope.number)
-            self._deliver_claimed(envelope, subscription)
+            self._deliver(envelope, subscription)
         else:
             self._upward.answer(Kind.LOST, envelope.token, envelope.number)
 
@@ -56,25 +74,64 @@ class QueueDelivery:
 
     def settle_written(self) -> None:
         """Tell the parent which runs of `auto` subscriptions the kernel has taken."""
-        for token, serial, count in self._unwritten.take_written_runs():
+        for token, serial, count in self._unwritten.written_runs:
             self._upward.settle_run(token, serial, count)
+        self._unwritten.written_runs.clear()
 
-    def _deliver_claimed(self, envelope: Envelope, subscription: QueueSubscription) -> None:
+    def ask_again(self) -> None:
+        """Ask the parent for what was passed on, when there is room again."""
+        if self._passed_since_ready is None and self._may_ask():
+            self._passed_since_ready = set()
+            self._upward.request(pack(Kind.READY))
+            self._replies.after(self._upward.fence(), self._hear_ready)
+
+    def forget(self, subscription: QueueSubscription) -> None:
+        """The subscription has ended: nothing is asked for any more."""
+        self.passed.discard(subscription)
+        if self._passed_since_ready is not None:
+            self._passed_since_ready.discard(subscription)
+
+    def _has_room(self, subscription: QueueSubscription) -> bool:
+        """Tell whether an offer may be claimed.
+
+        The RECEIPT of SUBSCRIBE comes first: it may have to wait for a commit, which offers don't.
+        """
+        return (
+            subscription.is_active
+            and subscription not in self.passed
+            and self._unwritten.pending < OFFER_ROOM
+            and (not subscription.prefetch_octets or subscription.has_octets())
+        )
+
+    def _deliver(self, envelope: Envelope, subscription: QueueSubscription) -> None:
         """Deliver the run; a prefetch in octets may be too small for all of it: others may have the rest."""
-        messages = Messages(envelope, self._downward.version)
+        messages = Messages(envelope, self._version)
         count = envelope.count
         if not subscription.settles:
             frames = messages.frames(subscription.opening, 0, count)
-            self._unwritten.put_run(frames, subscription.token, envelope.serial, count)
-        else:
-            if subscription.prefetch_octets:
-                count = _fitting(messages, subscription)
-            self._unwritten.put(self._downward.number(messages, subscription, 0, count, envelope.serial)[1])
-        self._downward.delivered += count
+            self._unwritten.put(frames, count, (subscription.token, envelope.serial, count))
+            return
+        if subscription.prefetch_octets:
+            count = _fitting(messages, subscription)
+        self._unwritten.put(self._unacknowledged.deliver(messages, subscription, 0, count, envelope.serial)[1], count)
         if count < envelope.count:
-            self._passing.begin(subscription)  # what is on its way would overtake the rest
+            self._pass(subscription)  # what is on its way would overtake the rest
             rest = range(envelope.serial + count, envelope.serial + envelope.count)
             self._upward.settle(subscription.token, rest, Outcome.UNTOUCHED)
+
+    def _pass(self, subscription: QueueSubscription) -> None:
+        """It passes from now on."""
+        self.passed.add(subscription)
+        if self._passed_since_ready is not None:
+            self._passed_since_ready.add(subscription)
+
+    def _may_ask(self) -> bool:
+        return self._unwritten.pending < OFFER_ROOM // 2 and any(s.is_active and s.has_octets() for s in self.passed)
+
+    def _hear_ready(self) -> None:
+        """The parent has heard READY. What was passed since then it was told later, and needs another one."""
+        self.passed = self._passed_since_ready or set()
+        self._passed_since_ready = None
 
 
 def _fitting(messages: Messages, subscription: QueueSubscription) -> int:

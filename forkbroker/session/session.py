@@ -1,13 +1,13 @@
 """One client's session: what its frames mean, what it may do now, and what it is told.
 
 It begins with CONNECTED (`connecting`). Three verbs, as with every rule here. *receive*: octets and the end from the
-client, envelopes from the parent. *tick*: time has passed. *take*: `unwritten` holds what goes to the client,
-`take_envelopes` gives what goes to the parent. The program around it (`forkbroker.child`) owns the socket, the channel
-and the clock.
+client, envelopes from the parent. *tick*: time has passed. *take*: `unwritten` holds what goes to the client, `upward`
+what goes to the parent. The program around it (`forkbroker.child`) owns the socket, the channel and the clock. What it
+has to know in every turn is an attribute; what follows from a turn is in `end_turn`.
 
 It ends by DISCONNECT, an error, the end of input, or CLOSE (`ending`). That lasts until the parent has passed the last
-fence, so that the RECEIPTs of what was accepted, and then the ERROR if there is one, wait to be written; `is_finished`
-tells that nothing else is left. A client that has shut down its sending side keeps its topics for `HALF_CLOSED_S`; its
+fence, so that the RECEIPTs of what was accepted, and then the ERROR if there is one, wait to be written; it is
+over when nothing else is left. A client that has shut down its sending side keeps its topics for `HALF_CLOSED_S`; its
 queue subscriptions end at once, as it can't acknowledge, and may be gone (C16).
 """
 
@@ -20,26 +20,19 @@ from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
 from forkbroker.session.budget import Budget
-from forkbroker.session.delivery import Delivery
-from forkbroker.session.downward import Downward
-from forkbroker.session.ending import Ending
+from forkbroker.session.downward import Replies, Unwritten
+from forkbroker.session.ending import Ending, HeartBeat, Progress
 from forkbroker.session.errors import FrameError, shown
-from forkbroker.session.heartbeat import HeartBeat
 from forkbroker.session.own_destinations import OwnDestinations
-from forkbroker.session.passing import Passing
-from forkbroker.session.progress import Progress
 from forkbroker.session.publishing import Publishing
 from forkbroker.session.queue_delivery import QueueDelivery
-from forkbroker.session.replies import Replies
-from forkbroker.session.settling import Settling
+from forkbroker.session.settling import Settling, Unacknowledged
 from forkbroker.session.setup import Setup, Terms
 from forkbroker.session.subscribing import Subscribing
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.subscriptions import Subscription, Subscriptions
 from forkbroker.session.topic_delivery import SlowSubscriberError, TopicDelivery
 from forkbroker.session.transacting import Transacting
 from forkbroker.session.transactions import Transactions
-from forkbroker.session.unacknowledged import Unacknowledged
-from forkbroker.session.unwritten import Unwritten
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
@@ -50,6 +43,8 @@ from forkbroker.wire.kinds import Kind
 HALF_CLOSED_S = 1.0
 CLOSING_S = 5.0
 """How long the parent may take to pass the last fence before the session ends without it."""
+QUIET = -1
+"""In `holds` when the broker ends and nothing more is read: no HOLD of the parent has such a token."""
 TICK_S = 0.01
 """Between two ticks at least: a beat that is due while octets wait to be written is not asked for in every turn."""
 
@@ -63,39 +58,44 @@ class Session:
         """Go on with `parser`, `unwritten` and `upward` where `Connecting` has come to."""
         policy, session_id = setup.policy, setup.session_id
         self.login = terms.login
+        self.parser = parser
         self.unwritten = unwritten
-        self._parser = parser
-        self._upward = upward
-        self._replies = Replies(unwritten, terms.version)
-        self._heart_beat = HeartBeat(*terms.heart_beat, now)
+        self.upward = upward
+        self.ending = Ending()
+        self.holds: set[int] = set()
+        """Who wants the client not to be read; it is while nobody does."""
+        self.received = 0
+        """Messages that the client has sent."""
+        self.wake_at = now
+        """When `tick` is due, or earlier."""
+        self._is_settling = False
+        """The parent ends: read on only until the client has settled what it was delivered."""
+        unwritten.written_at = now
+        self._heart_beat = HeartBeat(*terms.heart_beat, unwritten, now)
         self._progress = Progress(policy.frame_timeout_s)
-        self._ending = Ending()
+        replies = self._replies = Replies(unwritten, terms.version)
         budget = Budget(policy.max_client_memory)
         # Tokens are part of the names that ACKs give. Counted from 1 in each session, the name of a delivery of the
         # client's last connection would be that of another one of this connection: a late ACK would settle that.
         first_token = (crc32(session_id.encode()) >> 8) + 1
-        self._subscriptions = Subscriptions(budget, policy.max_subscriptions, first_token)
-        self._unacknowledged = Unacknowledged(self._subscriptions, terms.rules)
-        self._downward = Downward(terms.version, unwritten, self._unacknowledged)
-        self._passing = Passing(unwritten, upward, self._replies)
-        self._queues = QueueDelivery(setup, self._subscriptions, self._downward, upward, self._passing)
-        self._topics = TopicDelivery(policy, self._subscriptions, self._downward, upward)
+        subscriptions = self._subscriptions = Subscriptions(budget, policy.max_subscriptions, first_token)
+        self.subscribed: Mapping[str, Subscription] = subscriptions.by_id
+        """The client's subscriptions, by its ids."""
+        unacknowledged = self._unacknowledged = Unacknowledged(subscriptions, terms.rules)
+        self._queues = QueueDelivery(setup, terms.version, subscriptions, unacknowledged, unwritten, upward, replies)
+        self._topics = TopicDelivery(policy, terms.version, subscriptions, unacknowledged, unwritten, upward)
         budget.waiting = self._topics.waiting
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
         own = OwnDestinations(setup.secret, policy.bare_destinations)
-        delivery = Delivery(self._subscriptions, self._topics, self._passing, unwritten, upward)
-        self._delivery = delivery
-        self._subscribing = Subscribing(terms, own, self._subscriptions, upward, self._replies, delivery)
-        self._publishing = Publishing(
-            policy, own, transactions, upward, self._replies, self._subscribing.subscribe_to_replies
+        subscribing = self._subscribing = Subscribing(
+            terms, own, subscriptions, self._topics, self._queues, unwritten, upward, replies
         )
-        settling = Settling(terms, self._unacknowledged, transactions, self._topics, upward, self._replies)
-        transacting = Transacting(
-            transactions, settling, self._subscriptions, self._unacknowledged, upward, self._replies
-        )
+        self._publishing = Publishing(policy, own, transactions, upward, replies, subscribing.subscribe_to_replies)
+        settling = Settling(terms, unacknowledged, transactions, self._topics.deliver_waiting, upward, replies)
+        transacting = Transacting(transactions, settling, subscriptions, unacknowledged, upward, replies)
         self._handlers: dict[str, Callable[[Mapping[str, str], str | None], None]] = {
-            "SUBSCRIBE": self._subscribing.subscribe,
-            "UNSUBSCRIBE": self._subscribing.unsubscribe,
+            "SUBSCRIBE": subscribing.subscribe,
+            "UNSUBSCRIBE": subscribing.unsubscribe,
             "ACK": settling.acknowledge,
             "NACK": settling.reject,
             "BEGIN": transacting.begin,
@@ -104,100 +104,74 @@ class Session:
             "DISCONNECT": self._disconnect,
         }
         """Of all commands but SEND, which comes in runs."""
-        self._holds: set[int] = set()
-        self._is_quiet = False
-        self._is_settling = False
-        """The parent ends: read on only until the client has settled what it was delivered."""
-        self.received = 0
-        """Messages that the client has sent."""
-        self.wake_at = now
-        """When `tick` is due, or earlier: kept at hand, as it is asked for in every turn of a loop."""
 
     # What comes from the client
 
     def receive(self, data: bytes, now: float) -> None:
         """Octets from the client."""
-        self._heart_beat.received(now)
+        self._heart_beat.received_at = now
         self._progress.octets += len(data)
-        self._process(self._parser.receive(data), now)
-
-    def body_buffer(self) -> memoryview | None:
-        """Where to read the rest of a large body to, instead of calling `receive`; tell `body_received`."""
-        return self._parser.body_buffer()
+        self._process(self.parser.receive(data), now)
 
     def body_received(self, octets: int, now: float) -> None:
-        """So many octets were put into `body_buffer()`."""
-        self._heart_beat.received(now)
+        """So many octets were put into `parser.body_buffer()`, where the rest of a large body is to be read to."""
+        self._heart_beat.received_at = now
         self._progress.octets += octets
-        self._process(self._parser.body_received(octets), now)
+        self._process(self.parser.body_received(octets), now)
 
     def end_of_input(self, now: float) -> None:
         """The client has shut down its sending side, or is gone: nobody knows which (C16)."""
-        if self._ending.has_begun:
+        if self.ending.has_begun:
             return
         self._subscribing.end_queue_subscriptions()
-        has_topics = len(self._subscriptions) > 0
+        has_topics = bool(self.subscribed)
         self._begin_end("client closed the connection", now + (HALF_CLOSED_S if has_topics else CLOSING_S))
         if not has_topics:
-            self._replies.after(self._upward.fence(), self._ending.close)
+            self._replies.after(self.upward.fence(), self.ending.close)
 
     def input_paused(self, now: float) -> None:
         """The client is not read just now: that nothing comes from it is not its fault."""
-        self._heart_beat.received(now)
+        self._heart_beat.received_at = now
         self._progress.pause(now)
 
     def end(self, reason: str, now: float) -> None:
         """End the session with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
-        if not (self._is_quiet or self._is_settling or self._ending.has_begun):
+        if not (QUIET in self.holds or self._is_settling or self.ending.has_begun):
             self._fail(FrameError(reason), None, now)
 
     def connection_lost(self, reason: str) -> None:
         """Nothing can be read or written any more."""
-        self._ending.finish(self._ending.reason or reason)
+        self.ending.finish(self.ending.reason or reason)
 
     @property
     def wants_input(self) -> bool:
         """Read from the client now."""
-        return not (self._holds or self._is_quiet or self._ending.has_begun)
+        return not (self.holds or self.ending.has_begun)
 
     @property
     def is_open(self) -> bool:
         """Nothing has ended the session."""
-        return not self._ending.has_begun
-
-    @property
-    def is_finished(self) -> bool:
-        """Nothing more comes: write what waits, and end."""
-        return self._ending.is_over
+        return not self.ending.has_begun
 
     @property
     def reason(self) -> str:
         """Why the session ends, for the log."""
-        return self._ending.reason
-
-    @property
-    def subscription_count(self) -> int:
-        """Subscriptions that are open, for the process title."""
-        return len(self._subscriptions)
-
-    @property
-    def delivered(self) -> int:
-        """Messages that were given to the client."""
-        return self._downward.delivered
+        return self.ending.reason
 
     def _process(self, runs: list[FrameRun], now: float) -> None:
+        ending, parser, progress = self.ending, self.parser, self._progress
         if runs:
-            self._progress.complete()
-        for run in runs:
-            if not self._ending.has_begun:
-                self._receive_run(run, now)
-        if not self._ending.has_begun:
-            error = self._parser.error
+            progress.deadline = math.inf
+            for run in runs:
+                if not ending.has_begun:
+                    self._receive_run(run, now)
+        if not ending.has_begun:
+            error = parser.error
             if error is not None:
                 self._blame(FrameError(error.message, error.detail), error.receipt, now)
-            else:
-                self._progress.look(now, is_within_frame=self._parser.is_within_frame)
-                self.wake_at = min(self.wake_at, self._progress.deadline)
+            elif parser.is_within_frame:
+                progress.begin(now)
+                self.wake_at = min(self.wake_at, progress.deadline)
         if self._is_settling:
             self._quiesce()
 
@@ -229,7 +203,7 @@ class Session:
     def _receive_singly(self, run: FrameRun, now: float) -> None:
         """A transaction may be full in the middle of a run: what came before has joined, and its receipts are due."""
         for body, receipt in zip(run.bodies, run.receipts or repeat(None), strict=False):
-            if not self._ending.has_begun:
+            if not self.ending.has_begun:
                 self._receive_run(FrameRun(run.head, [body], None if receipt is None else [receipt]), now)
 
     def _unexpected(self, command: str) -> FrameError:
@@ -240,10 +214,10 @@ class Session:
 
     def _disconnect(self, _headers: Mapping[str, str], receipt: str | None) -> None:
         """DISCONNECT: its receipt says that all that came before has been processed (R05)."""
-        fence = self._upward.fence()
+        fence = self.upward.fence()
         if receipt is not None:
             self._replies.receipts(fence, [receipt])
-        self._replies.after(fence, self._ending.close)
+        self._replies.after(fence, self.ending.close)
 
     # What comes from the parent
 
@@ -255,10 +229,17 @@ class Session:
         """
         kind = envelope.kind
         if kind is Kind.SEND:
-            if not self._ending.is_over:
-                self._receive_topic(envelope, now)
+            if not self.ending.is_over:
+                topics = self._topics
+                try:
+                    topics.receive(envelope, now)
+                except SlowSubscriberError as error:  # no ERROR: who doesn't read won't read that either
+                    self.ending.is_warning = True
+                    self.ending.finish(str(error))
+                if topics.deadline < self.wake_at:
+                    self.wake_at = topics.deadline
         elif kind is Kind.OFFER:
-            if self._ending.has_begun:
+            if self.ending.has_begun:
                 self._queues.decline(envelope)
             else:
                 self._queues.receive(envelope)
@@ -267,23 +248,15 @@ class Session:
         else:
             self._receive_order(envelope, now)
 
-    def _receive_topic(self, envelope: Envelope, now: float) -> None:
-        try:
-            self._topics.receive(envelope, now)
-            self.wake_at = min(self.wake_at, self._topics.deadline)
-        except SlowSubscriberError as error:  # no ERROR: who doesn't read won't read that either
-            self._ending.is_warning = True
-            self._ending.finish(str(error))
-
     def _receive_order(self, envelope: Envelope, now: float) -> None:
         kind = envelope.kind
         if kind in (Kind.REFUSED, Kind.CLOSE):
-            if not self._ending.is_over:  # what was said last was the last
+            if not self.ending.is_over:  # what was said last was the last
                 self._receive_end(envelope, now)
         elif kind is Kind.HOLD:
-            self._holds.add(envelope.token)
+            self.holds.add(envelope.token)
         elif kind is Kind.RESUME:
-            self._holds.discard(envelope.token)
+            self.holds.discard(envelope.token)
         elif kind is Kind.QUIESCE:
             self._is_settling = bool(envelope.token)
             self._quiesce()
@@ -293,9 +266,9 @@ class Session:
     def _quiesce(self) -> None:
         """Stop reading, unless what the client has to settle is waited for."""
         is_waited_for = self._is_settling and self.is_open and self._subscriptions.hold_deliveries()
-        if not (self._is_quiet or is_waited_for):
-            self._is_quiet = True
-            self._upward.request(pack(Kind.QUIESCED))
+        if not (QUIET in self.holds or is_waited_for):
+            self.holds.add(QUIET)
+            self.upward.request(pack(Kind.QUIESCED))
 
     def _receive_end(self, envelope: Envelope, now: float) -> None:
         reason = envelope.block.decode(errors="replace")
@@ -308,9 +281,9 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Time has passed: beats, and limits of time. Sets `wake_at`."""
-        if now >= self._ending.deadline:
-            self._ending.close()
-        if not self._ending.has_begun:
+        if now >= self.ending.deadline:
+            self.ending.close()
+        if not self.ending.has_begun:
             self._tick_open(now)
         self.wake_at = max(self.deadline(), now + TICK_S)
 
@@ -326,58 +299,41 @@ class Session:
         except FrameError as error:
             self._fail(error, None, now)
             return
-        if self._heart_beat.is_due(now) and not self.unwritten.pending:
+        if self._heart_beat.is_due(now):
             self.unwritten.put([HEART_BEAT])
 
     def deadline(self) -> float:
         """When `tick` is due; infinity: never."""
-        if self._ending.has_begun:
-            return math.inf if self._ending.is_over else self._ending.deadline
-        beat = self._heart_beat.deadline(is_idle=not self.unwritten.pending)
-        return min(beat, self._progress.deadline, self._topics.deadline)
+        if self.ending.has_begun:
+            return math.inf if self.ending.is_over else self.ending.deadline
+        return min(self._heart_beat.deadline(), self._progress.deadline, self._topics.deadline)
 
-    # What goes out
+    # What follows
 
-    def is_urgent(self) -> bool:
-        """Something should be told to the parent now, not only what can wait for company (CLAIMED)."""
-        self._queues.settle_written()
-        if self._delivery.draining:
-            self._delivery.end_drained()
-        if not self._ending.is_over:
-            self._passing.ask_again()
-            self._topics.catch_up()
-        return self._upward.is_urgent
-
-    @property
-    def fences(self) -> int:
-        """How many the parent was asked for."""
-        return self._upward.last_fence
-
-    @property
-    def has_claimed(self) -> bool:
-        """A claim waits to be told."""
-        return self._upward.has_claimed
-
-    def take_envelopes(self) -> list[list[Buffer]]:
-        """What goes to the parent since the last call, in order; ask `is_urgent` first."""
-        return self._upward.take()
-
-    def written(self, octets: int, now: float) -> None:
-        """The kernel has taken so many octets of what waits: `is_urgent` settles the `ack:auto` ones."""
-        self.unwritten.written(octets)
-        self._heart_beat.sent(now)
-        if not self.unwritten.pending:
-            self.wake_at = min(self.wake_at, self._heart_beat.next_beat())
+    def end_turn(self, now: float) -> None:
+        """All was read and written that could be: what that means for the parent, and when `tick` is due next."""
+        unwritten = self.unwritten
+        if unwritten.written_runs:
+            self._queues.settle_written()
+        if self._subscribing.draining:
+            self._subscribing.end_drained()
+        if not self.ending.is_over:
+            if self._queues.passed:
+                self._queues.ask_again()
+            if self._topics.is_behind:
+                self._topics.catch_up()
+        if unwritten.written_at == now and not unwritten.pending:
+            self.wake_at = min(self.wake_at, now + self._heart_beat.beat_after)
 
     # The end
 
     def _begin_end(self, reason: str, deadline: float) -> None:
-        self._ending.begin(reason, deadline)
+        self.ending.begin(reason, deadline)
         self.wake_at = deadline
 
     def _blame(self, error: FrameError, receipt: str | None, now: float) -> None:
         """As `_fail`, for what the client has done: the administrator should know."""
-        self._ending.is_warning = True
+        self.ending.is_warning = True
         self._fail(error, receipt, now)
 
     def _fail(self, error: FrameError, receipt: str | None, now: float) -> None:
@@ -386,10 +342,10 @@ class Session:
 
         def say_and_close() -> None:
             self._replies.error(error, receipt)
-            self._ending.close()
+            self.ending.close()
 
         self._replies.after(0, say_and_close)
 
     def take_leaving(self) -> list[Buffer]:
         """The last envelope: why the session ended, and its figures."""
-        return self._ending.pack_leaving(self.received, self._downward.delivered, self._topics.dropped)
+        return self.ending.pack_leaving(self.received, self.unwritten.delivered, self._topics.dropped)

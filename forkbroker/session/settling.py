@@ -1,19 +1,148 @@
-"""ACK and NACK: what a client says of what it got."""
+"""What was delivered and waits for its ACK, and what ACK and NACK make of it.
+
+A delivery's name is `<token>-<number>`: the subscription's token, and the number of the delivery in the session. So a
+name that was never given out can be told from one that is settled, or was taken back (STOMP leaves both open; the
+first is an error, the second comes of itself when a client acknowledges late).
+
+`Unacknowledged` gives out the names, and finds what they mean; `Settling` settles it, at once or with a transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import repeat
 
 from forkbroker.session.dialects import wants_requeue
-from forkbroker.session.errors import FrameError
-from forkbroker.session.replies import Replies
+from forkbroker.session.downward import Replies
+from forkbroker.session.errors import FrameError, shown
+from forkbroker.session.messages import Messages
 from forkbroker.session.setup import Terms
-from forkbroker.session.subscription import TopicSubscription
-from forkbroker.session.topic_delivery import TopicDelivery
+from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions, TopicSubscription
 from forkbroker.session.transactions import Settlement, Transactions
-from forkbroker.session.unacknowledged import Unacknowledged
 from forkbroker.session.upward import Upward
+from forkbroker.stomp.versions import Version
+from forkbroker.wire.envelope import Buffer
 from forkbroker.wire.kinds import Outcome
+
+_MAX_DIGITS = 18
+"""Of a number in a name. int() raises an exception of its own for thousands of them."""
+_FEW = 256
+"""Runs of message-ids that are not worth a look."""
+
+
+class Unacknowledged:
+    """The deliveries of one session, by name."""
+
+    def __init__(self, subscriptions: Subscriptions, rules: Version) -> None:
+        """`rules` are those of the version, or more lenient ones."""
+        self._subscriptions = subscriptions
+        self._rules = rules
+        self._message_ids = MessageIds(subscriptions.by_token) if rules.ack_by_message_id else None
+        self.last_delivery = 0
+        self.late = 0
+        """ACKs and NACKs of what was settled or taken back already."""
+
+    def deliver(
+        self, messages: Messages, subscription: Subscription, first: int, count: int, serial: int
+    ) -> tuple[int, list[Buffer]]:
+        """Frames of messages that wait for their ACK from now on, and the number of the first delivery.
+
+        `serial` is that of the message `first` in its queue; 0 for a copy, which has none: its ACK concerns this side
+        alone.
+        """
+        number = self.last_delivery + 1
+        self.last_delivery += count
+        numbers = range(number, number + count)
+        serials = range(serial, serial + count) if serial else repeat(0, count)
+        subscription.unacknowledged.update(zip(numbers, serials, strict=True))
+        if subscription.prefetch_octets:
+            subscription.weigh(numbers, list(map(len, messages.pieces[first : first + count])))
+        if self._message_ids is not None:
+            self._message_ids.add(messages.ident, subscription.token, messages.index + first, number, count)
+        return number, messages.acknowledged_frames(subscription.opening, subscription.token, first, count, number)
+
+    def take(self, headers: Mapping[str, str]) -> tuple[Subscription, dict[int, int]] | None:
+        """The deliveries that an ACK or NACK with these headers settles; None: it came too late.
+
+        Raises:
+            FrameError: headers are missing, or they name what this session has never seen.
+        """
+        token, number = self._read_name(headers)
+        subscription = self._subscriptions.by_token(token)
+        if subscription is None or number not in subscription.unacknowledged:
+            self.late += 1
+            return None
+        if self._rules.ack_names_subscription and headers["subscription"] != subscription.id:
+            raise FrameError(
+                "wrong subscription",
+                f"the message was delivered to subscription {shown(subscription.id)}, "
+                f"not to {shown(headers['subscription'])}",
+            )
+        if subscription.mode is AckMode.CLIENT_INDIVIDUAL:
+            taken = {number: subscription.unacknowledged.pop(number)}
+        else:
+            taken = _take_up_to(subscription.unacknowledged, number)
+        return subscription, taken
+
+    def give_back(self, subscription: Subscription, taken: dict[int, int]) -> None:
+        """ABORT: these wait for their ACK again, in their old order (where it counts) and under their old names."""
+        held = subscription.unacknowledged
+        if isinstance(held, OrderedDict):
+            # What an earlier ABORT gave back may stand before these.
+            taken = taken | _take_up_to(held, max(taken))
+            for number in sorted(taken, reverse=True):
+                held[number] = taken[number]
+                held.move_to_end(number, last=False)
+        else:
+            held.update(taken)
+
+    def forget(self, subscription: Subscription, first: int, count: int) -> None:
+        """These deliveries, from number `first` on, were dropped before any octet of them was written."""
+        for number in range(first, first + count):
+            subscription.unacknowledged.pop(number, None)
+        subscription.lighten(range(first, first + count))
+
+    def _read_name(self, headers: Mapping[str, str]) -> tuple[int, int]:
+        rules, header = self._rules, self._rules.ack_header
+        name = headers.get(header, "")
+        if not name:
+            raise FrameError(f"missing header {header}", f"STOMP {rules.name} demands {header} on ACK and NACK")
+        if rules.ack_names_subscription and "subscription" not in headers:
+            raise FrameError("missing header subscription", f"STOMP {rules.name} demands {header} and subscription")
+        parts = name.split("-")
+        if len(parts) == 3 and parts[0].isdecimal() and parts[2].isdecimal():
+            return self._find_message(name, parts[0])
+        is_whole = len(parts) == (2 if rules.message_carries_ack else 5)
+        token, number = map(_read_number, parts[-2:]) if is_whole else (0, 0)
+        subscriptions = self._subscriptions
+        if subscriptions.first_token <= token <= subscriptions.last_token and 1 <= number <= self.last_delivery:
+            return token, number
+        raise self._unknown(name)
+
+    def _find_message(self, name: str, index: str) -> tuple[int, int]:
+        """The delivery whose whole `message-id` this is; (0, 0) when it needs no acknowledgement, or not any more.
+
+        In 1.0 and 1.1 only messages of `auto` subscriptions have a message-id of this form. In 1.2 all have it: read by
+        the letter, it would then be the wrong name of a message that waits for its ACK (A12).
+        """
+        if self._message_ids is None:
+            if self._rules.message_carries_ack and any(s.settles for s in self._subscriptions):
+                raise self._unknown(name)
+            return 0, 0
+        found = self._message_ids.find(index, name[len(index) :].encode())
+        if len(found) > 1:
+            raise FrameError(
+                "ambiguous message-id",
+                f"id is {shown(name)}, the message-id of {len(found)} deliveries that are not settled; "
+                "the value of the ack header of each MESSAGE says which one is meant",
+            )
+        return found[0] if found else (0, 0)
+
+    def _unknown(self, name: str) -> FrameError:
+        header = self._rules.ack_header
+        return FrameError("unknown delivery", f"{header} is {shown(name)}, which no MESSAGE of this connection has had")
 
 
 class Settling:
@@ -24,15 +153,16 @@ class Settling:
         terms: Terms,
         unacknowledged: Unacknowledged,
         transactions: Transactions,
-        topics: TopicDelivery,
+        deliver_waiting: Callable[[TopicSubscription], None],
         upward: Upward,
         replies: Replies,
     ) -> None:
+        """`deliver_waiting`: a topic subscription has credit again, and something may wait for it."""
         self._is_strict = terms.policy.strict
         self._rules = terms.rules
         self._unacknowledged = unacknowledged
         self._transactions = transactions
-        self._topics = topics
+        self._deliver_waiting = deliver_waiting
         self._upward = upward
         self._replies = replies
 
@@ -52,7 +182,7 @@ class Settling:
         if subscription.prefetch_octets:
             subscription.lighten(deliveries)
         if isinstance(subscription, TopicSubscription):
-            self._topics.deliver_waiting(subscription)
+            self._deliver_waiting(subscription)
         else:
             upward.settle(subscription.token, deliveries.values(), settlement.outcome)
 
@@ -75,3 +205,82 @@ class Settling:
                 self.apply(self._upward, settlement)
         if receipt is not None:
             self._replies.receipts(0 if transaction or taken is None else self._upward.fence(), [receipt])
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    token: int
+    index: int
+    """The number of the first message within its batch: what its message-id begins with."""
+    delivery: int
+    """The number of its delivery; the others follow, as do their indices."""
+    count: int
+
+
+class MessageIds:
+    """The `message-id`s of what waits for its ACK: for clients of 1.2 that acknowledge by them, as those of 1.1 do.
+
+    In 1.2 a delivery is acknowledged by the value of its `ack` header. Some clients send the `message-id` in its place.
+    That names a message, which may have been delivered to several subscriptions, so it counts only where it is clear
+    what is meant. Kept for each run of messages, not for each message: what all of them share, and where their numbers
+    start. Runs of which nothing waits for its ACK any more are dropped now and then: at most as many stay as those that
+    are needed, and as many again.
+    """
+
+    def __init__(self, by_token: Callable[[int], Subscription | None]) -> None:
+        """`by_token` finds a subscription that has not ended."""
+        self._by_token = by_token
+        self._runs: dict[bytes, list[_Run]] = {}
+        self._kept = 0
+        self._tidy_at = _FEW
+
+    def add(self, ident: bytes, token: int, index: int, delivery: int, count: int) -> None:
+        """These deliveries have the message-ids `<index><ident>` and following."""
+        self._runs.setdefault(ident, []).append(_Run(token, index, delivery, count))
+        self._kept += 1
+        if self._kept >= self._tidy_at:
+            self._tidy()
+
+    def find(self, index: str, ident: bytes) -> list[tuple[int, int]]:
+        """Token and number of each delivery that waits for its ACK under the message-id `<index><ident>`."""
+        if not (index.isascii() and index.isdecimal() and len(index) <= _MAX_DIGITS):
+            return []
+        found = []
+        for run in self._runs.get(ident, ()):
+            distance = int(index) - run.index
+            number = run.delivery + distance
+            if 0 <= distance < run.count and self._waits(run.token, number):
+                found.append((run.token, number))
+        return found
+
+    def _waits(self, token: int, number: int) -> bool:
+        subscription = self._by_token(token)
+        return subscription is not None and number in subscription.unacknowledged
+
+    def _tidy(self) -> None:
+        """Drop what is settled; twice as many as are left may come until the next time."""
+        kept = {ident: [run for run in runs if self._is_needed(run)] for ident, runs in self._runs.items()}
+        self._runs = {ident: runs for ident, runs in kept.items() if runs}
+        self._kept = sum(map(len, self._runs.values()))
+        self._tidy_at = 2 * self._kept + _FEW
+
+    def _is_needed(self, run: _Run) -> bool:
+        """Something of it waits for its ACK, or will if a transaction is aborted."""
+        subscription = self._by_token(run.token)
+        if subscription is None:
+            return False
+        numbers = range(run.delivery, run.delivery + run.count)
+        return bool(subscription.in_transactions) or any(number in subscription.unacknowledged for number in numbers)
+
+
+def _take_up_to(held: dict[int, int], number: int) -> dict[int, int]:
+    """Take out the oldest deliveries, up to this number."""
+    taken = {}
+    while held and (first := next(iter(held))) <= number:
+        taken[first] = held.pop(first)
+    return taken
+
+
+def _read_number(text: str) -> int:
+    """A part of a name; 0, which is in none, for what is no number."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0

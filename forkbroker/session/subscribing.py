@@ -1,11 +1,15 @@
-"""SUBSCRIBE and UNSUBSCRIBE: what a client wants to get."""
+"""SUBSCRIBE and UNSUBSCRIBE: what a client wants to get, more of it, no more of it, and the end.
+
+UNSUBSCRIBE ends a subscription, and what was not settled goes back to its queue at once. With `drain:true` it only ends
+the deliveries (U14): the client may settle what it has, and the subscription ends when nothing is left. Of a queue the
+parent is told a credit of 0 meanwhile; what it has offered before that is declined.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from forkbroker.destinations import Sort, durable_name, is_queue
-from forkbroker.session.delivery import Delivery, durable_name_of, pack_subscribe
 from forkbroker.session.dialects import (
     names_prefetch,
     pair_name,
@@ -16,38 +20,51 @@ from forkbroker.session.dialects import (
     wants_drain,
     wants_exclusive,
 )
+from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import message_opening
 from forkbroker.session.own_destinations import OwnDestinations
-from forkbroker.session.replies import Replies
+from forkbroker.session.queue_delivery import QueueDelivery
 from forkbroker.session.setup import Terms
-from forkbroker.session.subscription import AckMode, QueueSubscription, Subscription, TopicSubscription
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.subscriptions import (
+    AckMode,
+    QueueSubscription,
+    Subscription,
+    Subscriptions,
+    TopicSubscription,
+)
+from forkbroker.session.topic_delivery import TopicDelivery
 from forkbroker.session.upward import Upward
-from forkbroker.wire.envelope import pack
+from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.kinds import Flag, Kind
 
 
 class Subscribing:
-    """Opens and ends the subscriptions of one session."""
+    """Opens the subscriptions of one session, and ends them."""
 
     def __init__(
         self,
         terms: Terms,
         own: OwnDestinations,
         subscriptions: Subscriptions,
+        topics: TopicDelivery,
+        queues: QueueDelivery,
+        unwritten: Unwritten,
         upward: Upward,
         replies: Replies,
-        delivery: Delivery,
     ) -> None:
         self._policy = terms.policy
         self._rules = terms.rules
         self._client_id = terms.client_id
         self._own = own
         self._subscriptions = subscriptions
+        self._topics = topics
+        self._queues = queues
+        self._unwritten = unwritten
         self._upward = upward
         self._replies = replies
-        self._delivery = delivery
+        self.draining: dict[Subscription, None] = {}
+        """Subscriptions without deliveries that have something to be settled; look at `end_drained` when it may be."""
 
     def subscribe(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """SUBSCRIBE (STOMP 1.2, SUBSCRIBE). One that says all that is said already changes the credit (U13).
@@ -95,15 +112,23 @@ class Subscribing:
         """
         if not self._delete(headers):
             subscription = self._find_named(headers)
-            end = self._delivery.drain if wants_drain(headers) else self._delivery.end
-            end(subscription)
+            if wants_drain(headers):
+                self._drain(subscription)
+            else:
+                self._end(subscription)
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
 
     def end_queue_subscriptions(self) -> None:
         """The client can't acknowledge any more: others get what is on its way to it."""
         for subscription in self._subscriptions.queues():
-            self._delivery.end(subscription)
+            self._end(subscription)
+
+    def end_drained(self) -> None:
+        """End those of which everything is settled by now."""
+        for subscription in list(self.draining):
+            if not self._is_unsettled(subscription):
+                self._end(subscription)
 
     def _read_id(self, headers: Mapping[str, str], destination: str) -> str:
         subscription_id = headers.get("id")
@@ -143,14 +168,14 @@ class Subscribing:
 
     def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
         self._subscriptions.add(subscription)
-        self._upward.request(pack_subscribe(subscription))
+        self._upward.request(_pack_subscribe(subscription))
         fence = self._upward.fence()
         if receipt is not None:
             self._replies.receipts(fence, [receipt])
         self._replies.after(fence, subscription.activate)
 
     def _change_credit(self, subscription: Subscription, credit: int, receipt: str | None) -> None:
-        self._delivery.set_credit(subscription, credit)
+        self._set_credit(subscription, credit)
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
 
@@ -170,6 +195,49 @@ class Subscribing:
         if not found:
             raise FrameError("unknown subscription", f"there is no subscription to {shown(text)}")
         return min(found, key=lambda subscription: subscription.id.lstrip("\0") != text)
+
+    def _set_credit(self, subscription: Subscription, credit: int) -> None:
+        """For a queue the parent keeps count, so that it is told the same SUBSCRIBE again."""
+        subscription.credit = credit
+        if isinstance(subscription, TopicSubscription):
+            self._topics.deliver_waiting(subscription)
+        else:
+            self._upward.request(_pack_subscribe(subscription))
+
+    def _drain(self, subscription: Subscription) -> None:
+        """Deliver nothing more, and end the subscription when all is settled that it has."""
+        if not self._is_unsettled(subscription):
+            self._end(subscription)
+            return
+        self._subscriptions.retire(subscription)
+        self._forget(subscription)
+        self.draining[subscription] = None
+        if isinstance(subscription, TopicSubscription):
+            self._upward.request(_pack_unsubscribe(subscription))
+        else:
+            self._set_credit(subscription, 0)
+
+    def _end(self, subscription: Subscription, *, is_deleted: bool = False) -> None:
+        """End reading; `is_deleted`: and the durable subscription, whose messages go on waiting otherwise."""
+        was_told = subscription in self.draining and isinstance(subscription, TopicSubscription)
+        self.draining.pop(subscription, None)
+        self._subscriptions.remove(subscription)
+        self._forget(subscription)
+        if not was_told:
+            self._upward.request(_pack_unsubscribe(subscription, is_deleted=is_deleted))
+
+    def _is_unsettled(self, subscription: Subscription) -> bool:
+        """The client, or the kernel with `auto`, has something to settle, or has not done it for good (COMMIT)."""
+        return bool(subscription.unacknowledged or subscription.in_transactions) or (
+            not subscription.settles and self._unwritten.has_run(subscription.token)
+        )
+
+    def _forget(self, subscription: Subscription) -> None:
+        """Nothing more waits for it."""
+        if isinstance(subscription, TopicSubscription):
+            self._topics.forget(subscription)
+        elif isinstance(subscription, QueueSubscription):
+            self._queues.forget(subscription)
 
     def _delete(self, headers: Mapping[str, str]) -> bool:
         """Delete the durable subscription that an UNSUBSCRIBE means, whether or not this client reads from it.
@@ -193,8 +261,8 @@ class Subscribing:
             subscription = next((queue for queue in self._subscriptions.queues() if queue.durable == name), None)
         if subscription is None:
             self._delete_unread(name)
-        elif durable_name_of(subscription) == name:
-            self._delivery.end(subscription, is_deleted=True)
+        elif _durable_name_of(subscription) == name:
+            self._end(subscription, is_deleted=True)
         else:
             raise FrameError(
                 "wrong subscription",
@@ -204,7 +272,7 @@ class Subscribing:
     def _delete_pair(self, headers: Mapping[str, str]) -> None:
         subscription = self._subscriptions.find(headers["id"])
         if subscription is not None:
-            self._delivery.end(subscription, is_deleted=bool(durable_name_of(subscription)))
+            self._end(subscription, is_deleted=bool(_durable_name_of(subscription)))
         elif "destination" in headers:
             topic = self._own.for_subscribe(headers["destination"]).local
             self._delete_unread(durable_name(pair_name(headers["id"], topic)))
@@ -220,6 +288,40 @@ class Subscribing:
         self._upward.request(pack(Kind.UNSUBSCRIBE, flags=Flag.DURABLE, destination=name, block=name))
 
 
+def _durable_name_of(subscription: Subscription) -> bytes:
+    """The name of a durable subscription; nothing if it is none."""
+    return subscription.durable if isinstance(subscription, QueueSubscription) else b""
+
+
+def _pack_subscribe(subscription: Subscription) -> list[Buffer]:
+    """SUBSCRIBE; with a token that is in use, only the credit may be new."""
+    flags = 0 if subscription.settles else int(Flag.AUTO)
+    flags |= Flag.EXCLUSIVE if subscription.is_exclusive else 0
+    if isinstance(subscription, QueueSubscription):
+        flags |= Flag.TEMPORARY if subscription.is_temporary else 0
+        flags |= Flag.DURABLE if subscription.durable else 0
+    return pack(
+        Kind.SUBSCRIBE,
+        flags=flags,
+        token=subscription.token,
+        count=subscription.credit,
+        destination=subscription.destination.name,
+        block=_durable_name_of(subscription),
+    )
+
+
+def _pack_unsubscribe(subscription: Subscription, *, is_deleted: bool = False) -> list[Buffer]:
+    """UNSUBSCRIBE; `is_deleted`: of a durable subscription that is to be deleted."""
+    topic, durable = subscription.destination.name, _durable_name_of(subscription)
+    return pack(
+        Kind.UNSUBSCRIBE,
+        flags=Flag.DURABLE if is_deleted else 0,
+        token=subscription.token,
+        destination=topic if is_deleted or not durable else durable,
+        block=durable if is_deleted else b"",
+    )
+
+
 def _is_like(one: Subscription, other: Subscription) -> bool:
     """They differ in nothing but the number of messages that may wait for their ACK."""
     return (
@@ -227,5 +329,5 @@ def _is_like(one: Subscription, other: Subscription) -> bool:
         and one.mode is other.mode
         and one.prefetch_octets == other.prefetch_octets
         and one.is_exclusive == other.is_exclusive
-        and durable_name_of(one) == durable_name_of(other)
+        and _durable_name_of(one) == _durable_name_of(other)
     )

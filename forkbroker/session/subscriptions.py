@@ -1,19 +1,146 @@
-"""The client's subscriptions: found by id, by token, and by the destination of a message that comes down."""
+"""The client's subscriptions, each with what was delivered to it and waits for its ACK.
+
+There are two kinds. A *queue subscription* is offered messages, which one consumer of the queue claims; the parent
+counts its credit. It may also be on a topic: the messages of a durable subscription wait like those of a queue. A
+*topic subscription* gets a copy of each message; its credit is counted here.
+
+`Subscriptions` finds them by id, by token, and by the destination of a message that comes down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from operator import attrgetter
 
 from forkbroker.audience import Audience
+from forkbroker.destinations import Destination, Sort
 from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError, shown
-from forkbroker.session.subscription import QueueSubscription, Subscription, TopicSubscription
+from forkbroker.session.messages import Messages
+from forkbroker.wire.envelope import Envelope
 
-_CACHE_OCTETS = 262_144
-"""Octets of destinations whose subscriptions are remembered: some 1,000 with one each. A pattern may see any number."""
 MAX_TOKEN = 0xFFFF_FFFF
 """The field of an envelope has 32 bits."""
+_CACHE_OCTETS = 262_144
+"""Octets of destinations whose subscriptions are remembered: some 1,000 with one each. A pattern may see any number."""
+_SUBSCRIPTION, _NODE = 2_500, 400
+"""Octets of memory for a subscription beside its names, and for a level of a pattern."""
+
+
+class AckMode(Enum):
+    """The `ack` header of SUBSCRIBE (STOMP 1.2, SUBSCRIBE ack Header)."""
+
+    AUTO = "auto"
+    CLIENT = "client"
+    """An ACK or NACK counts for all earlier messages of the subscription too."""
+    CLIENT_INDIVIDUAL = "client-individual"
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What both kinds have."""
+
+    id: str
+    """The client's name for it; for STOMP 1.0 without `id` its destination, behind a NUL."""
+    token: int
+    """Our name for it, unique in the session and never used again."""
+    destination: Destination
+    mode: AckMode
+    opening: bytes
+    """`MESSAGE LF` and, where there is an id, `subscription:… LF`."""
+    credit: int
+    """How many messages may wait for their ACK."""
+    prefetch_octets: int = 0
+    """How many octets may wait for their ACK; 0: any."""
+    is_exclusive: bool = False
+    """One consumer of the queue at a time, with fail-over."""
+    is_active: bool = False
+    """The parent has registered it, and so its RECEIPT is out: messages may follow."""
+    is_draining: bool = False
+    """Nothing more is delivered, but what was may yet be settled."""
+    unacknowledged: dict[int, int] = field(default_factory=dict)
+    """Delivery number → serial in the queue (0 for a topic), in the order of delivery."""
+    octets: int = 0
+    """The sum of `sizes`, which are changed by `weigh` and `lighten` alone."""
+    sizes: dict[int, int] = field(default_factory=dict)
+    """Delivery number → octets, only where `prefetch_octets` bounds them, until it is settled for good (COMMIT)."""
+    in_transactions: int = 0
+    """How many deliveries the ACKs and NACKs of open transactions name: they use credit until COMMIT (A13)."""
+    settles: bool = field(init=False)
+    """The client acknowledges."""
+
+    def __post_init__(self) -> None:
+        self.settles = self.mode is not AckMode.AUTO
+        if self.mode is AckMode.CLIENT:
+            # An ACK takes from the front. A plain dict goes each time over the places of all that was taken before.
+            self.unacknowledged = OrderedDict()
+
+    def activate(self) -> None:
+        """The parent has registered it, and its RECEIPT is out."""
+        self.is_active = True
+
+    @property
+    def weight(self) -> int:
+        """Octets of memory, about, that it takes by itself, without what is delivered to it."""
+        return _weigh(self)
+
+    def has_octets(self) -> bool:
+        """Another message may be delivered, as far as octets are concerned."""
+        return not self.prefetch_octets or self.octets < self.prefetch_octets
+
+    def weigh(self, numbers: Iterable[int], sizes: list[int]) -> None:
+        """Let these deliveries, of so many octets each, use the prefetch in octets."""
+        self.sizes.update(zip(numbers, sizes, strict=True))
+        self.octets += sum(sizes)
+
+    def lighten(self, numbers: Iterable[int]) -> None:
+        """Let these deliveries use it no more, as far as they do."""
+        for number in numbers:
+            self.octets -= self.sizes.pop(number, 0)
+
+
+@dataclass(slots=True, eq=False)
+class QueueSubscription(Subscription):
+    """On a queue, or on a topic's messages that wait like one."""
+
+    durable: bytes = b""
+    """Where messages of the topic wait for it when it outlives the client: a canonical name in `/dsub/`."""
+
+    @property
+    def weight(self) -> int:
+        """As of any, and of the name under which it is stored."""
+        return _weigh(self) + 2 * len(self.durable)
+
+    @property
+    def is_temporary(self) -> bool:
+        """On a queue that is this client's own and ends with it."""
+        return self.destination.sort in (Sort.TEMP_QUEUE, Sort.REPLY_QUEUE)
+
+
+@dataclass(slots=True, eq=False)
+class TopicSubscription(Subscription):
+    """On a topic, or a pattern of them, as long as the client is there."""
+
+    waiting: deque[Envelope] = field(default_factory=deque)
+    """Messages that wait for credit."""
+    waiting_first: int = 0
+    """The first message of `waiting[0]` that was not delivered."""
+    waiting_messages: Messages | None = None
+    """`waiting[0]` made ready: it may take many ACKs until all of it is delivered."""
+
+    def room(self) -> int:
+        """How many messages may be delivered, as far as their number is concerned."""
+        return self.credit - len(self.unacknowledged) - self.in_transactions
+
+
+def _weigh(subscription: Subscription) -> int:
+    destination = subscription.destination
+    name = destination.name
+    nodes = _NODE * (name.count(b".") + name.count(b"/")) if destination.is_pattern else 0
+    return _SUBSCRIPTION + 4 * len(subscription.id) + 6 * len(name) + nodes
 
 
 class Subscriptions:
@@ -24,18 +151,22 @@ class Subscriptions:
         that is not always 1."""
         self._budget = budget
         self._most = most
-        self._by_id: dict[str, Subscription] = {}
+        self.by_id: dict[str, Subscription] = {}
+        """Those that are open, by the client's ids. To be looked at, not to be changed."""
         self._by_token: dict[int, Subscription] = {}
         self._queues: dict[int, QueueSubscription] = {}
         self._audience: Audience[TopicSubscription] = Audience(_CACHE_OCTETS, attrgetter("token"))
+        self.by_token: Callable[[int], Subscription | None] = self._by_token.get
+        """The look-up by our token, `dict.get` itself."""
+        self.queue_by_token: Callable[[int], QueueSubscription | None] = self._queues.get
+        """The same for those that are offered messages."""
+        self.known_for_topic = self._audience.known
+        """What `for_topic` gives if it was asked for this topic before, `dict.get` itself; None: ask it."""
         self.first_token = first_token
         self.last_token = first_token - 1
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def __iter__(self) -> Iterator[Subscription]:
-        return iter(list(self._by_id.values()))
+        return iter(list(self.by_id.values()))
 
     def queues(self) -> list[QueueSubscription]:
         """Those that are offered messages."""
@@ -43,7 +174,7 @@ class Subscriptions:
 
     def topics(self) -> list[TopicSubscription]:
         """Those that get copies."""
-        return [one for one in self._by_id.values() if isinstance(one, TopicSubscription)]
+        return [one for one in self.by_id.values() if isinstance(one, TopicSubscription)]
 
     def check_new(self, subscription_id: str) -> None:
         """Find out whether another subscription may have this id.
@@ -51,10 +182,10 @@ class Subscriptions:
         Raises:
             FrameError: it is in use, or too many subscriptions are open.
         """
-        if subscription_id in self._by_id:
+        if subscription_id in self.by_id:
             name = shown(subscription_id.lstrip("\0"))
             raise FrameError("subscription exists", f"there is a subscription {name} already; UNSUBSCRIBE it first")
-        if len(self._by_id) >= self._most:
+        if len(self.by_id) >= self._most:
             raise FrameError("too many subscriptions", f"max-subscriptions is {self._most:,}, and all are in use")
 
     def next_token(self) -> int:
@@ -82,13 +213,13 @@ class Subscriptions:
             self._queues[subscription.token] = subscription
         else:
             self._audience.add(subscription, subscription.destination.name)
-        self._by_id[subscription.id] = subscription
+        self.by_id[subscription.id] = subscription
         self._by_token[subscription.token] = subscription
 
     def retire(self, subscription: Subscription) -> None:
         """It gets nothing more: its id is free, but its deliveries have their names until `remove`."""
         subscription.is_draining = True
-        del self._by_id[subscription.id]
+        del self.by_id[subscription.id]
         if isinstance(subscription, TopicSubscription):
             self._audience.remove(subscription, subscription.destination.name)
 
@@ -102,15 +233,7 @@ class Subscriptions:
 
     def find(self, subscription_id: str) -> Subscription | None:
         """By the client's id."""
-        return self._by_id.get(subscription_id)
-
-    def by_token(self, token: int) -> Subscription | None:
-        """By our token."""
-        return self._by_token.get(token)
-
-    def queue_by_token(self, token: int) -> QueueSubscription | None:
-        """By our token, if it is offered messages."""
-        return self._queues.get(token)
+        return self.by_id.get(subscription_id)
 
     def hold_deliveries(self) -> bool:
         """Tell whether the client has deliveries of queues that it has not settled, or not yet for good (COMMIT)."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 
-from forkbroker.session.downward import Downward
+from forkbroker.session.downward import Unwritten
 from forkbroker.session.messages import Messages
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.subscription import TopicSubscription
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.settling import Unacknowledged
+from forkbroker.session.subscriptions import Subscriptions, TopicSubscription
 from forkbroker.session.upward import Upward
+from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 
@@ -30,12 +31,25 @@ class SlowSubscriberError(Exception):
 class TopicDelivery:
     """Copies for the topic subscriptions of one session."""
 
-    def __init__(self, policy: SessionPolicy, subscriptions: Subscriptions, downward: Downward, upward: Upward) -> None:
+    def __init__(
+        self,
+        policy: SessionPolicy,
+        version: Version,
+        subscriptions: Subscriptions,
+        unacknowledged: Unacknowledged,
+        unwritten: Unwritten,
+        upward: Upward,
+    ) -> None:
         self._policy = policy
+        self._version = version
         self._subscriptions = subscriptions
-        self._downward = downward
-        self._unwritten = downward.unwritten
+        self._find_known = subscriptions.known_for_topic
+        self._unacknowledged = unacknowledged
+        self._unwritten = unwritten
         self._upward = upward
+        self._much = policy.max_client_buffer // 2
+        self.is_behind = False
+        """Publishers are held, or were: `catch_up` finds out when there is room again."""
         self._is_congested = False
         self._has_held = False
         self._waiting_octets = 0
@@ -51,7 +65,8 @@ class TopicDelivery:
             SlowSubscriberError: too much waits for the client.
         """
         messages = None
-        for subscription in self._subscriptions.for_topic(envelope.destination):
+        found = self._find_known(envelope.destination)
+        for subscription in self._subscriptions.for_topic(envelope.destination) if found is None else found:
             if not subscription.is_active:
                 continue
             if subscription.settles:
@@ -60,10 +75,9 @@ class TopicDelivery:
                 self.deliver_waiting(subscription)
                 continue
             if messages is None:
-                messages = Messages(envelope, self._downward.version)
+                messages = Messages(envelope, self._version)
             self._unwritten.put_topic(messages.frames(subscription.opening, 0, envelope.count), envelope.count)
-            self._downward.delivered += envelope.count
-        if self.waiting() > self._policy.max_client_buffer // 2:
+        if self._unwritten.pending + self._waiting_octets > self._much:
             self._limit(max(self._policy.max_client_buffer, _AT_LEAST * len(envelope.raw)), now)
 
     def deliver_waiting(self, subscription: TopicSubscription) -> None:
@@ -75,7 +89,7 @@ class TopicDelivery:
                 return
             envelope, first = waiting[0], subscription.waiting_first
             count = min(envelope.count - first, 1 if subscription.prefetch_octets else room)
-            messages = subscription.waiting_messages or Messages(envelope, self._downward.version)
+            messages = subscription.waiting_messages or Messages(envelope, self._version)
             subscription.waiting_messages = messages
             self._deliver(messages, subscription, first, count)
             subscription.waiting_first += count
@@ -83,10 +97,9 @@ class TopicDelivery:
                 self._drop_waiting_head(subscription)
 
     def _deliver(self, messages: Messages, subscription: TopicSubscription, first: int, count: int) -> None:
-        downward = self._downward
-        downward.delivered += count
-        number, frames = downward.number(messages, subscription, first, count, serial=0)
-        self._unwritten.put_topic(frames, count, lambda: downward.forget(subscription, number, count))
+        unacknowledged = self._unacknowledged
+        number, frames = unacknowledged.deliver(messages, subscription, first, count, serial=0)
+        self._unwritten.put_topic(frames, count, lambda: unacknowledged.forget(subscription, number, count))
 
     def forget(self, subscription: TopicSubscription) -> None:
         """The subscription has ended: nothing more waits for it."""
@@ -112,7 +125,7 @@ class TopicDelivery:
             self._drop_oldest(limit)
             return
         if not self._is_congested and not self._has_held:
-            self._is_congested = True
+            self._is_congested = self.is_behind = True
             self._upward.request(pack(Kind.CONGESTED))
             if self._policy.slow_subscribers == "disconnect":
                 self.deadline = now + CATCH_UP_S
@@ -130,9 +143,9 @@ class TopicDelivery:
 
     def catch_up(self) -> None:
         """Hold the publishers no longer when there is room again."""
-        if (self._is_congested or self._has_held) and self.waiting() < self._policy.max_client_buffer // 8:
+        if self.waiting() < self._policy.max_client_buffer // 8:
             self._relieve()
-            self._has_held = False
+            self.is_behind = self._has_held = False
 
     def _relieve(self) -> None:
         self.deadline = math.inf
@@ -143,9 +156,7 @@ class TopicDelivery:
     def _drop_oldest(self, limit: int) -> None:
         if self.waiting() <= limit:
             return
-        unwritten = self._unwritten.drop_oldest_topics(limit)
-        self.dropped += unwritten
-        self._downward.delivered -= unwritten
+        self.dropped += self._unwritten.drop_oldest_topics(limit)
         for subscription in self._subscriptions.topics():
             while subscription.waiting and self.waiting() > limit:
                 self.dropped += subscription.waiting[0].count - subscription.waiting_first

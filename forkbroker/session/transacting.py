@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
-from forkbroker.session.replies import Replies
-from forkbroker.session.settling import Settling
-from forkbroker.session.subscription import QueueSubscription, Subscription
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.settling import Settling, Unacknowledged
+from forkbroker.session.subscriptions import QueueSubscription, Subscription, Subscriptions
 from forkbroker.session.transactions import Transaction, Transactions
-from forkbroker.session.unacknowledged import Unacknowledged
 from forkbroker.session.upward import Upward
 from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.kinds import Kind

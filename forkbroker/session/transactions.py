@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.subscription import Subscription
+from forkbroker.session.subscriptions import Subscription
 from forkbroker.session.upward import SendPlan, Upward
 from forkbroker.wire.envelope import HEADER, SETTLEMENT, Buffer
 from forkbroker.wire.kinds import Outcome

@@ -8,7 +8,7 @@ the envelope that is being collected, so a `receipt` on each of a thousand SENDs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, pack, pack_pieces, pack_settle, with_fence
@@ -46,11 +46,6 @@ class SendPlan:
     is_single: bool = False
     """Each message is one envelope: the section concerns one message only."""
 
-    @property
-    def overhead(self) -> int:
-        """Octets of an envelope of these messages beside their lines and bodies."""
-        return _OVERHEAD + len(self.destination) + len(self.section)
-
 
 @dataclass(slots=True)
 class _Batch:
@@ -59,9 +54,9 @@ class _Batch:
     destination: bytes
     flags: int
     section: bytes
-    entries: list[tuple[SendPlan, list[Buffer]]] = field(default_factory=list)
-    count: int = 0
-    fence: int = 0
+    entries: list[tuple[SendPlan, list[Buffer]]]
+    count: int
+    fence: int
 
     def takes(self, plan: SendPlan, bodies: list[Buffer]) -> bool:
         """Whether these messages may join: not where a long run or a large body would be copied for it."""
@@ -94,6 +89,8 @@ class Upward:
         """Octets of memory for the objects of the batch that is being collected, beside what `size` counts."""
         self.is_urgent = False
         """Something is to be told that the parent should know now."""
+        self.has_claimed = False
+        """A claim is to be told, which can wait for company."""
 
     def branch(self) -> Upward:
         """What is collected for later, with message-ids of the same session."""
@@ -101,23 +98,23 @@ class Upward:
 
     def send(self, plan: SendPlan, bodies: list[Buffer]) -> None:
         """Messages for one destination; at most `MAX_BATCH`."""
-        self.is_urgent = True
-        self._close_settlements()
-        if plan.is_single:
+        if plan.is_single and len(bodies) > 1:
             for body in bodies:
-                self._close_batch()
-                self._collect(plan, [body])
-        else:
-            self._collect(plan, bodies)
-
-    def _collect(self, plan: SendPlan, bodies: list[Buffer]) -> None:
+                self.send(plan, [body])
+            return
+        self.is_urgent = True
+        if self._settling:
+            self._close_settlements()
         batch = self._batch
-        if batch is None or not batch.takes(plan, bodies):
-            self._close_batch()
-            batch = self._batch = _Batch(plan.destination, plan.flags, plan.section)
+        if batch is not None and (plan.is_single or not batch.takes(plan, bodies)):
+            self._close_batch(batch)
+            batch = None
+        if batch is None:
+            batch = self._batch = _Batch(plan.destination, plan.flags, plan.section, [], 0, 0)
         batch.entries.append((plan, bodies))
         batch.count += len(bodies)
-        self.size += sum(map(len, bodies)) + (len(plan.lines) + _ADDED) * len(bodies) + plan.overhead
+        self.size += _OVERHEAD + len(plan.destination) + len(plan.section)
+        self.size += sum(map(len, bodies)) + (len(plan.lines) + _ADDED) * len(bodies)
         self._collected += _PLAN + 4 * len(plan.lines)
 
     @property
@@ -128,7 +125,8 @@ class Upward:
     def settle(self, token: int, serials: Iterable[int], outcome: Outcome) -> None:
         """Deliveries of a queue subscription are settled; consecutive serials become one entry."""
         self.is_urgent = True
-        self._close_batch()
+        if self._batch is not None:
+            self._close_batch(self._batch)
         if self._settling_token != token:
             self._close_settlements()
             self._settling_token = token
@@ -147,45 +145,46 @@ class Upward:
         """What became of an offer. A claim is not urgent: the semaphore has decided, and the parent can wait."""
         self._envelopes.append(pack(kind, token=token, number=number))
         self._last_is_fenced = True  # its number is the offer's, and can't be a fence as well
-        self.is_urgent = self.is_urgent or kind is not Kind.CLAIMED
-
-    @property
-    def has_claimed(self) -> bool:
-        """Only claims wait, if it isn't urgent: what is collected makes it so."""
-        return bool(self._envelopes)
+        if kind is Kind.CLAIMED:
+            self.has_claimed = True
+        else:
+            self.is_urgent = True
 
     def request(self, buffers: list[Buffer]) -> None:
         """Any other envelope."""
-        self._close_batch()
-        self._close_settlements()
+        self._close()
         self._append(buffers)
 
     def fence(self) -> int:
         """The number of a fence behind everything so far."""
-        if self._batch is not None:
-            if not self._batch.fence:
-                self._batch.fence = self._next_fence()
-            return self._batch.fence
+        batch = self._batch
+        if batch is not None:
+            if not batch.fence:
+                self.last_fence += 1
+                batch.fence = self.last_fence
+            return batch.fence
         self._close_settlements()
         if self._last_is_fenced:
             self._append(pack(Kind.FENCE))
-        number = self._next_fence()
-        self._envelopes[-1] = with_fence(self._envelopes[-1], number)
+        self.last_fence += 1
+        self._envelopes[-1] = with_fence(self._envelopes[-1], self.last_fence)
         self._last_is_fenced = True
-        return number
+        return self.last_fence
 
     def take(self) -> list[list[Buffer]]:
         """All envelopes since the last call, as buffers for the channel."""
-        self._close_batch()
-        self._close_settlements()
+        self._close()
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
-        self.is_urgent = False
+        self.is_urgent = self.has_claimed = False
         return envelopes
 
-    def _next_fence(self) -> int:
-        self.last_fence += 1
-        return self.last_fence
+    def _close(self) -> None:
+        """What comes next stands behind all that is being collected: messages, or settlements, never both."""
+        if self._batch is not None:
+            self._close_batch(self._batch)
+        else:
+            self._close_settlements()
 
     def _append(self, buffers: list[Buffer]) -> None:
         self._envelopes.append(buffers)
@@ -199,36 +198,39 @@ class Upward:
             self._settling = []
         self._settling_token = 0
 
-    def _close_batch(self) -> None:
-        batch = self._batch
-        if batch is None:
-            return
+    def _close_batch(self, batch: _Batch) -> None:
         self._batch = None
         self._collected = 0
-        flags, block, pieces = self._serialise(batch.entries)
+        flags, block, pieces = self._serialise(batch)
         piece_flags, payload = pack_pieces(pieces)
-        envelope = pack(
-            Kind.SEND,
-            flags=flags | piece_flags | batch.flags,
-            count=len(pieces),
-            destination=batch.destination,
-            block=block,
-            section=batch.section,
-            payload=payload,
+        self._append(
+            pack(
+                Kind.SEND,
+                flags=flags | piece_flags | batch.flags | (_FENCE if batch.fence else 0),
+                count=batch.count,
+                number=batch.fence,
+                destination=batch.destination,
+                block=block,
+                section=batch.section,
+                payload=payload,
+            )
         )
-        self._append(with_fence(envelope, batch.fence) if batch.fence else envelope)
         self._last_is_fenced = bool(batch.fence)
 
-    def _serialise(self, entries: list[tuple[SendPlan, list[Buffer]]]) -> tuple[int, bytes, list[Buffer]]:
+    def _serialise(self, batch: _Batch) -> tuple[int, bytes, list[Buffer]]:
         """Flags, block and pieces: the header block once, where the messages share it to the last octet."""
         ident = b"-%b-%d\n" % (self._session_id, next(self._batch_numbers))
-        plan = entries[0][0]
-        flags = _ESCAPED if any(entry.is_escaped for entry, _ in entries) else 0
-        if all(entry is plan for entry, _ in entries):
-            bodies = entries[0][1] if len(entries) == 1 else [body for _, some in entries for body in some]
+        entries = batch.entries
+        plan, bodies = entries[0]
+        flags, is_shared = (_ESCAPED if plan.is_escaped else 0), True
+        if len(entries) > 1:
+            flags = _ESCAPED if any(entry.is_escaped for entry, _ in entries) else 0
+            is_shared = all(entry is plan for entry, _ in entries)
+            bodies = [body for _, some in entries for body in some] if is_shared else bodies
+        if is_shared:
             if not plan.adds_length:
                 return flags, b"%b%b\n" % (ident, plan.lines), bodies
-            if len(set(map(len, bodies))) == 1:
+            if len(bodies) == 1 or len(set(map(len, bodies))) == 1:
                 return flags, b"%b%bcontent-length:%d\n\n" % (ident, plan.lines, len(bodies[0])), bodies
         pieces: list[Buffer] = [
             b"".join((plan.lines, b"content-length:%d\n\n" % len(body) if plan.adds_length else b"\n", body))
@@ -238,5 +240,6 @@ class Upward:
         return flags | _MIXED, ident, pieces
 
 
+_FENCE = int(Flag.FENCE)
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)

@@ -77,6 +77,8 @@ class Parser:
     Attributes:
         version: what was negotiated; None before.
         error: what the client did wrong. Once it is set, all further data is ignored.
+        body: a large body that is being collected; None: none. Only then is there something to ask `body_buffer`.
+        is_within_frame: a half-sent frame waits for its rest (F27). Frames held for negotiation do not count.
 
     Args:
         limits: sizes beyond which a frame is an error.
@@ -87,6 +89,8 @@ class Parser:
     def __init__(self, limits: Limits, *, strict: bool = False) -> None:
         self.version: Version | None = None
         self.error: ProtocolError | None = None
+        self.body: SizedBody | OpenBody | None = None
+        self.is_within_frame = False
         self._limits = limits
         self._strict = strict
         self._rules = _UNNEGOTIATED
@@ -99,13 +103,7 @@ class Parser:
         self._searched = 0  # octets of the unfinished block in _pending that were checked
         self._line_start = 0  # of its last line
         self._lines = 0  # complete ones before that
-        self._body: SizedBody | OpenBody | None = None
-        self._body_start = 0  # octets of that frame before its body
-
-    @property
-    def is_within_frame(self) -> bool:
-        """Whether a half-sent frame waits for its rest (F27). Frames held for negotiation do not count."""
-        return self._body is not None or bool(self._pending)
+        self._body_start = 0  # octets of the frame of `body` before it
 
     def negotiated(self, version: Version) -> None:
         """Read what follows by the rules of `version`. Call `receive(b"")` for what the client pipelined."""
@@ -125,9 +123,13 @@ class Parser:
         runs: list[FrameRun] = []
         if self.error is None:
             try:
-                self._receive(data, runs)
+                if self._pending or self.body is not None or self._held or self._is_holding:
+                    self._go_on(data, runs)
+                else:
+                    self._parse(data, runs)
             except ProtocolError as error:
                 self._fail(error)
+            self.is_within_frame = self.body is not None or bool(self._pending)
         return runs
 
     def body_buffer(self) -> memoryview | None:
@@ -136,29 +138,31 @@ class Parser:
         Call `body_received` with the number of octets put there before anything else. It ends the view; slices
         of it must be gone by then.
         """
-        return None if self._body is None else self._body.place()
+        return None if self.body is None else self.body.place()
 
     def body_received(self, n: int) -> list[FrameRun]:
         """`n` octets were put at the beginning of `body_buffer()`; returns what they completed."""
-        if self._body is None:
+        if self.body is None:
             raise AssertionError("body_received() without a body_buffer()")
-        self._body.placed(n)
+        self.body.placed(n)
         runs: list[FrameRun] = []
         try:
-            self._finish_body(self._body, runs)
+            self._finish_body(self.body, runs)
         except ProtocolError as error:
             self._fail(error)
+        self.is_within_frame = self.body is not None
         return runs
 
     def _fail(self, error: ProtocolError) -> None:
         error.detail += f"; the frame begins at byte {self._position:,} of the connection"
         self.error = error
-        self._body = None
+        self.body = None
         self._held = self._pending = bytearray()
         self._known.clear()
 
-    def _receive(self, data: bytes, runs: list[FrameRun]) -> None:
-        body = self._body
+    def _go_on(self, data: bytes, runs: list[FrameRun]) -> None:
+        """As `_parse`, when something of what came before is kept."""
+        body = self.body
         if body is not None:
             taken = body.add(data)
             self._finish_body(body, runs)
@@ -345,7 +349,7 @@ class Parser:
             text = text.removesuffix("\r")
         if rules.trims_headers:
             text = text.strip(PADDING)
-        return unescape(text, rules)
+        return unescape(text, rules) if "\\" in text else text
 
     # --- what is not complete -----------------------------------------------------------------------------
 
@@ -396,11 +400,11 @@ class Parser:
             self._pending += frame
             return
         if length is None:
-            self._body = OpenBody(head, receipt, self._limits.max_body)
+            self.body = OpenBody(head, receipt, self._limits.max_body)
         else:
-            self._body = SizedBody(head, receipt, length)
+            self.body = SizedBody(head, receipt, length)
         self._body_start = start
-        self._body.add(frame[start:])
+        self.body.add(frame[start:])
 
     def _finish_body(self, body: SizedBody | OpenBody, runs: list[FrameRun]) -> None:
         """Hand out the frame whose body was collected, if that is complete."""
@@ -409,7 +413,7 @@ class Parser:
         if body.is_complete:
             size = self._body_start + body.size
             runs.append(self._make_run(body.head, body.receipt, body.take()))
-            self._body = None
+            self.body = None
             self._position += size
             self._is_holding = self.version is None
 

@@ -14,10 +14,11 @@ import os
 import socket
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, read_length
+from forkbroker.wire.envelope import HEADER, KIND_AT, LENGTH, Buffer, Envelope, read_length
 from forkbroker.wire.kinds import Kind
 
 READ_SIZE = 262_144
@@ -37,20 +38,9 @@ def open_pair() -> tuple[socket.socket, socket.socket]:
     return pair
 
 
-_place = memoryview(bytearray(READ_SIZE))
-
-
-def read(source: socket.socket, most: int = READ_SIZE) -> bytes:
-    """What one read(2) of a non-blocking socket gives, up to `most` octets; empty at its end.
-
-    One place for all reads of a process: `recv` would allocate `READ_SIZE` octets, and so map and unmap memory, for
-    each message of a hundred (a third of a consumer's system calls with prefetch 1).
-
-    Raises:
-        BlockingIOError: nothing is there yet.
-        OSError: the connection is broken.
-    """
-    return bytes(_place[: source.recv_into(_place, most)])
+PLACE = memoryview(bytearray(READ_SIZE))
+"""Where this process reads to: one place for all its reads. `recv` would allocate `READ_SIZE` octets, and so map and
+unmap memory, for each message of a hundred (a third of a consumer's system calls with prefetch 1)."""
 
 
 class Channel:
@@ -98,27 +88,30 @@ class Channel:
         """
         out = self._out
         while out:
-            buffers = [out.popleft() for _ in range(min(len(out), _GATHER))]
+            buffers = out if len(out) <= _GATHER else list(islice(out, _GATHER))
             try:
                 sent = self._socket.sendmsg(buffers)
             except BlockingIOError:
-                sent = 0
+                return False
             except OSError:
                 out.clear()
                 self.pending = 0
                 return True
             self.pending -= sent
             self.flushed += sent
-            if self._keep_unsent(buffers, sent):
+            if not self.pending:
+                out.clear()
+            elif self._drop(sent, len(buffers)):
                 return False
         return True
 
-    def _keep_unsent(self, buffers: list[Buffer], sent: int) -> bool:
-        """Put back in front what the kernel did not take; tell whether there was something."""
-        for position, buffer in enumerate(buffers):
+    def _drop(self, sent: int, tried: int) -> bool:
+        """Keep what the kernel did not take of as many buffers as were tried; tell whether there was something."""
+        out = self._out
+        for _ in range(tried):
+            buffer = out.popleft()
             if sent < len(buffer):
-                self._out.extendleft(reversed(buffers[position + 1 :]))
-                self._out.appendleft(memoryview(buffer)[sent:] if sent else buffer)
+                out.appendleft(memoryview(buffer)[sent:] if sent else buffer)
                 return True
             sent -= len(buffer)
         return False
@@ -137,7 +130,7 @@ class Channel:
                 self._start_large()
             if self._large is not None:
                 return self._receive_large(self._large)
-            data = read(self._socket)
+            data = bytes(PLACE[: self._socket.recv_into(PLACE)])
         except BlockingIOError:
             return []
         except OSError:
@@ -145,7 +138,11 @@ class Channel:
         if not data:
             self.closed = True
             return []
-        return self._cut(self._rest + data if self._rest else data)
+        if self._rest:
+            data = self._rest + data
+        elif HEADER.size <= len(data) <= self._max_envelope and LENGTH.unpack_from(data)[0] == len(data):
+            return [Envelope(data)]  # as it is where messages come one at a time
+        return self._cut(data)
 
     def _cut(self, data: bytes) -> list[Envelope]:
         envelopes: list[Envelope] = []

@@ -43,6 +43,8 @@ Buffer = bytes | bytearray | memoryview
 
 VERSION = 3
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
+LENGTH = struct.Struct(">I")
+"""How many octets it has in all, at its beginning; other lengths within it have the same form."""
 KIND_AT = 5
 """Where an envelope has its kind."""
 SETTLEMENT = struct.Struct(">QIB")
@@ -58,7 +60,6 @@ _UNIFORM = int(Flag.UNIFORM)
 _SECTION = int(Flag.SECTION)
 _PERSISTENT = int(Flag.PERSISTENT)
 _FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
-_U32 = struct.Struct(">I")
 _OUTCOMES: dict[int, Outcome] = {outcome.value: outcome for outcome in Outcome}
 _JOIN_BELOW = 32768
 
@@ -74,6 +75,7 @@ class Envelope:
         "_entries",
         "_offsets",
         "_parts",
+        "_start",
         "_uniform_from",
         "_wishes",
         "block_length",
@@ -117,11 +119,18 @@ class Envelope:
             self.kind = _KINDS[kind]
         except (struct.error, KeyError) as error:
             raise EnvelopeError(f"not an envelope: {error!r}") from None
-        if version != VERSION or total != len(raw) or 48 + destination_length + self.block_length > total:
-            raise EnvelopeError(f"{self.kind.name}: version {version}, {total} bytes told, {len(raw)} there")
+        block = 48 + destination_length
+        start = block + self.block_length
+        if self.flags & _SECTION:
+            start += 4 + (LENGTH.unpack_from(raw, start)[0] if start + 4 <= len(raw) else 0)
+        if version != VERSION or total != len(raw) or start > total:
+            raise EnvelopeError(
+                f"{self.kind.name}: version {version}, flags {self.flags:#x}, {total} bytes told, {len(raw)} there"
+            )
         # what others have as a view is rarely made an envelope: it is copied, so that it can be searched
         self.raw = bytes(raw) if isinstance(raw, memoryview) else raw
-        self.destination = bytes(raw[48 : 48 + destination_length])
+        self.destination = bytes(raw[48:block])
+        self._start = start  # of the payload
         self._offsets: list[int] = []
         self._entries: list[tuple[int, int, Outcome]] | None = None
         self._parts: list[Envelope] | None = None
@@ -139,7 +148,7 @@ class Envelope:
     @property
     def payload(self) -> memoryview:
         """All behind the block, and the section if there is one."""
-        return memoryview(self.raw)[self._payload_start :]
+        return memoryview(self.raw)[self._start :]
 
     @property
     def wishes(self) -> Wishes:
@@ -165,8 +174,7 @@ class Envelope:
     def _section(self) -> bytes:
         if not self.flags & _SECTION:
             return b""
-        end = self._payload_start
-        return bytes(self.raw[48 + len(self.destination) + self.block_length + 4 : end])
+        return bytes(self.raw[48 + len(self.destination) + self.block_length + 4 : self._start])
 
     def pieces(self) -> list[Buffer]:
         """The messages' pieces: bodies, or header lines and bodies with flag `MIXED`.
@@ -177,9 +185,13 @@ class Envelope:
             EnvelopeError: the lengths don't add up.
         """
         raw, count = self.raw, self.count
-        start, end = self.bounds(0, count)
         if count == 1:
-            return [memoryview(raw)[start:end] if end - start > _JOIN_BELOW else raw[start:end]]
+            # with or without `UNIFORM`, one length and one piece
+            start, end = self._start + 4, len(raw)
+            if start > end or LENGTH.unpack_from(raw, start - 4)[0] != end - start:
+                raise EnvelopeError(f"{self.kind.name}: a piece that is not as long as is told, {end} bytes")
+            return [memoryview(raw)[start:] if end - start > _JOIN_BELOW else raw[start:]]
+        start, end = self.bounds(0, count)
         if self.flags & _UNIFORM:
             # 45 ns a piece; 70 by way of a list of offsets
             length = (end - start) // count
@@ -213,11 +225,9 @@ class Envelope:
         if not self.flags & _UNIFORM:
             self._offsets = self._read_offsets()
             return
-        raw, start = self.raw, 48 + len(self.destination) + self.block_length + 4
-        if self.flags & _SECTION:
-            start = self._payload_start + 4
+        raw, start = self.raw, self._start + 4
         length = (len(raw) - start) // self.count
-        if length < 0 or start + length * self.count != len(raw) or _U32.unpack_from(raw, start - 4)[0] != length:
+        if length < 0 or start + length * self.count != len(raw) or LENGTH.unpack_from(raw, start - 4)[0] != length:
             raise EnvelopeError(f"{self.kind.name}: {self.count} uniform pieces, {len(self.raw)} bytes")
         self._uniform_from = start
 
@@ -237,22 +247,11 @@ class Envelope:
 
     def lengths(self, first: int, count: int) -> bytes:
         """The packed lengths (u32 each) of these pieces, of an envelope that isn't uniform."""
-        start = self._payload_start
+        start = self._start
         return bytes(self.raw[start + 4 * first : start + 4 * (first + count)])
 
-    @property
-    def _payload_start(self) -> int:
-        start: int = 48 + len(self.destination) + self.block_length
-        if not self.flags & _SECTION:
-            return start
-        try:
-            (length,) = _U32.unpack_from(self.raw, start)
-        except struct.error as error:
-            raise EnvelopeError(f"{self.kind.name}: no section: {error}") from None
-        return start + 4 + int(length)
-
     def _read_offsets(self) -> list[int]:
-        start, count = self._payload_start, self.count
+        start, count = self._start, self.count
         try:
             lengths = struct.unpack_from(f">{count}I", self.raw, start)
         except struct.error as error:
@@ -327,7 +326,7 @@ def read_length(data: Buffer, at: int) -> int:
         EnvelopeError: less than an envelope can have.
     """
     try:
-        (total,) = _U32.unpack_from(data, at)
+        (total,) = LENGTH.unpack_from(data, at)
     except struct.error as error:
         raise EnvelopeError(f"no length at {at}: {error}") from None
     if total < HEADER.size:
@@ -360,7 +359,7 @@ def pack(
     """
     if section:
         flags |= _SECTION
-        payload = (_U32.pack(len(section)), section, *payload)
+        payload = (LENGTH.pack(len(section)), section, *payload)
     size = 48 + len(destination) + len(block) + sum(map(len, payload))
     try:
         header = HEADER.pack(
@@ -391,7 +390,7 @@ def pack_pieces(pieces: Sequence[Buffer]) -> tuple[int, list[Buffer]]:
     """The payload of a SEND with these pieces (1 to `MAX_BATCH`), and the flags that it needs."""
     lengths = list(map(len, pieces))
     if lengths.count(lengths[0]) == len(lengths):
-        head, flags = _U32.pack(lengths[0]), int(Flag.UNIFORM)
+        head, flags = LENGTH.pack(lengths[0]), int(Flag.UNIFORM)
     else:
         head, flags = struct.pack(f">{len(lengths)}I", *lengths), 0
     if len(pieces) == 1:
@@ -421,7 +420,7 @@ def pack_run(
     flags = message.flags & _FORM
     if details.persistent:
         flags |= _PERSISTENT
-    lengths = _U32.pack((end - start) // count) if flags & _UNIFORM else message.lengths(first, count)
+    lengths = LENGTH.pack((end - start) // count) if flags & _UNIFORM else message.lengths(first, count)
     return pack(
         kind,
         flags=flags,
@@ -442,7 +441,7 @@ def pack_run(
 def with_index(envelope: Envelope, index: int) -> Envelope:
     """The same messages of the same sender under other numbers."""
     raw = bytearray(envelope.raw)
-    _U32.pack_into(raw, 16, index)
+    LENGTH.pack_into(raw, 16, index)
     again = Envelope(raw)
     again.sender = envelope.sender
     return again

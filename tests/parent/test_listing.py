@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import selectors
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +26,7 @@ class Desk:
     """A loop, a log, and so many queues to list."""
 
     def __init__(self, count: int) -> None:
-        self.loop = Loop(selectors.DefaultSelector())
+        self.loop = Loop()
         self.count = count
         self.made = 0
         self.notebook = Notebook()

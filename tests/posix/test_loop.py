@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ import pytest
 from forkbroker.posix.loop import Loop
 
 
-@pytest.fixture(params=[selectors.DefaultSelector, selectors.PollSelector, selectors.SelectSelector])
+@pytest.fixture(params=[False, True], ids=["poll", "epoll"])
 def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
-    """A loop on each kind of selector."""
-    one = Loop(request.param())
+    """A loop of each kind."""
+    one = Loop(for_many=request.param)
     yield one
     one.close()
 
@@ -261,6 +260,20 @@ def test_a_loop_that_was_stopped_runs_again(loop) -> None:
     loop.run()
 
     assert called == [1]
+
+
+def test_a_wait_ends_when_the_turn_before_has_said(loop) -> None:
+    """Without a deadline, and however often it is another time; a deadline that comes earlier counts."""
+    called = []
+    loop.wake_at = loop.now + 60.0
+    loop.call_at(loop.now + 0.001, lambda: called.append("deadline"))
+    loop.turn()
+    until = loop.wake_at = loop.now + 0.02
+
+    loop.turn()
+
+    assert called == ["deadline"]
+    assert until <= loop.now < until + 30.0
 
 
 def test_the_clock_stands_still_within_a_turn(loop) -> None:

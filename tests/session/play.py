@@ -166,7 +166,8 @@ class Client:
             buffers = self.session.unwritten.gather()
             part = b"".join(bytes(buffer) for buffer in buffers)
             data += part
-            self.session.written(len(part), self.now)
+            self.session.unwritten.written(len(part), self.now)
+            self.session.end_turn(self.now)
         return data
 
     def read(self) -> list[Got]:
@@ -177,8 +178,8 @@ class Client:
 
     def told(self) -> list[Envelope]:
         """What the parent was told since the last call."""
-        self.session.is_urgent()
-        return [joined(buffers) for buffers in self.session.take_envelopes()]
+        self.session.end_turn(self.now)
+        return [joined(buffers) for buffers in self.session.upward.take()]
 
     def down(self, kind: Kind, **fields: object) -> None:
         """The parent sends."""
@@ -186,7 +187,7 @@ class Client:
 
     def pass_fence(self, number: int | None = None) -> None:
         """The parent has applied all up to this fence, or to the last one."""
-        self.down(Kind.FENCED, number=self.session._upward.last_fence if number is None else number)
+        self.down(Kind.FENCED, number=self.session.upward.last_fence if number is None else number)
 
     def forward(self, envelope: Envelope) -> None:
         """The parent forwards a topic's batch."""
@@ -239,7 +240,7 @@ class Client:
         """The ERROR that ended the session, and nothing else since the last read."""
         (got,) = self.read()
         assert got.command == "ERROR", got
-        assert self.session.is_finished
+        assert self.session.ending.is_over
         return got
 
 

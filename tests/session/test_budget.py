@@ -96,7 +96,7 @@ def test_whatever_a_client_keeps_in_its_process_ends_at_the_limit(fill: Callable
         fill(client, number)
         client.told()
         client.pass_fence()
-        if client.session.is_finished:
+        if client.session.ending.is_over:
             break
 
     assert 2 < number < 100
@@ -161,7 +161,7 @@ def test_the_weights_are_those_of_memory(is_alike: bool) -> None:
     try:
         for number in range(5_000):
             client.do("SEND", b"x" * 50, destination="/queue/a", transaction="t", n=0 if is_alike else number)
-        client.session._parser._known.clear()
+        client.session.parser._known.clear()
         gc.collect()
         taken, _ = tracemalloc.get_traced_memory()
     finally:

@@ -168,7 +168,7 @@ def test_a_client_that_vanishes_before_connect_leaves_nothing() -> None:
     client = Client()
     client.session.end_of_input(client.now)
 
-    assert client.session.is_finished
+    assert client.session.ending.is_over
     assert client.session.reason == "client left before it connected"
     assert client.raw() == b""
 
@@ -260,7 +260,7 @@ def test_a_large_body_is_received_into_place() -> None:
     client.do("SEND", b"", destination="/topic/a")
     client.receive(b"SEND\ndestination:/topic/a\ncontent-length:2000000\n\n" + bytes(100_000))
     rest = 2_000_001 - 100_000
-    while (place := client.session.body_buffer()) is not None:
+    while (place := client.session.parser.body_buffer()) is not None:
         octets = min(len(place), rest)
         del place
         client.session.body_received(octets, client.now)
@@ -328,7 +328,7 @@ def test_a_session_begins_with_connected_alone(accepts: str) -> None:
     client.receive(frame("CONNECT", {"accept-version": accepts, "host": "h"}), frame("BEGIN", {"transaction": "t"}))
 
     assert isinstance(client.session, Session) == (accepts == "1.2")
-    assert client.session.is_finished == (accepts == "3.0")
+    assert client.session.ending.is_over == (accepts == "3.0")
 
 
 def test_a_large_first_frame_is_received_in_its_place() -> None:
@@ -336,7 +336,7 @@ def test_a_large_first_frame_is_received_in_its_place() -> None:
     client = Client(limits=Limits(max_login_frame=500_000))
     client.receive(b"SEND\nreceipt:r\ncontent-length:300000\n\n" + bytes(1000))
     left = 300_001 - 1000
-    while (place := client.session.body_buffer()) is not None:
+    while (place := client.session.parser.body_buffer()) is not None:
         octets = min(len(place), left)
         del place
         client.session.body_received(octets, client.now)
@@ -414,11 +414,12 @@ def test_a_connection_that_is_over_hears_nothing() -> None:
 def test_what_the_parent_must_know_is_urgent() -> None:
     """Nothing is until CONNECTED, or QUIESCED, is to be told."""
     connects, quiesces = Client(), Client()
-    before = (connects.session.is_urgent(), connects.session.has_claimed, connects.session.fences)
+    upward = connects.session.upward
+    before = (upward.is_urgent, upward.has_claimed, upward.last_fence)
     connects.receive(CONNECT_12)
     quiesces.down(Kind.QUIESCE)
 
     assert before == (False, False, 0)
-    assert [client.session.is_urgent() for client in (connects, quiesces)] == [True, True]
+    assert [client.session.upward.is_urgent for client in (connects, quiesces)] == [True, True]
     assert len(quiesces.told()) == 1
-    assert not quiesces.session.is_urgent()
+    assert not quiesces.session.upward.is_urgent

@@ -351,7 +351,7 @@ def test_a_slow_subscriber_that_catches_up_stays() -> None:
     broker.run()
 
     assert broker.flow == [Kind.CONGESTED, Kind.RELIEVED]
-    assert not consumer.session.is_finished
+    assert not consumer.session.ending.is_over
     assert bodies(consumer) == [b"x" * 6000]
 
 

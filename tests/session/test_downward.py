@@ -21,7 +21,7 @@ def test_all_that_is_delivered_is_counted(ack: str, destination: str) -> None:
     else:
         client.forward(message)
 
-    assert client.session.delivered == 3
+    assert client.session.unwritten.delivered == 3
     assert joined(client.session.take_leaving()).serial == 3
 
 

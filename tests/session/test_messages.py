@@ -29,7 +29,7 @@ def through(
     subscriber.connect()
     subscriber.subscribe("/topic/a", ack)
     publisher.receive(*frames)
-    assert not publisher.session.is_finished, publisher.session.reason
+    assert not publisher.session.ending.is_over, publisher.session.reason
     for envelope in publisher.told():
         subscriber.forward(envelope)
     return subscriber.read()

@@ -73,7 +73,7 @@ def test_a_run_that_fits_is_delivered_as_a_whole() -> None:
     client, token = subscribed("/queue/a", "client", consumer_window_size=1000)
     client.offer(sent("/queue/a", *[bytes(100)] * 5), token)
 
-    assert client.session.has_claimed
+    assert client.session.upward.has_claimed
     assert kinds(client) == [Kind.CLAIMED]
     assert len(client.read()) == 5
 
@@ -95,7 +95,7 @@ def test_no_message_of_a_queue_is_dropped() -> None:
     client.forward(sent("/topic/a", b"t" * 10))
 
     assert [got.body[:1] for got in client.read()] == [b"q"]
-    assert (client.session._topics.dropped, client.session.delivered) == (1, 1)
+    assert (client.session._topics.dropped, client.session.unwritten.delivered) == (1, 1)
 
 
 @pytest.mark.parametrize(("window", "count"), [(299, 3), (300, 3), (301, 4)])

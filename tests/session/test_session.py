@@ -60,7 +60,7 @@ def test_every_frame_but_connect_gets_its_receipt_in_order(version: str) -> None
     got = client.read()
 
     assert [(f.command, f["receipt-id"], f.body) for f in got] == [("RECEIPT", f"r{n}", b"") for n in range(1, 10)]
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 @pytest.mark.row("R01")
@@ -100,7 +100,7 @@ def test_an_error_stands_behind_the_receipts_of_what_came_before() -> None:
     assert [e.destination for e in envelopes] == [b"/queue/a", b"/topic/a"]
     assert early == []
     assert [(f.command, f["receipt-id"]) for f in got] == [("RECEIPT", "r1"), ("RECEIPT", "r2"), ("ERROR", "r3")]
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 @pytest.mark.row("R04", "F08", "F10")
@@ -169,7 +169,7 @@ def test_a_refusal_by_the_parent_is_an_error_that_names_the_frame() -> None:
 
     assert [(f.command, f["receipt-id"]) for f in got] == [("RECEIPT", "r1"), ("ERROR", "r2")]
     assert got[1].body == b"queue /queue/b cannot be made\n"
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 @pytest.mark.row("E02")
@@ -213,12 +213,12 @@ def test_disconnect_waits_for_all_that_came_before() -> None:
     assert [e.count for e in envelopes if e.kind is Kind.SEND] == [1]
     assert not client.session.wants_input
     assert client.read() == []
-    assert not client.session.is_finished
+    assert not client.session.ending.is_over
 
     client.pass_fence()
 
     assert [f["receipt-id"] for f in client.read()] == ["bye"]
-    assert client.session.is_finished
+    assert client.session.ending.is_over
     assert client.session.reason == "client sent DISCONNECT"
 
 
@@ -241,7 +241,7 @@ def test_a_parent_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     client.do("DISCONNECT", receipt="bye")
     client.wait(CLOSING_S + 0.1)
 
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 @pytest.mark.row("R03", "C16")
@@ -257,7 +257,7 @@ def test_what_came_before_the_end_of_input_is_processed() -> None:
 
     assert sum(e.count for e in envelopes) == 1000
     assert len(client.read()) == 1000
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 @pytest.mark.row("C16")
@@ -269,12 +269,12 @@ def test_a_half_closed_client_gets_its_topics_for_a_while() -> None:
     client.forward(sent("/topic/a", b"x"))
     got = client.read()
     client.wait(HALF_CLOSED_S - 0.1)
-    before = client.session.is_finished
+    before = client.session.ending.is_over
     client.wait(0.2)
 
     assert [f.body for f in got] == [b"x"]
     assert not before
-    assert client.session.is_finished
+    assert client.session.ending.is_over
     assert client.session.reason == "client closed the connection"
 
 
@@ -323,7 +323,7 @@ def test_what_is_written_behind_the_last_word_is_settled() -> None:
     client.do("DISCONNECT", receipt="bye")
     client.told()
     client.pass_fence()
-    finished = client.session.is_finished
+    finished = client.session.ending.is_over
     client.read()
 
     assert finished
@@ -350,7 +350,7 @@ def test_strangers_are_worth_a_warning(octets: bytes) -> None:
     client = Client()
     client.receive(octets)
 
-    assert client.session.is_finished
+    assert client.session.ending.is_over
     assert "HTTP" in client.session.reason or "TLS" in client.session.reason
     assert joined(client.session.take_leaving()).flags & Flag.WARNING
 
@@ -481,7 +481,7 @@ def test_an_end_from_outside_is_an_error_with_its_reason() -> None:
     receipt, error = client.read()
     assert receipt["receipt-id"] == "r"
     assert error["message"] == "go away"
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 def test_nobody_is_ended_from_outside_while_the_broker_ends() -> None:
@@ -491,7 +491,7 @@ def test_nobody_is_ended_from_outside_while_the_broker_ends() -> None:
     client.session.end("go away", client.now)
 
     assert client.read() == []
-    assert not client.session.is_finished
+    assert not client.session.ending.is_over
 
 
 def test_a_kind_that_the_parent_never_sends_is_our_bug() -> None:
@@ -511,11 +511,11 @@ def test_a_topic_message_before_connect_is_nobodys() -> None:
 def test_the_session_counts() -> None:
     """For the title and the log."""
     client = Client()
-    before = client.session.delivered
+    before = client.session.unwritten.delivered
     client.connect()
     client.subscribe("/topic/a")
 
-    assert (before, client.session.delivered, client.session.subscription_count) == (0, 0, 1)
+    assert (before, client.session.unwritten.delivered, len(client.session.subscribed)) == (0, 0, 1)
 
 
 # Chance
@@ -546,7 +546,7 @@ def test_whatever_a_client_sends_ends_in_an_error_at_worst(
     got = [f.command for f in client.read()]
 
     assert "ERROR" not in got[:-1]
-    assert client.session.is_finished == ((bool(got) and got[-1] == "ERROR") or client.session.reason != "")
+    assert client.session.ending.is_over == ((bool(got) and got[-1] == "ERROR") or client.session.reason != "")
 
 
 @pytest.mark.row("E02")
@@ -557,11 +557,11 @@ def test_an_error_waits_five_seconds_for_what_came_before_it() -> None:
     start, session = client.now, client.session
     due = (session.deadline(), session.wake_at)
     session.tick(start + 4.999)
-    waits = session.is_finished
+    waits = session.ending.is_over
     session.tick(start + 5)
 
     assert due == (start + 5, start + 5)
-    assert (waits, session.is_finished, session.deadline()) == (False, True, math.inf)
+    assert (waits, session.ending.is_over, session.deadline()) == (False, True, math.inf)
 
 
 def test_a_reason_says_nothing_twice() -> None:
@@ -600,7 +600,7 @@ def test_the_first_token_is_that_of_the_session() -> None:
     client = connected()
 
     assert client.subscribe("/queue/a") == (crc32(b"s1") >> 8) + 1
-    assert client.session.fences == 1
+    assert client.session.upward.last_fence == 1
 
 
 def test_a_subscriber_that_falls_behind_wakes_the_loop_for_the_end_of_its_moment() -> None:

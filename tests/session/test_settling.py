@@ -197,9 +197,9 @@ def test_auto_is_settled_when_the_last_octet_is_written() -> None:
     client.offer(sent("/queue/a", b"x", b"y"), token, serial=7)
     client.told()
     octets = client.session.unwritten.pending
-    client.session.written(octets - 1, client.now)
+    client.session.unwritten.written(octets - 1, client.now)
     early = settled(client)
-    client.session.written(1, client.now)
+    client.session.unwritten.written(1, client.now)
 
     assert early == []
     assert settled(client) == [(7, 2, Outcome.ACKNOWLEDGED)]

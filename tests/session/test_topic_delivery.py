@@ -55,7 +55,7 @@ def test_a_slow_subscriber_is_disconnected() -> None:
     for _ in range(10):
         client.forward(sent("/topic/a", bytes(200)))
 
-    assert client.session.is_finished
+    assert client.session.ending.is_over
     assert client.session.reason.startswith("slow subscriber")
     assert "max-client-buffer is 1,000" in client.session.reason
     assert joined(client.session.take_leaving()).flags & Flag.WARNING
@@ -69,7 +69,7 @@ def test_one_that_does_not_acknowledge_is_slow_as_well() -> None:
     for _ in range(10):
         client.forward(sent("/topic/a", bytes(200)))
 
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 def test_a_message_above_the_limit_gets_through() -> None:
@@ -85,7 +85,7 @@ def test_drop_oldest_drops_whole_messages_and_no_replies() -> None:
     """A message of which octets were written is not dropped either."""
     client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=500, slow_subscribers="drop-oldest"))
     client.forward(sent("/topic/a", b"0" * 100))
-    client.session.written(10, client.now)
+    client.session.unwritten.written(10, client.now)
     started = client.session.unwritten.pending
     client.do("BEGIN", transaction="t", receipt="r")
     for n in range(1, 8):
@@ -149,7 +149,7 @@ def test_a_slow_subscriber_holds_its_publishers_for_a_moment_only() -> None:
         client.told()
 
     assert (held, released, again) == ([Kind.CONGESTED], [Kind.RELIEVED], [])
-    assert client.session.is_finished
+    assert client.session.ending.is_over
 
 
 def test_hold_asks_the_parent_to_hold_the_publishers() -> None:
@@ -206,7 +206,7 @@ def test_all_of_the_buffer_may_be_full(spare: int, is_finished: bool) -> None:
     for _ in range(6):
         client.forward(sent("/topic/a", bytes(100)))
 
-    assert client.session.is_finished is is_finished
+    assert client.session.ending.is_over is is_finished
 
 
 def test_four_batches_may_wait_whatever_their_size() -> None:
@@ -216,7 +216,7 @@ def test_four_batches_may_wait_whatever_their_size() -> None:
     waits = []
     for _ in range(5):
         client.forward(message)
-        waits.append(client.session.is_finished)
+        waits.append(client.session.ending.is_over)
 
     assert waits == [False, False, False, False, True]
 
@@ -227,7 +227,7 @@ def test_the_publishers_go_on_when_less_than_an_eighth_waits(left: int, told: li
     client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000, slow_subscribers="hold"))
     client.forward(sent("/topic/a", bytes(2000)))
     client.told()
-    client.session.written(client.session.unwritten.pending - left, client.now)
+    client.session.unwritten.written(client.session.unwritten.pending - left, client.now)
 
     assert kinds(client) == told
 
@@ -318,8 +318,8 @@ def test_drop_oldest_keeps_the_newest(ack: str) -> None:
     one_more, _ = drop_some(ack, 6)
 
     assert exact.session.unwritten.pending == one_more.session.unwritten.pending == 5 * size
-    assert (exact.session.delivered, exact.session._topics.dropped) == (5, 0)
-    assert (one_more.session.delivered, one_more.session._topics.dropped) == (5, 1)
+    assert (exact.session.unwritten.delivered, exact.session._topics.dropped) == (5, 0)
+    assert (one_more.session.unwritten.delivered, one_more.session._topics.dropped) == (5, 1)
     assert [got.body[:1] for got in one_more.read()] == [b"1", b"2", b"3", b"4", b"5"]
 
 

@@ -78,7 +78,7 @@ def test_a_refused_transaction_is_an_error_that_names_the_commit() -> None:
     client.do("SEND", b"x", destination="/queue/b", transaction="t")
     client.do("COMMIT", transaction="t", receipt="r")
     client.told()
-    client.down(Kind.REFUSED, number=client.session._upward.last_fence, block=b"queue /queue/b is full")
+    client.down(Kind.REFUSED, number=client.session.upward.last_fence, block=b"queue /queue/b is full")
 
     assert client.error()["receipt-id"] == "r"
 

@@ -118,7 +118,7 @@ def test_the_largest_number_of_transactions_and_frames_is_permitted(count: int) 
     for _ in range(count):
         frames.do("SEND", destination="/queue/a", transaction="t")
 
-    assert [client.session.is_finished for client in (open_ones, frames)] == [count > 3] * 2
+    assert [client.session.ending.is_over for client in (open_ones, frames)] == [count > 3] * 2
 
 
 @pytest.mark.row("T09")

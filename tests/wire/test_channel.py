@@ -13,7 +13,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.channel import Channel, open_pair, read
+from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import KIND_AT, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
@@ -473,55 +473,4 @@ def test_flushing_before_the_end_does_not_wait_for_who_reads_nothing() -> None:
     while data := theirs.recv(1 << 16):
         got += len(data)
     assert 0 < got < 4_000_048
-    theirs.close()
-
-
-def test_a_read_takes_no_more_than_it_is_told() -> None:
-    """The rest stays in the socket, and an empty read is the end alone."""
-    ours, theirs = open_pair()
-    theirs.send(b"abcdef")
-    got = [read(ours, 4), read(ours, 4)]
-    with pytest.raises(BlockingIOError):
-        read(ours, 4)
-    theirs.close()
-
-    assert [*got, read(ours)] == [b"abcd", b"ef", b""]
-    ours.close()
-
-
-def test_an_envelope_at_the_limit_is_received() -> None:
-    """One octet less than what is refused."""
-    ours, theirs = open_pair()
-    channel = Channel(ours, max_envelope=1000)
-    theirs.send(b"".join(pack(Kind.WRITE, payload=[bytes(1000 - 48)])))
-
-    assert [len(envelope.raw) for envelope in channel.receive()] == [1000]
-    channel.close()
-    theirs.close()
-
-
-def test_a_pair_has_larger_buffers_than_others() -> None:
-    """As much as is permitted of half a mebibyte, in both directions and at both ends."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-        kinds = (socket.SO_SNDBUF, socket.SO_RCVBUF)
-        usual = [other.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds]
-        for kind in kinds:
-            other.setsockopt(socket.SOL_SOCKET, kind, 524_288)
-        permitted = [other.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds]
-    for end in open_pair():
-        assert [end.getsockopt(socket.SOL_SOCKET, kind) for kind in kinds] == permitted
-        assert not end.getblocking()
-        end.close()
-    if usual == permitted:
-        pytest.skip("this system permits no larger buffers: raise net.core.wmem_max and rmem_max")
-
-
-def test_a_new_channel_has_nothing() -> None:
-    """Neither octets, nor room, nor a reason to wait."""
-    ours, theirs = open_pair()
-    channel = Channel(ours, max_envelope=LIMIT)
-
-    assert (channel.pending, channel.flushed, channel.received) == (0, 0, None)
-    assert not (channel.closed or channel.is_waiting or channel.holds_room)
-    channel.close()
     theirs.close()

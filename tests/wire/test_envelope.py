@@ -426,10 +426,7 @@ def test_what_is_no_envelope_is_not_decoded(raw: bytes) -> None:
         (Flag.UNIFORM, 2, b"\0\0\0\1xyz"),
         (Flag.UNIFORM, MAX_BATCH + 1, b"\0\0\0\0"),
         (Flag.UNIFORM, 2**32 - 1, b"\0\0\0\0"),
-        (Flag.SECTION, 1, b""),
-        (Flag.SECTION, 1, b"\0\0\0\5ab"),
-        (Flag.SECTION | Flag.UNIFORM, 1, b"\0\0\0\5ab"),
-        (Flag.SECTION | Flag.UNIFORM, 1, b"\xff\xff\xff\xffab"),
+        (Flag.SECTION, 1, b"\0\0\0\2ab"),
     ],
 )
 def test_pieces_that_do_not_add_up_are_refused(flags: int, count: int, payload: bytes) -> None:
@@ -440,6 +437,22 @@ def test_pieces_that_do_not_add_up_are_refused(flags: int, count: int, payload: 
         envelope.pieces()
     with pytest.raises(EnvelopeError):
         envelope.bounds(0, count)
+
+
+@pytest.mark.parametrize("section", [b"", b"\0\0\0", b"\0\0\0\5abcd", b"\xff\xff\xff\xffab"])
+def test_a_section_that_is_not_there_makes_no_envelope(section: bytes) -> None:
+    """Its flag says that it is, or its length that there is more of it."""
+    raw = join(pack(Kind.OFFER, flags=Flag.SECTION, count=1, payload=[section]))
+
+    with pytest.raises(EnvelopeError, match="OFFER: version 3, flags 0x80, "):
+        Envelope(raw)
+
+
+def test_a_section_may_be_all_that_there_is() -> None:
+    """Its end is the end."""
+    envelope = Envelope(join(pack(Kind.SEND, section=Wishes(priority=7).pack())))
+
+    assert (envelope.wishes.priority, bytes(envelope.payload)) == (7, b"")
 
 
 @pytest.mark.parametrize("payload", [b"short", bytes(13), bytes(12) + b"\5"])

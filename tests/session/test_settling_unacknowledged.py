@@ -9,9 +9,10 @@ from itertools import islice
 import pytest
 
 from forkbroker.destinations import parse_subscription
+from forkbroker.session.messages import Messages
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.subscription import AckMode, TopicSubscription
-from forkbroker.session.unacknowledged import Unacknowledged
+from forkbroker.session.settling import Unacknowledged
+from forkbroker.session.subscriptions import AckMode, TopicSubscription
 from forkbroker.stomp.versions import V12
 
 from .play import Client, frame, no_subscriptions, sent
@@ -104,12 +105,28 @@ def consumer(mode: AckMode, window: int = 0) -> tuple[Unacknowledged, TopicSubsc
     return Unacknowledged(subscriptions, V12), subscription
 
 
+def deliver(unacknowledged: Unacknowledged, subscription: TopicSubscription, sizes: list[int], serial: int = 0) -> None:
+    """So many octets each, in one run."""
+    messages = Messages(sent("/topic/a", *map(bytes, sizes)), V12)
+    unacknowledged.deliver(messages, subscription, 0, len(sizes), serial)
+
+
+def test_a_delivery_of_a_queue_is_remembered_with_its_serial() -> None:
+    """A copy has none; both are in the order of delivery."""
+    for serial, serials in ((20, [20, 21]), (0, [0, 0])):
+        unacknowledged, subscription = consumer(AckMode.CLIENT)
+        deliver(unacknowledged, subscription, [1], 7)
+        deliver(unacknowledged, subscription, [1, 1], serial)
+
+        assert list(subscription.unacknowledged.items()) == list(zip((1, 2, 3), [7, *serials], strict=True))
+
+
 def test_many_cumulative_acks_cost_no_more_than_what_they_settle() -> None:
     """The deliveries are in order: the walk begins at the oldest one, and ends behind the one that is named."""
     unacknowledged, subscription = consumer(AckMode.CLIENT)
     is_linked = isinstance(subscription.unacknowledged, OrderedDict)
     watched = subscription.unacknowledged = Watched()
-    unacknowledged.add_run(subscription, 0, [1] * 1000)
+    deliver(unacknowledged, subscription, [1] * 1000)
     for number in range(1, 1001):
         unacknowledged.take({"id": f"1-{number}"})
 
@@ -122,7 +139,7 @@ def test_a_cumulative_ack_settles_all_up_to_the_one_that_it_names() -> None:
     """Nothing younger, and an individual one nothing else."""
     for mode, settled in ((AckMode.CLIENT, {1: 0, 2: 0, 3: 0}), (AckMode.CLIENT_INDIVIDUAL, {3: 0})):
         unacknowledged, subscription = consumer(mode)
-        unacknowledged.add_run(subscription, 0, [1] * 5)
+        deliver(unacknowledged, subscription, [1] * 5)
 
         assert unacknowledged.take({"id": "1-3"}) == (subscription, settled)
         assert subscription.unacknowledged.keys() == {1, 2, 3, 4, 5} - settled.keys()
@@ -132,7 +149,7 @@ def test_what_is_given_back_stands_in_its_old_order() -> None:
     """Whichever part comes back first, before what was delivered since."""
     for order in (0, 1), (1, 0):
         unacknowledged, subscription = consumer(AckMode.CLIENT)
-        unacknowledged.add_run(subscription, 0, [1] * 9)
+        deliver(unacknowledged, subscription, [1] * 9)
         taken = [unacknowledged.take({"id": name}) for name in ("1-2", "1-5")]
         for place in order:
             unacknowledged.give_back(*taken[place])  # type: ignore[misc]
@@ -143,7 +160,7 @@ def test_what_is_given_back_stands_in_its_old_order() -> None:
 def test_giving_back_looks_at_what_comes_back_alone() -> None:
     """However much stands behind it."""
     unacknowledged, subscription = consumer(AckMode.CLIENT)
-    unacknowledged.add_run(subscription, 0, [1] * 5000)
+    deliver(unacknowledged, subscription, [1] * 1024)
     taken = unacknowledged.take({"id": "1-10"})
     watched = subscription.unacknowledged = Watched(subscription.unacknowledged)
     unacknowledged.give_back(*taken)  # type: ignore[misc]
@@ -163,9 +180,9 @@ def test_a_window_is_a_figure_that_is_kept() -> None:
     """Not the sum over all that is unacknowledged, for each message again."""
     unacknowledged, subscription = consumer(AckMode.CLIENT_INDIVIDUAL, window=1000)
     subscription.sizes = Unsummed()
-    unacknowledged.add_run(subscription, 0, [300, 300])
+    deliver(unacknowledged, subscription, [300, 300])
     opened = subscription.has_octets()
-    unacknowledged.add_run(subscription, 0, [400])
+    deliver(unacknowledged, subscription, [400])
     closed = subscription.has_octets()
 
     assert (opened, closed) == (True, False)

@@ -7,9 +7,8 @@ from itertools import pairwise
 import pytest
 
 from forkbroker.destinations import parse_subscription
-from forkbroker.session.message_ids import MessageIds
-from forkbroker.session.subscription import AckMode, QueueSubscription
-from forkbroker.session.subscriptions import Subscriptions
+from forkbroker.session.settling import MessageIds
+from forkbroker.session.subscriptions import AckMode, QueueSubscription, Subscriptions
 
 from .play import no_subscriptions
 

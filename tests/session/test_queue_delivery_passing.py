@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.session.passing import OFFER_ROOM
+from forkbroker.session.queue_delivery import OFFER_ROOM
 from forkbroker.wire.kinds import Kind
 
 from .clients import kinds, subscribed
@@ -127,7 +127,7 @@ def test_offers_are_asked_for_when_less_than_half_of_the_room_is_used(left: int,
     client.offer(sent("/queue/a", bytes(1_048_576)), token)
     client.offer(sent("/queue/a", b"x"), token)
     client.told()
-    client.session.written(client.session.unwritten.pending - left, client.now)
+    client.session.unwritten.written(client.session.unwritten.pending - left, client.now)
 
     assert kinds(client) == told
 
@@ -138,7 +138,7 @@ def test_an_offer_is_taken_when_less_than_a_mebibyte_waits(left: int, answer: Ki
     client, token = subscribed("/queue/a", "client-individual")
     client.offer(sent("/queue/a", bytes(2_000_000)), token)
     client.told()
-    client.session.written(client.session.unwritten.pending - left, client.now)
+    client.session.unwritten.written(client.session.unwritten.pending - left, client.now)
     client.offer(sent("/queue/a", b"x"), token)
 
     assert kinds(client) == [answer]
@@ -175,4 +175,4 @@ def test_a_subscription_that_ends_is_forgotten() -> None:
     client.offer(sent("/queue/a", b"x"), token)
     client.do("UNSUBSCRIBE", id="1")
 
-    assert client.session._passing._passed == set()
+    assert client.session._queues.passed == set()

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from forkbroker.session.ending import Progress
 from forkbroker.session.errors import FrameError
 from forkbroker.session.policy import FRAME_PROGRESS, SessionPolicy
-from forkbroker.session.progress import Progress
 from forkbroker.wire.kinds import Kind
 
 from .play import Client, frame
@@ -24,14 +24,13 @@ def test_a_frame_has_its_time_from_its_beginning() -> None:
     """Not again with each read, and the next one has all of it."""
     progress = Progress(30)
     times = []
-    for now, is_within_frame in ((1, True), (5, True), (6, False), (7, True)):
-        progress.look(now, is_within_frame=is_within_frame)
+    for now in (1, 5):
+        progress.begin(now)
         times.append(progress.deadline)
-    progress.complete()
-    progress.look(9, is_within_frame=True)
+    progress.deadline = math.inf
+    progress.begin(7)
 
-    assert times == [31, 31, math.inf, 37]
-    assert progress.deadline == 39
+    assert (times, progress.deadline) == ([31, 31], 37)
 
 
 def test_a_pause_gives_all_of_the_time_again() -> None:
@@ -39,7 +38,7 @@ def test_a_pause_gives_all_of_the_time_again() -> None:
     progress = Progress(30)
     progress.pause(1)
     idle = progress.deadline
-    progress.look(1, is_within_frame=True)
+    progress.begin(1)
     progress.pause(20)
 
     assert (idle, progress.deadline) == (math.inf, 50)
@@ -49,7 +48,7 @@ def test_growth_counts_for_one_time_alone() -> None:
     """What came before the frame was half-sent does not count at all."""
     progress = Progress(30)
     progress.octets = FRAME_PROGRESS
-    progress.look(1, is_within_frame=True)
+    progress.begin(1)
     before = progress.octets
     progress.octets += FRAME_PROGRESS
     progress.check(31)
@@ -127,7 +126,7 @@ def test_a_frame_has_to_grow_by_64_kib_in_its_time(by: str, octets: int, is_aliv
     if by == "receive":
         client.receive(bytes(octets))
     else:
-        assert session.body_buffer() is not None
+        assert session.parser.body_buffer() is not None
         session.body_received(octets, client.now)
     session.tick(start + 29.999)
     early = session.is_open

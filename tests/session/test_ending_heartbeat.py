@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from forkbroker.session.heartbeat import HeartBeat
+from forkbroker.session.downward import Unwritten
+from forkbroker.session.ending import HeartBeat
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 
@@ -19,26 +20,33 @@ def connected(version: str = "1.2", policy: SessionPolicy | None = None, **heade
     return client
 
 
+def beating(send_every_ms: int, expect_every_ms: int) -> tuple[HeartBeat, Unwritten]:
+    """From 0 on, and what the client is sent."""
+    unwritten = Unwritten()
+    return HeartBeat(send_every_ms, expect_every_ms, unwritten, 0.0), unwritten
+
+
 @pytest.mark.row("H03")
 def test_zero_switches_a_direction_off() -> None:
     """No deadline, never due, never missing."""
-    none = HeartBeat(0, 0, 0.0)
+    none, _ = beating(0, 0)
 
-    assert none.deadline(is_idle=True) == math.inf
+    assert (none.deadline(), none.beat_after) == (math.inf, math.inf)
     assert not none.is_due(1e9)
     assert not none.is_missing(1e9)
-    assert HeartBeat(1000, 0, 0.0).deadline(is_idle=True) == pytest.approx(0.8)
-    assert HeartBeat(0, 1000, 0.0).deadline(is_idle=True) == pytest.approx(2.0)
+    assert beating(1000, 0)[0].deadline() == pytest.approx(0.8)
+    assert beating(0, 1000)[0].deadline() == pytest.approx(2.0)
 
 
 @pytest.mark.row("H05", "H07")
 def test_margins() -> None:
     """Sent before the interval is over, missed after two."""
-    beat = HeartBeat(1000, 1000, 0.0)
+    beat, unwritten = beating(1000, 1000)
     due = [beat.is_due(0.79), beat.is_due(0.8)]
     missing = [beat.is_missing(1.99), beat.is_missing(2.0)]
-    beat.sent(0.7)
-    beat.received(1.0)
+    unwritten.put([b"x"])
+    unwritten.written(1, 0.7)
+    beat.received_at = 1.0
 
     assert due == missing == [False, True]
     assert not beat.is_due(1.4)
@@ -48,18 +56,22 @@ def test_margins() -> None:
 @pytest.mark.row("H08")
 def test_what_waits_to_be_sent_has_no_deadline() -> None:
     """It will be as good as a beat."""
-    assert HeartBeat(1000, 0, 0.0).deadline(is_idle=False) == math.inf
-    assert HeartBeat(1000, 5000, 0.0).deadline(is_idle=False) == pytest.approx(10.0)
+    (sends, its), (both, theirs) = beating(1000, 0), beating(1000, 5000)
+    for unwritten in (its, theirs):
+        unwritten.put([b"x"])
+
+    assert not sends.is_due(1e9)
+    assert sends.deadline() == math.inf
+    assert both.deadline() == pytest.approx(10.0)
 
 
 @pytest.mark.row("H03")
 def test_the_shortest_interval_is_an_interval() -> None:
     """A millisecond; only 0 switches off."""
-    beat = HeartBeat(1, 1, 0.0)
+    beat, _ = beating(1, 1)
 
     assert (beat.is_due(0.0008), beat.is_missing(0.002)) == (True, True)
-    assert beat.next_beat() == beat.deadline(is_idle=True) == pytest.approx(0.0008)
-    assert HeartBeat(0, 1, 0.0).next_beat() == float("inf")
+    assert beat.beat_after == beat.deadline() == pytest.approx(0.0008)
 
 
 @pytest.mark.row("H02")
@@ -186,7 +198,7 @@ def test_a_body_that_grows_is_life() -> None:
     client.receive(b"SEND\ndestination:/queue/a\ncontent-length:9000000\n\n" + bytes(100_000))
     for _ in range(5):
         client.now += 15
-        assert client.session.body_buffer() is not None
+        assert client.session.parser.body_buffer() is not None
         client.session.body_received(100_000, client.now)
         client.session.tick(client.now)
 

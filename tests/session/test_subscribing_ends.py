@@ -56,7 +56,7 @@ def test_what_a_queue_subscription_passed_is_not_asked_for_after_its_end() -> No
     client.do("UNSUBSCRIBE", id="1")
 
     assert [e.kind for e in client.told()] == [Kind.UNSUBSCRIBE]
-    assert client.session._passing._passed == set()
+    assert client.session._queues.passed == set()
 
 
 @pytest.mark.row("U14")
@@ -68,7 +68,7 @@ def test_a_queue_subscription_that_drains_gets_no_more() -> None:
 
     assert (told.kind, told.token, told.count, told.destination) == (Kind.SUBSCRIBE, token, 0, b"/queue/a")
     assert kinds(client) == [Kind.PASSED]
-    assert client.session.subscription_count == 0
+    assert len(client.session.subscribed) == 0
     assert client.read() == []
 
 
@@ -102,7 +102,7 @@ def test_an_id_is_free_while_its_subscription_drains() -> None:
 
     assert other != token
     assert [(e.kind, e.token) for e in client.told()] == [(Kind.SETTLE, token), (Kind.UNSUBSCRIBE, token)]
-    assert client.session.subscription_count == 1
+    assert len(client.session.subscribed) == 1
     client.do("UNSUBSCRIBE", id="1")
     client.do("UNSUBSCRIBE", id="1")
     client.told()

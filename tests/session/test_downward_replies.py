@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.session.downward import Replies, Unwritten, encode_error
 from forkbroker.session.errors import FrameError
-from forkbroker.session.replies import Replies, encode_error
-from forkbroker.session.unwritten import Unwritten
 from forkbroker.stomp.versions import V10, V12, Version
 
 from .play import read_frames
@@ -19,7 +18,7 @@ def replies(version: Version = V12) -> tuple[Replies, Unwritten]:
 
 def read(unwritten: Unwritten) -> list[str]:
     data = b"".join(bytes(buffer) for buffer in unwritten.gather())
-    unwritten.written(len(data))
+    unwritten.written(len(data), 0.0)
     return [got.headers.get("receipt-id", got.command) for got in read_frames(data, "1.2")]
 
 

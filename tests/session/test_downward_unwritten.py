@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkbroker.session.unwritten import Unwritten
+from forkbroker.session.downward import Unwritten
 
 
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=4), max_size=10), st.data())
@@ -20,7 +20,7 @@ def test_every_octet_leaves_once_and_in_order(parcels: list[list[bytes]], data: 
         waiting = b"".join(bytes(buffer) for buffer in unwritten.gather())
         taken = data.draw(st.integers(1, len(waiting)))
         written += waiting[:taken]
-        unwritten.written(taken)
+        unwritten.written(taken, 0.0)
 
     assert written == b"".join(b"".join(parcel) for parcel in parcels)
 
@@ -40,31 +40,30 @@ def test_more_written_than_there_was_is_our_bug() -> None:
     unwritten._parcels[0].size = 5
 
     with pytest.raises(AssertionError, match="more bytes"):
-        unwritten.written(3)
+        unwritten.written(3, 0.0)
 
 
 def test_a_run_is_settled_with_its_last_octet() -> None:
-    """And reported once."""
+    """It is noted, and not before."""
     unwritten = Unwritten()
-    unwritten.put_run([b"aa", b"bb"], 1, 10, 2)
-    unwritten.put_run([b"cc"], 1, 12, 1)
-    unwritten.written(3)
-    early = unwritten.take_written_runs()
-    unwritten.written(2)
+    unwritten.put([b"aa", b"bb"], 2, (1, 10, 2))
+    unwritten.put([b"cc"], 1, (1, 12, 1))
+    unwritten.written(3, 0.0)
+    early = unwritten.written_runs.copy()
+    unwritten.written(2, 0.0)
 
     assert early == []
-    assert unwritten.take_written_runs() == [(1, 10, 2)]
-    assert unwritten.take_written_runs() == []
+    assert unwritten.written_runs == [(1, 10, 2)]
 
 
 def test_the_oldest_topic_messages_are_dropped() -> None:
     """Not what has been begun, no replies, no messages of queues; what depends on them is undone."""
     unwritten, undone = Unwritten(), []
     unwritten.put_topic([b"begun"], 1)
-    unwritten.written(1)
+    unwritten.written(1, 0.0)
     unwritten.put([b"reply"])
     unwritten.put_topic([b"old"], 3, lambda: undone.append("old"))
-    unwritten.put_run([b"queue"], 1, 1, 1)
+    unwritten.put([b"queue"], 1, (1, 1, 1))
     unwritten.put_topic([b"new"], 1, lambda: undone.append("new"))
     dropped = unwritten.drop_oldest_topics(17)
 
@@ -79,8 +78,8 @@ def test_a_parcel_that_nothing_was_written_of_may_be_dropped() -> None:
     fresh, unwritten = Unwritten(), Unwritten()
     fresh.put_topic([b"abc"], 1)
     unwritten.put_topic([b"abc"], 1)
-    unwritten.written(1)
-    unwritten.written(2)
+    unwritten.written(1, 0.0)
+    unwritten.written(2, 0.0)
     unwritten.put_topic([b"def"], 2)
 
     assert (fresh.drop_oldest_topics(0), unwritten.drop_oldest_topics(0)) == (1, 2)
@@ -91,20 +90,42 @@ def test_a_buffer_that_was_written_whole_is_gone() -> None:
     """What is left of its parcel begins with the next one, not with an empty rest."""
     unwritten = Unwritten()
     unwritten.put([b"abc", b"de"])
-    unwritten.written(3)
+    unwritten.written(3, 0.0)
 
     assert unwritten.gather() == [b"de"]
+
+
+def test_messages_are_counted_until_they_are_dropped() -> None:
+    """Written or not; replies are none."""
+    unwritten = Unwritten()
+    unwritten.put([b"reply"])
+    unwritten.put([b"queue"], 2)
+    unwritten.put_topic([b"topic"], 3)
+    before = unwritten.delivered
+    unwritten.drop_oldest_topics(0)
+
+    assert (before, unwritten.delivered) == (5, 2)
+
+
+def test_the_time_of_the_last_writing_is_known() -> None:
+    """A beat is due from there on."""
+    unwritten = Unwritten()
+    unwritten.put([b"abc"])
+    unwritten.written(1, 5.0)
+    unwritten.written(1, 7.0)
+
+    assert unwritten.written_at == 7.0
 
 
 def test_a_run_waits_until_its_last_octet_is_written() -> None:
     """Then it is no more to be found, and others are not meant."""
     unwritten = Unwritten()
     unwritten.put([b"reply"])
-    unwritten.put_run([b"ab"], 7, 1, 1)
+    unwritten.put([b"ab"], 1, (7, 1, 1))
     found = [unwritten.has_run(8), unwritten.has_run(7)]
-    unwritten.written(6)
+    unwritten.written(6, 0.0)
     found.append(unwritten.has_run(7))
-    unwritten.written(1)
+    unwritten.written(1, 0.0)
     found.append(unwritten.has_run(7))
 
     assert found == [False, True, True, False]
