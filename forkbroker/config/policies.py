@@ -32,6 +32,7 @@ KEYS: dict[str, Callable[[str], object]] = {
     "lease": milliseconds(0),
     "dedup-window": milliseconds(0),
     "idle-expiry": milliseconds(0),
+    "queue-expiry": milliseconds(0),
 }
 """What a rule can say. With underscores they are fields of the router's policy; times are in milliseconds."""
 

@@ -42,6 +42,9 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 Buffer = bytes | bytearray | memoryview
 
 VERSION = 3
+"""What is written."""
+OLDEST_VERSION = 3
+"""What is understood, up to `VERSION`: a process may be older than the one that it talks to."""
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
 LENGTH = struct.Struct(">I")
 """How many octets it has in all, at its beginning; other lengths within it have the same form."""
@@ -123,7 +126,7 @@ class Envelope:
         start = block + self.block_length
         if self.flags & _SECTION:
             start += 4 + (LENGTH.unpack_from(raw, start)[0] if start + 4 <= len(raw) else 0)
-        if version != VERSION or total != len(raw) or start > total:
+        if not OLDEST_VERSION <= version <= VERSION or total != len(raw) or start > total:
             raise EnvelopeError(
                 f"{self.kind.name}: version {version}, flags {self.flags:#x}, {total} bytes told, {len(raw)} there"
             )

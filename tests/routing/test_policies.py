@@ -95,6 +95,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "lease": 0,
         "dedup_window": 300_000,
         "idle_expiry": 0,
+        "queue_expiry": 0,
         "is_limited": False,
     }
 

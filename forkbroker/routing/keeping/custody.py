@@ -16,7 +16,7 @@ from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import Visible
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues
+from forkbroker.routing.queues.registry import Queues, shown
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
 
@@ -29,12 +29,15 @@ class Custody(Rule):
     def __init__(self, kit: Kit, queues: Queues, journal: Journal) -> None:
         self._kit = kit
         self._counters = kit.counters
+        self._timers = kit.timers
         self._queues = queues
         self._journal = journal
         self._waits = kit.timers.add("redelivery", self._end_wait)
         self.pending: deque[tuple[int, Queue, Lane]] = deque()
         """What becomes visible when a change is committed, by the numbers of the changes; to read."""
-        queues.watchers.append(self._forget_waiting)
+        self._unused = kit.timers.add("unused-queue", self._expire)
+        queues.makers.append(self._watch_use)
+        queues.watchers.append(self._end_watches)
 
     def rebuild(self, loaded: Loaded) -> None:
         """Note who is held because of the journal."""
@@ -49,6 +52,7 @@ class Custody(Rule):
 
         What memory has no room for and the store can't take is lost, where the policy is to lose messages.
         """
+        queue.used = self._timers.now
         lane = queue.lane(run.details.priority)
         keeps = not run.is_stub and (queue.keeps(lane, run) or self._queues.can_wait(queue, run))
         if run.details.persistent:
@@ -177,6 +181,7 @@ class Custody(Rule):
 
     def end_consumption(self, queue: Queue) -> None:
         """A consumer has left: a temporary queue ends with its owner's last one."""
+        queue.used = self._timers.now
         # an exclusive consumer may have made way for others
         self._queues.changed[queue] = None
         if queue.owner is not None and not queue.readers.all:
@@ -189,8 +194,35 @@ class Custody(Rule):
             self._journal.purge(queue.name)
         self._queues.remove(queue)
 
-    def _forget_waiting(self, queue: Queue) -> None:
-        """What waits for its redelivery goes with its queue."""
+    def _watch_use(self, queue: Queue) -> None:
+        """A queue was made, which ends when it is not used."""
+        if queue.policy.queue_expiry and not queue.is_durable:
+            self._unused.after(queue.policy.queue_expiry, queue.name)
+
+    def _expire(self, name: bytes) -> None:
+        """End the queue if it was not used for as long as its policy says. What of it is delivered is in use."""
+        queue = self._queues.find(name)
+        if queue is None:
+            return
+        after_ms = queue.policy.queue_expiry
+        left_ms = after_ms - (self._timers.now - queue.used) * 1000
+        if queue.readers.all or queue.returning or queue.waiting:
+            left_ms = after_ms
+        if left_ms > 0:
+            self._unused.after(left_ms, name)
+            return
+        count = queue.messages
+        self._counters.messages_dropped += count
+        self._kit.events.append(
+            f"queue {shown(name)}: expired, not used for {after_ms / 1000:,.0f} s, {count:,} messages dropped"
+        )
+        if count:
+            self._journal.purge(name)
+        self._queues.remove(queue)
+
+    def _end_watches(self, queue: Queue) -> None:
+        """The queue is gone: what waits for its redelivery goes with it."""
+        self._unused.cancel(queue.name)
         if queue.waiting:
             self._kit.chores.add(self._drop_waiting(queue))
 

@@ -79,6 +79,8 @@ class QueuePolicy:
     """How long the `dedup-id` of a message is remembered. Amazon SQS: five minutes."""
     idle_expiry: int = 0
     """When a durable subscription ends that nobody uses."""
+    queue_expiry: int = 0
+    """When another queue ends to which nobody sends, and from which nobody consumes."""
     is_limited: bool = field(init=False, repr=False, compare=False)
     """The queue has a limit of its own."""
 

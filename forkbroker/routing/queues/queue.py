@@ -40,6 +40,7 @@ class Queue(Record):
         "readers",
         "ready",
         "returning",
+        "used",
         "waiting",
         "window",
     )
@@ -82,6 +83,8 @@ class Queue(Record):
         """Producers that are held back because of this queue."""
         self.waiting: dict[int, Run] = {}
         """Runs that were delivered and wait for their redelivery, by their serials."""
+        self.used = 0.0
+        """When somebody last sent to it, or stopped consuming from it (seconds)."""
         self.returning = 0
         """Readers from which messages come back in several turns: what could be offered meanwhile is younger."""
         self.is_gone = False

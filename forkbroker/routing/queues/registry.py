@@ -66,6 +66,8 @@ class Queues(Rule):
         """Those for which an offer may have become possible; a dict for its order."""
         self.expiring: dict[Queue, None] = {}
         """Those in which messages have expired."""
+        self.makers: list[Callable[[Queue], None]] = []
+        """They are called with each queue that is made."""
         self.watchers: list[Callable[[Queue], None]] = []
         """They are called with each queue that is gone."""
 
@@ -132,8 +134,11 @@ class Queues(Rule):
     def _make(self, name: bytes, owner: Peer | None, *, born: int) -> Queue:
         policy = self.policy_for(name)
         queue = Queue(name, policy, self.window, owner, is_durable=is_durable(name), born=born)
+        queue.used = self._timers.now
         self._queues[name] = queue
         self._absent.discard(name)
+        for maker in self.makers:
+            maker(queue)
         return queue
 
     def open(self, name: bytes, peer: Peer, *, is_temporary: bool) -> Queue | str:
