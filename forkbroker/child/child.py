@@ -101,7 +101,7 @@ class ClientChild:
         self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
-        session_id, secret = os.urandom(8).hex(), os.urandom(32)
+        session_id, secret = f"{shared.policy.host_name}.{os.urandom(8).hex()}".lstrip("."), os.urandom(32)
         setup = Setup(shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, at_point)
         phase = Connecting(setup, self._begin_session, now)
         self._phase: Connecting | Session = phase

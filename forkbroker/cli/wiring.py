@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -129,9 +130,16 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _short_host_name() -> str:
+    """This host's name without its domain, as far as an id can have it."""
+    return re.sub(r"[^A-Za-z0-9_-]", "", socket.gethostname().partition(".")[0])[:63]
+
+
 def session_policy(settings: Settings) -> SessionPolicy:
     """What a client's session is to heed."""
     return SessionPolicy(
+        # within ids the parts are divided by "-"
+        host_name=(settings.host_name or _short_host_name()).replace("-", "_"),
         bare_destinations=settings.bare_destinations,
         strict=settings.strict,
         content_length_always=settings.content_length == "always",

@@ -52,6 +52,7 @@ _EXAMPLES = {
     "socket-group": '"stomp"',
     "pidfile": '"/run/stomp-broker.pid"',
     "instance": '"orders"',
+    "host-name": '"web1"',
     "user": '"stomp-broker"',
     "group": '"stomp-broker"',
     "log-file": '"/var/log/stomp-broker.log"',

@@ -18,6 +18,7 @@ from forkbroker.config.values import (
     choice,
     file_mode,
     heart_beat,
+    host_name,
     instance,
     name,
     none_or,
@@ -107,6 +108,7 @@ class Settings:
     pidfile: Path | None
     status: bool
     instance: str | None
+    host_name: str | None
     user: str | None
     group: str | None
     shutdown_timeout: float
@@ -203,6 +205,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("pidfile", path, None, "FILE", "write the PID to FILE, and refuse a second broker with this file", _START),
     Option("status", None, None, "", "tell whether the broker of --pidfile runs, and exit", _START, in_file=False),
     Option("instance", instance, None, "NAME", "name of this broker in the titles of its processes", _START),
+    Option("host-name", host_name, None, "NAME", "first part of session ids; default: the short host name", _START),
     Option("user", name, None, "NAME", "become this user after everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
     Option(

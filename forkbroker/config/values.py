@@ -171,6 +171,13 @@ def instance(text: str) -> str:
     return text
 
 
+def host_name(text: str) -> str:
+    """The name of a host, for ids: without its domain."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,63}", text) is None:
+        raise ConfigurationError(text, "not a short host name", "give up to 63 letters, digits, '-' or '_'")
+    return text
+
+
 def name(text: str) -> str:
     """A user's or group's name or number; whether there is one, the system says at start."""
     if not text:

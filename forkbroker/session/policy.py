@@ -12,6 +12,8 @@ class SessionPolicy:
 
     server: str = "forkbroker"
     """The `server` header of CONNECTED."""
+    host_name: str = ""
+    """Session ids begin with it, and so what is made of them: ids are unique among the brokers of several hosts."""
     bare_destinations: Literal["topic", "queue", "error"] = "topic"
     """What a destination without `/topic/`, `/queue/` … means."""
     strict: bool = False

@@ -20,6 +20,23 @@ def address_beyond_loopback() -> str:
         return str(sock.getsockname()[0])
 
 
+@pytest.mark.parametrize("options", [("--host-name", "web-1"), ()])
+def test_ids_begin_with_the_name_of_the_host(make_broker, knock, options) -> None:
+    """Messages of several brokers can be told apart, and be acknowledged by these ids."""
+    name = options[1] if options else socket.gethostname().partition(".")[0]
+    client = knock(make_broker(*options))
+    client.send("CONNECT", accept_version="1.1", host="localhost")
+    session = client.expect("CONNECTED")["session"]
+    client.send("SUBSCRIBE", id=1, destination="/queue/a", ack="client")
+    client.send("SEND", destination="/queue/a", body=b"hello")
+
+    message = client.expect("MESSAGE", "hello")
+    client.send("ACK", subscription=1, message_id=message["message-id"], receipt=1)
+    client.expect("RECEIPT")
+    assert session.startswith(f"{name.replace('-', '_')}.")
+    assert message["message-id"].startswith(f"0-{session}-")
+
+
 @pytest.mark.parametrize("kind", ["topic", "queue"])
 def test_bare_destinations_are_what_the_option_says(make_broker, join, kind) -> None:
     """A message to a bare name reaches whoever uses the prefix."""

@@ -39,6 +39,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "frame-timeout": ("4 s", "frame_timeout_s", 4.0),
     "heart-beat": ("100,200", "heart_beat_ms", (100, 200)),
     "broadcast": ("all", "broadcast_all", True),
+    "host-name": ("web1", "host_name", "web1"),
     "bare-destinations": ("queue", "bare_destinations", "queue"),
     "strict": ("", "strict", True),
     "content-length": ("as-sent", "content_length_always", False),

@@ -28,6 +28,7 @@ from forkbroker.errors import ConfigurationError
         (values.choice("a", "b"), "b", "b"),
         (values.heart_beat, "0,10000", (0, 10_000)),
         (values.name, "stomp", "stomp"),
+        (values.host_name, "web-1", "web-1"),
         (values.path, "/var/log/broker", Path("/var/log/broker")),
     ],
 )
@@ -68,6 +69,12 @@ def test_what_is_right_is_read(parse, text, value) -> None:
         (values.heart_beat, "10000", "10000: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
         (values.heart_beat, "1,2,3", "1,2,3: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
         (values.name, "", ": empty; give a name or a number"),
+        (values.host_name, "", ": not a short host name; give up to 63 letters, digits, '-' or '_'"),
+        (
+            values.host_name,
+            "a.b",
+            "a.b: not a short host name; give up to 63 letters, digits, '-' or '_'",
+        ),
         (values.path, "", ": not a path; give a file's name"),
         (values.path, "a\0b", "a\0b: not a path; give a file's name"),
     ],
