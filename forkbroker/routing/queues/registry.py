@@ -43,7 +43,7 @@ class Queues(Rule):
     """The queues of one router."""
 
     DUMPED = ("_queues", "_reserved", "_serial", "changed", "expiring")
-    ANEW = ("_policy", "_policies", "_durable_policies", "_absent", "watchers")
+    ANEW = ("_policy", "_policies", "_durable_policies", "_absent", "makers", "watchers")
 
     def __init__(self, kit: Kit, policy: Policy) -> None:
         self._policy = policy
