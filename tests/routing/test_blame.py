@@ -7,6 +7,7 @@ from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import Details
 
 from .simulation import make_send
+from .twins import carry
 
 
 def make(count: int = 1, crashes: int = 0) -> Run:
@@ -107,3 +108,12 @@ def test_a_crash_says_how_it_came_about() -> None:
     """For the log."""
     assert Blame().note_crash("by SIGSEGV", [make()], is_withheld=False) == Crash("by SIGSEGV", is_alone=True)
     assert Blame().note_crash("by SIGSEGV", [], is_withheld=False) == Crash("by SIGSEGV", is_alone=False)
+
+
+def test_an_unexplained_crash_is_an_alibi_in_another_router() -> None:
+    """The run knows how many there had been."""
+    blame, run = Blame(), make()
+    assert crash(blame, run) == [True]
+    crash(blame)
+
+    assert crash(carry(blame, Blame()), run) == [False]

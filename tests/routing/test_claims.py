@@ -15,6 +15,7 @@ from forkbroker.routing.queues.runs import make_run
 from forkbroker.routing.queues.window import Window
 
 from .simulation import Semaphores, make_send
+from .twins import carry
 
 QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 TIMEOUT = 1.0
@@ -337,3 +338,57 @@ def test_all_that_can_happen_to_an_offer_is_in_the_table() -> None:
     twice = {(state, Event.CLAIMED) for state in states - {State.OFFERED}}
 
     assert set(TABLE) == {(state, event) for state in states for event in Event} - twice
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def carry_scene(scene: Scene) -> Scene:
+    """The offer is another object then, of another rule that uses the same semaphores."""
+    scene.claims = carry(scene.claims, Claims(scene.semaphores, TIMEOUT))
+    scene.offer = (scene.claims.timely | scene.claims._overdue)[scene.offer.number]
+    return scene
+
+
+@pytest.mark.parametrize(("has_claimed", "fate"), [(True, Fate.DELIVERED), (False, Fate.UNTOUCHED)])
+def test_another_router_decides_the_claim_of_a_candidate_that_ends(has_claimed: bool, fate: Fate) -> None:
+    """The semaphore has been taken meanwhile, or was not."""
+    scene = Scene(2)
+    scene.tell(1, Event.ENDED)
+    scene = carry_scene(scene)
+    if has_claimed:
+        scene.acquire()
+    scene = carry_scene(scene)
+
+    assert scene.tell(2, Event.ENDED) is fate
+    assert scene.is_free()
+
+
+def test_another_router_waits_for_the_answers_that_are_missing() -> None:
+    """Of an offer that is claimed, and of one that is overdue."""
+    scene = Scene(3)
+    scene.acquire()
+    scene.tell(2, Event.CLAIMED)
+    scene = carry_scene(scene)
+    assert scene.offer.state is State.CLAIMED
+    assert scene.claims.deadline() == TIMEOUT
+    assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.PENDING)]
+    scene = carry_scene(scene)
+    assert scene.claims.find_silent(TIMEOUT) == {Peer(1), Peer(3)}
+    with pytest.raises(AssertionError, match="expects no answer of child 2"):
+        scene.tell(2, Event.LOST)
+    scene.tell(1, Event.LOST)
+    scene.tell(3, Event.LOST)
+
+    assert scene.claims.open_for(Peer(1)) == []
+    assert scene.open(1, 0.0).number == 2
+
+
+def test_another_router_uses_the_slots_that_are_free() -> None:
+    """And none that a child may still try."""
+    scene = Scene(1, slots=2)
+    scene = carry_scene(scene)
+    other = scene.open(1, 0.0)
+
+    assert {scene.offer.slot, other.slot} == {0, 1}
+    assert scene.claims.free == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import make
+from .twins import hand_over
 from .workers import A, B, held_bytes, make_world, offers_of
 
 
@@ -90,3 +91,40 @@ def test_the_subscriptions_of_a_client_share_its_bound() -> None:
     assert shares == sorted(shares, reverse=True)
     assert min(shares) >= 5
     assert sum(shares) < 100
+
+
+def test_another_router_knows_who_has_passed_and_that_the_broker_ends() -> None:
+    """READY counts, and who acknowledges gets nothing more."""
+    world, producer, (one, two) = make_world(2, credit=10)
+    world.send(producer, A, [b"1"])
+    world.turn()
+    for child in (one, two):
+        world.answer(child, Kind.PASSED, world.read(child, Kind.OFFER))
+    assert offers_of(world) == []
+
+    hand_over(world)
+    assert offers_of(world) == []
+    world.tell(two, make(Kind.READY))
+    hand_over(world)
+    assert offers_of(world) == [(two.peer, 1, 1)]
+    world.router.stop_offers()
+    hand_over(world)
+    world.send(producer, A, [b"2"])
+    world.subscribe(world.add_child(), A, credit=1)
+
+    assert offers_of(world) == []
+
+
+def test_what_a_child_holds_counts_in_another_router() -> None:
+    """Its bound in octets is that of the router that it is in now."""
+    world, producer, (child,) = make_world(1, credit=10, max_unsettled=20_000)
+    world.subscribe(child, B, token=2, credit=10)
+    world.send(producer, A, [bytes(12_000)])
+    world.take_one(child)
+
+    hand_over(world)
+    world.send(producer, B, [bytes(12_000)])
+    assert offers_of(world) == []
+    world.settle(child, 1)
+
+    assert offers_of(world) == [(child.peer, 2, 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
@@ -10,8 +12,10 @@ from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.routing.queues.window import Window
+from forkbroker.wire.kinds import Flag
 
-from .simulation import make_send
+from .simulation import World, make_send
+from .twins import hand_over
 
 QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
@@ -236,3 +240,55 @@ def test_who_has_lost_messages_by_a_lease_is_not_idle() -> None:
     consumer.withhold(2)
 
     assert (consumer.withheld, consumer.child.withheld, consumer.child.is_idle) == (2, 2, False)
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def row_of(world: World) -> Consumers:
+    queue = world.router._queues.find(b"/queue/a")
+    assert queue is not None
+    return world.router._offering.clientele.consumers[queue]
+
+
+def peers(row: Iterable[object]) -> list[int]:
+    return [consumer.peer for consumer in row]  # type: ignore[attr-defined]
+
+
+def test_another_router_asks_them_in_the_same_order() -> None:
+    """Who is not willing stands in no row, and whose credit has ended comes back with it."""
+    world = World()
+    several = [world.add_child() for _ in range(3)]
+    for child in several:
+        world.subscribe(child, b"/queue/a", credit=2)
+    world.send(several[0], b"/queue/a", [b"1", b"2"])
+    world.take_one(several[0])
+    before = peers(row_of(world).willing)
+
+    hand_over(world)
+
+    row = row_of(world)
+    assert peers(row.willing) == before
+    assert peers(row._all) == [child.peer for child in several]
+    assert row.queue.readers.willing is row.willing
+    assert all(child.peer in row.queue.readers.settling for child in several)
+    consumer = next(iter(row._all))
+    assert (consumer.key, consumer.queue, consumer.free) == ((several[0].peer, 1), row.queue, 1)
+
+
+def test_an_exclusive_consumer_stays_the_only_one_in_another_router() -> None:
+    """Until it ends; then the next one is."""
+    world = World()
+    several = [world.add_child() for _ in range(3)]
+    for child, flags in zip(several, (0, Flag.EXCLUSIVE, Flag.EXCLUSIVE | Flag.AUTO), strict=True):
+        world.subscribe(child, b"/queue/a", flags=flags)
+
+    hand_over(world)
+    assert peers(row_of(world).willing) == [several[1].peer]
+    assert several[2].peer not in row_of(world).queue.readers.settling
+    world.end(several[1])
+    hand_over(world)
+    assert peers(row_of(world).willing) == [several[2].peer]
+    world.end(several[2])
+
+    assert peers(row_of(world).willing) == [several[0].peer]

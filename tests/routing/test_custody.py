@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.queues.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy, Visible
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World
 from .stock import Stock
+from .twins import hand_over
 
 A, REPLY, TOPIC, ME = b"/queue/a", b"/reply-queue/1-a", b"/topic/t", b"/dsub/me"
 
@@ -115,3 +116,34 @@ def test_what_a_consumer_holds_is_in_memory_only_while_that_has_room() -> None:
 
     assert max(used) < 20_000
     assert world.consume(other) == [b"%d" % number * 4_000 for number in range(10)]
+
+
+def test_what_is_hidden_is_seen_in_another_router_when_it_is_committed() -> None:
+    """Not before."""
+    world, child = make_world(queue=QueuePolicy(visible=Visible.COMMITTED))
+    world.send(child, A, [b"1"], persistent=True)
+    world.subscribe(child, A)
+
+    hand_over(world)
+    assert world.turn() == []
+    world.run_store()
+
+    assert world.consume(child) == [b"1"]
+
+
+def test_what_waits_for_its_redelivery_goes_with_its_queue_in_another_router() -> None:
+    """Nothing of it stays in memory."""
+    world, child = make_world(queue=QueuePolicy(redelivery_delay=1_000))
+    world.subscribe(child, REPLY, credit=1, flags=Flag.TEMPORARY)
+    world.send(child, REPLY, [b"1"])
+    for _ in range(2):
+        offer = world.take_one(child)
+        world.settle(child, offer.serial, 1, Outcome.RELEASED)
+        world.hear(child)
+
+    hand_over(world)
+    assert world.view(REPLY).unsettled == 1
+    world.unsubscribe(child)
+    world.turn()
+
+    assert (world.router._queues.window.used, world.router._timers.agenda) == (0, ())

@@ -13,6 +13,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import NOON, Child, World, make, make_send
 from .stock import Row, Stock
+from .twins import hand_over
 
 A = b"/queue/a"
 NOON_MS = int(NOON * 1000)
@@ -602,3 +603,39 @@ def test_lines_that_cannot_be_read_at_different_times_are_told_apart(monkeypatch
         told.append([note.partition("message")[2].partition(":")[0] for note in world.router.take_notes()])
 
     assert told == [[" 1"], [" 2"]]
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_delayed_messages_come_from_another_router() -> None:
+    """Once or again and again, at the times at which they would have come."""
+    world, producer, consumer = make_world()
+    send(world, producer, b"once", delay=3_000)
+    send(world, producer, b"at noon", deliver_at=NOON_MS + 5_000)
+    send(world, producer, b"again", period=4_000, repeat=2)
+
+    found = []
+    for second in range(10):
+        found += [(second, body) for body in world.consume(consumer)]
+        hand_over(world)
+        world.pass_time(1)
+
+    assert found == [(0, b"again"), (3, b"once"), (4, b"again"), (5, b"at noon"), (8, b"again")]
+    delays = world.router._jobs.delays
+    assert (delays.messages, delays.octets, delays._repeating) == (0, 0, {producer.peer: 0})
+
+
+def test_the_limits_of_delayed_messages_hold_in_another_router() -> None:
+    """Those in octets, and those for one client."""
+    world, producer, _ = make_world(max_delayed_bytes=2_000, max_repeating=1)
+    send(world, producer, b"again", period=4_000, repeat=2)
+
+    hand_over(world)
+    send(world, producer, b"again", period=4_000, repeat=2)
+    assert "max-repeating" in world.refusal(producer)
+    send(world, producer, bytes(2_000), delay=1_000)
+    hand_over(world)
+    send(world, producer, b"later", delay=1_000)
+
+    assert "2 delayed messages use" in world.refusal(producer)

@@ -11,6 +11,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
+from .twins import carry
 
 A, B = b"/queue/a", b"/queue/b"
 ONCE = Wishes(dedup_id=b"once")
@@ -263,3 +264,18 @@ def test_a_name_and_an_id_are_not_taken_for_another_name_and_another_id() -> Non
 
     assert duplicates.find(b"/queue/ab", b"c", 0) is None
     assert duplicates.find(b"/queue/a", b"bc", 0) == 1
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_ids_are_remembered_in_another_router() -> None:
+    """For as long as they would have been, and with the change that has to be committed for a receipt."""
+    duplicates = Duplicates()
+    duplicates.remember(A, b"one", 1_000, 7, 0)
+    duplicates.remember(B, b"two", 2_000, 0, 0)
+
+    duplicates = carry(duplicates, Duplicates())
+
+    assert (duplicates.find(A, b"one", 999), duplicates.find(A, b"one", 1_000)) == (7, None)
+    assert (duplicates.find(B, b"two", 1_999), duplicates.find(B, b"one", 0)) == (0, None)

@@ -14,6 +14,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
+from .twins import hand_over
 
 TOPIC, ALL = b"/topic/news.today", b"/topic/news.#"
 ME, YOU = b"/dsub/me", b"/dsub/you"
@@ -446,3 +447,43 @@ def test_a_transaction_has_no_more_copies_than_are_permitted(monkeypatch: pytest
     world.run_store()
 
     assert world.answers(producer) == [(Kind.FENCED, 1)]
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_a_durable_subscription_is_known_to_another_router() -> None:
+    """What is sent to its topic waits, it can't be opened to another one, and it can be deleted."""
+    world, producer, reader = make_world()
+    world.subscribe(reader, ALL, durable=ME)
+    world.end(reader)
+
+    hand_over(world)
+    world.send(producer, TOPIC, [b"1"])
+    world.subscribe(producer, TOPIC, durable=ME)
+    assert "is to /topic/news.#, not to" in world.refusal(producer)
+    reader = world.add_child()
+    world.subscribe(reader, ALL, durable=ME)
+    assert world.consume(reader) == [b"1"]
+    hand_over(world)
+    world.delete_durable(reader, ME, token=1)
+    world.send(producer, TOPIC, [b"2"])
+
+    assert names(world) == []
+
+
+def test_a_durable_subscription_that_nobody_uses_ends_in_another_router() -> None:
+    """By the time of its last use."""
+    world, _, reader = make_world(QueuePolicy(idle_expiry=DAY_MS))
+    world.subscribe(reader, TOPIC, durable=ME)
+    world.pass_time(1_000)
+    world.end(reader)
+
+    hand_over(world)
+    world.pass_time(DAY_MS / 1000 - 1)
+    world.turn()
+    assert names(world) == [ME]
+    world.pass_time(1)
+    world.turn()
+
+    assert names(world) == []

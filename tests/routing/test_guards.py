@@ -12,8 +12,10 @@ from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.routing.queues.window import Window
 from forkbroker.routing.timers import Timers
+from forkbroker.wire.kinds import Kind
 
-from .simulation import make_send
+from .simulation import World, make_send
+from .twins import hand_over
 
 
 class Guarded:
@@ -138,3 +140,30 @@ def test_one_that_is_kept_for_nothing_becomes_idle_in_silence() -> None:
     world.guards.become_idle(world.one)
 
     assert (world.changed, world.eased) == ({}, {})
+
+
+def test_a_queue_waits_for_the_same_child_in_another_router() -> None:
+    """As soon as that one is idle it gets the suspect."""
+    world = World()
+    producer, busy = world.add_child(), world.add_child()
+    world.subscribe(busy, b"/queue/b")
+    world.send(producer, b"/queue/b", [b"busy"])
+    job = world.take_one(busy)
+    crashing = world.add_child()
+    world.subscribe(crashing, b"/queue/a")
+    world.send(producer, b"/queue/a", [b"suspect"])
+    world.take_one(crashing)
+    world.end(crashing, "by SIGSEGV")
+    world.subscribe(busy, b"/queue/a", token=2)
+    assert world.offers(busy) == []
+
+    hand_over(world)
+    guards = world.router._offering.clientele.guards
+    assert (len(guards.waiting), list(guards._kept)) == (1, [busy.peer])
+    world.settle(busy, job.serial)
+    (offer,) = world.offers(busy)
+    hand_over(world)
+
+    assert (offer.kind, bytes(offer.pieces()[0])) == (Kind.OFFER, b"suspect")
+    child = world.router._offering.clientele.children[busy.peer]
+    assert (child.has_suspect, child.kept_for) == (True, world.router._queues.find(b"/queue/a"))

@@ -8,6 +8,8 @@ from forkbroker.patterns import PatternError
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.topics.interest import CACHE_OCTETS, Everybody, Interest
 
+from .twins import carry
+
 ONE, TWO, THREE = Peer(1), Peer(2), Peer(3)
 
 
@@ -152,3 +154,27 @@ def test_a_pattern_is_checked_to_its_end() -> None:
         interest.add(ONE, b"/topic/" + b"*." * 20 + b"#.a")
 
     assert interest.peers_for(b"/topic/" + b"b." * 20 + b"b.a") == ()
+
+
+def test_peers_are_interested_in_the_same_in_another_router() -> None:
+    """In names and patterns, and as often as they have said."""
+    interest = make_interest(a=(ONE, b"/topic/a"), b=(ONE, b"/topic/a"), c=(TWO, b"/topic/*"), d=(THREE, b"/topic/b"))
+    interest.remove(THREE, b"/topic/b")
+
+    interest = carry(interest, Interest())
+
+    assert interest.peers_for(b"/topic/a") == (ONE, TWO)
+    interest.remove(ONE, b"/topic/a")
+    assert interest.peers_for(b"/topic/a") == (ONE, TWO)
+    interest.remove(ONE, b"/topic/a")
+    list(interest.peer_ended(TWO))
+    assert (interest.peers_for(b"/topic/a"), interest.peers_for(b"/topic/b")) == ((), ())
+
+
+def test_everybody_is_the_same_in_another_router() -> None:
+    """In the order of coming."""
+    everybody = Everybody()
+    for peer in (ONE, TWO):
+        everybody.add_peer(peer)
+
+    assert carry(everybody, Everybody()).peers_for(b"/topic/a") == (ONE, TWO)

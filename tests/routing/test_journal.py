@@ -14,6 +14,7 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
+from .twins import hand_over
 
 A = b"/queue/a"
 MIB = 1_048_576
@@ -437,3 +438,67 @@ def test_a_commit_looks_at_so_many_peers_in_one_turn() -> None:
     while not world.router.is_applied:
         world.turn()
     assert all(world.answers(child) == [(Kind.FENCED, 7)] for child in children[1:])
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_receipts_wait_for_the_store_in_another_router() -> None:
+    """Of what was told, and of what an answer waits for that comes later."""
+    world, child = make_world()
+    other = world.add_child()
+    write(world, child, fence=1)
+    write(world, child)
+
+    hand_over(world)
+    world.tell(child, fence(2))
+    world.tell(other, fence(3))
+    assert (world.answers(child), world.answers(other)) == ([], [(Kind.FENCED, 3)])
+    world.stock.work(1)
+    world.hear_store()
+    hand_over(world)
+
+    assert world.answers(child) == [(Kind.FENCED, 1)]
+    world.run_store()
+    assert world.answers(child) == [(Kind.FENCED, 2)]
+    assert world.router.is_committed
+
+
+def test_another_router_refuses_what_the_store_has_no_room_for() -> None:
+    """Or what it can't write; it has heard no word of its own."""
+    world, child = make_world()
+    world.router.receive_stored(make(Kind.DISK, token=1, block=b"the disk is full", serial=0), 0.0)
+
+    hand_over(world)
+    write(world, child)
+    assert "the disk is full" in world.refusal(child)
+    world.router.receive_stored(make(Kind.DISK, serial=1 << 40), 0.0)
+    world.kill_store("the database is gone")
+    hand_over(world)
+    write(world, child)
+
+    assert "the database is gone" in world.refusal(child)
+
+
+def test_a_store_that_ends_again_and_again_fails_in_another_router() -> None:
+    """One of its ends was heard by the router before."""
+    world, _ = make_world()
+    world.kill_store()
+
+    hand_over(world)
+    world.kill_store()
+
+    assert "exited 2 times" in world.router._journal.failure
+
+
+def test_who_is_held_for_the_store_goes_on_in_another_router() -> None:
+    """When there is less to write."""
+    world, child = make_world()
+    world.router.receive_stored(make(Kind.DISK, serial=40_000), 0.0)
+    world.send(child, A, [bytes(20_000)], persistent=True)
+    assert world.answers(child) == [(Kind.HOLD, 0)]
+
+    hand_over(world)
+    world.run_store()
+
+    assert world.answers(child) == [(Kind.RESUME, 0)]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 
+from .twins import carry
+
 STEPS = 3
 
 
@@ -55,3 +57,21 @@ def test_two_routers_share_nothing() -> None:
 
     assert (other.out, other.notes, other.events, other.culprits) == ([], [], [], {})
     assert other.counters.messages_received == 0
+
+
+def test_another_router_has_the_same_to_say() -> None:
+    """Whoever is to be told of it has not taken it yet; and a new turn begins."""
+    kit = Kit(lambda: 0.0)
+    kit.notes.append("a note")
+    kit.events.append("an event")
+    kit.culprits[Peer(3)] = "has lied"
+    kit.counters.messages_received = 4
+    kit.timers.now, kit.is_at_rest = 5.0, True
+
+    new = Kit(lambda: 0.0, STEPS)
+    notes, counters = new.notes, new.counters
+    carry(kit, new)
+
+    assert (new.notes, new.events, new.culprits) == (["a note"], ["an event"], {Peer(3): "has lied"})
+    assert (new.notes is notes, new.counters is counters) == (True, True), "others have them at hand"
+    assert (new.counters.messages_received, new.timers.now, new.is_at_rest, new.steps) == (4, 5.0, False, STEPS)

@@ -11,6 +11,7 @@ from forkbroker.wire.details import Details, Wishes
 from forkbroker.wire.kinds import Kind, Outcome
 
 from .simulation import Child, World, make, make_send
+from .twins import hand_over
 
 A = b"/queue/a"
 
@@ -348,3 +349,30 @@ def test_a_new_lane_has_nothing_and_has_asked_for_nothing(last: int) -> None:
     assert (lane.is_fetching, lane.asked, lane.stubs_from, lane.stubs_to) == (False, 0, 0, 0)
     assert (lane.last, lane.told, lane.asked_after) == (last, last, last)
     assert (lane.runs(), lane.containers(), lane.is_blocked, lane.expiries.next()) == ([], [], False, 0)
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_messages_have_their_places_in_another_router() -> None:
+    """By priority; what came back before what was never taken, and what has expired is gone."""
+    world = World()
+    child = world.add_child()
+    world.subscribe(child, A, credit=2)
+    world.send(child, A, [b"1", b"2", b"3"])
+    world.send(child, A, [b"soon over"], wishes=Wishes(ttl=1_000))
+    world.send(child, A, [b"first"], wishes=Wishes(priority=9))
+    world.send(child, A, [b"4"])
+    first, second = world.take_one(child), world.take_one(child)
+    world.settle(child, second.serial, second.count, Outcome.RELEASED)
+    world.hear(child)
+
+    hand_over(world)
+    world.pass_time(1)
+    world.router.tick(world.now)
+    hand_over(world)
+    world.settle(child, first.serial, first.count)
+
+    assert bytes(first.pieces()[0]) == b"first"
+    assert world.consume(child) == [b"1", b"2", b"3", b"4"]
+    assert world.router._queues.window.used == 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.routing.peers import Token
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
 from .stock import Stock
+from .twins import hand_over
 
 A = b"/queue/a"
 LEASE_S = 10.0
@@ -261,3 +263,32 @@ def test_a_holder_that_ends_after_its_lease_gives_nothing_back_twice() -> None:
     world.run_store()
 
     assert not world.stock.rows
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_a_lease_ends_in_another_router_and_the_credit_comes_back_with_the_settlement() -> None:
+    """Who failed with the message gets it last."""
+    world, producer, holder = make_world(credit=2)
+    world.send(producer, A, [b"1"])
+    (offer,) = hold(world, holder)
+    world.pass_time(4)
+    world.send(producer, A, [b"2"])
+    hold(world, holder)
+
+    hand_over(world)
+    world.pass_time(LEASE_S - 4)
+    world.turn()
+    hand_over(world)
+    assert world.view(A).ready == 1
+    other = world.add_child()
+    world.subscribe(other, A)
+    assert [bytes(each.pieces()[0]) for each in hold(world, other)] == [b"1"]
+    hand_over(world)
+    world.settle(holder, offer.serial)
+    world.hear(holder)
+
+    consumer = world.router._offering.clientele.children[holder.peer].consumers[Token(1)]
+    assert (consumer.withheld, consumer.free) == (0, 1)
+    assert (world.router.counters.leases_ended, world.router.counters.settlements_late) == (1, 1)

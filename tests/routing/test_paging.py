@@ -13,6 +13,7 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
+from .twins import hand_over
 
 A, B, REPLY = b"/queue/a", b"/queue/b", b"/reply-queue/7-x"
 MEMORY = 200_000
@@ -389,3 +390,49 @@ def test_a_lane_that_has_enough_asks_for_nothing() -> None:
 def test_no_more_is_asked_for_than_can_be_read_in_one_go() -> None:
     """Whatever there is of memory."""
     assert Window(10**12).wants(Lane(4)) == FETCH
+
+
+# ---------------------------------------------------------------- in another router
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_what_the_store_was_asked_for_comes_to_another_router(persistent: bool) -> None:
+    """In its order, and the store is not asked twice."""
+    world, child = make_world(persistent=persistent)
+    send(world, child, *range(30))
+    world.run_store()
+    world.subscribe(child, A, credit=5)
+    found = []
+    while len(found) < 30:
+        for offer in world.offers(child):
+            hand_over(world)
+            assert world.claim(child, offer)
+            found += numbers([bytes(piece) for piece in offer.pieces()])
+            world.settle(child, offer.serial, offer.count)
+        world.turn()
+        hand_over(world)
+        assert told(world, Kind.FETCH) <= 1
+
+    assert found == list(range(30))
+    assert used(world) == 0
+
+
+def test_another_router_asks_the_next_store_process_again() -> None:
+    """What the one before was asked for will not come."""
+    world, child = make_world()
+    send(world, child, *range(20))
+    world.run_store()
+    world.subscribe(child, A, credit=1)
+    taken = 0
+    while not told(world, Kind.FETCH):
+        offer = world.take_one(child)
+        world.settle(child, offer.serial)
+        taken += 1
+
+    hand_over(world)
+    assert world.router._queues.window.asked > 0
+    world.kill_store()
+    assert world.router._queues.window.asked == 0
+    world.open_store()
+
+    assert numbers(world.consume(child)) == list(range(taken, 20))

@@ -11,6 +11,7 @@ from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import DLQ, Child, World, make, make_send
+from .twins import hand_over
 
 A, B = b"/queue/a", b"/queue/b"
 REPLY = b"/reply-queue/7-x"
@@ -384,3 +385,62 @@ def test_a_queue_is_expiring_from_the_moment_of_its_first_message_on() -> None:
     assert not queues.is_expiring(queue)
     queues.expiring[queue] = None
     assert queues.is_expiring(queue)
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def test_queues_are_the_same_in_another_router() -> None:
+    """Their owners, their limits and their serials, and that something waits for a name."""
+    world = World(Policy(max_queues=3))
+    owner, other = world.add_child(), world.add_child()
+    world.subscribe(owner, REPLY, flags=Flag.TEMPORARY)
+    world.send(other, A, [b"1"])
+    world.send(other, B, [b"later"], wishes=Wishes(delay=1_000))
+
+    hand_over(world)
+    assert names_of(world) == [REPLY, A]
+    world.send(other, b"/queue/c", [b"x"])
+    assert "there are 3 already" in world.refusal(other)
+    world.subscribe(other, REPLY, flags=Flag.TEMPORARY)
+    assert "only its owner may consume" in world.refusal(other)
+    world.subscribe(owner, A, token=2)
+    world.send(other, A, [b"2"])
+    assert [offer.serial for offer in world.consume_offers(owner)] == [1, 3]
+    world.end(owner)
+
+    assert names_of(world) == []
+
+
+def test_who_is_held_by_a_full_queue_goes_on_in_another_router() -> None:
+    """When there is room; HOLD was said before, and is not said again."""
+    world = World(SMALL)
+    producer, consumer = world.add_child(), world.add_child()
+    fill(world, producer)
+    assert kinds_for(world, producer) == [Kind.HOLD]
+
+    hand_over(world)
+    world.send(producer, A, [BODY])
+    assert kinds_for(world, producer) == []
+    world.subscribe(consumer, A)
+    world.consume(consumer)
+
+    assert kinds_for(world, producer) == [Kind.RESUME]
+
+
+def test_a_queue_that_is_gone_takes_its_memory_with_it_in_another_router() -> None:
+    """What was offered of it comes back, and is dropped."""
+    world = World()
+    owner = world.add_child()
+    world.subscribe(owner, REPLY, flags=Flag.TEMPORARY)
+    world.send(owner, REPLY, [BODY])
+    world.turn()
+    offer = world.read(owner, Kind.OFFER)
+    world.unsubscribe(owner)
+
+    hand_over(world)
+    assert world.router._queues.window.used > 0
+    world.answer(owner, Kind.PASSED, offer)
+    world.turn()
+
+    assert (world.router._queues.window.used, world.router.counters.messages_dropped) == (0, 1)

@@ -11,6 +11,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
+from .twins import hand_over
 
 A, TOPIC, ME = b"/queue/a", b"/topic/t", b"/dsub/me"
 
@@ -119,3 +120,22 @@ def test_durable_subscriptions_that_the_store_does_not_know_end_with_its_first_o
     world.send(child, TOPIC, [b"1"])
 
     assert world.consume(child) == [b"1"]
+
+
+def test_another_router_goes_on_with_the_opening() -> None:
+    """Between any two words of the store: what it has from before, and what may be told to it."""
+    world, child = find_stored(b"1", b"2")
+    again = World(stock=world.stock, opens=False)
+    again.stock.kill()
+    again.stock.open(is_fresh=True)
+    while again.stock.said:
+        hand_over(again)
+        again.hear_store(1)
+        again.turn()
+    hand_over(again)
+    child = again.add_child()
+    again.subscribe(child, A)
+    again.send(child, A, [b"3"], persistent=True)
+
+    assert again.consume(child) == [b"1", b"2", b"3"]
+    assert again.stock.rows == {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from forkbroker.routing.topics.strays import Strays
 
+from .twins import carry
+
 
 def test_each_name_is_told_once() -> None:
     """With what the administrator, or the client, can do about it."""
@@ -27,3 +29,14 @@ def test_names_without_end_take_no_memory() -> None:
         strays.note(b"/topic/%01000d" % number)
 
     assert 100 < len(strays._told) < 300
+
+
+def test_another_router_tells_of_a_name_once_more() -> None:
+    """What was told is not worth handing it over."""
+    notes: list[str] = []
+    strays = Strays(notes)
+    strays.note(b"/topic/jobs")
+
+    carry(strays, Strays(notes)).note(b"/topic/jobs")
+
+    assert len(notes) == 2

@@ -10,6 +10,8 @@ from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 
+from .twins import carry
+
 
 class Scene:
     """Some changes of 100 octets each."""
@@ -348,3 +350,65 @@ def test_the_first_open_change_of_each_peer_is_known() -> None:
     assert [scene.telling.first_open(Peer(number)) for number in (1, 2)] == [4, 3]
     scene.telling.commit(3)
     assert scene.telling._causes == {}
+
+
+# ---------------------------------------------------------------- in another router
+
+
+def carry_scene(scene: Scene) -> Scene:
+    """The same, with another rule."""
+    again = Scene(is_open=False)
+    again.number = scene.number
+    carry(scene.telling, again.telling)
+    assert (again.telling.octets, again.telling._told_octets) == (scene.telling.octets, scene.telling._told_octets)
+    return again
+
+
+def test_another_router_goes_on_with_what_was_not_told(monkeypatch) -> None:
+    """Behind what the store process has heard already, and as far as the window goes."""
+    monkeypatch.setattr(telling, "WINDOW_OCTETS", 250)
+    scene = Scene(4)
+    scene.ask()
+    assert scene.told() == deletes(1, 2, 3)
+
+    scene = carry_scene(scene)
+    scene.add()
+    scene.telling.go_on()
+    assert scene.told() == []
+    scene.telling.commit(3)
+
+    assert scene.told() == [*deletes(4), (Kind.FETCH, 0), *deletes(5)]
+
+
+def test_another_router_tells_the_next_store_process_all_again() -> None:
+    """It knows which one has died at which change, and so which one is set aside."""
+    scene = Scene(3)
+    assert scene.die(2) is None
+
+    scene = carry_scene(scene)
+    scene.telling.opened()
+    assert scene.told() == [*deletes(1, 2, 3), (Kind.RETOLD, 0)]
+    scene = carry_scene(scene)
+    scene.telling.trying(2)
+    scene = carry_scene(scene)
+    scene.telling.closed()
+
+    change = scene.telling.died()
+    assert change is not None
+    assert change.number == 2
+
+
+def test_another_router_knows_who_has_brought_a_change_about() -> None:
+    """And what of it is done already."""
+    scene = Scene(2)
+    scene.telling.attribute(Peer(1), 0)
+    scene.add()
+    scene.telling.attribute(Peer(2), 2)
+    change = scene.telling.find(1)
+    assert change is not None
+    change.is_done = True
+
+    scene = carry_scene(scene)
+
+    assert [scene.telling.first_open(Peer(peer)) for peer in (1, 2, 3)] == [2, 3, 4]
+    assert [scene.telling.is_done(number) for number in (1, 2)] == [True, False]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
-
 import pytest
 
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
@@ -13,6 +11,7 @@ from forkbroker.wire.kinds import Flag, Outcome
 
 from .simulation import NOON, Child, World
 from .stock import Stock
+from .twins import hand_over
 
 A = b"/queue/a"
 HOUR = 3600.0
@@ -209,22 +208,18 @@ def test_two_timers_of_one_name_are_a_mistake() -> None:
         clocks.timers.add("note", clocks.done.append)
 
 
-# ---------------------------------------------------------------- entries as data
+# ---------------------------------------------------------------- in another router
 
 
 def reload(world: World) -> list[str]:
-    """Write all entries down, cancel them, and read them again: the names of their timers."""
-    timers = world.router._timers
-    entries = marshal.loads(marshal.dumps(timers.agenda))
-    for _, _, name, key in entries:
-        timers._timers[name].cancel(key)
-    assert (len(timers), timers.deadline()) == (0, None)
-    timers.agenda = entries
-    assert timers.agenda == entries
-    return [name for _, _, name, _ in entries]
+    """Another router goes on with what the world's one has dumped: the names of its timers."""
+    agenda = world.router._timers.agenda
+    hand_over(world)
+    assert world.router._timers.agenda == agenda
+    return [name for _, _, name, _ in agenda]
 
 
-def test_a_lease_goes_on_after_its_entry_was_written_down_and_read_again() -> None:
+def test_a_lease_goes_on_in_another_router() -> None:
     """The consumer loses what it holds."""
     world, producer, holder = make_world(QueuePolicy(lease=10_000))
     world.send(producer, A, [b"1"])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import marshal
 from collections import defaultdict, deque
-from typing import Any
+from typing import Any, TypeVar
 
+from forkbroker.routing.handover import Record, Rule, dump, load
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.records import RECORDS
 from forkbroker.routing.router import Router
 from forkbroker.wire.envelope import Envelope
 
 from .audit import audit
 from .simulation import Semaphores, World
+
+R = TypeVar("R", bound=Rule)
 
 _VERBS = {
     *("add_peer", "peer_ended", "receive", "go_on", "receive_stored", "store_ended", "tick", "stop_offers"),
@@ -43,6 +47,12 @@ def double(world: World) -> Twins:
     twins.begin_turn()
     world.router = twins  # type: ignore[assignment]
     return twins
+
+
+def carry(rule: R, new: R, records: tuple[type[Record], ...] = RECORDS) -> R:
+    """A new rule, which knows now what another one has dumped."""
+    load(new, marshal.loads(marshal.dumps(dump(rule), 4)), records)
+    return new
 
 
 def settle_down(world: World) -> None:
