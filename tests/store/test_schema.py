@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forkbroker.posix import children
-from forkbroker.store.schema import MAX_SERIAL, STEPS, VERSION, TooNewError, read_version, upgrade
+from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL, STEPS, VERSION, TooNewError, read_version, upgrade
 from forkbroker.store.sqlite import SqliteStore
 from store.databases import make_message, query, read_queue
 
@@ -33,6 +33,17 @@ def make_old(path: Path, version: int, count: int = 50) -> None:
         if version > 1:
             connection.execute("INSERT INTO durables VALUES ('/dsub/a', '/topic/a', 7)")
             connection.execute("INSERT INTO duplicates VALUES ('/queue/a', 'x', 4000000000000)")
+
+
+def test_the_highest_integer_is_that_of_sqlite() -> None:
+    """What is checked against it can be written, and serials leave room for what is added to them."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        (found,) = connection.execute("SELECT ?", (MAX_INTEGER,)).fetchone()
+        with pytest.raises(OverflowError):
+            connection.execute("SELECT ?", (MAX_INTEGER + 1,))
+
+    assert found == MAX_INTEGER
+    assert 2 * MAX_SERIAL - 1 <= MAX_INTEGER
 
 
 def test_a_new_database_has_the_present_version() -> None:
