@@ -52,6 +52,14 @@ def test_the_count_has_to_be_that_of_the_targets(count, targets) -> None:
         unpack_fan(fan(pack_targets(targets), count, batch()))
 
 
+def test_a_name_that_is_cut_off_is_no_name() -> None:
+    """Else messages would go to a queue that nobody has named."""
+    block = pack_targets([(1, b"/queue/a"), (2, b"/queue/b")])
+
+    with pytest.raises(EnvelopeError, match="the name of a queue ends at 36 of 35"):
+        unpack_fan(fan(block[:-1], 2, batch()))
+
+
 def test_only_messages_can_be_fanned_out() -> None:
     """A DELETE for several queues means nothing."""
     with pytest.raises(EnvelopeError, match="FAN of DELETE"):
