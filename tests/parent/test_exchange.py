@@ -6,9 +6,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from driven import PATIENCE_S
 from parts import logger_of
 from puppet import Switchboard
 
+from forkbroker.parent import exchange
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
@@ -33,6 +35,10 @@ class Bench:
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []
         self.read: list[Client] = []
+        self.loop.call_at(self.loop.now + PATIENCE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        raise AssertionError(f"nothing has come for {PATIENCE_S:.0f} s")
 
     def join(self) -> Client:
         ours, theirs = open_pair()
@@ -171,3 +177,26 @@ def test_at_the_parents_end_all_see_theirs(bench: Bench) -> None:
     bench.exchange.close()
 
     assert [end.recv(1) for end in bench.ends] == [b"", b""]
+
+
+def test_fault_seams_are_behind_the_turn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each turn in which an offer, or something for the store, was sent; or which was told to end so."""
+    reached: list[str] = []
+    monkeypatch.setattr(exchange, "crash", lambda point, _: reached.append(point))
+    child = bench.join()
+
+    def pass_turn(*kinds: Kind) -> None:
+        bench.router.out += [(child.peer, pack(kind)) for kind in kinds]
+        bench.exchange.dispatch(None)
+        assert bench.arrived(child) == 0
+        bench.exchange.end_turn()
+        assert bench.arrived(child) > 0 or not kinds
+
+    pass_turn(Kind.SEND)
+    pass_turn(Kind.OFFER, Kind.SEND)
+    pass_turn(Kind.WRITE)
+    bench.exchange.crash_at_turn_end("parent.settled")
+    pass_turn()
+    pass_turn()
+
+    assert reached == ["parent.offered", "parent.written", "parent.settled"]

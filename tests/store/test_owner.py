@@ -163,6 +163,27 @@ def test_a_database_that_is_removed_is_not_made_again(start_store, path) -> None
     assert 1 in serials_of(last.fetch())
 
 
+@pytest.mark.parametrize("is_one_by_one", [False, True])
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_is_written_to_a_file_that_was_removed_has_failed(path, is_one_by_one, is_replaced) -> None:
+    """It would be gone with this process: so nobody gets a receipt for it."""
+    store = SqliteStore(f"sqlite://{path}")
+    store.open(is_fresh=True)
+    store.write([make_message(1)])
+    path.rename(path.parent / "aside.db")
+    if is_replaced:
+        path.write_bytes((path.parent / "aside.db").read_bytes())
+
+    with pytest.raises(StoreError, match="has taken the place" if is_replaced else "is gone: it was removed") as caught:
+        if is_one_by_one:
+            store.write_one_by_one([[make_message(2)]])
+        else:
+            store.write([make_message(2)])
+    store.close(in_order=False)
+
+    assert caught.value.status is Exit.IOERR
+
+
 @pytest.mark.parametrize("what", ["empty", "another"])
 def test_another_file_in_the_place_of_the_database_is_not_used(path, what) -> None:
     """An empty one, or one of no broker."""

@@ -78,6 +78,23 @@ def test_an_older_database_is_upgraded_with_all_that_is_in_it(tmp_path, version)
     assert int(str(query(path, "PRAGMA page_count")[0][0])) < int(str(pages[0][0])) + 10
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_the_log_tells_of_an_upgrade_once(tmp_path, caplog, version) -> None:
+    """No older broker can use the database any more. A new one was not upgraded."""
+    path = tmp_path / "queues.db"
+    if version:
+        make_old(path, version)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            store = SqliteStore(f"sqlite://{path}")
+            store.open(is_fresh=True)
+            store.close(in_order=True)
+    told = [record.message for record in caplog.records if "upgraded" in record.message]
+
+    expected = f"store {path}: version {version} of the tables upgraded to {VERSION}"
+    assert told == ([expected] if version else [])
+
+
 def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path) -> None:
     """Word for word."""
     texts = []

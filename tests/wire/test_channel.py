@@ -6,6 +6,7 @@ import os
 import random
 import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -283,11 +284,14 @@ def test_closing_drops_what_waits() -> None:
     """After close nothing is pending and the other side sees the end."""
     ours, theirs = open_pair()
     channel, other = Channel(ours, max_envelope=LIMIT), Channel(theirs, max_envelope=LIMIT)
-    channel.send(pack(Kind.FENCE))
+    body = bytes(1000)
+    channel.send([*pack(Kind.FENCE), body])
+    held = sys.getrefcount(body)
     channel.close()
     other.receive()
 
     assert channel.pending == 0
+    assert sys.getrefcount(body) < held
     assert other.closed
     other.close()
 
@@ -333,7 +337,9 @@ def test_a_channel_waits_for_its_turn() -> None:
     (envelope,) = finish(first, its_end, whole)
     assert envelope.raw == whole
     assert budget.take_granted() == []
+    assert first.holds_room
     first.give_back()
+    assert not first.holds_room
     assert budget.take_granted() == [second]
 
     for channel, end in ((first, its_end), (second, other_end)):
