@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from driven import PATIENCE_S
+
+from forkbroker.posix.loop import Loop
 
 
 def logger_of(lines: list[str]) -> logging.Logger:
@@ -33,3 +38,15 @@ def no_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in hoard:
             os.close(fd)
+
+
+def turn_until(loop: Loop, condition: Callable[[], object]) -> None:
+    """Turns of the loop until this is so; if that takes too long, the test has failed."""
+    deadline = loop.call_at(time.monotonic() + PATIENCE_S, _give_up)
+    while not condition():
+        loop.turn()
+    deadline.cancel()
+
+
+def _give_up() -> None:
+    raise AssertionError(f"nothing has happened for {PATIENCE_S:.0f} s")

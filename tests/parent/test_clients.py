@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from driven import wait_until
-from parts import logger_of
+from parts import logger_of, turn_until
 from puppet import Switchboard
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
@@ -151,8 +151,7 @@ def test_a_client_is_counted_until_process_and_channel_have_ended(house) -> None
     one = house(hang_up)
     child = one.start()
     child.checks_without_progress = 9
-    while not child.is_closed:
-        one.loop.turn()
+    turn_until(one.loop, lambda: child.is_closed)
     counted = one.admission.clients, one.clients.all, one.clients.find(child.peer)
     # that it has not read for so long does not shorten the time that it has for its end
     assert child.checks_without_progress == 0
@@ -168,8 +167,7 @@ def test_who_has_left_and_waits_for_its_client_has_nothing_any_more(house) -> No
     """The router hears of it with the end of the channel, once; nothing more may come from it only later."""
     one = house(hang_up)
     child = one.start(State.LEAVING)
-    while not child.is_closed:
-        one.loop.turn()
+    turn_until(one.loop, lambda: child.is_closed)
     told, quiet = list(one.lines), list(one.quiet)
     os.kill(child.pid, signal.SIGKILL)
     one.await_end(child)
@@ -229,8 +227,7 @@ def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
 
     one = house(speak)
     child = one.start(State.CONNECTED)
-    while not child.is_closed:
-        one.loop.turn()
+    turn_until(one.loop, lambda: child.is_closed)
     one.await_end(child)
 
     assert one.lines[0] == "client 1 unix: killed, unexpected exception while its envelope was applied"

@@ -6,8 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from driven import PATIENCE_S
-from parts import logger_of
+from parts import logger_of, turn_until
 from puppet import Switchboard
 
 from forkbroker.parent import exchange
@@ -35,10 +34,6 @@ class Bench:
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []
         self.read: list[Client] = []
-        self.loop.call_at(self.loop.now + PATIENCE_S, self._give_up)
-
-    def _give_up(self) -> None:
-        raise AssertionError(f"nothing has come for {PATIENCE_S:.0f} s")
 
     def join(self) -> Client:
         ours, theirs = open_pair()
@@ -118,9 +113,7 @@ def test_the_cause_of_too_much_is_held(bench: Bench) -> None:
     bench.exchange.dispatch(cause)
     assert bench.exchange.flow.is_held(cause)
     bench.exchange.end_turn()
-    while target.channel.pending:
-        bench.arrived(target)
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.arrived(target) >= 0 and not target.channel.pending)
 
     assert not bench.exchange.flow.is_held(cause)
 
@@ -131,9 +124,7 @@ def test_room_is_waited_for_only_while_something_waits(bench: Bench) -> None:
     bench.exchange.send(child, [bytes(4_000_000)])
     bench.exchange.end_turn()
     assert child.writing
-    while child.channel.pending:
-        bench.arrived(child)
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.arrived(child) >= 0 and not child.channel.pending)
 
     assert not child.writing
 

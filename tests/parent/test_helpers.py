@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 from driven import wait_until
-from parts import logger_of, no_descriptors
+from parts import logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
@@ -265,8 +265,7 @@ def test_nobody_is_the_cause_of_what_follows_from_its_words(bench: Bench) -> Non
     bench.start(saying(*pack(Kind.OPENED)))
     process = bench.helpers.find(ROLE)
     assert process is not None
-    while not bench.happened:
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.happened)
 
     assert process.channel.pending > 0
 
@@ -302,8 +301,7 @@ def test_one_that_has_closed_its_channel_and_does_not_end_is_killed(bench: Bench
         return 0
 
     bench.start(lingering)
-    while not bench.happened:
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.happened)
     bench.pass_time(1.9)
     assert bench.lines == []
     bench.pass_time(0.1)
@@ -322,8 +320,7 @@ def test_one_that_was_killed_already_is_not_complained_about(bench: Bench) -> No
         return 0
 
     bench.start(lie)
-    while not bench.lines:
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.lines)
     bench.pass_time(5.0)
 
     assert bench.lines == ["store: killed, sent an invalid envelope: LEAVING is not the store's to say"]

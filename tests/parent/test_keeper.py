@@ -13,7 +13,7 @@ from pathlib import Path
 import pantry
 import pytest
 from driven import PATIENCE_S, Starter, is_alive, wait_until
-from parts import logger_of
+from parts import logger_of, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
@@ -469,8 +469,7 @@ def test_close_was_told_to_one_store_alone(bench: Bench) -> None:
     bench.keeper.finish(PATIENCE_S)
     bench.turn_until("closed")
     bench.end()
-    while not bench.pid:
-        bench.loop.turn()
+    turn_until(bench.loop, lambda: bench.pid)
     bench.end()
 
     assert "finished" not in bench.happened

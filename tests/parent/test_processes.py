@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from driven import wait_until
-from parts import logger_of, no_descriptors
+from parts import logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import EnvelopeError
@@ -67,10 +67,6 @@ class Bench:
             return process not in self.processes.all
 
         wait_until(look, "the end of a process")
-
-    def turn_until(self, condition: Callable[[], object]) -> None:
-        while not condition():
-            self.loop.turn()
 
     def close(self) -> None:
         for process in self.processes.all:
@@ -143,7 +139,7 @@ def test_without_descriptors_there_is_no_process(bench: Bench) -> None:
 def test_the_channel_may_end_before_the_process(bench: Bench) -> None:
     """Its owner hears of both, and the process is known until it is reaped."""
     process = bench.start(hang_up)
-    bench.turn_until(lambda: process.is_closed)
+    turn_until(bench.loop, lambda: process.is_closed)
     assert bench.happened == ["closed"]
     assert bench.processes.all == [process]
     os.kill(process.pid, signal.SIGKILL)
@@ -176,7 +172,7 @@ def test_what_has_no_room_yet_is_received_to_the_end_all_the_same(bench: Bench) 
     bench.budget.ask("somebody else", 1000)
     bench.logs = [gate]
     process = bench.start(speak_much)
-    bench.turn_until(lambda: process.channel.is_waiting)
+    turn_until(bench.loop, lambda: process.channel.is_waiting)
     os.write(opened, b"x")
     bench.await_end(process)
     os.close(gate)
@@ -217,7 +213,7 @@ def test_what_goes_wrong_is_the_end_of_who_has_sent_it(bench: Bench, fault: Exce
     """With one line; nothing of it is heeded any more."""
     process = bench.start(speak)
     bench.fault = fault
-    bench.turn_until(lambda: process.is_closed)
+    turn_until(bench.loop, lambda: process.is_closed)
     bench.await_end(process)
 
     assert bench.lines == [line]
@@ -231,7 +227,7 @@ def test_other_exceptions_are_the_parents_own(bench: Bench) -> None:
     bench.fault = KeyError("unknown")
 
     with pytest.raises(KeyError):
-        bench.turn_until(lambda: process.is_closed)
+        turn_until(bench.loop, lambda: process.is_closed)
     bench.fault = None
 
     assert not process.killed
