@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.errors import Exit
+from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.semaphores import SemaphorePool
@@ -58,6 +59,10 @@ messages gets a part of them while the store commits the rest (a third more mess
 _TERM_AFTER_S = 0.5
 """Between SIGTERM and the end of the client, in which the parent may say that the broker ends. `kill` of a process
 group takes microseconds, a service manager that signals each of 2,000 processes some milliseconds."""
+_LARGE = 65_536
+"""Octets that wait to be written, to either side, which will leave free memory behind."""
+_IDLE_S = 1.0
+"""How long nothing so large has come or gone when that memory is given back."""
 TERM_REASON = "disconnected by the administrator"
 _TITLE_EVERY_S = 0.5
 _CRASH_AFTER: dict[int, str] = {
@@ -116,6 +121,7 @@ class ClientChild:
         self._waits_for_parent = False
         self._flush_until: float | None = None
         self._tell_by = math.inf
+        self._tidy_at = math.inf
         self._client_is_lost = False
         self._is_termed = False
         self._titled_count = -1
@@ -216,7 +222,10 @@ class ClientChild:
         if writes is not self._writes:
             self._writes = writes
             loop.want_writable(self._client_fd, writes)
-        wake_at = min(phase.wake_at, self._tell_by)
+        if now >= self._tidy_at:
+            self._tidy_at = math.inf
+            give_back()
+        wake_at = min(phase.wake_at, self._tell_by, self._tidy_at)
         if len(phase.subscribed) != self._titled_count:
             if now >= self._title_at:
                 self._show_title(now)
@@ -226,6 +235,8 @@ class ClientChild:
 
     def _write_client(self, now: float) -> None:
         unwritten = self._unwritten
+        if unwritten.pending >= _LARGE:
+            self._tidy_at = now + _IDLE_S
         try:
             for _ in range(_WRITES):
                 unwritten.written(self._write(unwritten.gather()), now)
@@ -244,6 +255,8 @@ class ClientChild:
         told = self._upward.take()
         for buffers in told:
             channel.send(buffers)
+        if channel.pending >= _LARGE:
+            self._tidy_at = self._loop.now + _IDLE_S
         waits = not channel.flush()
         if waits is not self._waits_for_parent:
             self._waits_for_parent = waits

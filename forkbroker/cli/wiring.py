@@ -17,6 +17,7 @@ from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
+from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.oom import go_first
@@ -176,6 +177,7 @@ def refuse(reason: str) -> bytes:
 
 def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, hooks: Hooks) -> int:
     """Serve clients on `listeners` until a signal ends it; the exit status."""
+    use_again()
     passed = max_passed(settings)
     shared = child.Shared(session_policy(settings), frame_limits(settings), semaphores, passed)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
-from child.conftest import Play
+import pytest
+from child.conftest import Play, playing
 from support.deadline import stretched, wait_until
 
-from forkbroker.wire.envelope import pack
+from forkbroker.wire.envelope import pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
 LONG_S = 2.5
@@ -113,3 +116,63 @@ def test_sigterm_to_a_client_that_has_not_logged_in(play: Play) -> None:
     wait_until(hear, "the ERROR")
     assert heard.count(b"ERROR") == 1
     assert [envelope.kind for envelope in play.told()] == [Kind.LEAVING]
+
+
+@pytest.fixture
+def giving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Play, Path]]:
+    """A child, and a file that gets an octet when it gives memory back."""
+    given = tmp_path / "given"
+    given.touch()
+
+    def note() -> None:
+        with given.open("ab") as file:
+            file.write(b"x")
+
+    monkeypatch.setattr("forkbroker.child.child.give_back", note)
+    with playing() as made:
+        yield made, given
+
+
+def send(play: Play, size: int) -> None:
+    """The client sends a few messages, and the parent has got them."""
+    play.says("CONNECT\naccept-version:1.2\nhost:/\n\n")
+    play.client.setblocking(True)
+    for last in (0, 0, 1):
+        play.says(b"SEND\ndestination:/queue/%d\n\n" % last + b"x" * size)
+    play.client.setblocking(False)
+    wait_until(lambda: any(one.destination == b"/queue/1" for one in play.told(Kind.SEND)), "the last one")
+
+
+def test_memory_is_given_back_when_nothing_large_has_come_for_a_while(giving: tuple[Play, Path]) -> None:
+    """Once, however much has come."""
+    play, given = giving
+    send(play, 100_000)
+    wait_until(given.read_bytes, "memory that is given back")
+    select.select([], [], [], 1.2)
+
+    assert given.read_bytes() == b"x"
+
+
+def test_who_has_only_seen_small_messages_has_no_memory_to_give(giving: tuple[Play, Path]) -> None:
+    """To look for it costs time."""
+    play, given = giving
+    send(play, 100)
+    select.select([], [], [], 1.2)
+
+    assert given.read_bytes() == b""
+
+
+def test_memory_is_given_back_when_nothing_large_has_gone_for_a_while(giving: tuple[Play, Path]) -> None:
+    """A client that only reads makes the child busy as well."""
+    play, given = giving
+    play.says("CONNECT\naccept-version:1.2\nhost:/\n\n")
+    play.says("SUBSCRIBE\nid:1\ndestination:/topic/a\n\n")
+    (subscribe,) = [envelope for envelope in play.told(Kind.SUBSCRIBE) if envelope.kind is Kind.SUBSCRIBE]
+    play.tells(pack(Kind.FENCED, number=subscribe.number))
+    body = bytes(100_000)
+    flags, payload = pack_pieces([body])
+    lines = b"-s-1\ndestination:/topic/a\ncontent-length:100000\n\n"
+    play.tells(pack(Kind.SEND, flags=flags, count=1, destination=b"/topic/a", block=lines, payload=payload))
+    play.hears(body + b"\0")
+
+    wait_until(given.read_bytes, "memory that is given back")

@@ -1,0 +1,71 @@
+"""Blocks that are used again, and given back."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+
+import pytest
+
+from forkbroker.posix import blocks
+
+SIZE = 300_000
+PAGES = SIZE // resource.getpagesize()
+TIMES = 200
+
+needs_glibc = pytest.mark.skipif(blocks._mallopt is None or blocks._malloc_trim is None, reason="needs glibc")
+
+
+def count_faults(work: Callable[[], object]) -> int:
+    """Pages that the system had to give while this was done."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def take_and_free(size: int = SIZE) -> None:
+    """Blocks as a turn has them: two at the same time, then none."""
+    for _ in range(TIMES):
+        _ = [b"x" * size, b"y" * size]
+
+
+@needs_glibc
+def test_large_blocks_are_used_again(in_child) -> None:
+    """Their pages are not asked for each time; without it they are. A block above 1 MiB goes back at once."""
+
+    def compare() -> int:
+        # what the library has made of its thresholds since the interpreter began is not the usual
+        for parameter in (blocks._MMAP_THRESHOLD, blocks._TRIM_THRESHOLD):
+            blocks._mallopt(parameter, 131_072)
+        usual = count_faults(take_and_free)
+        blocks.use_again()
+        take_and_free()
+        again = count_faults(take_and_free)
+        above = count_faults(lambda: take_and_free(1_100_000))
+        return (usual > TIMES * PAGES // 2) + 2 * (again < PAGES * 2) + 4 * (above > TIMES * PAGES)
+
+    assert os.waitstatus_to_exitcode(in_child(compare)) == 7
+
+
+@needs_glibc
+def test_what_is_free_is_given_back(in_child) -> None:
+    """The next block needs new pages."""
+
+    def give() -> int:
+        blocks.use_again()
+        take_and_free()
+        blocks.give_back()
+        return count_faults(lambda: b"x" * SIZE) > PAGES // 2
+
+    assert os.waitstatus_to_exitcode(in_child(give)) == 1
+
+
+def test_a_library_without_these_functions_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system has glibc."""
+    monkeypatch.setattr(blocks, "_mallopt", None)
+    monkeypatch.setattr(blocks, "_malloc_trim", None)
+    blocks.use_again()
+    blocks.give_back()
+
+    assert blocks._find("no_such_function_anywhere") is None
