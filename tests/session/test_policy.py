@@ -24,6 +24,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     """Each of them is a promise to clients that set nothing."""
     assert dataclasses.asdict(SessionPolicy()) == {
         "server": "forkbroker",
+        "host_name": "",
         "bare_destinations": "topic",
         "strict": False,
         "content_length_always": True,
