@@ -81,7 +81,7 @@ class Router(Rule):
         offering = self._offering = Offering(kit, policy, slots, keeping, jobs.returns, self._topics.durables)
         self._stored = Stored(kit, keeping, jobs, self._topics)
         forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
-        sending = Sending(kit, jobs.intake, forwarding, self._topics.durables, offering.leases, keeping.journal)
+        sending = Sending(kit, keeping.queues, jobs.intake, forwarding, offering.leases, keeping.journal)
         # each gives None, or the reason of a refusal, or steps that end with one of these
         self._methods: dict[Kind, Callable[[Peer, Envelope], str | Work | None]] = {
             Kind.SEND: sending.send,

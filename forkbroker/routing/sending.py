@@ -1,8 +1,8 @@
 """What clients send: to which part of the house a SEND belongs, alone or in a transaction; and the way to topics.
 
-What a destination means for a SEND is said once, by `Sending.target_for`. Both ways, to topics (`Forwarding`) and into
-queues (`jobs/intake.py`), have the same verbs: `send` what comes alone, `plan` what comes in a transaction, and `bring`
-what was planned.
+What a destination means for a SEND is said once, by `Sending.target_for`. All ways, to topics (`Forwarding`), into
+queues (`jobs/intake.py`) and to nowhere, have the same verbs: `send` what comes alone, `plan` what comes in a
+transaction, and `bring` what was planned.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from forkbroker.routing.offers.leases import Leases
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.policies import Full
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues, shown
+from forkbroker.routing.queues.registry import UNMADE, Queues, shown
 from forkbroker.routing.queues.runs import make_run
-from forkbroker.routing.topics.durables import Durables
 from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import check_parts
@@ -100,6 +99,10 @@ class Forwarding:
         self._keep(peer, envelope, queues)
         self._forward(envelope, queues)
 
+    def weigh_copies(self, part: Envelope) -> int:
+        """Octets that the store has to write for a SEND, beside what it has to for one durable subscription."""
+        return self._durables.weigh_copies(part)
+
     def _find_refusal(self, envelope: Envelope, queues: tuple[Queue, ...]) -> str | None:
         refusal = self._journal.find_refusal(len(envelope.raw)) if queues else ""
         if refusal and (envelope.flags & _PERSISTENT or any(queue.policy.persistent for queue in queues)):
@@ -134,17 +137,39 @@ class Forwarding:
         self._out.extend(zip(peers, repeat([envelope.raw])))
 
 
+class Nowhere:
+    """The way of what is sent to a queue that is gone, and that no SEND makes again: it is dropped."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._counters = kit.counters
+
+    def send(self, peer: Peer, envelope: Envelope) -> str | None:
+        """A SEND that comes alone: it is never refused."""
+        self.bring(peer, envelope)
+        return None
+
+    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+        """A SEND of a transaction: it is never refused, and counts against no limit."""
+        return None
+
+    def bring(self, peer: Peer, envelope: Envelope) -> None:
+        """A SEND, be it planned or not."""
+        self._counters.messages_received += envelope.count
+        self._counters.messages_dropped += envelope.count
+
+
 class Sending:
     """SEND and TRANSACTION."""
 
     def __init__(
-        self, kit: Kit, intake: Target, forwarding: Target, durables: Durables, leases: Leases, journal: Journal
+        self, kit: Kit, queues: Queues, intake: Target, forwarding: Forwarding, leases: Leases, journal: Journal
     ) -> None:
         """`intake` is the way into queues, `forwarding` the way to topics."""
         self._counters = kit.counters
+        self._queues = queues
         self._intake = intake
         self._forwarding = forwarding
-        self._durables = durables
+        self._nowhere = Nowhere(kit)
         self._leases = leases
         self._journal = journal
 
@@ -154,9 +179,14 @@ class Sending:
         A topic: all who listen now, and the queues of durable subscriptions that match.
 
         A queue: the one of this name, which the SEND makes if need be. A temporary one (`/reply-queue/`) is made by
-        its owner alone: what is sent to one that is gone is dropped.
+        its owner alone: what is sent to one that is gone is dropped. It is the same with the queue of a durable
+        subscription.
         """
-        return self._intake if destination.startswith(QUEUES) else self._forwarding
+        if not destination.startswith(QUEUES):
+            return self._forwarding
+        if destination.startswith(UNMADE) and self._queues.find(destination) is None:
+            return self._nowhere
+        return self._intake
 
     def send(self, peer: Peer, envelope: Envelope) -> str | None:
         """SEND; or the reason why it can't be.
@@ -208,7 +238,7 @@ class Sending:
     def _find_refusal(self, peer: Peer, parts: list[Envelope]) -> Work:
         copies = 0
         for part in parts:
-            copies += self._durables.weigh_copies(part) if part.kind is Kind.SEND else 0
+            copies += self._forwarding.weigh_copies(part) if part.kind is Kind.SEND else 0
             yield
         if copies > MAX_COPIES:
             return (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing.queues.policies import Expired, Full, Policy, QueuePolicy
+from forkbroker.routing.timers import BUDGET
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.kinds import Kind, Outcome
 
 from .simulation import DLQ, NOON, Child, World
 from .stock import Stock
+from .twins import hand_over
 
 A = b"/queue/a"
 NOON_MS = int(NOON * 1000)
@@ -234,3 +236,23 @@ def test_a_deep_queue_that_nobody_consumes_expires_as_a_whole(at_once: int) -> N
 
     assert world.answers(producer) == [(Kind.RESUME, 0)]
     assert not world.stock.rows
+
+
+def test_another_router_goes_on_with_what_has_expired() -> None:
+    """One turn was too short for all of it; and what expires later expires then."""
+    world, producer, _ = make_world()
+    for _ in range(BUDGET + 50):
+        send(world, producer, b"x", ttl=1000)
+    send(world, producer, b"x", ttl=2000)
+    world.pass_time(1)
+    world.turn()
+    assert world.router.counters.messages_expired < BUDGET + 50
+
+    hand_over(world)
+    assert world.router.deadline() == world.now
+    world.turn()
+    assert world.router.counters.messages_expired == BUDGET + 50
+    hand_over(world)
+    wait(world, 1)
+
+    assert world.router.views() == []

@@ -6,6 +6,8 @@ from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import Child, World
+from .stock import Stock
+from .twins import hand_over, settle_down
 from .workers import A, B, held_bytes, make_world, offers_of
 
 # ---------------------------------------------------------------- how offers are cut
@@ -377,3 +379,23 @@ def test_redeliveries_are_counted() -> None:
 
     counters = world.router.counters
     assert (counters.messages_claimed, counters.messages_redelivered) == (2, 1)
+
+
+def test_another_router_makes_the_offers_that_have_become_possible() -> None:
+    """There was no turn for them, or it was too short for all queues; so the next one is due at once."""
+    world = World(stock=Stock(), steps=1)
+    producer, child = world.add_child(), world.add_child()
+    for token, name in enumerate((b"/dsub/a", b"/dsub/b"), 1):
+        world.subscribe(child, b"/topic/t", token=token, durable=name)
+        settle_down(world)
+    world.run_store()
+    settle_down(world)
+    world.send(producer, b"/topic/t", [b"x"])
+
+    hand_over(world)
+    offered = [offer.destination for _, offer in world.turn() if offer.kind is Kind.OFFER]
+    hand_over(world)
+    assert (len(offered), world.router.deadline()) == (1, world.now)
+    offered += [offer.destination for _, offer in world.turn() if offer.kind is Kind.OFFER]
+
+    assert sorted(offered) == [b"/dsub/a", b"/dsub/b"]

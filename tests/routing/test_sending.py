@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.routing.queues.policies import Policy
+from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import World, make, make_send
@@ -54,3 +56,20 @@ def test_a_destination_means_the_same_alone_and_in_a_transaction(
     assert [each.destination for each in sent if each.kind is Kind.SEND] == [destination] * forwarded
     assert figures == (1, forwarded, dropped)
     assert [view.name for view in world.router.views() if view.ready] == kept
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("wishes", [NO_WISHES, Wishes(delay=1_000)])
+def test_what_goes_to_nowhere_is_never_refused(is_alone: bool, wishes: Wishes) -> None:
+    """Nothing is to be stored, and no limit is touched, whatever the sender wishes."""
+    world = World(Policy(max_queues=1, max_delayed_bytes=0), stock=Stock())
+    sender = world.add_child()
+    world.send(sender, QUEUE, [b"1"])
+    world.kill_store("the disk is gone")
+    send = make_send(GONE, [b"x"] * 2, persistent=True, wishes=wishes)
+
+    world.tell(sender, send if is_alone else make(Kind.TRANSACTION, count=1, payload=[send.raw]))
+
+    assert world.answers(sender) == []
+    assert world.router.counters.messages_dropped == 2
+    assert [view.name for view in world.router.views()] == [QUEUE]

@@ -174,7 +174,7 @@ class Delays(Rule):
     def opened(self) -> None:
         """All that the store has was restored: tell what of it waits for something else than its time."""
         for name in [name for name in self._waiting if self._queues.find(name) is None]:
-            if not self._queues.would_make(name):
+            if not self._queues.takes(name):
                 self._leave_to_store(name)
         self._tell_unread()
 
@@ -249,7 +249,7 @@ class Delays(Rule):
     def _drop_for(self, queue: Queue) -> None:
         """The queue is gone. If no message makes it again, drop what waits for it."""
         waiting = self._waiting.get(queue.name)
-        if waiting is None or self._queues.would_make(queue.name):
+        if waiting is None or self._queues.takes(queue.name):
             return
         # another queue of this name may be made before all of it is dropped
         del self._waiting[queue.name]

@@ -27,7 +27,7 @@ _SECTION = int(Flag.SECTION)
 
 
 class Intake(Rule):
-    """The way into queues."""
+    """The way into queues: into one that exists, or that is made by the SEND."""
 
     DUMPED = ("_duplicates",)
 
@@ -73,8 +73,7 @@ class Intake(Rule):
             if reason is not None:
                 return reason
         if queue is None:
-            is_made = queues.would_make(name) and name not in plan.made
-            return queues.find_refusal_to_make(name, len(plan.made)) if is_made else None
+            return None if name in plan.made else queues.find_refusal_to_make(name, len(plan.made))
         if policy.full.is_losing or not (policy.is_limited or queue.window.refusal):
             return None
         excess = queues.find_excess(queue)
@@ -96,7 +95,7 @@ class Intake(Rule):
             excess = self.find_excess_of_part(name, run, plan)
             if excess is not None:
                 return f"queue {shown(name)} {excess}"
-        if self._queues.would_make(name):
+        if self._queues.find(name) is None:
             plan.made.add(name)
         return None
 
@@ -112,7 +111,7 @@ class Intake(Rule):
         """Whether the queue of this name refuses this producer's messages when it is at its limit."""
         queue = self._queues.find(name)
         if queue is None:
-            return self._queues.would_make(name) and self._queues.policy_for(name).full is Full.REFUSE
+            return self._queues.policy_for(name).full is Full.REFUSE
         return not queue.policy.full.is_losing and not self._queues.is_holding(peer, queue)
 
     def _find_refusal_to_delay(self, peer: Peer, envelope: Envelope, policy: QueuePolicy, plan: Plan) -> str | None:
@@ -143,10 +142,6 @@ class Intake(Rule):
     def _bring(self, peer: Peer, queue: Queue | None, envelope: Envelope) -> None:
         queues, name = self._queues, envelope.destination
         if queue is None:
-            if not queues.would_make(name):
-                self._counters.messages_received += envelope.count
-                self._counters.messages_dropped += envelope.count
-                return
             envelope.bounds(0, envelope.count)  # what can't be decoded makes no queue
             queue = queues.make(name)
         self.put(peer, queue, envelope)

@@ -33,6 +33,8 @@ _SWEEP_EVERY_MS = 100
 """Between two looks for what has expired in one queue: what expires one by one is taken out in one go."""
 _REPLY = Sort.REPLY_QUEUE.value.encode()
 _DURABLE = Sort.DURABLE.value.encode()
+UNMADE = (_REPLY, _DURABLE)
+"""What names of queues begin with that no SEND makes: those of clients, and of durable subscriptions."""
 
 _OF_BYTES = "(max-queue-bytes, or a policy)"
 _OF_LENGTH = "(max-queue-length, or a policy)"
@@ -98,9 +100,9 @@ class Queues(Rule):
         """All queues as they are now."""
         return [queue.view() for queue in self._queues.values()]
 
-    def would_make(self, name: bytes) -> bool:
-        """Whether a SEND to this name makes a queue: those of clients and of durable subscriptions it does not."""
-        return name not in self._queues and not name.startswith((_REPLY, _DURABLE))
+    def takes(self, name: bytes) -> bool:
+        """Whether the queue of this name exists, or a SEND makes it."""
+        return not name.startswith(UNMADE) or name in self._queues
 
     def find_refusal_to_make(self, name: bytes, planned: int = 0) -> str | None:
         """Why there can't be a queue of this name, while so many others are about to be made."""
