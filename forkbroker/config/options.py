@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-from forkbroker.config.policies import PolicyLine, policy_line
+from forkbroker.config.policy_keys import PolicyLine, policy_line
 from forkbroker.config.values import (
     choice,
     file_mode,

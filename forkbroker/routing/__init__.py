@@ -6,7 +6,7 @@ The rooms point one way, each knows those below it alone (setup.cfg has them as 
 
     router.py                   a peer's envelope, and what follows
     sending.py                  what a destination means for a SEND; the way to topics
-    stored.py    listing.py     what the store says; what there is, in words
+    stored.py    describing.py  what the store says; what there is, in words
     offers/                     between queues and consumers: offers, answers, what is held
     jobs/        topics/        the way in and the way back, and what waits for its time; who listens
     keeping/                    what a change means for memory and for the store

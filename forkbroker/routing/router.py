@@ -21,11 +21,11 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.counters import QueueView
+from forkbroker.routing.describing import describe
 from forkbroker.routing.handover import Rule, dump, load
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.listing import describe
 from forkbroker.routing.offers.answers import EVENTS
 from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering

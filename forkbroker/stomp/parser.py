@@ -27,6 +27,7 @@ from dataclasses import replace
 
 from forkbroker.caches import Cache
 from forkbroker.stomp.collecting import OpenBody, SizedBody, body_too_large, no_nul_after_body
+from forkbroker.stomp.cutting import LARGE, RUN_FRAMES, RUN_FROM, cut_open, cut_sized
 from forkbroker.stomp.errors import ErrorKind, ProtocolError
 from forkbroker.stomp.frame import BODY_COMMANDS, CLIENT_COMMANDS, Buffer, FrameRun, Head
 from forkbroker.stomp.headers import (
@@ -40,7 +41,6 @@ from forkbroker.stomp.headers import (
     unescape,
 )
 from forkbroker.stomp.limits import Limits
-from forkbroker.stomp.runs import LARGE, RUN_FRAMES, RUN_FROM, cut_open, cut_sized
 from forkbroker.stomp.versions import V12, Version, lenient
 
 _UNNEGOTIATED = replace(V12, name="", escapes="")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from forkbroker.store.api import Change, Delete, Message, Move, SerialTakenError, Update, is_same
 from forkbroker.store.database import is_damage
-from forkbroker.store.rows import list_serials
+from forkbroker.store.table import list_serials
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Container, Generator, Iterator, Sequence
 
 from forkbroker.store.database import is_partial
-from forkbroker.store.rows import Row
+from forkbroker.store.table import Row
 
 _TRIES = 500_000
 """Reads around damage at most: serials that are missing by the million would keep us for hours."""

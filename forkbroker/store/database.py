@@ -78,7 +78,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def check_integrity(connection: sqlite3.Connection) -> str:
     """What is wrong with the file, or with an index of it; empty: nothing is. This reads all of it.
 
-    Rows that break the constraints of the schema are no damage (`forkbroker.store.rows`).
+    Rows that break the constraints of the schema are no damage (`forkbroker.store.table`).
 
     Raises:
         sqlite3.Error: it can't be read.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from forkbroker.store.rows import AlteredRowError, UnfitRowError, list_serials
+from forkbroker.store.table import AlteredRowError, UnfitRowError, list_serials
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Reading the database of the SQLite backend: what there is, and what a queue has.
 
-Rows that are no messages (`forkbroker.store.rows`), and pages that can't be read, are passed over, and noted in the log
-(`forkbroker.store.findings`): everything else is served. A queue is read by the index; where there is damage, by the
-serials that the index lists, one by one; and if the index is damaged as well, by those that are in the table.
+Rows that are no messages (`forkbroker.store.table`), and pages that can't be read, are passed over, and noted in the
+log (`forkbroker.store.findings`): everything else is served. A queue is read by the index; where there is damage, by
+the serials that the index lists, one by one; and if the index is damaged as well, by those that are in the table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from forkbroker.store.api import MESSAGE_OVERHEAD, Backlog, Chunk, Define, Messa
 from forkbroker.store.around import read_ranges, read_single
 from forkbroker.store.database import describe_error, is_partial, make_damage
 from forkbroker.store.findings import Findings
-from forkbroker.store.rows import (
+from forkbroker.store.schema import MAX_SERIAL
+from forkbroker.store.table import (
     COLUMNS,
     Row,
     UnfitRowError,
@@ -26,7 +27,6 @@ from forkbroker.store.rows import (
     is_text,
     take_messages,
 )
-from forkbroker.store.schema import MAX_SERIAL
 
 _AT_ONCE = 10_000
 """Serials that are listed at once where there is damage, or rows that are odd."""

@@ -7,7 +7,7 @@ The indexes of the new database are made anew.
 
 Everything that can be read is saved, also what is no message any more: a row whose checksum is wrong, or that breaks a
 rule, is not delivered, but stays for the administrator. A row whose serial is another one's, or none, is moved to the
-end. Rows without a checksum (`forkbroker.store.rows`) may have changed without being noticed.
+end. Rows without a checksum (`forkbroker.store.table`) may have changed without being noticed.
 
 The damaged file stays, under another name. At no instant is there no file under the old one: an empty database would
 look like a store that never had any messages.
@@ -26,8 +26,8 @@ from pathlib import Path
 
 from forkbroker.store.around import read_ranges, read_single, read_to_damage
 from forkbroker.store.database import check_integrity, connect, is_damage
-from forkbroker.store.rows import COLUMNS, Row, UnfitRowError, is_number, to_message
 from forkbroker.store.schema import MAX_SERIAL, upgrade
+from forkbroker.store.table import COLUMNS, Row, UnfitRowError, is_number, to_message
 
 _TABLES = {"durables": "queue, topic, used", "duplicates": "queue, dedup_id, until"}
 _TEXTS = frozenset({"queue", "cron", "reason", "origin", "message_id", "headers", "topic", "dedup_id"})

@@ -3,7 +3,7 @@
 `PRAGMA user_version` is the version, the number of steps that were taken. A new database takes all of them, an older
 one those that it lacks; each step and its number are one transaction, so a death in between leaves a whole version.
 
-Version 3 gives the tables CHECK constraints (`forkbroker.store.rows` has the same rules). SQLite can't add those to a
+Version 3 gives the tables CHECK constraints (`forkbroker.store.table` has the same rules). SQLite can't add those to a
 table that exists, and to copy it would take twice the disk. So the text of the tables is replaced in `sqlite_schema`,
 as https://sqlite.org/lang_altertable.html describes for changes that leave the rows as they are. Rows that break a rule
 stay. The constraints are for people with a tool: the broker's own connection skips them (`forkbroker.store.database`),

@@ -66,8 +66,8 @@ from forkbroker.store.owner import Owner, find_processes
 from forkbroker.store.reading import Reader
 from forkbroker.store.repair import repair_database
 from forkbroker.store.reserve import Reserve
-from forkbroker.store.rows import checksum, is_number, to_columns
 from forkbroker.store.schema import MAX_SERIAL, VERSION, TooNewError, upgrade
+from forkbroker.store.table import checksum, is_number, to_columns
 from forkbroker.wire.details import DURABLY
 
 log = logging.getLogger(__name__)

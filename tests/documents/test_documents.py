@@ -16,7 +16,7 @@ import pytest
 import forkbroker
 from forkbroker.config.file import parse_text
 from forkbroker.config.options import OPTIONS, make_settings
-from forkbroker.config.policies import policy_line
+from forkbroker.config.policy_keys import policy_line
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
 

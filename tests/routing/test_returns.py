@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.config.policies import KEYS
+from forkbroker.config.policy_keys import KEYS
 from forkbroker.config.values import milliseconds
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes

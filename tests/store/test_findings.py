@@ -9,7 +9,7 @@ import pytest
 
 from forkbroker.store import findings
 from forkbroker.store.findings import Findings
-from forkbroker.store.rows import AlteredRowError, UnfitRowError
+from forkbroker.store.table import AlteredRowError, UnfitRowError
 
 PATH = Path("/var/queues.db")
 REPAIR = "stop the broker, and start it once with --store-repair"

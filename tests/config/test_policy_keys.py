@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from forkbroker.config.policies import KEYS, policy_line
+from forkbroker.config.policy_keys import KEYS, policy_line
 from forkbroker.errors import ConfigurationError
 from forkbroker.routing.queues.policies import QueuePolicy
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.stomp.cutting import RUN_FRAMES, cut_open, cut_sized
 from forkbroker.stomp.frame import Buffer
-from forkbroker.stomp.runs import RUN_FRAMES, cut_open, cut_sized
 
 SEPARATOR = b"\0\nSEND\nx:1\n\n"
 NO_LIMIT = 1 << 30

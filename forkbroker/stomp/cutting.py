@@ -1,4 +1,4 @@
-"""Runs: the bodies of many frames with the same header block, cut at the speed of C.
+"""Frame runs: the bodies of many frames with the same header block, cut at the speed of C.
 
 When a frame's block is the same as that of the frame before, chances are that a thousand more of them follow.
 What stands between two bodies, the *separator*, is then one fixed string: the NUL, perhaps a LF, and the block.

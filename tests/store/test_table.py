@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.store.api import Message
-from forkbroker.store.rows import (
+from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL
+from forkbroker.store.table import (
     COLUMNS,
     AlteredRowError,
     UnfitRowError,
@@ -20,7 +21,6 @@ from forkbroker.store.rows import (
     to_columns,
     to_message,
 )
-from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL
 from forkbroker.wire.details import DURABLY, Details, Reason
 
 _NAMES = COLUMNS.split(", ")
