@@ -639,3 +639,18 @@ def test_the_limits_of_delayed_messages_hold_in_another_router() -> None:
     send(world, producer, b"later", delay=1_000)
 
     assert "2 delayed messages use" in world.refusal(producer)
+
+
+def test_another_router_tells_whose_lines_cannot_be_read() -> None:
+    """They are named together, once the store has told of all."""
+    stock = Stock()
+    for serial in (1, 2):
+        details = Details(persistent=True, due=NOON_MS, cron=b"@daily")
+        stock.rows[serial] = Row(serial, A, 0, b"-s-1\n\n", b"x", 0, details)
+    world = World(stock=stock, opens=False)
+    stock.open(is_fresh=True)
+    while stock.said:
+        hand_over(world)
+        world.hear_store(1)
+
+    assert [note.split(":")[2] for note in world.router.take_notes()] == [" messages 1, 2"]

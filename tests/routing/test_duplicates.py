@@ -11,7 +11,7 @@ from forkbroker.wire.kinds import Flag, Kind
 
 from .simulation import Child, World, make, make_send
 from .stock import Stock
-from .twins import carry
+from .twins import carry, hand_over
 
 A, B = b"/queue/a", b"/queue/b"
 ONCE = Wishes(dedup_id=b"once")
@@ -279,3 +279,16 @@ def test_ids_are_remembered_in_another_router() -> None:
 
     assert (duplicates.find(A, b"one", 999), duplicates.find(A, b"one", 1_000)) == (7, None)
     assert (duplicates.find(B, b"two", 1_999), duplicates.find(B, b"one", 0)) == (0, None)
+
+
+def test_a_message_that_is_sent_again_to_another_router_is_the_same() -> None:
+    """Its receipt waits for the first one to be committed."""
+    world, producer, _ = make_world()
+    world.send(producer, A, [b"1"], wishes=ONCE, persistent=True)
+
+    hand_over(world)
+    world.send(producer, A, [b"2"], wishes=ONCE, persistent=True, fence=1)
+
+    assert (world.answers(producer), world.view(A).ready) == ([], 1)
+    world.run_store()
+    assert world.answers(producer) == [(Kind.FENCED, 1)]

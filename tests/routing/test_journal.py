@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing import sending
+from forkbroker.routing.keeping import journal
 from forkbroker.routing.keeping.telling import WINDOW_OCTETS
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.details import Wishes
@@ -461,7 +462,25 @@ def test_receipts_wait_for_the_store_in_another_router() -> None:
     assert world.answers(child) == [(Kind.FENCED, 1)]
     world.run_store()
     assert world.answers(child) == [(Kind.FENCED, 2)]
+    hand_over(world)
     assert world.router.is_committed
+    write(world, child)
+    assert [envelope.number for envelope in told(world)] == [3]
+
+
+def test_the_receipts_for_which_a_turn_was_too_short_come_from_another_router(monkeypatch) -> None:
+    """What they wait for is committed."""
+    monkeypatch.setattr(journal, "_ANSWERS", 2)
+    world, child = make_world()
+    for number in (1, 2, 3):
+        write(world, child, fence=number)
+    world.run_store()
+    assert [number for _, number in world.answers(child)] == [1, 2]
+
+    hand_over(world)
+    world.turn()
+
+    assert [number for _, number in world.answers(child)] == [3]
 
 
 def test_another_router_refuses_what_the_store_has_no_room_for() -> None:
@@ -492,13 +511,18 @@ def test_a_store_that_ends_again_and_again_fails_in_another_router() -> None:
 
 
 def test_who_is_held_for_the_store_goes_on_in_another_router() -> None:
-    """When there is less to write."""
+    """When there is less to write; and how much room the store has is known."""
     world, child = make_world()
+    other = world.add_child()
     world.router.receive_stored(make(Kind.DISK, serial=40_000), 0.0)
     world.send(child, A, [bytes(20_000)], persistent=True)
     assert world.answers(child) == [(Kind.HOLD, 0)]
 
     hand_over(world)
-    world.run_store()
+    world.send(other, A, [bytes(50_000)], persistent=True)
+    assert "the disk has room for 40,000 bytes" in Envelope(world.router.out[-1][1][0]).block.decode()
+    world.deliver()
+    world.stock.work()
+    world.hear_store()
 
     assert world.answers(child) == [(Kind.RESUME, 0)]

@@ -412,3 +412,21 @@ def test_another_router_knows_who_has_brought_a_change_about() -> None:
 
     assert [scene.telling.first_open(Peer(peer)) for peer in (1, 2, 3)] == [2, 3, 4]
     assert [scene.telling.is_done(number) for number in (1, 2)] == [True, False]
+
+
+def test_another_router_forgets_what_is_committed(monkeypatch) -> None:
+    """A turn was too short for it; nothing waits for it any more."""
+    monkeypatch.setattr(telling, "BUDGET", 1)
+    scene = Scene()
+    for _ in range(3):
+        scene.add()
+        scene.telling.go_on()
+    scene.telling.commit(3)
+
+    scene = carry_scene(scene)
+    assert not scene.telling
+    assert scene.telling.is_behind
+    for _ in range(2):
+        scene.telling.go_on()
+
+    assert (scene.telling.octets, scene.telling.changes, scene.telling.is_behind) == (0, [], False)
