@@ -136,7 +136,7 @@ def test_a_child_begins_with_nothing_said(child: Client) -> None:
     born = Client(peer=child.peer, pid=child.pid, channel=child.channel, address="", host="", started=0.0)
 
     assert (born.role, born.state, born.login, born.reason, born.ended) == (Role.CLIENT, State.STARTING, "", "", None)
-    assert not (born.writing or born.killed or born.is_closed or born.wants_attention)
+    assert not (born.writing or born.killed or born.is_closed or born.wants_attention or born.has_connected)
     assert (born.received, born.delivered, born.dropped, born.checks_without_progress, born.flushed) == (0, 0, 0, 0, 0)
 
 
