@@ -119,3 +119,30 @@ def test_what_a_child_held_comes_back_marked_in_its_old_place() -> None:
     assert held.serial == 3
     assert offers == [(1, 2, 1), (3, 2, 1), (5, 1, 0)]
     assert world.router.counters.messages_requeued == 4
+
+
+def test_who_is_refused_is_no_consumer_and_hears_why() -> None:
+    """A temporary queue is its owner's alone."""
+    world, _, (owner, other) = make_world(2)
+    name = b"/reply-queue/1-a"
+    world.subscribe(owner, name, token=2, flags=Flag.TEMPORARY)
+    world.subscribe(other, name, token=2, fence=7)
+
+    assert "only its owner may consume" in world.refusal(other)
+    assert world.view(name).consumers == 1
+
+
+def test_a_durable_subscription_is_consumed_under_its_own_name() -> None:
+    """What is sent to a queue that has the name of the topic is not for it; more credit is asked for by both names."""
+    world, producer, (child,) = make_world(1)
+    topic, me = b"/topic/t", b"/dsub/me"
+    world.subscribe(child, topic, token=2, credit=1, durable=me)
+    world.send(producer, topic, [b"1", b"2"])
+    first = [(offer.destination, offer.count) for _, offer in world.turn() if offer.kind is Kind.OFFER]
+    world.subscribe(child, topic, token=2, credit=2, durable=me)
+    second = [(offer.destination, offer.count) for _, offer in world.turn() if offer.kind is Kind.OFFER]
+
+    assert first == second == [(me, 1)]
+    assert world.view(me).consumers == 1
+    with pytest.raises(EnvelopeError, match="token 2 is in use"):
+        world.subscribe(child, topic, token=2, credit=2, durable=b"/dsub/other")

@@ -128,3 +128,17 @@ def test_what_a_child_holds_counts_in_another_router() -> None:
     world.settle(child, 1)
 
     assert offers_of(world) == [(child.peer, 2, 1)]
+
+
+def test_a_queue_offers_again_when_all_that_two_children_held_is_back() -> None:
+    """Nothing before: the older messages come first. They are blocked and let go once each, however they end."""
+    world, producer, (one, two) = make_world(2, credit=2, offer_candidates=1)
+    world.send(producer, A, [b"1", b"2", b"3", b"4", b"5"])
+    for child in (one, two):
+        world.take_one(child)
+    late = world.add_child()
+    world.subscribe(late, A)
+    world.end(one)
+    world.unsubscribe(two)
+
+    assert world.consume(late) == [b"1", b"2", b"3", b"4", b"5"]

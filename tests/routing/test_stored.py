@@ -139,3 +139,18 @@ def test_another_router_goes_on_with_the_opening() -> None:
 
     assert again.consume(child) == [b"1", b"2", b"3"]
     assert again.stock.rows == {}
+
+
+def test_a_receipt_follows_what_is_committed() -> None:
+    """Not before the store has said so, and each its own change."""
+    world = World(stock=Stock())
+    child = world.add_child()
+    for fence in (7, 8):
+        world.send(child, A, [b"%d" % fence], persistent=True, fence=fence)
+    before = world.answers(child)
+    world.router.receive_stored(make(Kind.COMMITTED, number=1), 0.0)
+    between = world.answers(child)
+    world.router.receive_stored(make(Kind.COMMITTED, number=2), 0.0)
+
+    assert (before, between) == ([], [(Kind.FENCED, 7)])
+    assert world.answers(child) == [(Kind.FENCED, 8)]
