@@ -383,6 +383,18 @@ def test_first_frame_has_a_limit_of_its_own(stream: bytes) -> None:
 
 
 @pytest.mark.row("F25")
+@pytest.mark.parametrize("stream", [b"CONNECT\na:1234567890\n\n\0", b"SEND\ncontent-length:7\n\n1234567\0"])
+def test_a_first_frame_may_be_as_large_as_its_limit(stream: bytes) -> None:
+    """One octet more is too large, however it comes."""
+    frames, parser = first(stream, Limits(max_login_frame=len(stream)))
+    no_frames, strict = first(stream, Limits(max_login_frame=len(stream) - 1))
+
+    assert (len(frames), parser.error) == (1, None)
+    assert no_frames == []
+    assert strict.error is not None
+
+
+@pytest.mark.row("F25")
 @pytest.mark.parametrize("body", [b"content-length:5000\n\n" + b"x" * 5000, b"\n" + b"x" * 5000])
 def test_first_frame_may_come_in_parts(body: bytes) -> None:
     """A large one below its limit, here a SEND that the session will refuse, is collected."""
