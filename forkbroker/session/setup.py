@@ -35,8 +35,8 @@ class Terms:
     """What is written to the client."""
     rules: Version
     """What is accepted from the client: the same, or more lenient."""
-    heart_beat: tuple[int, int] = (0, 0)
+    heart_beat: tuple[int, int]
     """How often the broker must send, and how often it may expect something, in ms; 0: never."""
-    login: str = ""
-    client_id: str = ""
+    login: str
+    client_id: str
     """Names of durable subscriptions are within it."""
