@@ -63,6 +63,12 @@ install:
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service \
 	    > "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service"
 	install -m 644 etc/systemd/stomp-broker.socket "$(DESTDIR)$(PREFIX)/lib/systemd/system/"
+	@# systemd 253 and newer can wait for the end of a reload.
+	version=$$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'); \
+	if [ "$${version:-0}" -ge 253 ]; then \
+	    install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service.d" && \
+	    install -m 644 etc/systemd/notify-reload.conf "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service.d/"; \
+	fi
 	if [ "$$(uname)" = FreeBSD ]; then \
 	    install -d "$(DESTDIR)$(PREFIX)/etc/rc.d" && \
 	    install -m 755 etc/rc.d/stomp_broker "$(DESTDIR)$(PREFIX)/etc/rc.d/"; \

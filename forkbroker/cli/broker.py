@@ -28,24 +28,33 @@ from dataclasses import replace
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM
 from forkbroker.cli.configuration import Configuration, read_configuration
-from forkbroker.cli.opening import check_passed, make_store_directory, open_listeners, open_log, socket_rights
+from forkbroker.cli.opening import (
+    LogSwitch,
+    check_passed,
+    make_store_directory,
+    open_listeners,
+    open_log,
+    socket_rights,
+)
+from forkbroker.cli.reloading import Reloader, Running
 from forkbroker.cli.status import find_status
-from forkbroker.cli.wiring import run_broker
+from forkbroker.cli.wiring import Serving, run_broker
 from forkbroker.config.listing import list_effective
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
+from forkbroker.parent.reloading import Reload
 from forkbroker.posix.addresses import describe_listener
 from forkbroker.posix.daemonize import Readiness, complain, detach
 from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
-from forkbroker.posix.logs import Log
 from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.service import Service, count_passed, take_listeners
 from forkbroker.posix.signals import hold_signals
+from forkbroker.posix.terminal import watch_terminal
 from forkbroker.posix.titles import name_instance
 from forkbroker.store.locate import default_url, make_store
 
@@ -59,7 +68,7 @@ every process, which costs a fork half a microsecond and 0.2 KiB of the kernel's
 FILES_BESIDE_CLIENTS = 64
 """Descriptors that the parent has besides one for each client: listeners, log, pidfile, connections being refused."""
 
-Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Hooks], int]
+Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Serving, Hooks], int]
 
 
 class Foreground:
@@ -98,7 +107,7 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
         return _tell_status(settings)
     with ExitStack() as opened:
         try:
-            return _start(settings, opened, run)
+            return _start(configuration, opened, run)
         except ConfigurationError as error:
             complain(str(error))
             return error.status
@@ -129,8 +138,9 @@ def _tell_status(settings: Settings) -> int:
     return status
 
 
-def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
+def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     """Steps 2 to 5 of the start; what goes wrong here is the caller's to tell."""
+    settings = configuration.settings
     if settings.instance is not None:
         name_instance(settings.instance)
     service = Service()
@@ -142,11 +152,17 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
     log = open_log(settings, identity, opened)
     files = raise_file_limit()
     check_passed(passed, settings)
-    listeners = passed or open_listeners(settings, socket_rights(settings, identity), opened)
+    rights = socket_rights(settings, identity)
+    listening = None if passed else open_listeners(settings, rights, opened)
+    listeners = [one for some in listening.values() for one in some] if listening is not None else passed
     semaphores = SemaphorePool(SLOTS)
     opened.callback(semaphores.close)
     if identity is not None:
         make_store_directory(settings.store or "", identity)
+    serving = Serving(settings, semaphores)
+    running = Running(configuration.settings, listening, rights)
+    reloader = Reloader(configuration.arguments, running, log, serving.adopt)
+    has_hung_up = _never if settings.daemonize or service.is_there else watch_terminal()
     names = [describe_listener(listener) for listener in listeners]
     readiness = detach() if settings.daemonize else Foreground(names)
     hooks = Hooks(
@@ -155,13 +171,15 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         status=service.status,
         beat=lambda: _beat(service, log),
         reopen_logs=log.reopen,
+        reload=Reload(check=reloader.check, prepare=reloader.prepare, begun=service.reloading, ended=service.ready),
+        has_hung_up=has_hung_up,
         close_listener=close_listener,
         log_descriptors=lambda: log.descriptors,
     )
     try:
         _settle(settings, identity, opened)
         _warn(settings, files)
-        return run(settings, listeners, semaphores, hooks)
+        return run(settings, listeners, semaphores, serving, hooks)
     except StartError as error:
         readiness.failed(str(error), error.status)
         if settings.daemonize:
@@ -169,7 +187,11 @@ def _start(settings: Settings, opened: ExitStack, run: Run) -> int:
         return error.status
 
 
-def _beat(service: Service, log: Log) -> None:
+def _never() -> bool:
+    return False
+
+
+def _beat(service: Service, log: LogSwitch) -> None:
     """The parent's loop turns."""
     service.alive()
     log.look_after()

@@ -19,8 +19,10 @@ class Configuration:
     """The settings, and where they come from."""
 
     settings: Settings
+    arguments: Mapping[str, Given]
+    """What the command line gives, by field name."""
     given: Mapping[str, Given]
-    """What was given, by field name; the rest are defaults."""
+    """What was given there or in the file; the rest are defaults."""
     origins: Mapping[str, str]
     """Where in the file that stands; what is given and has none comes from the command line."""
 
@@ -41,7 +43,7 @@ def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_
     file = _read_file(arguments.get("config"), default_file)
     given = {**file.given, **arguments}
     origins = {field: where for field, where in file.origins.items() if field not in arguments}
-    configuration = Configuration(make_settings(given, origins), given, origins)
+    configuration = Configuration(make_settings(given, origins), arguments, given, origins)
     _check(configuration)
     return configuration
 

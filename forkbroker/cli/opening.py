@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from forkbroker.config.options import BEYOND, Settings
 from forkbroker.errors import Exit, StartError
-from forkbroker.posix.addresses import describe_listener, reaches_beyond
+from forkbroker.posix.addresses import ListenAddress, describe_listener, reaches_beyond
 from forkbroker.posix.listening import SocketRights, close_listener, open_listener
 from forkbroker.posix.log_formats import BARE, STAMPED, for_journal
-from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog, is_journal
+from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog, is_journal, set_level
 from forkbroker.posix.privileges import Identity, find_group, find_user
 
 logger = logging.getLogger("forkbroker")
@@ -28,33 +28,82 @@ BACKLOG = 1024
 _STDERR = 2
 
 
-def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> Log:
+class LogSwitch:
+    """The log of this process, in whose place another one can be put."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """What a child must keep open to log."""
+        return self._log.descriptors
+
+    def reopen(self) -> None:
+        """Go on in a new file after the old one was moved away."""
+        self._log.reopen()
+
+    def look_after(self) -> None:
+        """Do what is due without an event."""
+        self._log.look_after()
+
+    def close(self) -> None:
+        """Take no more events."""
+        self._log.close()
+
+    def prepare(self, settings: Settings, running: Settings) -> Callable[[], None]:
+        """Open the log that other settings ask for; the function that is returned puts it in the place of this one.
+
+        Raises:
+            StartError: it cannot be opened, and this one stays.
+        """
+        if _log_of(settings) == _log_of(running):
+            return lambda: set_level(settings.log_level)
+        log = _make_log(settings, None)
+
+        def change() -> None:
+            old, self._log = self._log, log
+            old.close()
+            log.start(settings.log_level)
+
+        return change
+
+
+def _log_of(settings: Settings) -> tuple[object, ...]:
+    return settings.log_file, settings.syslog, settings.log_format
+
+
+def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> LogSwitch:
     """The log that was asked for; syslog for a daemon that asks for none, if this system has it.
 
     Raises:
         StartError: it cannot be opened.
     """
-    log: Log
     complaint = None
-    stamped, bare = STAMPED[settings.log_format], BARE[settings.log_format]
-    if settings.log_file is not None:
-        log = FileLog(settings.log_file, stamped, () if identity is None else (identity.uid,))
-    elif settings.syslog:
-        log = SyslogLog(form=bare)
-    elif settings.daemonize:
-        try:
-            log = SyslogLog(form=bare)
-        except StartError as error:  # a system without syslog shall have its broker, and be told
-            log, complaint = StderrLog(stamped, reopens=False), error
-    else:
-        log = StderrLog(for_journal(bare) if is_journal(_STDERR) else stamped)
-    opened.callback(log.close)
+    try:
+        log = _make_log(settings, identity)
+    except StartError as error:
+        if settings.log_file is not None or settings.syslog:
+            raise
+        # a system without syslog shall have its broker, and be told
+        log, complaint = StderrLog(STAMPED[settings.log_format], reopens=False), error
     if identity is not None:
         log.give_to(identity.uid, identity.gid)
     log.start(settings.log_level)
     if complaint:
         logger.warning("no log after the broker has detached: %s", complaint)
-    return log
+    switch = LogSwitch(log)
+    opened.callback(switch.close)
+    return switch
+
+
+def _make_log(settings: Settings, identity: Identity | None) -> Log:
+    stamped, bare = STAMPED[settings.log_format], BARE[settings.log_format]
+    if settings.log_file is not None:
+        return FileLog(settings.log_file, stamped, () if identity is None else (identity.uid,))
+    if settings.syslog or settings.daemonize:
+        return SyslogLog(form=bare)
+    return StderrLog(for_journal(bare) if is_journal(_STDERR) else stamped)
 
 
 def socket_rights(settings: Settings, identity: Identity | None) -> SocketRights:
@@ -71,18 +120,20 @@ def socket_rights(settings: Settings, identity: Identity | None) -> SocketRights
     return SocketRights(settings.socket_mode, uid, gid)
 
 
-def open_listeners(settings: Settings, rights: SocketRights, opened: ExitStack) -> list[socket.socket]:
-    """A listener for each address of --listen.
+def open_listeners(
+    settings: Settings, rights: SocketRights, opened: ExitStack
+) -> dict[ListenAddress, list[socket.socket]]:
+    """The listeners of each address of --listen.
 
     Raises:
         StartError: one of them cannot be opened.
     """
-    listeners: list[socket.socket] = []
-    for address in settings.listen:
-        for listener in open_listener(address, BACKLOG, rights):
+    listening: dict[ListenAddress, list[socket.socket]] = {}
+    for address in dict.fromkeys(settings.listen):
+        listening[address] = open_listener(address, BACKLOG, rights)
+        for listener in listening[address]:
             opened.callback(_close, listener)
-            listeners.append(listener)
-    return listeners
+    return listening
 
 
 def _close(listener: socket.socket) -> None:

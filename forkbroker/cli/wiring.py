@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from forkbroker.child import child
 from forkbroker.child.rehearsal import rehearse
@@ -17,6 +18,7 @@ from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
+from forkbroker.parent.reloading import Plan
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop
@@ -175,21 +177,47 @@ def refuse(reason: str) -> bytes:
     return encode_frame(None, "ERROR", headers, f"{reason}\n".encode())
 
 
-def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, hooks: Hooks) -> int:
-    """Serve clients on `listeners` until a signal ends it; the exit status."""
-    use_again()
-    passed = max_passed(settings)
-    shared = child.Shared(session_policy(settings), frame_limits(settings), semaphores, passed)
+class Serving:
+    """What the processes of clients are given: each the settings that hold when it begins."""
 
-    def serve(end: socket.socket, client: Connection, _peer: int) -> int:
+    def __init__(self, settings: Settings, semaphores: SemaphorePool) -> None:
+        self._semaphores = semaphores
+        self._settings = settings
+        self._max_envelope = max_passed(settings)
+        self.shared = self._share(settings)
+
+    def _share(self, settings: Settings) -> child.Shared:
+        return child.Shared(session_policy(settings), frame_limits(settings), self._semaphores, self._max_envelope)
+
+    def adopt(self, settings: Settings) -> Callable[..., Plan]:
+        """Give the next client these settings; returns what makes a plan for the parent of the rest."""
+        self._settings = settings
+        self.shared = self._share(settings)
+        policy = parent_policy(settings)
+        return partial(
+            Plan,
+            admission=policy.admission,
+            routing=routing_policy(settings),
+            shutdown_timeout_s=policy.shutdown_timeout_s,
+        )
+
+    def serve(self, end: socket.socket, client: Connection, _peer: int) -> int:
+        """The program of a client's process."""
+        settings = self._settings
         go_first()
         apply_limits(
             memory_bytes=settings.child_memory or None,
             cpu_s=settings.child_cpu or None,
             files=settings.child_files or None,
         )
-        return child.main(end, client.socket, client.address, shared)
+        return child.main(end, client.socket, client.address, self.shared)
 
+
+def run_broker(
+    settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, serving: Serving, hooks: Hooks
+) -> int:
+    """Serve clients on `listeners` until a signal ends it; the exit status."""
+    use_again()
     store = make_store(settings.store or "")
 
     def keep(end: socket.socket, is_fresh: bool) -> int:
@@ -200,17 +228,17 @@ def run_broker(settings: Settings, listeners: Sequence[socket.socket], semaphore
             store,
             is_fresh=is_fresh,
             repair=settings.store_repair,
-            max_envelope=passed,
+            max_envelope=max_passed(settings),
             watermark=settings.disk_free,
         )
 
-    rehearse(shared)
+    rehearse(serving.shared)
     loop = Loop(for_many=True)
     parent = Parent(
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        Programs(client=serve, store=keep, refusal=refuse),
+        Programs(client=serving.serve, store=keep, refusal=refuse),
         parent_policy(settings),
         hooks,
     )

@@ -47,6 +47,14 @@ Given = str | bool | list[str]
 """What is given for an option: a text, True or False for a flag, several texts if it is repeatable."""
 
 
+class Effect(Enum):
+    """When a value has its effect that was changed in the configuration file, after a reload."""
+
+    ALL = "at once"
+    NEW = "for clients that connect from then on"
+    RESTART = "after a restart"
+
+
 class Type(Enum):
     """How a value is written in the configuration file."""
 
@@ -77,6 +85,7 @@ class Option:
     repeatable: bool = False
     in_file: bool = True
     """Whether the configuration file may have it; else it is about this one start."""
+    effect: Effect = Effect.RESTART
 
     @property
     def field(self) -> str:
@@ -195,6 +204,7 @@ OPTIONS: tuple[Option, ...] = (
         "accept clients at HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable",
         _START,
         repeatable=True,
+        effect=Effect.ALL,
     ),
     Option("socket-mode", file_mode, "0660", "MODE", "permissions of the files of Unix sockets, in octal", _START),
     Option(
@@ -215,9 +225,26 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "time for a clean shutdown; clients can settle for half of it",
         _START,
+        effect=Effect.ALL,
     ),
-    Option("log-file", path, None, "FILE", "append the log to FILE; opened again when renamed, and at SIGUSR1", _LOG),
-    Option("syslog", None, None, "", "log to syslog; default with --daemonize and without --log-file", _LOG),
+    Option(
+        "log-file",
+        path,
+        None,
+        "FILE",
+        "append the log to FILE; opened again when renamed, and at SIGUSR1",
+        _LOG,
+        effect=Effect.ALL,
+    ),
+    Option(
+        "syslog",
+        None,
+        None,
+        "",
+        "log to syslog; default with --daemonize and without --log-file",
+        _LOG,
+        effect=Effect.ALL,
+    ),
     Option(
         "log-level",
         choice("error", "warning", "info", "debug"),
@@ -225,11 +252,26 @@ OPTIONS: tuple[Option, ...] = (
         "LEVEL",
         "least important event to log: error, warning, info or debug",
         _LOG,
+        effect=Effect.ALL,
     ),
     Option(
-        "log-format", choice("text", "json"), "text", "FORMAT", "format of the log: text, or json for each line", _LOG
+        "log-format",
+        choice("text", "json"),
+        "text",
+        "FORMAT",
+        "format of the log: text, or json for each line",
+        _LOG,
+        effect=Effect.ALL,
     ),
-    Option("max-clients", number(1), "2000", "N", "number of clients at one time; each has a process", _CLIENTS),
+    Option(
+        "max-clients",
+        number(1),
+        "2000",
+        "N",
+        "number of clients at one time; each has a process",
+        _CLIENTS,
+        effect=Effect.ALL,
+    ),
     Option(
         "max-clients-per-address",
         number(0),
@@ -237,6 +279,7 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         "clients from one IPv4 address or IPv6 /64 network; 0: no limit",
         _CLIENTS,
+        effect=Effect.ALL,
     ),
     Option(
         "max-pending-logins",
@@ -245,9 +288,16 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         "clients without CONNECT; the oldest makes room; 0: no limit",
         _CLIENTS,
+        effect=Effect.ALL,
     ),
     Option(
-        "fork-rate", number(1), "2000", "N", "new clients for each second; others wait in the listen backlog", _CLIENTS
+        "fork-rate",
+        number(1),
+        "2000",
+        "N",
+        "new clients for each second; others wait in the listen backlog",
+        _CLIENTS,
+        effect=Effect.ALL,
     ),
     Option(
         "allow-anonymous",
@@ -256,6 +306,7 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "permit listeners that other hosts can reach, without passwords",
         _CLIENTS,
+        effect=Effect.ALL,
     ),
     Option(
         "connect-timeout",
@@ -264,6 +315,7 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "time in which a new client must send its CONNECT frame",
         _CLIENTS,
+        effect=Effect.NEW,
     ),
     Option(
         "frame-timeout",
@@ -272,6 +324,7 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "time for an incomplete frame to grow by 64 KiB or be complete",
         _CLIENTS,
+        effect=Effect.NEW,
     ),
     Option(
         "heart-beat",
@@ -280,10 +333,29 @@ OPTIONS: tuple[Option, ...] = (
         "SEND,WANT",
         "milliseconds between heart-beats, offered and wanted; 0: none",
         _CLIENTS,
+        effect=Effect.NEW,
     ),
-    Option("child-memory", size(0), "0", "SIZE", "address space of a child process; 0: no limit", _CLIENTS),
-    Option("child-cpu", number(0), "0", "SECONDS", "CPU time of a child process; 0: no limit", _CLIENTS),
-    Option("child-files", number(0), "0", "N", "open file descriptors of a child process; 0: no limit", _CLIENTS),
+    Option(
+        "child-memory",
+        size(0),
+        "0",
+        "SIZE",
+        "address space of a child process; 0: no limit",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "child-cpu", number(0), "0", "SECONDS", "CPU time of a child process; 0: no limit", _CLIENTS, effect=Effect.NEW
+    ),
+    Option(
+        "child-files",
+        number(0),
+        "0",
+        "N",
+        "open file descriptors of a child process; 0: no limit",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
     Option(
         "broadcast",
         choice("interested", "all"),
@@ -299,8 +371,17 @@ OPTIONS: tuple[Option, ...] = (
         "KIND",
         "meaning of names without a prefix: topic, queue or error",
         _TOPICS,
+        effect=Effect.NEW,
     ),
-    Option("strict", None, None, "", "require host and id, keep CR in 1.0 and 1.1, reject a late ACK", _TOPICS),
+    Option(
+        "strict",
+        None,
+        None,
+        "",
+        "require host and id, keep CR in 1.0 and 1.1, reject a late ACK",
+        _TOPICS,
+        effect=Effect.NEW,
+    ),
     Option(
         "content-length",
         choice("always", "as-sent"),
@@ -308,6 +389,7 @@ OPTIONS: tuple[Option, ...] = (
         "WHEN",
         "put the header on each MESSAGE: always, or as-sent",
         _TOPICS,
+        effect=Effect.NEW,
     ),
     Option(
         "max-client-buffer",
@@ -316,6 +398,7 @@ OPTIONS: tuple[Option, ...] = (
         "SIZE",
         "memory for topic messages that wait for a slow client",
         _TOPICS,
+        effect=Effect.NEW,
     ),
     Option(
         "slow-subscribers",
@@ -326,7 +409,13 @@ OPTIONS: tuple[Option, ...] = (
         _TOPICS,
     ),
     Option(
-        "prefetch", number(1), "100", "N", "unsettled messages per subscription if SUBSCRIBE sets no limit", _QUEUES
+        "prefetch",
+        number(1),
+        "100",
+        "N",
+        "unsettled messages per subscription if SUBSCRIBE sets no limit",
+        _QUEUES,
+        effect=Effect.NEW,
     ),
     Option("max-unsettled", size(65_536), "64 MiB", "SIZE", "size of the unsettled messages of one client", _QUEUES),
     Option(
@@ -344,6 +433,7 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         "deliveries before a message is a dead letter; 0: no limit",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "max-queue-bytes",
@@ -352,9 +442,18 @@ OPTIONS: tuple[Option, ...] = (
         "SIZE",
         "size of a queue in memory and on disk; 0: no limit but the disk",
         _QUEUES,
+        effect=Effect.ALL,
     ),
-    Option("max-queue-length", number(0), "0", "N", "number of messages in a queue; 0: no limit", _QUEUES),
-    Option("max-queues", number(1), "10000", "N", "number of queues at one time", _QUEUES),
+    Option(
+        "max-queue-length",
+        number(0),
+        "0",
+        "N",
+        "number of messages in a queue; 0: no limit",
+        _QUEUES,
+        effect=Effect.ALL,
+    ),
+    Option("max-queues", number(1), "10000", "N", "number of queues at one time", _QUEUES, effect=Effect.ALL),
     Option(
         "queue-full",
         choice("hold", "refuse", "drop-oldest", "dead-letter"),
@@ -362,6 +461,7 @@ OPTIONS: tuple[Option, ...] = (
         "POLICY",
         "when a queue is full: hold, refuse, drop-oldest or dead-letter",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "visible",
@@ -370,6 +470,7 @@ OPTIONS: tuple[Option, ...] = (
         "WHEN",
         "offer persistent messages when accepted, or when committed",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "redelivery-delay",
@@ -378,9 +479,16 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "delay after the 2nd failed delivery, doubled each time after that",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
-        "dedup-window", seconds(0), "5 min", "TIME", "time for which the dedup-id of a message is remembered", _QUEUES
+        "dedup-window",
+        seconds(0),
+        "5 min",
+        "TIME",
+        "time for which the dedup-id of a message is remembered",
+        _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "max-delayed-bytes",
@@ -399,7 +507,7 @@ OPTIONS: tuple[Option, ...] = (
         _QUEUES,
     ),
     Option("max-repeating", number(0), "100", "N", "repeated messages that one client can have waiting", _QUEUES),
-    Option("max-durables", number(0), "1000", "N", "number of durable subscriptions", _QUEUES),
+    Option("max-durables", number(0), "1000", "N", "number of durable subscriptions", _QUEUES, effect=Effect.ALL),
     Option(
         "durable-expiry",
         seconds(0),
@@ -407,6 +515,7 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "lifetime of a durable subscription without clients; 0: for ever",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "policy",
@@ -416,6 +525,7 @@ OPTIONS: tuple[Option, ...] = (
         "settings for matching queues: 'PATTERN key=value ...'; repeatable",
         _QUEUES,
         repeatable=True,
+        effect=Effect.ALL,
     ),
     Option(
         "store",
@@ -441,6 +551,7 @@ OPTIONS: tuple[Option, ...] = (
         "WHICH",
         "which messages are persistent: as-sent, or all sent to queues",
         _STORE,
+        effect=Effect.ALL,
     ),
     Option(
         "queue-memory",
@@ -458,11 +569,15 @@ OPTIONS: tuple[Option, ...] = (
         "refuse persistent messages below this free space; 0: never",
         _STORE,
     ),
-    Option("max-command", size(16, 65_536), "32", "SIZE", "length of a command line", _LIMITS),
-    Option("max-header-line", size(128, 2**24), "10 KiB", "SIZE", "length of a header line", _LIMITS),
-    Option("max-headers", number(8, 65_536), "1000", "N", "number of headers of a frame", _LIMITS),
+    Option("max-command", size(16, 65_536), "32", "SIZE", "length of a command line", _LIMITS, effect=Effect.NEW),
+    Option(
+        "max-header-line", size(128, 2**24), "10 KiB", "SIZE", "length of a header line", _LIMITS, effect=Effect.NEW
+    ),
+    Option("max-headers", number(8, 65_536), "1000", "N", "number of headers of a frame", _LIMITS, effect=Effect.NEW),
     Option("max-body", size(0, _ENVELOPE), "100 MiB", "SIZE", "size of a body", _LIMITS),
-    Option("max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "size of the first frame", _LIMITS),
+    Option(
+        "max-login-frame", size(256, _ENVELOPE), "64 KiB", "SIZE", "size of the first frame", _LIMITS, effect=Effect.NEW
+    ),
     Option(
         "max-client-memory",
         size(65_536),
@@ -470,10 +585,29 @@ OPTIONS: tuple[Option, ...] = (
         "SIZE",
         "transactions, subscriptions and waiting messages of a client",
         _LIMITS,
+        effect=Effect.NEW,
     ),
-    Option("max-subscriptions", number(1), "10000", "N", "number of subscriptions of a client", _LIMITS),
-    Option("max-transactions", number(1), "1000", "N", "number of open transactions of a client", _LIMITS),
-    Option("max-transaction-frames", number(1), "100000", "N", "number of frames in a transaction", _LIMITS),
+    Option(
+        "max-subscriptions", number(1), "10000", "N", "number of subscriptions of a client", _LIMITS, effect=Effect.NEW
+    ),
+    Option(
+        "max-transactions",
+        number(1),
+        "1000",
+        "N",
+        "number of open transactions of a client",
+        _LIMITS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "max-transaction-frames",
+        number(1),
+        "100000",
+        "N",
+        "number of frames in a transaction",
+        _LIMITS,
+        effect=Effect.NEW,
+    ),
     Option(
         "max-transaction-size",
         size(1024, _ENVELOPE),

@@ -86,6 +86,10 @@ class Admission:
         self._crashes = 0
         self._closed_until = now
 
+    def adopt(self, policy: AdmissionPolicy) -> None:
+        """Other limits hold from now on; who is connected stays."""
+        self._policy = policy
+
     @property
     def clients(self) -> int:
         """How many clients are connected."""

@@ -78,6 +78,7 @@ class Listeners:
         self._accepted = accepted
         self._close = close
         self._logger = logger
+        self._is_open = False
         self._is_paused = False
         self._complained_at = float("-inf")
 
@@ -88,12 +89,29 @@ class Listeners:
 
     def open(self) -> None:
         """Begin to accept."""
+        self._is_open = True
         for listener in self._sockets:
-            listener.setblocking(False)
-            self._loop.watch(listener.fileno(), self._reader(listener), None)
+            self._watch(listener)
+
+    def _watch(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._loop.watch(listener.fileno(), self._reader(listener), None)
+
+    def change(self, opened: Sequence[socket.socket], dropped: Sequence[socket.socket]) -> None:
+        """Accept at other addresses: take over `opened`, and close `dropped`. Who is connected stays."""
+        for listener in dropped:
+            self._sockets.remove(listener)
+            self._loop.forget(listener.fileno())
+            self._close(listener)
+        for listener in opened:
+            self._sockets.append(listener)
+            if self._is_open:
+                self._watch(listener)
+                self._loop.want_readable(listener.fileno(), not self._is_paused)
 
     def close(self) -> None:
         """Accept no more. Who waits in the backlog is reset by the kernel."""
+        self._is_open = False
         sockets, self._sockets = self._sockets, []
         for listener in sockets:
             self._loop.forget(listener.fileno())

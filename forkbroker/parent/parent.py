@@ -7,6 +7,7 @@ Who does what:
     helpers                all other processes, a row each; the store's row is in `keeper`
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
+    reloading              a changed configuration, taken over
     shutdown               the end of the broker, in bounded time
     listing, status        what the parent shows of itself
 
@@ -38,6 +39,7 @@ from forkbroker.parent.listing import Listing
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals
+from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.shutdown import Phase, Shutdown
@@ -83,6 +85,11 @@ def _ignore() -> None:
     """Nobody wants to know."""
 
 
+def _never() -> bool:
+    """It can't be."""
+    return False
+
+
 def _ignore_text(_text: str) -> None:
     """Nobody wants to read."""
 
@@ -100,7 +107,11 @@ class Hooks:
     beat: Callable[[], None] = _ignore
     """The loop turns: called about once a second."""
     reopen_logs: Callable[[], None] = _ignore
-    """SIGUSR1 or SIGHUP came."""
+    """SIGUSR1 came."""
+    reload: Reload | None = None
+    """How the configuration is read at SIGHUP, and taken over; None: it is not."""
+    has_hung_up: Callable[[], bool] = _never
+    """Asked at SIGHUP: whether it means that the terminal is gone, on which somebody has watched the broker."""
     close_listener: Callable[[socket.socket], None] = socket.socket.close
     """Nobody is accepted any more: close a listener, and remove its path if it has one and made it."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("forkbroker"))
@@ -141,6 +152,11 @@ class Parent:
         self._clients = Clients(self._exchange, self._admission, programs.client, forge, self._quiet, logger)
         self._helpers = Helpers(self._exchange, Forge(policy.max_passed, descriptors), self._lose, logger)
         self._keeper = Keeper(self._exchange, self._helpers, programs.store, self._open, loop.stop, logger)
+        self._reloading = (
+            None
+            if hooks.reload is None
+            else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
+        )
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._listeners = Listeners(
             loop,
@@ -197,9 +213,29 @@ class Parent:
             signal.SIGINT: self._shutdown.ask,
             signal.SIGQUIT: self._shutdown.at_once,
             signal.SIGUSR1: self._hooks.reopen_logs,
-            signal.SIGHUP: self._hooks.reopen_logs,
+            signal.SIGHUP: self._hang_up,
             signal.SIGUSR2: self._listing.start,
         }
+
+    # -- a changed configuration
+
+    def _hang_up(self) -> None:
+        if self._hooks.has_hung_up():
+            self._logger.info("the terminal is gone")
+            self._shutdown.ask()
+        elif self._reloading is not None and self._shutdown.phase is Phase.RUNNING:
+            self._reloading.ask()
+
+    def _adopt(self, plan: Plan) -> None:
+        self._admission.adopt(plan.admission)
+        self._router.adopt(plan.routing)
+        self._shutdown.adopt(plan.shutdown_timeout_s)
+        if self._shutdown.phase is Phase.RUNNING:
+            self._listeners.change(plan.opened, plan.dropped)
+            self._status.listen(self._listeners.names)
+        else:
+            for listener in plan.opened:
+                self._hooks.close_listener(listener)
 
     # -- from the start to the end
 

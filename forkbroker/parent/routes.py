@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forkbroker.routing.peers import Outbox, Peer
+from forkbroker.routing.queues.policies import Policy
 from forkbroker.wire.envelope import Buffer, Envelope
 
 
@@ -47,6 +48,9 @@ class Routes(Protocol):
     """There is something to `take`."""
     is_behind: bool
     """The store has so much to write that it should not be given more at present; noted in `tick`."""
+
+    def adopt(self, policy: Policy) -> None:
+        """Heed other settings from now on."""
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""

@@ -78,6 +78,10 @@ class Shutdown:
         self._waits_for: set[Client] = set()
         self.phase = Phase.RUNNING
 
+    def adopt(self, timeout_s: float) -> None:
+        """Take so many seconds for an end that has not begun."""
+        self._timeout_s = timeout_s
+
     def ask(self) -> None:
         """SIGTERM or SIGINT: in good order the first time, at once the second time."""
         if self.phase is Phase.RUNNING:

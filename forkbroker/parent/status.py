@@ -17,6 +17,11 @@ class Status:
         self._tell = tell
         self._shown = ""
 
+    def listen(self, listening: Sequence[str]) -> None:
+        """Show other addresses from the next `refresh` on."""
+        self._listening = " ".join(listening)
+        self._shown = ""
+
     def refresh(self, clients: int, note: str = "") -> None:
         """Show how many clients there are, and what else is going on."""
         counted = count_clients(clients)

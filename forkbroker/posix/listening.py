@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,17 @@ class UnixListener(socket.socket):
 
 
 def open_listener(
-    address: ListenAddress, backlog: int, rights: SocketRights | None = None, patience_s: float = _PATIENCE_S
+    address: ListenAddress,
+    backlog: int,
+    rights: SocketRights | None = None,
+    *,
+    found: Sequence[tuple[int, str]] = (),
+    patience_s: float = _PATIENCE_S,
 ) -> list[socket.socket]:
     """Listen on `address`: non-blocking sockets, one for each address of the name. The caller closes them.
 
-    `patience_s`: how long to wait, at most, for another broker that opens a socket in the same directory.
+    `found`: families and addresses of the host, if they were looked up before. `patience_s`: how long to wait, at
+    most, for another broker that opens a socket in the same directory.
 
     Raises:
         StartError: the address is in use, not this host's, or not permitted.
@@ -69,7 +75,7 @@ def open_listener(
         return [_open_unix(address, backlog, rights or SocketRights(), patience_s)]
     for _attempt in range(_PORT_ATTEMPTS):
         try:
-            return _open_all(address, backlog)
+            return _open_all(address, found or look_up(address), backlog)
         except StartError as error:
             # The system chose a port for the first family that somebody has in the second: let it choose again.
             taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
@@ -88,12 +94,12 @@ def close_listener(listener: socket.socket) -> None:
 # -- TCP
 
 
-def _open_all(address: ListenAddress, backlog: int) -> list[socket.socket]:
+def _open_all(address: ListenAddress, found: Sequence[tuple[int, str]], backlog: int) -> list[socket.socket]:
     """A listener for each address of the name, all on one port."""
     listeners: list[socket.socket] = []
     port = address.port
     try:
-        for family, host in _look_up(address):
+        for family, host in found:
             try:
                 listeners.append(_open_tcp(family, host, port, backlog))
             except OSError as error:
@@ -111,8 +117,12 @@ def _open_all(address: ListenAddress, backlog: int) -> list[socket.socket]:
     return listeners
 
 
-def _look_up(address: ListenAddress) -> list[tuple[int, str]]:
-    """Families and addresses of a host; a name service is asked for names other than localhost."""
+def look_up(address: ListenAddress) -> list[tuple[int, str]]:
+    """Families and addresses of a host; a name service is asked for names other than localhost, which may take long.
+
+    Raises:
+        StartError: there is no such host.
+    """
     if address.host == "localhost":
         return list(_LOOPBACK)
     try:

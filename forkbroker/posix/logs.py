@@ -79,7 +79,7 @@ class Log(logging.Handler):
     def start(self, level: str) -> None:
         """Take all events of `level` (a key of LEVELS) and above. One log at a time."""
         logging.getLogger().addHandler(self)
-        logging.getLogger().setLevel(LEVELS[level])
+        set_level(level)
 
     def reopen(self) -> None:
         """Go on in a new file after the old one was moved away. Nothing to do for logs that are no files."""
@@ -314,6 +314,11 @@ class SyslogLog(Log):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def set_level(level: str) -> None:
+    """Log events of `level` (a key of LEVELS) and above, whichever log there is."""
+    logging.getLogger().setLevel(LEVELS[level])
 
 
 def is_journal(fd: int, environment: Mapping[str, str] = os.environ) -> bool:

@@ -12,6 +12,9 @@ Peer = NewType("Peer", int)
 STORE = Peer(0)
 """The store, in whichever process it is just now."""
 
+CHECKER = Peer(-1)
+"""The process that reads the configuration; the router has nothing for it."""
+
 Token = NewType("Token", int)
 """A child's own name for one of its subscriptions: never used twice by this child."""
 

@@ -12,7 +12,7 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -93,6 +93,25 @@ class Router(Rule):
             Kind.SETTLE: sending.settle,
             Kind.FENCE: self._fence,
         }
+
+    def adopt(self, policy: Policy) -> None:
+        """Heed other settings: new queues and subscriptions at once, queues that exist in steps.
+
+        What of them is fixed for the life of a router stays: `broadcast_all`, `queue_memory`, and the limits of
+        single clients and of delayed messages.
+        """
+        self._kit.is_at_rest = False
+        self._queues.adopt(policy)
+        self._topics.durables.limit = policy.max_durables
+        self._kit.chores.add(self._adapt())
+
+    def _adapt(self) -> Iterator[None]:
+        for queue in self._queues.all():
+            if not queue.is_gone and self._queues.adapt(queue):
+                yield from self._offering.leases.renew(queue)
+                self._topics.durables.watch_again(queue.name)
+                self._jobs.returns.make_room(queue)
+            yield
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer; its number was never used before."""

@@ -244,6 +244,12 @@ OF_STORE: dict[Kind, Fields] = {
     Kind.FAILED: Fields(token=_U32, block=_U32),
 }
 
+#: What the checker sends, as `kinds.FROM_CHECKER`.
+OF_CHECKER: dict[Kind, Fields] = {
+    Kind.CHECKED: Fields(block=_U32),
+    Kind.FAILED: Fields(token=_U32, block=_U32),
+}
+
 
 def check(envelope: Envelope, table: Mapping[Kind, Fields]) -> None:
     """Raise EnvelopeError unless all that this envelope carries is what `table` permits for its kind."""

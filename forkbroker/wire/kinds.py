@@ -84,6 +84,14 @@ FAILED       the store ends; block: the reason, for the administrator; token: an
              another broker's now, and this one has to end
 ===========  =======================================================================================
 
+From the checker, which reads the configuration for a reload:
+
+===========  =======================================================================================
+CHECKED      block: what was found, in a form that is the command's own (`forkbroker.cli.reloading`)
+===========  =======================================================================================
+
+FAILED is every helper's.
+
 Flag `FENCE` may stand on every kind that a child sends, but for those whose number is an offer's (CLAIMED, LOST,
 PASSED) and those that the parent keeps to itself (`HEEDED`): the parent answers FENCED with the same number when this
 envelope, and so every earlier one, has been applied.
@@ -148,6 +156,7 @@ class Kind(IntEnum):
     TRYING = 106
     DECLINED = 107
     DELETED = 108
+    CHECKED = 192
 
 
 class Flag(IntEnum):
@@ -189,6 +198,8 @@ class Role(Enum):
     CLIENT = "client"
     """It serves a client."""
     STORE = "store"
+    CHECKER = "checker"
+    """It reads and checks the configuration."""
 
 
 class State(Enum):
@@ -292,8 +303,15 @@ FROM_STORE: frozenset[Kind] = frozenset(
     }
 )
 
+#: What the checker sends.
+FROM_CHECKER: frozenset[Kind] = frozenset({Kind.CHECKED, Kind.FAILED})
+
 #: What the parent hears from a process, by what the process is for.
-SENT_BY: dict[Role, frozenset[Kind]] = {Role.CLIENT: frozenset(FROM_CHILD), Role.STORE: FROM_STORE}
+SENT_BY: dict[Role, frozenset[Kind]] = {
+    Role.CLIENT: frozenset(FROM_CHILD),
+    Role.STORE: FROM_STORE,
+    Role.CHECKER: FROM_CHECKER,
+}
 
 
 class Outcome(IntEnum):

@@ -15,7 +15,7 @@ import pytest
 
 import forkbroker
 from forkbroker.config.file import parse_text
-from forkbroker.config.options import OPTIONS, make_settings
+from forkbroker.config.options import OPTIONS, Effect, make_settings
 from forkbroker.config.policy_keys import policy_line
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
@@ -37,6 +37,16 @@ def test_the_manual_has_every_option_and_no_other() -> None:
     assert set(re.findall(r"^\.Fl -([a-z-]+)", not_in_file, re.MULTILINE)) == {
         option.name for option in OPTIONS if not option.in_file
     }
+
+
+def test_the_manual_of_the_file_says_of_each_option_when_a_reload_takes_it_over() -> None:
+    """As the table has it."""
+    section = FILE_MANUAL.partition(".Sh RELOAD")[2].partition(".Sh FILES")[0]
+    at_once, _, rest = section.partition("These options take effect for clients that connect")
+    for text, effect in ((at_once, Effect.ALL), (rest, Effect.NEW)):
+        named = set(re.findall(r"^\.Fl -([a-z-]+)", text, re.MULTILINE))
+
+        assert named == {option.name for option in OPTIONS if option.effect is effect}
 
 
 def test_the_examples_of_configuration_files_can_be_used() -> None:

@@ -332,3 +332,16 @@ def test_one_fork_takes_one_token() -> None:
     gate.add()
 
     assert gate.opens_at() == pytest.approx(100.1)
+
+
+def test_other_limits_hold_for_the_next_client_and_for_nobody_who_is_there() -> None:
+    """Lower than the number of clients, and higher."""
+    gate = Gate(max_clients=2)
+    gate.add()
+    gate.add()
+    gate.admission.adopt(AdmissionPolicy(max_clients=1))
+    assert gate.refusal() == "too many clients, 2 are connected and max-clients is 1"
+    gate.admission.adopt(AdmissionPolicy(max_clients=3))
+
+    assert gate.refusal() == ""
+    assert gate.admission.clients == 2

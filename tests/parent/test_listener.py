@@ -163,3 +163,48 @@ def test_a_closed_listener_is_its_owners_to_remove(bench: Bench) -> None:
     assert bench.closed == [bench.port, bench.path]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+def test_listeners_can_be_exchanged(bench: Bench) -> None:
+    """One that is given up is closed, a new one accepts; while all wait, it waits as well."""
+    fresh = socket.create_server(("127.0.0.1", 0))
+    bench.listeners.change([fresh], [bench.port])
+    bench.connect(fresh)
+    bench.turn()
+    assert bench.closed == [bench.port]
+    assert len(bench.accepted) == 1
+    assert len(bench.listeners.names) == 2
+
+    bench.listeners.pause(bench.loop.now + 3600)
+    late = socket.create_server(("127.0.0.1", 0))
+    bench.listeners.change([late], [])
+    bench.connect(late)
+    bench.turn()
+    assert len(bench.accepted) == 1
+    bench.listeners._resume()
+    bench.turn()
+
+    assert len(bench.accepted) == 2
+
+
+def test_a_listener_that_comes_before_the_beginning_waits_for_it(bench: Bench, tmp_path: Path) -> None:
+    """The store is not open yet."""
+    accepted: list[Connection] = []
+    listeners = Listeners(
+        bench.loop,
+        [],
+        opens_at=lambda now: now,
+        accepted=accepted.append,
+        close=socket.socket.close,
+        logger=logger_of([]),
+    )
+    fresh = socket.create_server(("127.0.0.1", 0))
+    listeners.change([fresh], [])
+    bench.connect(fresh)
+    bench.turn()
+    assert accepted == []
+    listeners.open()
+    bench.turn()
+    assert len(accepted) == 1
+    accepted[0].socket.close()
+    listeners.close()

@@ -36,3 +36,14 @@ def test_nothing_is_told_before_something_has_changed() -> None:
 
     assert told == ["0 clients", "1 client", "1 client, shutting down", "0 clients"]
     assert setproctitle.getproctitle().endswith(" (0 clients)")
+
+
+def test_other_addresses_are_shown_from_the_next_time_on() -> None:
+    """Although the number of clients is the same."""
+    told: list[str] = []
+    shown = Status(["127.0.0.1:1"], told.append)
+    shown.refresh(0)
+    shown.listen(["127.0.0.1:2", "unix:/s"])
+    shown.refresh(0)
+
+    assert setproctitle.getproctitle() == "stomp-broker: parent 127.0.0.1:2 unix:/s (0 clients)"

@@ -38,8 +38,28 @@ def units(tmp_path: Path) -> Path:
 @with_systemd
 def test_the_units_are_valid(units: Path) -> None:
     """Without a complaint about a key or a value."""
-    files = [str(path) for path in units.iterdir()]
+    files = [str(path) for path in units.iterdir() if path.suffix in (".service", ".socket")]
     ended = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def systemd_version() -> int:
+    """Return the version that is installed; 0: none is."""
+    if shutil.which("systemd-analyze") is None:
+        return 0
+    shown = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(shown.split()[1])
+
+
+@pytest.mark.skipif(systemd_version() < 253, reason="install systemd 253 or newer")
+def test_the_addition_for_newer_systems_is_valid(units: Path) -> None:
+    """`systemctl reload` waits for the end of the reload there."""
+    (units / "stomp-broker.service.d").mkdir()
+    (units / "notify-reload.conf").rename(units / "stomp-broker.service.d" / "notify-reload.conf")
+    ended = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(units / "stomp-broker.service")], capture_output=True, text=True
+    )
 
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -527,8 +527,8 @@ def test_every_kind_has_a_sender() -> None:
     assert TO_STORE & to_child == {Kind.CLOSE}
 
 
-_SENDERS = ["child", "parent", "parent to store", "store"]
-"""Of the kinds below 32, 64, 96 and 128."""
+_SENDERS = ["child", "parent", "parent to store", "store", "nobody", "nobody", "checker"]
+"""Of the kinds below 32, 64, 96, 128 and so on."""
 
 
 def test_every_role_has_kinds_to_send() -> None:
@@ -537,6 +537,7 @@ def test_every_role_has_kinds_to_send() -> None:
     assert SENT_BY[Role.CLIENT] == set(FROM_CHILD)
     assert SENT_BY[Role.STORE] == FROM_STORE
     assert not SENT_BY[Role.CLIENT] & SENT_BY[Role.STORE]
+    assert SENT_BY[Role.CHECKER] == {Kind.CHECKED, Kind.FAILED}
 
 
 def test_the_parent_heeds_what_is_a_childs_to_say() -> None:
@@ -589,6 +590,7 @@ _KINDS = {
     "FETCH": 72, "RETOLD": 73, "FAN": 74, "TOGETHER": 75, "SET_ASIDE": 76,
     "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,
     "DISK": 103, "FAILED": 104, "OPENING": 105, "TRYING": 106, "DECLINED": 107, "DELETED": 108,
+    "CHECKED": 192,
 }  # fmt: skip
 _FLAGS = {
     "FENCE": 1, "UNIFORM": 2, "ESCAPED": 4, "MIXED": 8, "AUTO": 16, "EXCLUSIVE": 32, "TEMPORARY": 64, "SECTION": 128,

@@ -104,6 +104,12 @@ class Holdings(Record):
             leases.popleft()
         return leases[0][0] if leases else 0.0
 
+    def renew(self, until: float) -> None:
+        """Let the leases of all that is held end then (seconds); 0: nothing has a lease any more."""
+        for run in self.runs:
+            run.held_until = until
+        self._clean()
+
     def take_all(self) -> list[Run]:
         """Let go of everything, in order."""
         runs, self.runs = self.runs, []

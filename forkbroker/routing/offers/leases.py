@@ -18,6 +18,7 @@ from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Consumer
 from forkbroker.routing.peers import Peer, Token
+from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.kinds import Outcome
@@ -133,13 +134,23 @@ class Leases(Rule):
     def has_lost(self, peer: Peer, token: Token, entries: Settlements) -> Generator[None, None, bool]:
         """Find out in steps whether leases have ended of what these settlements name."""
         consumer = self._children[peer].consumers.get(token)
-        if consumer is None or not consumer.queue.policy.lease:
+        if consumer is None or not consumer.queue.has_leases:
             return False
         for serial, count, _ in entries:
             if not consumer.unsettled.has(serial, count):
                 return True
             yield
         return False
+
+    def renew(self, queue: Queue) -> Iterator[None]:
+        """The policy of the queue has changed: what is held has the lease that it asks for, from now on."""
+        lease_ms = queue.policy.lease
+        for consumer in list(queue.readers.all):
+            assert isinstance(consumer, Consumer)
+            if not consumer.is_gone and len(consumer.unsettled):
+                consumer.unsettled.renew(self._timers.now + lease_ms / 1000 if lease_ms else 0.0)
+                self._leases.after(0, consumer.key)
+            yield
 
     def _end_leases(self, key: tuple[Peer, Token]) -> None:
         """Take back what the consumer has held for too long, and look again when the next lease ends."""

@@ -27,6 +27,7 @@ class Queue(Record):
     __slots__ = (
         "_born",
         "catching_up_until",
+        "has_leases",
         "held",
         "is_durable",
         "is_gone",
@@ -61,6 +62,8 @@ class Queue(Record):
         """
         self.name = name
         self.policy = policy
+        self.has_leases = bool(policy.lease)
+        """Consumers can lose messages by a lease, or could before the policy was changed: some may not know yet."""
         self.window = window
         self.owner = owner
         self._born = born

@@ -77,10 +77,29 @@ class Queues(Rule):
         """Let all queues, those that are gone as well, have their policies, and add up what they use."""
         for queue in loaded.all(Queue):
             queue.policy, queue.window = self.policy_for(queue.name), self.window
+            queue.has_leases = queue.has_leases or bool(queue.policy.lease)
             self.window.used += queue.memory
             self.window.asked += sum(lane.asked for lane in queue.lanes)
             self.holds.restore(queue)
         self._absent = self._reserved - self._queues.keys()
+
+    def adopt(self, policy: Policy) -> None:
+        """Other settings hold: for names that have no queue at once, for each queue after `adapt`."""
+        self._policy = policy
+        self._policies = QueuePolicies(policy.queue, policy.rules)
+        self._durable_policies = QueuePolicies(policy.durable, policy.rules)
+
+    def adapt(self, queue: Queue) -> bool:
+        """Give a queue the policy that holds for its name now; tell whether that is another one."""
+        policy = self.policy_for(queue.name)
+        if policy == queue.policy:
+            return False
+        queue.policy = policy
+        queue.has_leases = queue.has_leases or bool(policy.lease)
+        if queue.held and policy.full is not Full.HOLD:
+            self.holds.release(queue)
+        self.changed[queue] = None
+        return True
 
     # -- names
 

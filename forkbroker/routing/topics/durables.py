@@ -43,7 +43,7 @@ class Durables(Rule):
     """All of them."""
 
     DUMPED = ("all",)
-    ANEW = ("_limit", "_audience")
+    ANEW = ("limit", "_audience")
 
     def __init__(self, kit: Kit, queues: Queues, journal: Journal, custody: Custody, *, limit: int) -> None:
         """`limit`: how many there may be."""
@@ -53,7 +53,8 @@ class Durables(Rule):
         self._queues = queues
         self._journal = journal
         self._custody = custody
-        self._limit = limit
+        self.limit = limit
+        """May be changed."""
         self._idle = kit.timers.add("idle-durable", self._expire)
         self.all: dict[bytes, Durable] = {}
         """By the names of their queues; to read."""
@@ -142,8 +143,8 @@ class Durables(Rule):
         return others * (len(envelope.raw) + envelope.count * MESSAGE_OCTETS) if others > 0 else 0
 
     def _make(self, name: bytes, topic: bytes) -> str | None:
-        if len(self.all) >= self._limit:
-            return f"there are {self._limit:,} durable subscriptions already, the limit (max-durables)"
+        if len(self.all) >= self.limit:
+            return f"there are {self.limit:,} durable subscriptions already, the limit (max-durables)"
         refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
         if refusal:
             return f"durable subscription {shown(name)} cannot be created: {refusal}"
@@ -171,6 +172,13 @@ class Durables(Rule):
         idle_ms = durable.queue.policy.idle_expiry
         if idle_ms:
             self._idle.at(durable.used_ms + idle_ms, durable.queue.name)
+
+    def watch_again(self, name: bytes) -> None:
+        """The policy of a queue has changed: if it is one of these, it may expire at another time."""
+        durable = self.all.get(name)
+        if durable is not None:
+            self._idle.cancel(name)
+            self._watch(durable)
 
     def _expire(self, name: bytes) -> None:
         durable = self.all[name]

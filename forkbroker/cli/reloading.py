@@ -1,0 +1,153 @@
+"""A reload, as the command knows it: what is read again, what of it has changed, and who has to heed it.
+
+The checker reads the configuration file once more; the command line stays what it was. It finds out as well what names
+of hosts mean, as a name service may take its time. What it has found travels to the parent as JSON: the values as they
+were given, for all others are defaults. The parent reads these, which needs no disk, and makes a plan: it opens what is
+new, and if that fails, everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from forkbroker.cli.configuration import combine
+from forkbroker.cli.opening import BACKLOG, LogSwitch
+from forkbroker.config.file import DEFAULT_FILE
+from forkbroker.config.options import OPTIONS, Effect, Given, Option, Settings, make_settings
+from forkbroker.errors import ConfigurationError, Exit, StartError
+from forkbroker.parent.reloading import Plan
+from forkbroker.posix.addresses import ListenAddress
+from forkbroker.posix.listening import SocketRights, close_listener, look_up, open_listener
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind
+
+logger = logging.getLogger("forkbroker")
+
+Listening = dict[ListenAddress, list[socket.socket]]
+"""The sockets of each address; none: the service manager has opened those that there are."""
+
+
+@dataclass(slots=True)
+class Running:
+    """What the broker is just now."""
+
+    settings: Settings
+    """What is in effect: an option that needs a restart keeps its value."""
+    listening: Listening | None
+    """None: the service manager listens."""
+    rights: SocketRights
+
+
+class Reloader:
+    """Reads the configuration again, and knows what follows from it."""
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Given],
+        running: Running,
+        log: LogSwitch,
+        make_plan: Callable[[Settings], Callable[..., Plan]],
+        default_file: Path | None = DEFAULT_FILE,
+    ) -> None:
+        """`arguments`: the command line. `make_plan` takes settings over where the command's own parts need them, and
+        gives what makes a plan of the rest."""
+        self._arguments = arguments
+        self._running = running
+        self._log = log
+        self._make_plan = make_plan
+        self._default_file = default_file
+
+    # -- in the checker
+
+    def check(self, end: socket.socket) -> int:
+        """Read and check the configuration, and say what it is; the exit status."""
+        try:
+            found = pack(Kind.CHECKED, block=self._read())
+            status = Exit.OK
+        except (ConfigurationError, StartError) as error:
+            found = pack(Kind.FAILED, token=error.status, block=str(error).encode(errors="replace"))
+            status = error.status
+        end.setblocking(True)
+        end.sendall(b"".join(found))
+        end.close()
+        return status
+
+    def _read(self) -> bytes:
+        configuration = combine(self._arguments, self._default_file)
+        hosts = {address.describe(): look_up(address) for address in configuration.settings.listen if not address.path}
+        return json.dumps([configuration.given, configuration.origins, hosts]).encode()
+
+    # -- in the parent
+
+    def prepare(self, found: bytes) -> Plan:
+        """See `forkbroker.parent.reloading.Reload`.
+
+        Raises:
+            StartError: something new cannot be opened.
+        """
+        given, origins, hosts = json.loads(found)
+        wanted = make_settings(given, origins)
+        changed = [option for option in OPTIONS if _differs(option, wanted, self._running.settings)]
+        settings = replace(
+            self._running.settings,
+            **{
+                option.field: getattr(wanted, option.field) for option in changed if option.effect is not Effect.RESTART
+            },
+        )
+        with ExitStack() as undo:
+            opened = self._open(settings, hosts, undo)
+            change_log = self._log.prepare(settings, self._running.settings)
+            undo.pop_all()
+        change_log()
+        dropped = self._exchange_listeners(settings, opened)
+        self._running.settings = settings
+        return self._make_plan(settings)(
+            opened=[listener for listeners in opened.values() for listener in listeners],
+            dropped=dropped,
+            summary=self._summarise(changed),
+        )
+
+    def _open(self, settings: Settings, hosts: Mapping[str, list[list[str]]], undo: ExitStack) -> Listening:
+        """Open the addresses that are new; on an error, `undo` closes them."""
+        known = self._running.listening
+        opened: Listening = {}
+        for address in settings.listen if known is not None else ():
+            if known is not None and address not in known:
+                found = [(int(family), host) for family, host in hosts.get(address.describe(), [])]
+                opened[address] = open_listener(address, BACKLOG, self._running.rights, found=found, patience_s=0.0)
+                for listener in opened[address]:
+                    undo.callback(close_listener, listener)
+        return opened
+
+    def _exchange_listeners(self, settings: Settings, opened: Listening) -> list[socket.socket]:
+        """Note what is listened on from now on; the listeners that are to be closed."""
+        known = self._running.listening
+        if known is None:
+            return []
+        gone = [address for address in known if address not in settings.listen]
+        dropped = [listener for address in gone for listener in known.pop(address)]
+        known.update(opened)
+        return dropped
+
+    def _summarise(self, changed: Sequence[Option]) -> str:
+        """Which options have changed, and which of these wait for something."""
+        if not changed:
+            return "nothing has changed"
+        parts = [
+            f"{effect.value}: {', '.join(names)}"
+            for effect in Effect
+            if (names := [option.name for option in changed if option.effect is effect])
+        ]
+        if self._running.listening is None and any(option.name == "listen" for option in changed):
+            parts.append("the service manager listens, so listen has no effect")
+        return "; ".join(parts)
+
+
+def _differs(option: Option, wanted: Settings, running: Settings) -> bool:
+    return bool(getattr(wanted, option.field) != getattr(running, option.field))

@@ -1,0 +1,141 @@
+"""A changed configuration, taken over while clients are served.
+
+    SIGHUP ──▶ checker: reads file and command line, checks all of it ──CHECKED──▶ taken over as a whole
+                                                               └─────── FAILED ──▶ nothing changes
+
+The checker is a helper with a short life: neither a slow disk or name service nor a mistake touches the parent. What it
+has found it says, and ends; only then is it applied. A SIGHUP that comes meanwhile is heeded behind it, as the file may
+have changed since it was read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from socket import socket
+
+from forkbroker.errors import ForkbrokerError
+from forkbroker.parent.admission import AdmissionPolicy
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
+from forkbroker.routing.peers import CHECKER
+from forkbroker.routing.queues.policies import Policy
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fields import OF_CHECKER, check
+from forkbroker.wire.kinds import Kind, Role
+
+PATIENCE_S = 30.0
+"""How long the checker may take: a disk or a name service that does not answer by then answers nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What changes in the parent."""
+
+    admission: AdmissionPolicy
+    routing: Policy
+    shutdown_timeout_s: float
+    opened: Sequence[socket]
+    """Listeners that there were not."""
+    dropped: Sequence[socket]
+    """Listeners that there are no longer to be."""
+    summary: str
+    """What has changed, for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """What the command knows of its configuration."""
+
+    check: HelperProgram
+    """Runs in the checker: sends CHECKED or FAILED."""
+    prepare: Callable[[bytes], Plan]
+    """Make a plan of what the checker has found, and open what is new in it; raises ForkbrokerError if that can't be,
+    and nothing has changed then. Without an error, the plan must be carried out."""
+    begun: Callable[[], None]
+    """For the service manager: a reload has begun."""
+    ended: Callable[[], None]
+    """It has ended, in whatever way."""
+
+
+class Reloading:
+    """Has one checker at a time."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        helpers: Helpers,
+        reload: Reload,
+        adopt: Callable[[Plan], None],
+        logger: logging.Logger,
+    ) -> None:
+        """`adopt` carries a plan out."""
+        self._loop = exchange.loop
+        self._helpers = helpers
+        self._reload = reload
+        self._adopt = adopt
+        self._logger = logger
+        self._row = Helper(
+            role=Role.CHECKER,
+            peer=CHECKER,
+            program=reload.check,
+            handlers={Kind.CHECKED: self._receive_checked},
+            closed=self._closed,
+            may_wait=lambda: True,
+            means=self._judge,
+        )
+        self._is_checking = False
+        self._is_asked_again = False
+        self._runs = 0
+        self._found: bytes | None = None
+        self._reason = ""
+
+    def ask(self) -> None:
+        """SIGHUP: read the configuration, and take it over if it is good."""
+        if self._is_checking:
+            self._is_asked_again = True
+            return
+        self._is_checking = True
+        self._found, self._reason = None, ""
+        self._runs += 1
+        run = self._runs
+        self._reload.begun()
+        self._loop.call_at(self._loop.now + PATIENCE_S, lambda: self._give_up(run))
+        self._helpers.start(self._row)
+
+    def _give_up(self, run: int) -> None:
+        if self._is_checking and run == self._runs:
+            self._reason = f"the configuration could not be read within {PATIENCE_S:.0f} s"
+            self._helpers.kill(Role.CHECKER)
+
+    def _receive_checked(self, envelope: Envelope) -> None:
+        check(envelope, OF_CHECKER)
+        self._found = bytes(envelope.block)
+
+    def _closed(self, reason: str) -> None:
+        self._reason = self._reason or reason
+
+    def _judge(self, _status: int) -> Meaning:
+        if self._found is None:
+            self._fail(self._reason or "the process that reads the configuration crashed")
+        else:
+            self._take_over(self._found)
+        self._reload.ended()
+        self._is_checking = False
+        if self._is_asked_again:
+            self._is_asked_again = False
+            self._loop.call_at(self._loop.now, self.ask)
+        return Meaning.NOTHING
+
+    def _take_over(self, found: bytes) -> None:
+        try:
+            plan = self._reload.prepare(found)
+        except ForkbrokerError as error:
+            self._fail(str(error))
+            return
+        self._adopt(plan)
+        self._logger.info("reload: done, %s", plan.summary)
+
+    def _fail(self, reason: str) -> None:
+        self._logger.error("reload: nothing has changed, %s", reason)
