@@ -66,6 +66,10 @@ class Audience(Generic[Member]):
         members = self.known(destination)
         return self._look_up(destination) if members is None else members
 
+    def members_by_pattern(self, destination: bytes) -> set[Member]:
+        """Return the members that get what is sent to this destination because of a pattern."""
+        return set().union(*self._patterns.find(destination)) if self._patterns else set()
+
     def _look_up(self, destination: bytes) -> tuple[Member, ...]:
         found = dict.fromkeys(self._names.get(destination, ()))
         if self._patterns:

@@ -40,8 +40,11 @@ from forkbroker.parent.patience import Patience
 from forkbroker.parent.roster import Client, Process
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.envelope import KIND_AT, Buffer, Envelope, pack
+from forkbroker.wire.envelope import KIND_AT, Buffer, pack, read_destination
 from forkbroker.wire.kinds import Kind
+
+_TOPICS = (Kind.SEND, Kind.RENDERED)
+"""What goes down to the subscribers of a topic."""
 
 HOLD_TOKEN = 1
 """Token of the HOLD and RESUME of this module; the router's have 0."""
@@ -123,11 +126,11 @@ class Flow:
 
     def _tell_to_hold(self, cause: Process | None, target: Process, buffers: Sequence[Buffer]) -> None:
         """A congested target holds those who publish to it, not those whose settlement brought it an offer."""
-        if cause is None or cause is target or buffers[0][KIND_AT] != Kind.SEND:
+        if cause is None or cause is target or buffers[0][KIND_AT] not in _TOPICS:
             return
         if cause in self._told.get(target, ()):
             return
-        topic = Envelope(buffers[0]).destination
+        topic = read_destination(buffers[0])
         if topic in self._topics or self._begin_hold(topic):
             self._told.setdefault(target, {})[cause] = topic
             self._topics[topic] += 1

@@ -369,7 +369,7 @@ class Router(Rule):
             if envelope.flags & Flag.DURABLE or is_queue(envelope.destination):
                 return self._offering.attendance.subscribe(peer, envelope)
             self._rows.spend(len(envelope.destination) // 32)
-            self._topics.interest.add(peer, envelope.destination)
+            self._topics.interest.add(peer, envelope.destination, envelope.block)
         except PatternError as error:
             raise EnvelopeError(f"SUBSCRIBE: {error}") from None
         return None

@@ -23,14 +23,16 @@ from forkbroker.routing.queues.policies import Full
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import UNMADE, Queues, shown
 from forkbroker.routing.queues.runs import make_run
+from forkbroker.routing.topics.interest import MANY
 from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import check_parts
 from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.rendering import render
 
 _PERSISTENT = int(Flag.PERSISTENT)
 _BARE = int(Flag.BARE)
-_MANY = 50
+_STEP = 50
 """So many receivers take as long as one more envelope."""
 
 
@@ -132,9 +134,17 @@ class Forwarding:
         counters, count = self._counters, envelope.count
         counters.messages_received += count
         counters.messages_forwarded += count * len(peers)
-        if len(peers) >= _MANY:
-            self._rows.spend(len(peers) // _MANY)
+        if len(peers) >= MANY:
+            self._rows.spend(len(peers) // _STEP)
+            peers = self._forward_to_groups(envelope)
         self._out.extend(zip(peers, repeat([envelope.raw])))
+
+    def _forward_to_groups(self, envelope: Envelope) -> tuple[Peer, ...]:
+        """Give many whose frames are the same these frames; return who is to get the envelope as it is."""
+        groups, others = self._interest.groups_for(envelope.destination)
+        for opening, peers in groups:
+            self._out.extend(zip(peers, repeat(render(envelope, opening) or [envelope.raw])))
+        return others
 
 
 class Nowhere:

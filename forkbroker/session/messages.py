@@ -1,8 +1,7 @@
 """MESSAGE frames out of an envelope: the hot half of a delivery.
 
 The envelope holds what all receivers share (`forkbroker.wire.envelope`); a delivery adds `subscription`, the number
-of the message, and the names under which it can be acknowledged. The frames of a batch are columns of equal length,
-constant or not, that one `join` interleaves: 0.15 µs a message of 100 octets, against 0.6 µs for formatting each.
+of the message, and the names under which it can be acknowledged. `forkbroker.wire.rendering` puts them together.
 """
 
 from __future__ import annotations
@@ -10,13 +9,10 @@ from __future__ import annotations
 from forkbroker.stomp.encoder import encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
-from forkbroker.wire.envelope import MAX_BATCH, Buffer, Envelope
+from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.rendering import LARGE, interleave, number_from
 
-_NUMBERS = [b"%d" % number for number in range(MAX_BATCH)]
-_END = b"\0\n"
-_LARGE = 16_384
-"""Octets of a piece from which joining costs more than it saves."""
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)
 _SECTION = int(Flag.SECTION)
@@ -78,7 +74,9 @@ class Messages:
         `opening` is what `message_opening` gave for their subscription.
         """
         opening += self._marks + b"message-id:"
-        return self._join(first, count, (opening, self._numbers(first, count), self.ident + b"\n" + self._lines))
+        return self._join(
+            first, count, (opening, number_from(self.index + first, count), self.ident + b"\n" + self._lines)
+        )
 
     def acknowledged_frames(self, opening: bytes, token: int, first: int, count: int, delivery: int) -> list[Buffer]:
         """The same for a subscription that acknowledges, with this token; they are deliveries from `delivery` on.
@@ -86,7 +84,7 @@ class Messages:
         The name to acknowledge is `<token>-<delivery>`: in 1.2 the `ack` header, before it the end of `message-id`,
         which the ACK of those versions names.
         """
-        opening, numbers = opening + self._marks, self._numbers(first, count)
+        opening, numbers = opening + self._marks, number_from(self.index + first, count)
         deliveries = list(map(b"%d".__mod__, range(delivery, delivery + count)))
         if self._version.message_carries_ack:
             opening += b"ack:%d-" % token
@@ -96,23 +94,11 @@ class Messages:
         ident = b"%b-%d-" % (self.ident, token)
         return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
 
-    def _numbers(self, first: int, count: int) -> list[bytes]:
-        start = self.index + first
-        if start + count <= MAX_BATCH:
-            return _NUMBERS[start : start + count]
-        return list(map(b"%d".__mod__, range(start, start + count)))
-
     def _join(self, first: int, count: int, columns: tuple[bytes | list[bytes], ...]) -> list[Buffer]:
         """Interleave the columns, the pieces and the ends of the frames."""
         pieces = self.pieces if count == len(self.pieces) else self.pieces[first : first + count]
-        width = len(columns) + 2
-        parts: list[Buffer] = [_END] * (width * count)
-        for position, column in enumerate(columns):
-            parts[position::width] = column if isinstance(column, list) else [column] * count
-        parts[width - 2 :: width] = pieces
-        if len(pieces[0]) >= _LARGE:
-            return parts
-        return [b"".join(parts)]
+        parts = interleave(columns, pieces)
+        return parts if len(pieces[0]) >= LARGE else [b"".join(parts)]
 
 
 def _marks(envelope: Envelope, expires: int) -> bytes:

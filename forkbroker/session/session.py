@@ -228,7 +228,7 @@ class Session:
             EnvelopeError: a kind that the parent never sends.
         """
         kind = envelope.kind
-        if kind is Kind.SEND:
+        if kind is Kind.SEND or kind is Kind.RENDERED:
             if not self.ending.is_over:
                 topics = self._topics
                 try:

@@ -36,6 +36,7 @@ from forkbroker.session.subscriptions import (
 from forkbroker.session.topic_delivery import TopicDelivery
 from forkbroker.session.upward import Upward
 from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.fields import MAX_OPENING
 from forkbroker.wire.kinds import Flag, Kind
 
 
@@ -306,8 +307,14 @@ def _pack_subscribe(subscription: Subscription) -> list[Buffer]:
         token=subscription.token,
         count=subscription.credit,
         destination=subscription.destination.name,
-        block=_durable_name_of(subscription),
+        block=_durable_name_of(subscription) or _shared_opening_of(subscription),
     )
+
+
+def _shared_opening_of(subscription: Subscription) -> bytes:
+    """What the frames of the subscription begin with, where that is all that is its own: others may have the same."""
+    is_own = isinstance(subscription, QueueSubscription) or subscription.settles or subscription.destination.is_pattern
+    return b"" if is_own or len(subscription.opening) > MAX_OPENING else subscription.opening
 
 
 def _pack_unsubscribe(subscription: Subscription, *, is_deleted: bool = False) -> list[Buffer]:

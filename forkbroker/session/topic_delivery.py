@@ -61,6 +61,9 @@ class TopicDelivery:
     def receive(self, envelope: Envelope, now: float) -> None:
         """Messages of a topic, for every active subscription that matches.
 
+        RENDERED is for the one of which the parent knew when it was sent, if that has not ended since: what came up
+        meanwhile is not active before the parent knows it.
+
         Raises:
             SlowSubscriberError: too much waits for the client.
         """
@@ -73,6 +76,10 @@ class TopicDelivery:
                 subscription.waiting.append(envelope)
                 self._waiting_octets += len(envelope.raw)
                 self.deliver_waiting(subscription)
+                continue
+            if envelope.kind is Kind.RENDERED:
+                if subscription.opening == envelope.block:
+                    self._unwritten.put_topic([envelope.payload], envelope.count)
                 continue
             if messages is None:
                 messages = Messages(envelope, self._version)

@@ -48,6 +48,8 @@ OLDEST_VERSION = 3
 HEADER = struct.Struct(">IBBHIIIIQQHHI")
 LENGTH = struct.Struct(">I")
 """How many octets it has in all, at its beginning; other lengths within it have the same form."""
+_DESTINATION_LENGTH = 10
+"""Its place among the header's fields."""
 KIND_AT = 5
 """Where an envelope has its kind."""
 SETTLEMENT = struct.Struct(">QIB")
@@ -335,6 +337,12 @@ def read_length(data: Buffer, at: int) -> int:
     if total < HEADER.size:
         raise EnvelopeError(f"an envelope of {total} bytes at {at}")
     return int(total)
+
+
+def read_destination(head: Buffer) -> bytes:
+    """The destination of an envelope, of which this is the first buffer as `pack` gives it."""
+    length = HEADER.unpack_from(head)[_DESTINATION_LENGTH]
+    return bytes(head[HEADER.size : HEADER.size + length])
 
 
 def pack(

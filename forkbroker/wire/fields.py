@@ -32,6 +32,8 @@ from forkbroker.wire.kinds import Flag, Kind
 MAX_REASON = 65_535
 """Octets of a child's last words: they become one line of the log."""
 MAX_LOGIN = 255
+MAX_OPENING = 255
+"""Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
 
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFF_FFFF
@@ -110,15 +112,24 @@ def _is_page(envelope: Envelope) -> None:
 
 
 def _is_subscription(envelope: Envelope) -> None:
-    """SUBSCRIBE and UNSUBSCRIBE: with flag `DURABLE` the block is the name of a durable subscription, else nothing."""
+    """SUBSCRIBE and UNSUBSCRIBE: with flag `DURABLE` the block is the name of a durable subscription.
+
+    Else it is what MESSAGE frames begin with (SUBSCRIBE to a topic), or nothing.
+    """
     _has_nothing(envelope)
     if not envelope.flags & _DURABLE:
-        if envelope.block_length:
+        if envelope.block_length and not _may_have_opening(envelope):
             raise EnvelopeError(f"{envelope.kind.name} with a block")
     elif envelope.flags & _TEMPORARY or not envelope.block.startswith(_DURABLE_PREFIX):
         raise EnvelopeError(f"{envelope.kind.name}: {envelope.block[:80]!r} is not the name of a durable subscription")
     elif envelope.kind is Kind.SUBSCRIBE and is_queue(envelope.destination):
         raise EnvelopeError(f"SUBSCRIBE: {envelope.destination[:80]!r} is no topic for a durable subscription")
+
+
+def _may_have_opening(envelope: Envelope) -> bool:
+    """Only whoever has the same one gets it, so that it does not matter what it says."""
+    is_short = envelope.block_length <= MAX_OPENING
+    return is_short and envelope.kind is Kind.SUBSCRIBE and not is_queue(envelope.destination)
 
 
 def _has_settlements(envelope: Envelope) -> None:

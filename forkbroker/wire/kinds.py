@@ -12,7 +12,8 @@ kind         fields
 CONNECTED    destination: login of the client
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
-             block: with flag `DURABLE` the name of the subscription that outlives its client. With the token of a
+             block: with flag `DURABLE` the name of the subscription that outlives its client; else, for a topic,
+             what its MESSAGE frames begin with, if nothing but the rest of the envelope follows. With the token of a
              subscription to a queue and all that was said of it, the count is its credit from now on.
 UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscription to delete (token 0: none of
              this child's subscriptions ends with it)
@@ -29,6 +30,8 @@ QUIESCED     all that was read from the client has been sent up
 LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
+RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
+             count: how many
 FENCED       number: every fence up to this one has been passed
 REFUSED      number: the fence of what was refused, or 0; block: the reason, for the client
 HOLD         stop reading from the client; token: who holds it (0: a queue that it fills is at its limit, 1: a
@@ -130,6 +133,7 @@ class Kind(IntEnum):
     RESUME = 36
     QUIESCE = 37
     CLOSE = 38
+    RENDERED = 39
     WRITE = 64
     SPILL = 65
     DELETE = 66
@@ -253,6 +257,7 @@ HEEDED: frozenset[Kind] = frozenset({Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED
 FROM_PARENT: frozenset[Kind] = frozenset(
     {
         Kind.SEND,
+        Kind.RENDERED,
         Kind.OFFER,
         Kind.FENCED,
         Kind.REFUSED,

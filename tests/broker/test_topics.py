@@ -41,6 +41,29 @@ def test_a_message_goes_to_its_subscribers_and_to_nobody_else(broker, join) -> N
         client.expect_nothing()
 
 
+def test_many_subscribers_with_the_same_id_get_what_one_would_get(broker, join) -> None:
+    """Their frames are made once for all of them; whoever is different, or leaves, changes nothing for the others."""
+    crowd = [join(broker) for _ in range(6)]
+    other, wide, producer = (join(broker) for _ in range(3))
+    for client in crowd:
+        client.subscribe("/topic/a.b", 1)
+    other.subscribe("/topic/a.b", 2)
+    wide.subscribe("/topic/a.*", 1)
+    for number in range(3):
+        producer.publish("/topic/a.b", f"hello {number}", colour="red")
+        for client in [*crowd, other, wide]:
+            frame = client.expect("MESSAGE", f"hello {number}", destination="/topic/a.b", colour="red")
+            assert frame["subscription"] == ("2" if client is other else "1")
+        leaver = crowd.pop()
+        leaver.send("UNSUBSCRIBE", id=1, receipt="gone")
+        leaver.expect("RECEIPT")
+
+    producer.publish("/topic/a.b", "last")
+    for client in [*crowd, other, wide]:
+        client.expect("MESSAGE", "last")
+    leaver.expect_nothing()
+
+
 def test_patterns_match_levels(broker, join) -> None:
     """`*` one level, `#` and `>` the rest; the MESSAGE names the concrete destination."""
     subscriber, exact, producer = (join(broker) for _ in range(3))

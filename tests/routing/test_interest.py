@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.patterns import PatternError
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.topics.interest import CACHE_OCTETS, Everybody, Interest
+from forkbroker.routing.topics.interest import CACHE_OCTETS, MANY, Everybody, Interest
 
 from .twins import carry
 
@@ -178,3 +178,79 @@ def test_everybody_is_the_same_in_another_router() -> None:
         everybody.add_peer(peer)
 
     assert carry(everybody, Everybody()).peers_for(b"/topic/a") == (ONE, TWO)
+
+
+# ---------------------------------------------------------------- many whose frames are the same
+
+_OPENING = b"MESSAGE\nsubscription:1\n"
+_MANY = [Peer(number) for number in range(1, MANY + 1)]
+
+
+def make_group(*peers: Peer) -> Interest:
+    """These want the same topic, and say that their frames begin alike."""
+    interest = Interest()
+    for peer in peers:
+        interest.add_peer(peer)
+        interest.add(peer, b"/topic/a", _OPENING)
+    return interest
+
+
+def test_many_whose_frames_begin_alike_are_a_group() -> None:
+    """Fewer are not, nor are those who begin otherwise or say nothing of it."""
+    interest = make_group(*_MANY)
+    interest.add(Peer(20), b"/topic/a", b"MESSAGE\nsubscription:2\n")
+    interest.add(Peer(21), b"/topic/a")
+
+    assert interest.groups_for(b"/topic/a") == (((_OPENING, tuple(_MANY)),), (Peer(21), Peer(20)))
+    assert make_group(*_MANY[1:]).groups_for(b"/topic/a") == ((), tuple(_MANY[1:]))
+
+
+def leave_pattern(interest: Interest) -> None:
+    interest.add(_MANY[0], b"/topic/*")
+    interest.groups_for(b"/topic/a")
+    interest.remove(_MANY[0], b"/topic/*")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_group"),
+    [
+        (lambda interest: interest.add(_MANY[0], b"/topic/*"), False),
+        (lambda interest: interest.add(_MANY[0], b"/topic/a", _OPENING), False),
+        (lambda interest: interest.remove(_MANY[0], b"/topic/a"), False),
+        (lambda interest: list(interest.peer_ended(_MANY[0])), False),
+        (lambda interest: interest.add(_MANY[0], b"/topic/other"), True),
+        (leave_pattern, True),
+    ],
+)
+def test_who_wants_it_in_another_way_as_well_is_in_no_group(change, is_group: bool) -> None:
+    """Its child has to see which of its subscriptions match, whatever was known before."""
+    interest = make_group(*_MANY)
+    interest.groups_for(b"/topic/a")
+    change(interest)
+
+    groups, others = interest.groups_for(b"/topic/a")
+    assert bool(groups) is is_group
+    assert sorted([*others, *[peer for _, peers in groups for peer in peers]]) == sorted(
+        interest.peers_for(b"/topic/a")
+    )
+
+
+def test_one_of_two_subscriptions_that_is_left_is_not_known() -> None:
+    """Which of the two it is, the parent can't tell; a new one says it again."""
+    interest = make_group(*_MANY)
+    interest.add(_MANY[0], b"/topic/a", b"MESSAGE\nsubscription:2\n")
+    interest.remove(_MANY[0], b"/topic/a")
+    assert interest.groups_for(b"/topic/a")[0] == ()
+
+    interest.remove(_MANY[0], b"/topic/a")
+    interest.add(_MANY[0], b"/topic/a", _OPENING)
+    assert interest.groups_for(b"/topic/a")[0] == ((_OPENING, (*_MANY[1:], _MANY[0])),)
+
+
+def test_with_broadcast_all_there_are_no_groups() -> None:
+    """Nobody knows who wants what."""
+    everybody = Everybody()
+    for peer in _MANY:
+        everybody.add_peer(peer)
+
+    assert everybody.groups_for(b"/topic/a") == ((), tuple(_MANY))

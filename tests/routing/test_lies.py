@@ -42,9 +42,8 @@ class Court:
 
     def say(self, raw: bytes) -> None:
         """The liar says it, and ends if it was caught."""
-        envelope = Envelope(raw)
         try:
-            self.world.router.receive(self.liar.peer, envelope, self.world.now)
+            self.world.router.receive(self.liar.peer, Envelope(raw), self.world.now)
         except (EnvelopeError, AssertionError):
             self.convicted += 1
             self.world.end(self.liar)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.topics.interest import MANY
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -73,3 +74,25 @@ def test_what_goes_to_nowhere_is_never_refused(is_alone: bool, wishes: Wishes) -
     assert world.answers(sender) == []
     assert world.router.counters.messages_dropped == 2
     assert [view.name for view in world.router.views()] == [QUEUE]
+
+
+def test_many_subscribers_whose_frames_begin_alike_get_frames() -> None:
+    """The others get the envelope, and so do all where each has to look at it."""
+    world = World(stock=Stock())
+    children = [world.add_child() for _ in range(MANY + 1)]
+    for child in children[1:]:
+        world.tell(child, make(Kind.SUBSCRIBE, destination=TOPIC, token=1, flags=Flag.AUTO, block=b"MESSAGE\n"))
+    world.subscribe(children[0], TOPIC)
+    world.turn()
+
+    sender, plain = world.add_child(), make_send(TOPIC, [b"one", b"two"])
+    world.tell(sender, plain)
+    kinds = {peer: envelope.kind for peer, envelope in world.turn()}
+    assert kinds == {children[0].peer: Kind.SEND} | {child.peer: Kind.RENDERED for child in children[1:]}
+    frames = [bytes(child.inbox.pop().payload) for child in children[1:]]
+    assert len(set(frames)) == 1
+    assert [b"one\0\n" in frames[0], b"two\0\n" in frames[0], frames[0].count(b"MESSAGE\n")] == [True, True, 2]
+
+    world.send(sender, TOPIC, [b"x"], wishes=Wishes(ttl=1000))
+    assert {envelope.kind for _, envelope in world.turn()} == {Kind.SEND}
+    assert world.router.counters.messages_forwarded == 3 * (MANY + 1)

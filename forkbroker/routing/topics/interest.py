@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from forkbroker.audience import Audience
+from forkbroker.caches import Cache
 from forkbroker.destinations import is_pattern
 from forkbroker.patterns import check_pattern, widen
 from forkbroker.routing.handover import Loaded, Rule
@@ -17,6 +18,13 @@ from forkbroker.routing.peers import Peer
 
 CACHE_OCTETS = 4_194_304
 """Octets of destinations and their peers that are remembered: some 15,000 with one peer each."""
+
+
+MANY = 4
+"""So many receivers of the same frames, or more, are a group: below that it costs more than it saves."""
+
+Groups = tuple[tuple[tuple[bytes, tuple[Peer, ...]], ...], tuple[Peer, ...]]
+"""(groups, each what its frames begin with and its peers), all other peers."""
 
 
 class Interested(Protocol):
@@ -28,8 +36,10 @@ class Interested(Protocol):
     def peer_ended(self, peer: Peer) -> Iterator[None]:
         """The peer wants nothing any more: that is noted step by step."""
 
-    def add(self, peer: Peer, name: bytes) -> None:
+    def add(self, peer: Peer, name: bytes, opening: bytes = b"") -> None:
         """The peer subscribed to a destination or a pattern, perhaps once more.
+
+        `opening`: what its MESSAGE frames begin with; empty: they are its own business.
 
         Raises:
             PatternError: the pattern cannot be used.
@@ -40,6 +50,9 @@ class Interested(Protocol):
 
     def peers_for(self, destination: bytes) -> tuple[Peer, ...]:
         """The peers that may want a message to this destination."""
+
+    def groups_for(self, destination: bytes) -> Groups:
+        """The same peers: many whose frames are the same, by what these begin with, and all others."""
 
 
 class Everybody(Rule):
@@ -60,7 +73,7 @@ class Everybody(Rule):
         self._peers = tuple(other for other in self._peers if other != peer)
         yield
 
-    def add(self, peer: Peer, name: bytes) -> None:
+    def add(self, peer: Peer, name: bytes, opening: bytes = b"") -> None:
         """Subscriptions make no difference."""
 
     def remove(self, peer: Peer, name: bytes) -> None:
@@ -70,17 +83,24 @@ class Everybody(Rule):
         """All peers."""
         return self._peers
 
+    def groups_for(self, destination: bytes) -> Groups:
+        """Nobody knows who wants what."""
+        return (), self._peers
+
 
 class Interest(Rule):
     """Peers by the names and patterns that they have subscribed to, counted: a peer may subscribe twice."""
 
-    DUMPED = ("_by_peer",)
-    ANEW = ("_audience",)
+    DUMPED = ("_by_peer", "_openings")
+    ANEW = ("_audience", "_groups")
 
     def __init__(self) -> None:
         """Start without interest in anything."""
         self._audience: Audience[Peer] = Audience(CACHE_OCTETS)
         self._by_peer: dict[Peer, dict[bytes, int]] = {}
+        self._openings: dict[Peer, dict[bytes, bytes]] = {}
+        """Of subscriptions that are the only one of their peer to this destination, and no pattern."""
+        self._groups: Cache[bytes, Groups] = Cache(CACHE_OCTETS)
         # asked once per batch: not behind one more call
         self.peers_for = self._audience.find
 
@@ -97,21 +117,27 @@ class Interest(Rule):
         """The peer wants nothing any more: a step for each name."""
         for name in self._by_peer.pop(peer, ()):
             self._audience.remove(peer, name)
+            self._ungroup(name)
             yield
+        self._openings.pop(peer, None)
 
-    def add(self, peer: Peer, name: bytes) -> None:
-        """The peer subscribed to a destination or a pattern, perhaps once more.
+    def add(self, peer: Peer, name: bytes, opening: bytes = b"") -> None:
+        """The peer subscribed to a destination or a pattern, perhaps once more; `opening` as in `Interested.add`.
 
         Raises:
             PatternError: the pattern cannot be used.
         """
         name = _widen(name)
+        self._ungroup(name)
         names = self._by_peer.get(peer)
         if names is not None and name in names:
             names[name] += 1
+            self._openings.get(peer, {}).pop(name, None)
             return
         self._audience.add(peer, name)
         self._by_peer.setdefault(peer, {})[name] = 1
+        if opening and not is_pattern(name):
+            self._openings.setdefault(peer, {})[name] = opening
 
     def remove(self, peer: Peer, name: bytes) -> None:
         """The opposite of one `add`.
@@ -127,7 +153,36 @@ class Interest(Rule):
         del names[name]
         if not names:
             del self._by_peer[peer]
+        self._openings.get(peer, {}).pop(name, None)
+        self._ungroup(name)
         self._audience.remove(peer, name)
+
+    def groups_for(self, destination: bytes) -> Groups:
+        """The peers that may want a message to this destination, in groups of those whose frames are the same."""
+        groups = self._groups.get(destination)
+        return self._group(destination) if groups is None else groups
+
+    def _group(self, destination: bytes) -> Groups:
+        by_opening: dict[bytes, list[Peer]] = {b"": []}
+        patterned = self._audience.members_by_pattern(destination)
+        for peer in self.peers_for(destination):
+            opening = b"" if peer in patterned else self._openings.get(peer, {}).get(destination, b"")
+            by_opening.setdefault(opening, []).append(peer)
+        others = by_opening.pop(b"")
+        groups = []
+        for opening, peers in by_opening.items():
+            if len(peers) >= MANY:
+                groups.append((opening, tuple(peers)))
+            else:
+                others += peers
+        return self._groups.remember(destination, (tuple(groups), tuple(others)))
+
+    def _ungroup(self, name: bytes) -> None:
+        """Somebody begins or ends to want this."""
+        if is_pattern(name):
+            self._groups.clear()
+        else:
+            self._groups.forget(name)
 
 
 def _widen(name: bytes) -> bytes:

@@ -1,0 +1,59 @@
+"""MESSAGE frames as octets: for a receiver, or once for many receivers whose frames are the same.
+
+Frames of a batch are columns of equal length, constant or not, that one `join` interleaves: 0.15 µs a message of 100
+octets, against 0.6 µs for formatting each.
+
+Subscribers of a topic who acknowledge nothing get frames that differ in the `subscription` line alone, and most clients
+use the same id. So a child says with SUBSCRIBE how its frames begin, and the parent puts the parts of the envelope
+behind that, once for all who said the same: it knows the layout of an envelope (`forkbroker.wire.envelope`), and no
+STOMP. What has to be looked at for each receiver goes another way: header lines that versions of STOMP write
+differently, or that are no UTF-8, and what is added to them (a time to live).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from forkbroker.wire.envelope import MAX_BATCH, Buffer, Envelope, pack
+from forkbroker.wire.kinds import Flag, Kind
+
+LARGE = 16_384
+"""Octets of a piece from which joining costs more than it saves."""
+
+_NUMBERS = [b"%d" % number for number in range(MAX_BATCH)]
+_END = b"\0\n"
+_MIXED = int(Flag.MIXED)
+_OWN_WAY = Flag.ESCAPED | Flag.SECTION
+
+
+def render(envelope: Envelope, opening: bytes) -> list[Buffer] | None:
+    """Return the RENDERED of a SEND, for receivers whose frames begin so; None: they have to look at it themselves.
+
+    Raises:
+        EnvelopeError: the lengths don't add up.
+    """
+    flags, block, count = envelope.flags, envelope.block, envelope.count
+    if flags & _OWN_WAY or len(envelope.raw) > LARGE * count or not block.isascii():
+        return None
+    columns = (opening + b"message-id:", number_from(envelope.index, count), block)
+    frames = b"".join(interleave(columns, envelope.pieces()))
+    if flags & _MIXED and not frames.isascii():
+        return None
+    return pack(Kind.RENDERED, count=count, destination=envelope.destination, block=opening, payload=[frames])
+
+
+def interleave(columns: Sequence[bytes | list[bytes]], pieces: Sequence[Buffer]) -> list[Buffer]:
+    """Return for each piece what stands before it, the piece and the end of the frame, as parts to be joined."""
+    count, width = len(pieces), len(columns) + 2
+    parts: list[Buffer] = [_END] * (width * count)
+    for position, column in enumerate(columns):
+        parts[position::width] = column if isinstance(column, list) else [column] * count
+    parts[width - 2 :: width] = pieces
+    return parts
+
+
+def number_from(start: int, count: int) -> list[bytes]:
+    """Return so many numbers in decimal, from `start` on."""
+    if start + count <= MAX_BATCH:
+        return _NUMBERS[start : start + count]
+    return list(map(b"%d".__mod__, range(start, start + count)))

@@ -1,0 +1,141 @@
+"""Frames that the parent has made for many: a client gets what its own process would have made of the envelope."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.kinds import Kind
+from forkbroker.wire.rendering import LARGE, render
+
+from .clients import subscribed
+from .play import Client, frame, joined, sent
+
+VERSIONS = ["1.0", "1.1", "1.2"]
+OPENING = b"MESSAGE\nsubscription:1\n"
+
+
+def rendered(envelope: Envelope, opening: bytes = OPENING) -> Envelope:
+    """The frames, which there have to be."""
+    buffers = render(envelope, opening)
+    assert buffers is not None
+    return joined(buffers)
+
+
+def published(sender: str, stream: bytes) -> list[Envelope]:
+    """The envelopes that this stream of SENDs becomes."""
+    publisher = Client(sender)
+    publisher.connect()
+    publisher.receive(stream)
+    return [envelope for envelope in publisher.told() if envelope.kind is Kind.SEND]
+
+
+_LINES = st.dictionaries(st.sampled_from(["n", "ä", "c\\d"]), st.text("xä\\", max_size=3), max_size=2)
+
+
+@given(
+    st.sampled_from(VERSIONS), st.sampled_from(VERSIONS), st.lists(st.tuples(_LINES, st.binary(max_size=9)), min_size=1)
+)
+def test_it_is_what_the_child_would_have_made(sender: str, receiver: str, messages) -> None:
+    """To the last octet, where there is something; else the envelope goes down as it is."""
+
+    def written(text: str) -> str:
+        return text if sender == "1.0" else text.replace("\\", "\\\\")
+
+    stream = b""
+    for headers, body in messages:
+        lines = {written(name): written(value) for name, value in headers.items()}
+        stream += frame("SEND", {"destination": "/topic/a", "content-length": len(body)} | lines, body)
+    client = Client(receiver)
+    client.connect()
+    client.subscribe("/topic/a")
+    for envelope in published(sender, stream):
+        client.forward(envelope)
+        plain = client.raw()
+        buffers = render(envelope, OPENING)
+        if buffers is not None:
+            client.forward(joined(buffers))
+            assert client.raw() == plain
+
+
+@pytest.mark.parametrize("bodies", [(b"one",), (b"one", b"two"), (b"one", b"three")])
+def test_plain_messages_are_rendered(bodies: tuple[bytes, ...]) -> None:
+    """Alone, of one length, and of several."""
+    client, _ = subscribed("/topic/a")
+    client.forward(rendered(sent("/topic/a", *bodies)))
+
+    assert [got.body for got in client.read()] == list(bodies)
+    assert client.session.unwritten.delivered == len(bodies)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"name": "a\\cb"}, {"expires": "99999999999999"}, {"name": "ä"}],
+)
+def test_what_each_receiver_has_to_look_at_is_not(headers: dict[str, object]) -> None:
+    """Escapes, a time to live, and header lines that are not ASCII."""
+    assert render(sent("/topic/a", b"x", headers=headers), OPENING) is None
+
+
+def test_large_bodies_are_not() -> None:
+    """They would be copied for it."""
+    assert render(sent("/topic/a", bytes(LARGE)), OPENING) is None
+    assert render(sent("/topic/a", bytes(LARGE - 1000)), OPENING) is not None
+
+
+def test_a_subscription_that_has_ended_gets_nothing() -> None:
+    """The parent did not know yet: nor does another one get it that the client has made since."""
+    client, _ = subscribed("/topic/a")
+    message = rendered(sent("/topic/a", b"x"))
+    client.do("UNSUBSCRIBE", id="1")
+    client.do("SUBSCRIBE", id="1", destination="/topic/a")
+    client.forward(message)
+    assert client.read() == []
+
+    client.pass_fence()
+    client.forward(message)
+    assert [got.body for got in client.read()] == [b"x"]
+
+
+def test_another_subscription_of_the_client_gets_nothing_of_it() -> None:
+    """It begins its frames otherwise; if the parent knew of it, it would not have sent this."""
+    client, _ = subscribed("/topic/a")
+    client.subscribe("/topic/a", subscription_id="2")
+    client.forward(rendered(sent("/topic/a", b"x")))
+
+    assert [got["subscription"] for got in client.read()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("destination", "ack", "headers", "opening"),
+    [
+        ("/topic/a", "auto", {}, OPENING),
+        ("/topic/*", "auto", {}, b""),
+        ("/topic/a", "client", {}, b""),
+        ("/queue/a", "auto", {}, b""),
+        ("/topic/a", "auto", {"id": "x" * 300}, b""),
+    ],
+)
+def test_the_parent_is_told_how_frames_begin_where_others_may_have_the_same(
+    destination: str, ack: str, headers: dict[str, object], opening: bytes
+) -> None:
+    """Not of patterns, of what is acknowledged, of queues, and of long ids."""
+    client = Client()
+    client.connect()
+    client.do("SUBSCRIBE", **{"id": "1", "destination": destination, "ack": ack, **headers})
+
+    (envelope,) = client.told()
+    assert envelope.block == opening
+
+
+def test_a_slow_subscriber_is_one_by_these_as_well() -> None:
+    """They count as what waits, and may be dropped."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=1000, slow_subscribers="drop-oldest"))
+    for number in range(10):
+        client.forward(rendered(sent("/topic/a", b"%d" % number * 200)))
+
+    assert client.session._topics.dropped > 0
+    assert client.read()[-1].body == b"9" * 200
