@@ -18,8 +18,9 @@ all bodies. These types have had the same octets in all versions of Python since
 A dump is true on its machine until that starts again. Its times are those of two clocks of the machine, and neither of
 them starts anew with a program: CLOCK_MONOTONIC, and the system clock.
 
-The names of all attributes are in the dump. A program in which they are others refuses it; to give one of them another
-meaning, raise `VERSION`.
+The names of all attributes are in the dump, and a program in which they are others refuses it. To give one of them
+another meaning, raise `VERSION`. A program that is to follow older ones turns their dumps into its own before it loads
+them, step by step from version to version, as `store/schema.py` does with tables: the names are there for that.
 """
 
 from __future__ import annotations
