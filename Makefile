@@ -1,9 +1,8 @@
-# make run    a broker in the foreground            make test   lint, types, all tests
-# make bench  the table of docs/benchmarks.md       make soak   kills under load, for SOAK_SECONDS=600
-# make mutants  does a test notice broken code?     make cuts   power cuts under load, CUTS=100 of them (as root)
-# make install DESTDIR=... PREFIX=/usr/local
+# `make` prints the targets.
 #
-# Everything but install happens in a virtual environment of its own: PYTHON and a C compiler are all that is needed.
+# Everything but install and uninstall happens in a virtual environment, .venv: PYTHON, and a C compiler where PyPI has no
+# wheel of posix_ipc, are all that is needed. Where there is no network, PIP_FLAGS="--no-index --find-links DIRECTORY"
+# takes packages from a directory that `pip download` has filled.
 
 PYTHON = python3
 VENV = .venv
@@ -11,13 +10,30 @@ BIN = $(VENV)/bin
 PREFIX = /usr/local
 DESTDIR =
 ARGS =
+PIP_FLAGS =
 SOAK_SECONDS = 600
 CUTS = 100
+RUNS = $(VENV)/runs
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test lint bench soak cuts mutants install clean
+PRIVATE = $(PREFIX)/lib/forkbroker
+UNITS = $(PREFIX)/lib/systemd/system
 
-run: $(INSTALLED)
+.PHONY: help run test lint bench soak cuts mutants install install-linux uninstall clean
+
+help:
+	@echo "make run        a broker in the foreground; ARGS has its options"
+	@echo "make test       linters, types, all tests"
+	@echo "make lint       linters and types"
+	@echo "make bench      the table of docs/benchmarks.md"
+	@echo "make soak       kills under load, for SOAK_SECONDS=$(SOAK_SECONDS)"
+	@echo "make cuts       power failures under load, CUTS=$(CUTS) of them (as root)"
+	@echo "make mutants    does a test notice broken code?"
+	@echo "make install    the broker as a service, below PREFIX=$(PREFIX) (as root); DESTDIR for packages"
+	@echo "make uninstall  remove what install has installed"
+	@echo "make clean      remove what the others have made here"
+
+run: $(RUNS)
 	$(BIN)/stomp-broker $(ARGS)
 
 test: lint
@@ -46,37 +62,78 @@ cuts: $(INSTALLED)
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-$(INSTALLED): setup.cfg pyproject.toml
+$(RUNS): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --upgrade pip
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable .
+	touch $(RUNS)
+
+$(INSTALLED): $(RUNS)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[test,lint]"
 	touch $(INSTALLED)
 
+# The program has a virtual environment of its own, which has nothing to do with the packages of the system, and is
+# built from a copy of the source: nothing here changes hands. Its scripts name their interpreter, without DESTDIR.
 install:
-	@# Debian's pip wants to be told that a prefix of one's own is meant.
-	PIP_BREAK_SYSTEM_PACKAGES=1 $(PYTHON) -m pip install --prefix "$(DESTDIR)$(PREFIX)" --no-warn-script-location .
-	install -d "$(DESTDIR)$(PREFIX)/share/man/man5" "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	rm -rf "$(DESTDIR)$(PRIVATE)"
+	$(PYTHON) -m venv "$(DESTDIR)$(PRIVATE)"
+	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_FLAGS) \
+	    --require-hashes --requirement etc/requirements.lock
+	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	cp -R setup.cfg pyproject.toml README.md LICENSE bin forkbroker "$$copy" && \
+	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_FLAGS) \
+	    --no-deps "$$copy"
+	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip uninstall --quiet --yes setuptools pip
+	"$(DESTDIR)$(PRIVATE)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PRIVATE)/lib"
+	sed -i.orig '1s|^#!$(DESTDIR)|#!|' "$(DESTDIR)$(PRIVATE)/bin/stomp-broker"
+	rm "$(DESTDIR)$(PRIVATE)/bin/stomp-broker.orig"
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man5" "$(DESTDIR)$(PREFIX)/share/man/man8"
+	ln -sf ../lib/forkbroker/bin/stomp-broker "$(DESTDIR)$(PREFIX)/bin/stomp-broker"
 	install -m 644 man/forkbroker.toml.5 "$(DESTDIR)$(PREFIX)/share/man/man5/"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
-	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker"
+	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
-	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service \
-	    > "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service"
-	install -m 644 etc/systemd/stomp-broker.socket "$(DESTDIR)$(PREFIX)/lib/systemd/system/"
-	@# systemd 253 and newer can wait for the end of a reload.
-	version=$$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'); \
-	if [ "$${version:-0}" -ge 253 ]; then \
-	    install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service.d" && \
-	    install -m 644 etc/systemd/notify-reload.conf "$(DESTDIR)$(PREFIX)/lib/systemd/system/stomp-broker.service.d/"; \
-	fi
+	install -m 644 etc/forkbroker.toml etc/logrotate.d/stomp-broker \
+	    "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples/"
 	if [ "$$(uname)" = FreeBSD ]; then \
 	    install -d "$(DESTDIR)$(PREFIX)/etc/rc.d" && \
 	    install -m 755 etc/rc.d/stomp_broker "$(DESTDIR)$(PREFIX)/etc/rc.d/"; \
 	else \
-	    install -d "$(DESTDIR)/etc/init.d" && \
-	    sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/init.d/stomp-broker > "$(DESTDIR)/etc/init.d/stomp-broker" && \
-	    chmod 755 "$(DESTDIR)/etc/init.d/stomp-broker"; \
+	    $(MAKE) --no-print-directory install-linux; \
 	fi
+
+install-linux:
+	install -d "$(DESTDIR)/etc/init.d" "$(DESTDIR)$(UNITS)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
+	    "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d"
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/init.d/stomp-broker > "$(DESTDIR)/etc/init.d/stomp-broker"
+	chmod 755 "$(DESTDIR)/etc/init.d/stomp-broker"
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' etc/systemd/stomp-broker.service > "$(DESTDIR)$(UNITS)/stomp-broker.service"
+	install -m 644 etc/systemd/stomp-broker.socket "$(DESTDIR)$(UNITS)/"
+	install -m 644 etc/sysusers.d/forkbroker.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/"
+	install -m 644 etc/tmpfiles.d/forkbroker.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/"
+	# systemd 253 and newer can wait for the end of a reload
+	version=$$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'); \
+	if [ "$${version:-0}" -ge 253 ]; then \
+	    install -d "$(DESTDIR)$(UNITS)/stomp-broker.service.d" && \
+	    install -m 644 etc/systemd/notify-reload.conf "$(DESTDIR)$(UNITS)/stomp-broker.service.d/"; \
+	fi
+	# packages do this themselves when they are installed
+	if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
+	    systemd-sysusers etc/sysusers.d/forkbroker.conf; \
+	    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
+	fi
+
+# Configuration, database, logs and the user stay.
+uninstall:
+	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+	    systemctl disable --now stomp-broker.service stomp-broker.socket || :; \
+	fi
+	rm -rf "$(DESTDIR)$(PRIVATE)" "$(DESTDIR)$(PREFIX)/share/doc/forkbroker" "$(DESTDIR)$(UNITS)/stomp-broker.service.d"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/stomp-broker" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man5/forkbroker.toml.5" "$(DESTDIR)$(PREFIX)/share/man/man8/stomp-broker.8" \
+	    "$(DESTDIR)$(UNITS)/stomp-broker.service" "$(DESTDIR)$(UNITS)/stomp-broker.socket" \
+	    "$(DESTDIR)$(PREFIX)/lib/sysusers.d/forkbroker.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/forkbroker.conf" \
+	    "$(DESTDIR)/etc/init.d/stomp-broker" "$(DESTDIR)$(PREFIX)/etc/rc.d/stomp_broker"
 
 clean:
 	rm -rf $(VENV) benchmarks/build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

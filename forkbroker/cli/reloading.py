@@ -24,6 +24,7 @@ from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.reloading import Plan
 from forkbroker.posix.addresses import ListenAddress
 from forkbroker.posix.listening import SocketRights, close_listener, look_up, open_listener
+from forkbroker.posix.titles import set_title
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
 
@@ -67,6 +68,7 @@ class Reloader:
 
     def check(self, end: socket.socket) -> int:
         """Read and check the configuration, and say what it is; the exit status."""
+        set_title("checker")
         try:
             found = pack(Kind.CHECKED, block=self._read())
             status = Exit.OK
