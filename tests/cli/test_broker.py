@@ -375,3 +375,28 @@ def test_a_broker_that_loses_its_output_goes_on(start) -> None:
     broker.terminate()
 
     assert broker.wait(PATIENCE_S) == 0
+
+
+def test_the_journal_gets_levels_and_no_second_time(start, tmp_path) -> None:
+    """Standard error is the journal's, as its variable says."""
+    with (tmp_path / "journal").open("wb") as stream:
+        found = os.fstat(stream.fileno())
+        variables = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        broker = subprocess.Popen(
+            [*COMMAND, "--config", os.devnull, "--listen", "127.0.0.1:0", "--store", "memory:"],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env=variables,
+            text=True,
+        )
+    with socket.create_connection(("127.0.0.1", int(listening(broker).rpartition(":")[2])), PATIENCE_S) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while client.recv(4096):
+            pass
+    lines = tmp_path / "journal"
+    wait_until(lambda: "<4>client 1 " in lines.read_text(), "a warning about the client")
+    broker.terminate()
+    broker.communicate(timeout=PATIENCE_S)
+
+    text = lines.read_text()
+    assert re.search(r"^<6>store memory:: open, 0 messages\n<6>stomp-broker \S+: process", text, re.MULTILINE)
