@@ -218,8 +218,9 @@ def test_a_deletion_of_many_costs_what_the_group_has() -> None:
     assert group.cancelled == 1
 
 
-def test_what_is_set_aside_is_put_together_again() -> None:
-    """Its octets, and why."""
-    parts = [pack(Kind.SET_ASIDE, block=b"why", payload=[piece]) for piece in (b"abc", b"def")]
+@pytest.mark.parametrize("pieces", [[b"abc"], [b"abc", b"def"]])
+def test_what_is_set_aside_is_put_together_again(pieces: list[bytes]) -> None:
+    """Its octets, and why; a small one has one part."""
+    parts = [pack(Kind.SET_ASIDE, block=b"why", payload=[piece]) for piece in pieces]
 
-    assert take_aside(told(1, *parts)) == (b"abcdef", "why")
+    assert take_aside(told(1, *parts)) == (b"".join(pieces), "why")

@@ -110,6 +110,17 @@ def test_serials_of_what_is_gone_do_not_pile_up() -> None:
     assert used(store) == 0
 
 
+def test_chunks_that_were_read_go_whatever_has_come_and_gone_beside_them() -> None:
+    """Many messages of the same queue that were settled meanwhile."""
+    store = make_store(chunk(1), chunk(2))
+    for serial in range(3, 1000):
+        store.write([message(serial), Delete(serial, serial)])
+    left = used(store)
+
+    assert store.read(A, 4, 1, PLENTY) == ([chunk(2)], False)
+    assert (left, used(store)) == (100, 50)
+
+
 def test_an_update_changes_only_what_it_says() -> None:
     """Deliveries and crashes; the place stays."""
     store = make_store(message(1), message(2))
