@@ -8,6 +8,7 @@ from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.kinds import Kind
 
 from .simulation import DLQ, World, make
+from .twins import hand_over
 from .workers import A, make_world, offers_of
 
 
@@ -120,3 +121,35 @@ def test_a_dead_letter_of_a_client_that_told_nothing_makes_room_in_its_queue() -
 
     assert world.answers(producer) == [(Kind.RESUME, 0)]
     assert (world.view(A).ready, world.view(DLQ).ready) == (0, 1)
+
+
+def test_an_offer_of_one_router_is_answered_to_another_one() -> None:
+    """Who claims has it; who ends after the claim has perhaps delivered it, and who ends before has not."""
+    world, producer, (one, two, three) = make_world(3, offer_candidates=1)
+    world.send(producer, A, [b"1", b"2", b"3"])
+    world.turn()
+    offers = [world.read(child, Kind.OFFER) for child in (one, two, three)]
+
+    hand_over(world)
+    assert world.claim(one, offers[0])
+    assert world.claim(two, offers[1])
+    two.outbox.clear()
+    hand_over(world)
+    world.end(two)
+    world.end(three)
+    world.hear(one)
+    world.settle(one, offers[0].serial)
+
+    assert [(offer.serial, offer.deliveries) for offer in world.consume_offers(one)] == [(2, 1), (3, 0)]
+    assert world.router.counters.messages_acknowledged == 3
+    assert world.semaphores.values == [0] * world.semaphores.size
+
+
+def test_another_router_knows_the_crashes_that_nothing_explains() -> None:
+    """They are an alibi for what was suspect before."""
+    world, _, (child,) = make_world(1)
+    world.end(child, "by SIGKILL")
+
+    hand_over(world)
+
+    assert world.router._offering.answers._blame._unexplained == 1

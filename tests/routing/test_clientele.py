@@ -126,6 +126,8 @@ def test_what_a_child_holds_counts_in_another_router() -> None:
     world.send(producer, B, [bytes(12_000)])
     assert offers_of(world) == []
     world.settle(child, 1)
+    world.hear(child)
+    hand_over(world)
 
     assert offers_of(world) == [(child.peer, 2, 1)]
 
