@@ -14,7 +14,7 @@ from pathlib import Path
 
 import memory
 import scenarios
-from processes import Broker, MeasurementError, Result, run_broker, run_idle, run_load, run_relay
+from processes import Broker, MeasurementError, Result, crowd, run_broker, run_idle, run_load, run_relay
 from scenarios import Load, RelayShape, Scenario, Unit
 
 MOST_PER_PRODUCER = 20_000_000
@@ -62,7 +62,7 @@ class Bench:
     """Part of the messages of the deep queues."""
     given: Broker | None = None
     broker_options: list[str] = field(default_factory=list)
-    _relays: dict[tuple[Load, RelayShape], float] = field(default_factory=dict)
+    _relays: dict[tuple[Load, RelayShape, int], float] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def tag(self) -> str:
@@ -109,7 +109,7 @@ class Bench:
     def measure_relay(self, scenario: Scenario) -> float:
         """The relay's figure for a scenario; measured once for all that have the same load."""
         load = scenario.relay.load(scenario.load)
-        key = (load, scenario.relay)
+        key = (load, scenario.relay, scenario.crowd)
         if key not in self._relays:
             result = self.repeat(scenario, lambda count: self.run_on_relay(load, scenario.relay, count))
             self._relays[key] = float(result[KEYS[scenario.unit]])
@@ -132,6 +132,11 @@ def note_of(scenario: Scenario, result: Result) -> str:
 
 def measure_plain(bench: Bench, scenario: Scenario) -> list[Row]:
     """A load on a broker, and the same octets through a relay."""
+    with crowd(scenario.crowd):
+        return _measure_plain(bench, scenario)
+
+
+def _measure_plain(bench: Bench, scenario: Scenario) -> list[Row]:
     row = row_of(scenario)
     row.limit = bench.measure_relay(scenario)
     if scenario.target_of_relay is not None:

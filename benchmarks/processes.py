@@ -115,6 +115,17 @@ def start(command: Sequence[str], **streams: Any) -> Process:
     return subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, **streams)
 
 
+@contextlib.contextmanager
+def crowd(number: int) -> Iterator[None]:
+    """So many processes that compute, and leave no core to others but what the system takes from them."""
+    processes = [start([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            end(process)
+
+
 def await_line(process: Process, word: str, deadline_s: float) -> str:
     """The first line of standard output that begins with the word.
 

@@ -95,6 +95,8 @@ class Scenario:
     target_of_relay: float | None = None
     fixed: bool = False
     """Whether the first count is the count: no calibration."""
+    crowd: int = 0
+    """Processes that compute meanwhile, and never wait."""
 
 
 def topic(fan: int, size: int, probe: int, target: float | None) -> Scenario:
@@ -145,6 +147,16 @@ PLAIN = [
         RelayShape(both_ways=True),
         target=164,
         fixed=True,
+    ),
+    Scenario(
+        "ping-pong-crowded",
+        "ping-pong, there and back, beside two processes that compute",
+        Load(mode="pingpong"),
+        1_000,
+        Unit.MICROSECONDS,
+        RelayShape(both_ways=True),
+        fixed=True,
+        crowd=2,
     ),
     Scenario(
         "paced",

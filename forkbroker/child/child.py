@@ -82,6 +82,8 @@ class Shared:
     slots: SemaphorePool
     max_envelope: int
     """Octets of the largest envelope that the parent may send."""
+    spin_s: float = 0.0
+    """How long a wait may begin with polling; 0: it does not."""
 
 
 def main(end: socket.socket, client: socket.socket, address: str, shared: Shared) -> int:
@@ -99,7 +101,7 @@ class ClientChild:
     """What the process of one client owns."""
 
     def __init__(self, end: socket.socket, transport: Transport, address: str, shared: Shared) -> None:
-        self._loop = Loop()
+        self._loop = Loop(spin_s=shared.spin_s)
         self._transport = transport
         self._read_into, self._write = transport.read_into, transport.write
         self._address = address

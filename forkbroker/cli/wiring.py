@@ -21,7 +21,7 @@ from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.reloading import Plan
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
-from forkbroker.posix.loop import Loop
+from forkbroker.posix.loop import Loop, may_spin
 from forkbroker.posix.oom import go_first
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
@@ -171,6 +171,11 @@ def frame_limits(settings: Settings) -> Limits:
     )
 
 
+def spin_s(settings: Settings) -> float:
+    """Seconds that a loop polls before it sleeps; 0: none, as on a machine where that can't pay."""
+    return settings.spin / 1_000_000 if may_spin() else 0.0
+
+
 def refuse(reason: str) -> bytes:
     """The ERROR for a client that gets no process; its version is not known yet."""
     headers = [("message", reason), ("content-type", "text/plain")]
@@ -187,7 +192,8 @@ class Serving:
         self.shared = self._share(settings)
 
     def _share(self, settings: Settings) -> child.Shared:
-        return child.Shared(session_policy(settings), frame_limits(settings), self._semaphores, self._max_envelope)
+        session, limits = session_policy(settings), frame_limits(settings)
+        return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings))
 
     def adopt(self, settings: Settings) -> Callable[..., Plan]:
         """Give the next client these settings; returns what makes a plan for the parent of the rest."""
@@ -233,7 +239,7 @@ def run_broker(
         )
 
     rehearse(serving.shared)
-    loop = Loop(for_many=True)
+    loop = Loop(for_many=True, spin_s=spin_s(settings))
     parent = Parent(
         loop,
         listeners,

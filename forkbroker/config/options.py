@@ -136,6 +136,7 @@ class Settings:
     child_memory: int
     child_cpu: int
     child_files: int
+    spin: int
     broadcast: Literal["interested", "all"]
     bare_destinations: Literal["topic", "queue", "error"]
     strict: bool
@@ -356,6 +357,7 @@ OPTIONS: tuple[Option, ...] = (
         _CLIENTS,
         effect=Effect.NEW,
     ),
+    Option("spin", number(0, 1000), "200", "N", "microseconds of polling before a process sleeps; 0: none", _CLIENTS),
     Option(
         "broadcast",
         choice("interested", "all"),

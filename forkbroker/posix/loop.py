@@ -7,12 +7,17 @@ time; an exception in one of them leaves `run`, and ends the process.
 It waits with poll(2), which POSIX has everywhere and which needs no descriptor of its own. A process with thousands of
 descriptors of which few are ready says so, and waits with epoll(7) where there is one. Both are called directly:
 `selectors` would make two calls more in each turn.
+
+A wait may begin with polling. What costs most in a message that goes there and back is that cores sleep and are woken.
+Who was answered within 0.2 ms the last time will be so again: polling that long, and letting others run in between, is
+quicker than to sleep. Who waits longer sleeps at once, so that a message each millisecond makes nobody spin.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+import os
 import select
 import time
 from collections.abc import Callable
@@ -25,10 +30,15 @@ _READ = select.POLLIN
 _WRITE = select.POLLOUT
 """The numbers are those of epoll as well."""
 
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+"""How long a loop does not spin when others want the core, the first time and at most."""
+_MOST_NEEDED = 64
+"""Short waits in a row before a spin, at most."""
+_MANY = 8
+"""How many more spins of one kind than of the other show whether the core is free."""
+
 _SWEEP_ABOVE = 64
 """Cancelled deadlines that may lie in the heap before it is worth asking whether they are most of it."""
-
-
 _LONGEST_WAIT_S = 3600.0
 """Systems count milliseconds in 31 bits, and refuse to wait for a month."""
 
@@ -74,11 +84,72 @@ class _Poller(Protocol):
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]: ...
 
 
+class Spinning:
+    """When a wait of a loop begins with polling.
+
+    It pays while the core would have nothing else to do. Where others are always ready to run, a process that yields
+    gets the core back when its spin is over: then spinning takes time from them, and brings nothing. So a loop does not
+    spin
+
+    - for a while, if that was so with most of its last spins. The while is longer each time, up to some seconds, and
+      short again when the core was free;
+    - until some waits in a row were short, twice as many after each spin in vain.
+
+    The rule has no clock: it is told what happened, and asked before each wait.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        """A spin takes `longest_s` at most, and follows a wait that was shorter."""
+        self.longest_s = longest_s
+        self._short = 0
+        self._needed = 1
+        self._crowded = 0
+        self._not_before = 0.0
+        self._pause_s = _PAUSE_S
+
+    def may_begin(self, now: float) -> bool:
+        """The next wait begins with a spin."""
+        return self._short >= self._needed and now >= self._not_before
+
+    def ended(self, now: float, took_s: float, yields: int, *, found: bool) -> None:
+        """A spin is over: something was found, or not, after so many times that others could run."""
+        self._needed = 1 if found else min(2 * self._needed, _MOST_NEEDED)
+        if took_s > 2 * self.longest_s:
+            self._crowded += _MANY // 2
+        elif yields == 1:
+            self._crowded += 1
+        elif yields:
+            self._crowded -= 1
+        if self._crowded >= _MANY:
+            self._crowded = 0
+            self._not_before = now + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        elif self._crowded <= -_MANY:
+            self._crowded = -_MANY
+            self._pause_s = _PAUSE_S
+
+    def waited(self, took_s: float) -> None:
+        """A wait is over, with or without a spin at its beginning."""
+        self._short = self._short + 1 if took_s < self.longest_s else 0
+
+
+def may_spin() -> bool:
+    """Whether there is a second core for this process, on which somebody can answer meanwhile."""
+    try:
+        return len(os.sched_getaffinity(0)) > 1
+    except AttributeError:
+        return (os.cpu_count() or 1) > 1
+
+
 class Loop:
     """Waits for descriptors and deadlines, and calls what is due."""
 
-    def __init__(self, *, for_many: bool = False) -> None:
-        """A loop that waits with poll, or `for_many` descriptors with epoll where there is one."""
+    def __init__(self, *, for_many: bool = False, spin_s: float = 0.0) -> None:
+        """A loop that waits with poll, or `for_many` descriptors with epoll where there is one.
+
+        It polls for `spin_s` seconds before it sleeps, when that pays (`Spinning`); 0: never.
+        """
+        self._spinning = Spinning(spin_s) if spin_s else None
         self._epoll = select.epoll() if for_many and hasattr(select, "epoll") else None
         self._poller: _Poller = select.poll() if self._epoll is None else self._epoll
         self._unit = 1000.0 if self._epoll is None else 1.0
@@ -172,12 +243,17 @@ class Loop:
         wake_at = self.wake_at
         if deadlines and deadlines[0][0] < wake_at:
             wake_at = deadlines[0][0]
-        wait = None
-        if wake_at != math.inf:
-            # the clock is read again, as the last turn may have taken long
-            wait = min(max(0.0, wake_at - time.monotonic()), _LONGEST_WAIT_S) * self._unit
-        ready = self._poller.poll(wait)
+        # the clock is read again, as the last turn may have taken long
+        began = time.monotonic()
+        ready = [] if self._spinning is None else self._spin(self._spinning, began, wake_at)
+        if not ready:
+            wait = None
+            if wake_at != math.inf:
+                wait = min(max(0.0, wake_at - time.monotonic()), _LONGEST_WAIT_S) * self._unit
+            ready = self._poller.poll(wait)
         self.now = time.monotonic()
+        if self._spinning is not None:
+            self._spinning.waited(self.now - began)
         for fd, events in ready:
             watch = self._watched.get(fd)
             if watch is None or watch.since == self._turns:
@@ -192,6 +268,20 @@ class Loop:
             self._call_due()
         for callback in self._turn_ends:
             callback()
+
+    def _spin(self, spinning: Spinning, began: float, wake_at: float) -> list[tuple[int, int]]:
+        """Poll for a moment, and let others run meanwhile; what was found, if anything."""
+        if not spinning.may_begin(began):
+            return []
+        poll, until = self._poller.poll, min(began + spinning.longest_s, wake_at)
+        ready, now, yields = poll(0), began, 0
+        while not ready and now < until:
+            os.sched_yield()
+            yields += 1
+            ready = poll(0)
+            now = time.monotonic()
+        spinning.ended(now, now - began, yields, found=bool(ready))
+        return ready
 
     def _call_due(self) -> None:
         """Call what was due when the wait ended; what these calls add waits for the next turn."""

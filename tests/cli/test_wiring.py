@@ -25,7 +25,7 @@ ELSEWHERE = {
     "config", "check-config", "listen", "socket-mode", "socket-owner", "socket-group",
     "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "allow-anonymous",
-    "child-memory", "child-cpu", "child-files", "store", "store-repair", "disk-free",
+    "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
@@ -193,3 +193,14 @@ def test_a_refusal_is_a_frame_that_every_version_can_read() -> None:
     assert wiring.refuse("too many clients") == (
         b"ERROR\nmessage:too many clients\ncontent-type:text/plain\ncontent-length:17\n\ntoo many clients\n\0\n"
     )
+
+
+def test_spinning_is_switched_off_by_its_option_and_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option counts microseconds."""
+    spins = []
+    for pays in (True, False):
+        monkeypatch.setattr(wiring, "may_spin", lambda pays=pays: pays)
+        spins += [wiring.spin_s(make_settings({"spin": text})) for text in ("0", "50")]
+
+    assert spins == [0.0, 0.00005, 0.0, 0.0]
+    assert make_settings({}).spin == 200

@@ -131,6 +131,7 @@ LIMITS: dict[str, tuple[str, str, str, str]] = {
     "fork-rate": ("1", "0", "", ""),
     "connect-timeout": ("100 ms", "99 ms", "", ""),
     "frame-timeout": ("0.1", "0.09", "", ""),
+    "spin": ("0", "-1", "1000", "1001"),
     "prefetch": ("1", "0", "", ""),
     "offer-candidates": ("1", "0", "1000", "1001"),
     "max-client-buffer": ("64 KiB", "65535", "", ""),

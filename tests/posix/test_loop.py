@@ -12,10 +12,10 @@ import pytest
 from forkbroker.posix.loop import Loop
 
 
-@pytest.fixture(params=[False, True], ids=["poll", "epoll"])
+@pytest.fixture(params=[{}, {"for_many": True}, {"spin_s": 0.001}], ids=["poll", "epoll", "spinning"])
 def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
     """A loop of each kind."""
-    one = Loop(for_many=request.param)
+    one = Loop(**request.param)
     yield one
     one.close()
 
@@ -295,3 +295,69 @@ def test_a_deadline_in_a_year_ends_no_loop(loop, pair) -> None:
     loop.watch(near.fileno(), loop.stop, None)
     loop.call_at(loop.now + 366 * 86_400.0, lambda: None)
     loop.run()
+
+
+@pytest.fixture
+def yields(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When this process has let others run."""
+    seen: list[float] = []
+    give = os.sched_yield
+
+    def note() -> None:
+        seen.append(time.monotonic())
+        give()
+
+    monkeypatch.setattr(os, "sched_yield", note)
+    return seen
+
+
+def spinning_loop(pair: tuple[socket.socket, socket.socket], spin_s: float) -> Loop:
+    """A loop whose last wait was short: something was there at once."""
+    near, far = pair
+    loop = Loop(spin_s=spin_s)
+    loop.watch(near.fileno(), lambda: near.recv(1), None)
+    far.send(b"x")
+    loop.turn()
+    return loop
+
+
+def test_a_wait_after_a_short_one_polls_before_it_sleeps(pair, yields) -> None:
+    """Not for longer than it may, and what comes behind it is found by sleeping."""
+    loop = spinning_loop(pair, 0.05)
+    before, until = len(yields), loop.now + 1.0
+    loop.call_at(until, lambda: None)
+    loop.turn()
+
+    assert before == 0
+    assert yields[-2:][0] < until - 0.3  # the last one may have lasted as long as others have kept the core
+    assert loop.now >= until
+
+
+def test_what_comes_in_a_spin_is_found_without_sleep(pair, monkeypatch) -> None:
+    """Somebody who runs meanwhile answers, here the third one."""
+    loop = spinning_loop(pair, 60.0)
+    yields = iter([b"", b"", b"y"])
+    monkeypatch.setattr(os, "sched_yield", lambda: pair[1].send(next(yields)))
+    loop.turn()
+
+    assert list(yields) == []
+
+
+def test_a_spin_ends_for_a_deadline(pair, yields) -> None:
+    """However long it might go on."""
+    loop = spinning_loop(pair, 60.0)
+    called = []
+    loop.call_at(loop.now + 0.1, lambda: called.append(loop.now))
+    loop.turn()
+
+    assert called
+    assert yields
+
+
+def test_a_loop_that_is_not_to_spin_sleeps(pair, yields) -> None:
+    """Whatever came before."""
+    loop = spinning_loop(pair, 0.0)
+    loop.call_at(loop.now + 0.01, lambda: None)
+    loop.turn()
+
+    assert yields == []
