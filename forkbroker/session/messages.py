@@ -6,7 +6,9 @@ of the message, and the names under which it can be acknowledged. `forkbroker.wi
 
 from __future__ import annotations
 
-from forkbroker.stomp.encoder import encode_block, readable_block, translate_block
+from typing import Any
+
+from forkbroker.stomp.encoder import END, encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import Buffer, Envelope
@@ -74,9 +76,9 @@ class Messages:
         `opening` is what `message_opening` gave for their subscription.
         """
         opening += self._marks + b"message-id:"
-        return self._join(
-            first, count, (opening, number_from(self.index + first, count), self.ident + b"\n" + self._lines)
-        )
+        number = self.index + first
+        numbers = b"%d" % number if count == 1 else number_from(number, count)
+        return self._join(first, count, (opening, numbers, self.ident + b"\n" + self._lines))
 
     def acknowledged_frames(self, opening: bytes, token: int, first: int, count: int, delivery: int) -> list[Buffer]:
         """The same for a subscription that acknowledges, with this token; they are deliveries from `delivery` on.
@@ -84,8 +86,12 @@ class Messages:
         The name to acknowledge is `<token>-<delivery>`: in 1.2 the `ack` header, before it the end of `message-id`,
         which the ACK of those versions names.
         """
-        opening, numbers = opening + self._marks, number_from(self.index + first, count)
-        deliveries = list(map(b"%d".__mod__, range(delivery, delivery + count)))
+        opening += self._marks
+        number = self.index + first
+        numbers: bytes | list[bytes] = b"%d" % number
+        deliveries: bytes | list[bytes] = b"%d" % delivery
+        if count > 1:
+            numbers, deliveries = number_from(number, count), number_from(delivery, count)
         if self._version.message_carries_ack:
             opening += b"ack:%d-" % token
             rest = self.ident + b"\n" + self._lines
@@ -95,10 +101,14 @@ class Messages:
         return self._join(first, count, (opening, numbers, ident, deliveries, b"\n" + self._lines))
 
     def _join(self, first: int, count: int, columns: tuple[bytes | list[bytes], ...]) -> list[Buffer]:
-        """Interleave the columns, the pieces and the ends of the frames."""
-        pieces = self.pieces if count == len(self.pieces) else self.pieces[first : first + count]
-        parts = interleave(columns, pieces)
-        return parts if len(pieces[0]) >= LARGE else [b"".join(parts)]
+        """Interleave the columns, the pieces and the ends of the frames; of a single message no column is a list."""
+        parts: list[Any]
+        if count == 1:
+            parts = [*columns, self.pieces[first], END]
+        else:
+            pieces = self.pieces if count == len(self.pieces) else self.pieces[first : first + count]
+            parts = interleave(columns, pieces)
+        return parts if len(self.pieces[first]) >= LARGE else [b"".join(parts)]
 
 
 def _marks(envelope: Envelope, expires: int) -> bytes:
