@@ -298,20 +298,31 @@ def test_more_than_one_portion_of_lost_messages_is_not_the_end(store, path, monk
     assert len(there) < 210
 
 
-def test_chunks_are_read_around_damage_in_their_order(store, path, monkeypatch) -> None:
+def test_an_error_that_is_no_damage_is_not_passed_over(store, path, monkeypatch) -> None:
+    """It may be over in a moment: the next process looks again, and for all of it."""
+    fill(path, range(1, 11))
+    monkeypatch.setattr(reading, "_BEYOND", "SELECT serial FROM no_table")
+    store.open(is_fresh=True)
+
+    with pytest.raises(StoreError, match="no such table"):
+        store.backlog()
+
+
+@pytest.mark.parametrize("octets", [4000, 1 << 20])
+def test_chunks_are_read_around_damage_in_their_order(store, path, monkeypatch, octets) -> None:
     """Between the messages that are left."""
     monkeypatch.setattr(reading, "_AT_ONCE", 8)
     fill(path, range(10, 3000, 10))
     overwrite(path, page_of(path, 1000))
     there = read_singly(path, range(10, 3000, 10))
     store.open(is_fresh=True)
-    chunks = [Chunk(serial, QUEUE, 4, 1, b"octets") for serial in (5, 1005, 1015, 2995)]
+    chunks = [Chunk(serial, QUEUE, 4, 1, b"octets") for serial in range(5, 3000, 10)]
     store.write(chunks)
 
     found: list[int] = []
     has_more = True
     while has_more:
-        items, has_more = store.read(QUEUE, 4, found[-1] if found else 0, 4000)
+        items, has_more = store.read(QUEUE, 4, found[-1] if found else 0, octets)
         found += [item.serial for item in items]
 
     assert found == sorted(there + [chunk.serial for chunk in chunks])
