@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from driven import Broker, Client, Starter, is_alive, wait_until
+from parts import logger_of
+from puppet import Switchboard
 
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
-from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.parent import Parent, ParentPolicy, Programs
+from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 
 
@@ -301,6 +304,14 @@ def test_the_log_is_opened_again_when_somebody_asks(start: Starter) -> None:
 
     broker.await_log("measured:")
     assert broker.connect().peer == 1
+
+
+def test_nobody_has_to_hear_of_its_life() -> None:
+    """Without hooks nothing is told; that is no error."""
+    loop = Loop()
+    programs = Programs(lambda *_: 0, lambda *_: 0, lambda reason: reason.encode())
+    Parent(loop, [], Switchboard(logger_of([])), programs, ParentPolicy())
+    loop.close()
 
 
 def test_a_broken_router_ends_the_broker(start: Starter) -> None:
