@@ -6,11 +6,11 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forkbroker.store.api import Message
-from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL
+from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL, MAX_TEXT
 from forkbroker.store.table import (
     COLUMNS,
     AlteredRowError,
@@ -81,6 +81,19 @@ def test_a_row_is_a_message() -> None:
         repeat=st.integers(-1, (1 << 31) - 1),
         origin=st.binary(max_size=5),
         cron=st.binary(max_size=5),
+    )
+)
+@example(
+    Details(
+        priority=9,
+        persistent=True,
+        crashes=65_535,
+        expires=MAX_INTEGER,
+        due=MAX_INTEGER,
+        period=MAX_INTEGER,
+        repeat=(1 << 31) - 1,
+        origin=bytes(MAX_TEXT),
+        cron=bytes(MAX_TEXT),
     )
 )
 def test_details_come_back_as_they_were(details) -> None:
