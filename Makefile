@@ -19,19 +19,20 @@ INSTALLED = $(VENV)/installed
 PRIVATE = $(PREFIX)/lib/forkbroker
 UNITS = $(PREFIX)/lib/systemd/system
 
-.PHONY: help run test lint bench soak cuts mutants install install-linux uninstall clean
+.PHONY: help run test lint bench bench-others soak cuts mutants install install-linux uninstall clean
 
 help:
-	@echo "make run        a broker in the foreground; ARGS has its options"
-	@echo "make test       linters, types, all tests"
-	@echo "make lint       linters and types"
-	@echo "make bench      the table of docs/benchmarks.md"
-	@echo "make soak       kills under load, for SOAK_SECONDS=$(SOAK_SECONDS)"
-	@echo "make cuts       power failures under load, CUTS=$(CUTS) of them (as root)"
-	@echo "make mutants    does a test notice broken code?"
-	@echo "make install    the broker as a service, below PREFIX=$(PREFIX) (as root); DESTDIR for packages"
-	@echo "make uninstall  remove what install has installed"
-	@echo "make clean      remove what the others have made here"
+	@echo "make run           a broker in the foreground; ARGS has its options"
+	@echo "make test          linters, types, all tests"
+	@echo "make lint          linters and types"
+	@echo "make bench         the table of docs/benchmarks.md"
+	@echo "make bench-others  forkbroker beside NATS, Redis and others, as far as they are installed"
+	@echo "make soak          kills under load, for SOAK_SECONDS=$(SOAK_SECONDS)"
+	@echo "make cuts          power failures under load, CUTS=$(CUTS) of them (as root)"
+	@echo "make mutants       does a test notice broken code?"
+	@echo "make install       the broker as a service, below PREFIX=$(PREFIX) (as root); DESTDIR for packages"
+	@echo "make uninstall     remove what install has installed"
+	@echo "make clean         remove what the others have made here"
 
 run: $(RUNS)
 	$(BIN)/stomp-broker $(ARGS)
@@ -52,6 +53,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-others: $(INSTALLED)
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 
 soak: $(INSTALLED)
 	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) $(ARGS)

@@ -23,18 +23,32 @@ class Memory:
     largest_pss_mib: float
 
 
-def children_of(parent: int) -> list[int]:
-    """Processes whose parent is the given one."""
-    found = []
+def parents() -> dict[int, int]:
+    """The parent of each process of the machine."""
+    found = {}
     for status in PROC.glob("[0-9]*/stat"):
         try:
             # The name in parentheses may hold anything, so the fields are counted from its end.
             fields = status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[1]) == parent:
-            found.append(int(status.parent.name))
+        found[int(status.parent.name)] = int(fields[1])
     return found
+
+
+def children_of(parent: int) -> list[int]:
+    """Processes whose parent is the given one."""
+    return [process for process, its_parent in parents().items() if its_parent == parent]
+
+
+def family_of(ancestor: int) -> set[int]:
+    """A process and all that descend from it."""
+    known = parents()
+    family, added = {ancestor}, {ancestor}
+    while added:
+        added = {process for process, parent in known.items() if parent in added} - family
+        family |= added
+    return family
 
 
 def has_title(process: int, part: bytes) -> bool:
@@ -67,6 +81,13 @@ def measure(parent: int | None) -> Memory | None:
     pss = [rollup["Pss"] / KIB_PER_MIB for rollup in sums]
     private = [(rollup["Private_Clean"] + rollup["Private_Dirty"]) / KIB_PER_MIB for rollup in sums]
     return Memory(len(sums), sum(pss) / len(pss), sum(private) / len(private), max(pss))
+
+
+def family_pss(ancestor: int | None) -> int | None:
+    """The PSS of a process and all that descend from it, in KiB, or None where that cannot be seen."""
+    if ancestor is None or read_rollup(ancestor) is None:
+        return None
+    return sum(rollup["Pss"] for process in family_of(ancestor) if (rollup := read_rollup(process)) is not None)
 
 
 @dataclass(frozen=True)

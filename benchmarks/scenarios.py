@@ -13,16 +13,18 @@ class Unit(Enum):
     """What a figure counts; for time and memory less is better."""
 
     MESSAGES = "messages/s"
+    DELIVERIES = "deliveries/s"
     MEGABYTES = "MB/s"
     MICROSECONDS = "µs (p50)"
     CONNECTIONS = "connections/s"
     MEBIBYTES = "MiB"
+    KIBIBYTES = "KiB"
     MILLISECONDS = "ms"
 
     @property
     def less_is_better(self) -> bool:
         """Whether a target is an upper bound."""
-        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES, Unit.MILLISECONDS)
+        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES, Unit.KIBIBYTES, Unit.MILLISECONDS)
 
 
 @dataclass(frozen=True)

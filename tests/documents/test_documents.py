@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
 FILE_MANUAL = (ROOT / "man" / "forkbroker.toml.5").read_text()
 README = (ROOT / "README.md").read_text()
-FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "help"}
-"""Options of other programs that the documents show: systemctl, benchmarks/bench.py."""
+FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "server", "help"}
+"""Options of other programs that the documents show: systemctl, the programs of benchmarks/."""
 
 
 def test_the_manual_has_every_option_and_no_other() -> None:
@@ -124,9 +124,9 @@ def marks(path: Path) -> set[str]:
 
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     """So whoever types them gets what they say."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     texts = README + (ROOT / "CONTRIBUTING.md").read_text()
-    named = set(re.findall(r"^ +(?:sudo )?make ([a-z]+)", texts, re.MULTILINE))
+    named = set(re.findall(r"^ +(?:sudo )?make ([a-z-]+)", texts, re.MULTILINE))
 
     assert {"run", "test", "install"} <= named
     assert named <= targets
