@@ -419,7 +419,15 @@ OPTIONS: tuple[Option, ...] = (
         _QUEUES,
         effect=Effect.NEW,
     ),
-    Option("max-unsettled", size(65_536), "64 MiB", "SIZE", "size of the unsettled messages of one client", _QUEUES),
+    Option(
+        "max-unsettled",
+        size(65_536),
+        "64 MiB",
+        "SIZE",
+        "size of the unsettled messages of one client",
+        _QUEUES,
+        effect=Effect.ALL,
+    ),
     Option(
         "offer-candidates",
         number(1, 1000),
@@ -427,6 +435,7 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         "consumers to which a message is offered at the same time",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "max-deliveries",
@@ -499,6 +508,7 @@ OPTIONS: tuple[Option, ...] = (
         "SIZE",
         "memory for delayed messages; a delayed SEND beyond it: ERROR",
         _QUEUES,
+        effect=Effect.ALL,
     ),
     Option(
         "min-repeat-period",
@@ -507,8 +517,17 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         "shortest AMQ_SCHEDULED_PERIOD of a repeated message",
         _QUEUES,
+        effect=Effect.ALL,
     ),
-    Option("max-repeating", number(0), "100", "N", "repeated messages that one client can have waiting", _QUEUES),
+    Option(
+        "max-repeating",
+        number(0),
+        "100",
+        "N",
+        "repeated messages that one client can have waiting",
+        _QUEUES,
+        effect=Effect.ALL,
+    ),
     Option("max-durables", number(0), "1000", "N", "number of durable subscriptions", _QUEUES, effect=Effect.ALL),
     Option(
         "durable-expiry",

@@ -97,12 +97,13 @@ class Router(Rule):
     def adopt(self, policy: Policy) -> None:
         """Heed other settings: new queues and subscriptions at once, queues that exist in steps.
 
-        What of them is fixed for the life of a router stays: `broadcast_all`, `queue_memory`, and the limits of
-        single clients and of delayed messages.
+        What is fixed for the life of a router stays: `broadcast_all` and `queue_memory`.
         """
         self._kit.is_at_rest = False
         self._queues.adopt(policy)
         self._topics.durables.limit = policy.max_durables
+        self._jobs.adopt(policy)
+        self._offering.adopt(policy)
         self._kit.chores.add(self._adapt())
 
     def _adapt(self) -> Iterator[None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from forkbroker.cli import wiring
-from forkbroker.config.options import OPTIONS, Settings, make_settings
+from forkbroker.cli.wiring import Serving
+from forkbroker.config.options import OPTIONS, Effect, Settings, make_settings
+from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.keeping.fans import NAMES_OCTETS
 from forkbroker.routing.queues.policies import Expired, Full, Visible
 
@@ -204,3 +206,24 @@ def test_spinning_is_switched_off_by_its_option_and_on_one_core(monkeypatch: pyt
 
     assert spins == [0.0, 0.00005, 0.0, 0.0]
     assert make_settings({}).spin == 200
+
+
+@pytest.mark.parametrize("option", ARRIVES)
+def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
+    """In the parent's plan, at the next client, or nowhere before a restart."""
+    (row,) = (row for row in OPTIONS if row.name == option)
+    changed = _given(option, ARRIVES[option][0])
+    taken = make_settings({}) if row.effect is Effect.RESTART else changed
+    serving = Serving(make_settings({}), NO_SEMAPHORES)
+    before = serving.shared
+    rest = {"opened": (), "dropped": (), "summary": ""}
+    plan = serving.adopt(taken)(**rest)
+    at_once = _differences(plan, Serving(make_settings({}), NO_SEMAPHORES).adopt(make_settings({}))(**rest))
+    for_new = _differences(serving.shared, before)
+
+    assert bool(at_once) == (row.effect is Effect.ALL)
+    assert bool(for_new) == (row.effect is Effect.NEW)
+
+
+NO_SEMAPHORES: SemaphorePool = cast(SemaphorePool, None)
+"""Nobody is served here."""

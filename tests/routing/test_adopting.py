@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -138,3 +139,23 @@ def test_many_queues_take_it_over_in_steps() -> None:
 
     assert 0 < first < 50
     assert sum(queue.policy.max_length for queue in queues) == 50
+
+
+def test_limits_of_clients_and_of_delayed_messages_hold_at_once() -> None:
+    """For children that are there, and for offers to come."""
+    world = make_world(Policy(max_unsettled=1000, offer_candidates=1))
+    producer, one, other = world.add_child(), world.add_child(), world.add_child()
+    for child in (one, other):
+        world.subscribe(child, A, credit=10)
+    world.send(producer, A, [bytes(900), bytes(900)])
+    assert sum(len(world.offers(child)) for child in (one, other)) <= 2
+    world.send(producer, B, [b"later"], wishes=Wishes(delay=60_000))
+    adopt(world, Policy(max_unsettled=1_000_000, offer_candidates=2, max_delayed_bytes=1))
+    world.send(producer, B, [b"later"], wishes=Wishes(delay=60_000), fence=1)
+
+    assert "max-delayed-bytes" in world.refusal(producer)
+    assert {child.max_octets for child in world.router._offering.clientele.children.values()} == {1_000_000}
+    world.send(producer, b"/queue/c", [b"x"])
+    for child in (one, other):
+        world.subscribe(child, b"/queue/c", token=2, credit=10)
+    assert [len([o for o in world.offers(child) if o.token == 2]) for child in (one, other)] == [1, 1]

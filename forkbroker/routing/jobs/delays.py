@@ -97,6 +97,10 @@ class Delays(Rule):
         self.messages = 0
         """How many there are."""
 
+    def adopt(self, limits: DelayLimits) -> None:
+        """Heed other limits from now on; what waits stays."""
+        self._limits = limits
+
     def rebuild(self, loaded: Loaded) -> None:
         """Add up what waits."""
         self.messages = sum(waiting.messages for waiting in self._waiting.values())

@@ -18,9 +18,16 @@ class Jobs(Rule):
 
     def __init__(self, kit: Kit, policy: Policy, keeping: Keeping) -> None:
         queues, custody = keeping.queues, keeping.custody
-        limits = DelayLimits(
-            octets=policy.max_delayed_bytes, min_period=policy.min_repeat_period, max_repeating=policy.max_repeating
-        )
         self.returns = Returns(kit, queues, custody, keeping.paging)
-        self.delays = Delays(kit, queues, custody, self.returns, limits)
+        self.delays = Delays(kit, queues, custody, self.returns, _limits_of(policy))
         self.intake = Intake(kit, queues, keeping.journal, custody, self.returns, self.delays)
+
+    def adopt(self, policy: Policy) -> None:
+        """Heed other settings from now on."""
+        self.delays.adopt(_limits_of(policy))
+
+
+def _limits_of(policy: Policy) -> DelayLimits:
+    return DelayLimits(
+        octets=policy.max_delayed_bytes, min_period=policy.min_repeat_period, max_repeating=policy.max_repeating
+    )

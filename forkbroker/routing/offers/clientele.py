@@ -52,6 +52,14 @@ class Clientele(Rule):
 
     # -- children
 
+    def adopt(self, max_unsettled: int) -> None:
+        """Every child may be offered and hold so much from now on; what it holds stays."""
+        self._max_unsettled = max_unsettled
+        for child in self.children.values():
+            child.max_octets = max_unsettled
+            for consumer in list(child.kept_out):
+                self.refresh(consumer)
+
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
         child = self.children[peer] = Child(peer, self._max_unsettled)

@@ -31,3 +31,8 @@ class Offering(Rule):
         self.answers = Answers(kit, queues, returns, self.claims, self.clientele, self.leases)
         self.offers = Offers(kit, queues, keeping.paging, self.claims, self.clientele, width=policy.offer_candidates)
         self.attendance = Attendance(queues, custody, durables, self.clientele, self.answers)
+
+    def adopt(self, policy: Policy) -> None:
+        """Heed other settings from now on."""
+        self.clientele.adopt(policy.max_unsettled)
+        self.offers.adopt(policy.offer_candidates)

@@ -59,6 +59,10 @@ class Offers(Rule):
         self._has_more = False
         """Of the queues for which an offer may have become possible not all could be looked at in the last turn."""
 
+    def adopt(self, width: int) -> None:
+        """Offer to so many candidates from now on."""
+        self._width = width
+
     def tick(self, now: float) -> None:
         """Make the offers that have become possible."""
         changed, steps = self._changed, self._kit.steps
