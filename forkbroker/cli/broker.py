@@ -180,7 +180,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
         _settle(settings, identity, opened)
         _warn(settings, files)
         return run(settings, listeners, semaphores, serving, hooks)
-    except StartError as error:
+    except (StartError, ConfigurationError) as error:
         readiness.failed(str(error), error.status)
         if settings.daemonize:
             logger.error("cannot start: %s", error)
