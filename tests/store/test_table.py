@@ -104,6 +104,12 @@ def test_details_come_back_as_they_were(details) -> None:
     assert to_message(make_row(**dict(zip(names, columns, strict=True)))).details == details
 
 
+@pytest.mark.parametrize("column", ["crashes", "expires", "period", "repeat"])
+def test_zero_is_as_good_as_nothing(column) -> None:
+    """A person with a tool may write either."""
+    assert to_message(make_row(**{column: 0})) == to_message(make_row(**{column: None}))
+
+
 def test_times_beyond_the_integers_of_sqlite_are_cut() -> None:
     """They are for ever, either way."""
     assert to_columns(Details(persistent=True, expires=(1 << 64) - 1))[2] == MAX_INTEGER
