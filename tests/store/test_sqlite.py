@@ -369,3 +369,14 @@ def test_a_file_system_without_room_is_told(start_store, tmp_path) -> None:
     assert b"full" in short[-1]
     assert committed < 80
     assert serials == list(range(1, 81))
+
+
+def test_what_is_set_aside_is_whole_when_it_is_synced(tmp_path, monkeypatch) -> None:
+    """Its sender was refused, and nobody else has it: it is to outlive the power as well."""
+    store = SqliteStore(f"sqlite://{tmp_path}/queues.db")
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/dev/fd/{fd}").read_bytes()))
+
+    store.set_aside(7, b"octets")
+
+    assert synced == [b"octets"]
