@@ -101,15 +101,13 @@ class Spinning:
     def __init__(self, longest_s: float) -> None:
         """A spin takes `longest_s` at most, and follows a wait that was shorter."""
         self.longest_s = longest_s
+        self.may_begin_at = math.inf
+        """From when on a wait begins with a spin; infinity: the next one does not."""
         self._short = 0
         self._needed = 1
         self._crowded = 0
         self._not_before = 0.0
         self._pause_s = _PAUSE_S
-
-    def may_begin(self, now: float) -> bool:
-        """The next wait begins with a spin."""
-        return self._short >= self._needed and now >= self._not_before
 
     def ended(self, now: float, took_s: float, yields: int, *, found: bool) -> None:
         """A spin is over: something was found, or not, after so many times that others could run."""
@@ -131,6 +129,7 @@ class Spinning:
     def waited(self, took_s: float) -> None:
         """A wait is over, with or without a spin at its beginning."""
         self._short = self._short + 1 if took_s < self.longest_s else 0
+        self.may_begin_at = self._not_before if self._short >= self._needed else math.inf
 
 
 def may_spin() -> bool:
@@ -245,15 +244,17 @@ class Loop:
             wake_at = deadlines[0][0]
         # the clock is read again, as the last turn may have taken long
         began = time.monotonic()
-        ready = [] if self._spinning is None else self._spin(self._spinning, began, wake_at)
+        ready, spinning = [], self._spinning
+        if spinning is not None and began >= spinning.may_begin_at:
+            ready = self._spin(spinning, began, wake_at)
         if not ready:
             wait = None
             if wake_at != math.inf:
                 wait = min(max(0.0, wake_at - time.monotonic()), _LONGEST_WAIT_S) * self._unit
             ready = self._poller.poll(wait)
         self.now = time.monotonic()
-        if self._spinning is not None:
-            self._spinning.waited(self.now - began)
+        if spinning is not None:
+            spinning.waited(self.now - began)
         for fd, events in ready:
             watch = self._watched.get(fd)
             if watch is None or watch.since == self._turns:
@@ -271,8 +272,6 @@ class Loop:
 
     def _spin(self, spinning: Spinning, began: float, wake_at: float) -> list[tuple[int, int]]:
         """Poll for a moment, and let others run meanwhile; what was found, if anything."""
-        if not spinning.may_begin(began):
-            return []
         poll, until = self._poller.poll, min(began + spinning.longest_s, wake_at)
         ready, now, yields = poll(0), began, 0
         while not ready and now < until:

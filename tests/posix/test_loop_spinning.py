@@ -21,10 +21,10 @@ def spun(rule: Spinning, now: float, yields: int, *, took_s: float = SHORT_S, fo
 def test_a_spin_follows_a_short_wait() -> None:
     """Not the first wait, and none after a long one."""
     rule = Spinning(LONGEST_S)
-    seen = [rule.may_begin(0.0)]
+    seen = [rule.may_begin_at <= 0.0]
     for took_s in (SHORT_S, LONG_S, SHORT_S):
         rule.waited(took_s)
-        seen.append(rule.may_begin(0.0))
+        seen.append(rule.may_begin_at <= 0.0)
 
     assert seen == [False, True, False, True]
 
@@ -35,14 +35,14 @@ def test_spins_in_vain_become_rare() -> None:
     for _ in range(8):
         spun(rule, 0.0, 100, took_s=LONG_S, found=False)
         waits = 0
-        while not rule.may_begin(0.0):
+        while rule.may_begin_at > 0.0:
             rule.waited(SHORT_S)
             waits += 1
         needed.append(waits)
     spun(rule, 0.0, 100)
 
     assert needed == [2, 4, 8, 16, 32, 64, 64, 64]
-    assert rule.may_begin(0.0)
+    assert rule.may_begin_at <= 0.0
 
 
 def test_a_core_that_others_want_is_left_to_them() -> None:
@@ -50,10 +50,10 @@ def test_a_core_that_others_want_is_left_to_them() -> None:
     rule, now, pauses = Spinning(LONGEST_S), 100.0, []
     for _ in range(9):
         rule.waited(SHORT_S)
-        while rule.may_begin(now):
+        while rule.may_begin_at <= now:
             spun(rule, now, 1)
         before = now
-        while not rule.may_begin(now):
+        while rule.may_begin_at > now:
             now = round(now + 0.1, 1)
         pauses.append(round(now - before, 1))
 
@@ -67,7 +67,7 @@ def test_a_core_that_is_free_now_and_then_is_not_given_up() -> None:
     for yields in [1, 5, 0] * 100:
         spun(rule, 0.0, yields)
 
-    assert rule.may_begin(0.0)
+    assert rule.may_begin_at <= 0.0
 
 
 def test_a_program_that_computes_is_noticed_at_once() -> None:
@@ -75,12 +75,12 @@ def test_a_program_that_computes_is_noticed_at_once() -> None:
     rule = Spinning(LONGEST_S)
     for _ in range(2):
         rule.waited(SHORT_S)
-        assert rule.may_begin(0.0)
+        assert rule.may_begin_at <= 0.0
         spun(rule, 0.0, 1, took_s=0.003)
     rule.waited(SHORT_S)
 
-    assert not rule.may_begin(0.0999)
-    assert rule.may_begin(0.1)
+    assert rule.may_begin_at > 0.0999
+    assert rule.may_begin_at <= 0.1
 
 
 def test_pauses_are_short_again_when_the_core_was_free() -> None:
@@ -89,11 +89,11 @@ def test_pauses_are_short_again_when_the_core_was_free() -> None:
     for free, pause_s in ((0, 0.1), (0, 0.2), (0, 0.4), (1000, 0.1)):
         rule.waited(SHORT_S)
         for yields in [2] * free + [1] * (16 if free else 8):
-            assert rule.may_begin(now)
+            assert rule.may_begin_at <= now
             spun(rule, now, yields)
-        assert not rule.may_begin(now + pause_s * 0.99)
+        assert rule.may_begin_at > now + pause_s * 0.99
         now += pause_s
-        assert rule.may_begin(now)
+        assert rule.may_begin_at <= now
 
 
 @pytest.mark.parametrize(("cores", "expected"), [({0}, False), ({0, 3}, True)])
