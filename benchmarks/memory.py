@@ -1,6 +1,7 @@
 """What a broker's processes cost in memory, from Linux's /proc; elsewhere not measured."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ def read_rollup(process: int) -> dict[str, int] | None:
     except OSError:
         return None
     return {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+
+
+def cpu_s(process: int | None) -> float | None:
+    """Processor time that a process has used, in seconds, or None where that cannot be seen."""
+    try:
+        fields = (PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(parent: int | None) -> Memory | None:

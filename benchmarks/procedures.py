@@ -211,25 +211,65 @@ def measure_beside(bench: Bench, row: Row, bare: Row, options: list[str]) -> Non
 
 
 def measure_idle(bench: Bench) -> list[Row]:
-    """How fast clients come in, and what each costs while it does nothing."""
+    """How fast clients come in, what that costs the parent, and what each costs while it does nothing."""
     number = bench.idle_clients
     rate = Row("idle-connections", f"{number:,} clients connect, 4 at a time", None, Unit.CONNECTIONS)
     rate.target = scenarios.IDLE_RATE
+    cpu = Row("idle-cpu", "processor time of the parent for each of them", None, Unit.PROCESSOR)
+    cpu.target = scenarios.IDLE_CPU_US
     size = Row("idle-memory", f"memory of each of {number:,} idle clients, PSS", None, Unit.MEBIBYTES)
     size.target = scenarios.IDLE_PSS_MIB
     try:
-        with bench.broker() as broker, run_idle(broker, number, False, bench.tag(), bench.deadline_s) as result:
-            rate.figure = float(result["rate"])
-            found = memory.measure(broker.pid)
+        with bench.broker() as broker:
+            before = memory.cpu_s(broker.pid)
+            with run_idle(broker, number, False, bench.tag(), bench.deadline_s) as result:
+                rate.figure = float(result["rate"])
+                after = memory.cpu_s(broker.pid)
+                if before is not None and after is not None:
+                    cpu.figure = (after - before) * 1e6 / number
+                note_memory(size, memory.measure(broker.pid))
     except MeasurementError as error:
         rate.error = str(error)
-        return [rate, size]
+    return [rate, cpu, size, measure_subscribed(bench), measure_burst(bench)]
+
+
+def note_memory(row: Row, found: memory.Memory | None) -> None:
+    """Fill in a row of memory."""
     if found is None:
-        size.note = "not measured"
-        return [rate, size]
-    size.figure = found.pss_mib
-    size.note = f"private {found.private_mib:.2f}, largest PSS {found.largest_pss_mib:.2f}, {found.processes} processes"
-    return [rate, size]
+        row.note = "not measured"
+        return
+    row.figure = found.pss_mib
+    row.note = f"private {found.private_mib:.2f}, largest PSS {found.largest_pss_mib:.2f}, {found.processes} processes"
+
+
+def measure_subscribed(bench: Bench) -> Row:
+    """What a client costs that has a subscription, and does nothing."""
+    number = bench.idle_clients
+    row = Row("idle-memory-subscribed", f"memory of each of {number:,} subscribed clients, PSS", None, Unit.MEBIBYTES)
+    row.target = scenarios.SUBSCRIBED_PSS_MIB
+    try:
+        with bench.broker() as broker, run_idle(broker, number, True, bench.tag(), bench.deadline_s):
+            note_memory(row, memory.measure(broker.pid))
+    except MeasurementError as error:
+        row.error = str(error)
+    return row
+
+
+def measure_burst(bench: Bench) -> Row:
+    """How long it takes until clients that come at the same time are all connected; the median of some bursts."""
+    number = scenarios.BURST_COUNT
+    row = Row("burst", f"{number} clients connect at the same time", None, Unit.MILLISECONDS)
+    row.target = scenarios.BURST_MS
+    try:
+        with bench.broker() as broker:
+            spans = []
+            for _ in range(scenarios.BURSTS):
+                with run_idle(broker, number, False, bench.tag(), bench.deadline_s, parallel=number) as result:
+                    spans.append(float(result["seconds"]) * 1000)
+            row.figure = statistics.median(spans)
+    except MeasurementError as error:
+        row.error = str(error)
+    return row
 
 
 def measure_workers(bench: Bench) -> list[Row]:

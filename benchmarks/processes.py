@@ -197,14 +197,17 @@ def run_relay(lines: int, fan: int, both_ways: bool) -> Iterator[tuple[int, int]
 
 
 @contextlib.contextmanager
-def run_idle(broker: Broker, number: int, subscribe: bool, tag: str, deadline_s: float) -> Iterator[Result]:
-    """Idle clients that stay connected as long as the context; yields how fast they came in.
+def run_idle(
+    broker: Broker, number: int, subscribe: bool, tag: str, deadline_s: float, parallel: int = 4
+) -> Iterator[Result]:
+    """Idle clients that stay connected as long as the context; yields how fast they came in, so many at a time.
 
     Raises:
         MeasurementError: not all came in, or some were closed or sent something meanwhile.
     """
     command = [str(LOADGEN), "idle", "--host", broker.host, "--port", str(broker.port), "--count", str(number)]
     command += ["--tag", tag, "--deadline", str(deadline_s), *(["--subscribe"] if subscribe else [])]
+    command += ["--parallel", str(parallel)]
     process = start(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     try:

@@ -20,11 +20,12 @@ class Unit(Enum):
     MEBIBYTES = "MiB"
     KIBIBYTES = "KiB"
     MILLISECONDS = "ms"
+    PROCESSOR = "µs of CPU"
 
     @property
     def less_is_better(self) -> bool:
         """Whether a target is an upper bound."""
-        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES, Unit.KIBIBYTES, Unit.MILLISECONDS)
+        return self in (Unit.MICROSECONDS, Unit.MEBIBYTES, Unit.KIBIBYTES, Unit.MILLISECONDS, Unit.PROCESSOR)
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,14 @@ BYSTANDER_COUNT = 200
 BYSTANDER_SHARE = 0.95
 
 IDLE_COUNT = 1000
-IDLE_RATE = 300
-IDLE_PSS_MIB = 1.1
+IDLE_RATE = 1000
+IDLE_CPU_US = 300
+IDLE_PSS_MIB = 0.5
+SUBSCRIBED_PSS_MIB = 1.0
+
+BURST_COUNT = 16
+BURSTS = 10
+BURST_MS = 10.0
 
 WORKERS_SHARE = 0.5
 FEW_WORKERS = (1, 2, 3, 4)

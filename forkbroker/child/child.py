@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from forkbroker.child.lingering import linger, write_rest
-from forkbroker.child.transport import PlainTransport, Transport
+from forkbroker.child.transport import Transport
 from forkbroker.errors import Exit
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
@@ -86,21 +86,33 @@ class Shared:
     """How long a wait may begin with polling; 0: it does not."""
 
 
-def main(end: socket.socket, client: socket.socket, address: str, shared: Shared) -> int:
-    """Serve one client until it is gone; returns the exit status of the process.
+def show_title(address: str, login: str, count: int) -> None:
+    """`ps` is the dashboard: who this process serves, and how many subscriptions the client has."""
+    login = f" {login}" if login else ""
+    set_title(f"client {address}{login} {count} subscription{'' if count == 1 else 's'}")
 
-    `end` is this process's end of the channel, `client` the accepted socket, `address` the client's for the title.
-    Both sockets are closed on return.
-    """
-    child = ClientChild(end, PlainTransport(client), address, shared)
-    child.obey_signals()
-    return child.run()
+
+def make_session_id(host_name: str) -> str:
+    """What CONNECTED tells as the session: unique over restarts of the broker, and without `-`."""
+    return f"{host_name}.{os.urandom(8).hex()}".lstrip(".")
 
 
 class ClientChild:
     """What the process of one client owns."""
 
-    def __init__(self, end: socket.socket, transport: Transport, address: str, shared: Shared) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        transport: Transport,
+        address: str,
+        shared: Shared,
+        session_id: str = "",
+        began: float | None = None,
+    ) -> None:
+        """`end` is this process's end of the channel, `address` the client's, for the title.
+
+        `session_id` is what the client was told already, and `began` when it had connected (monotonic seconds).
+        """
         self._loop = Loop(spin_s=shared.spin_s)
         self._transport = transport
         self._read_into, self._write = transport.read_into, transport.write
@@ -108,9 +120,9 @@ class ClientChild:
         self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
-        session_id, secret = f"{shared.policy.host_name}.{os.urandom(8).hex()}".lstrip("."), os.urandom(32)
+        session_id, secret = session_id or make_session_id(shared.policy.host_name), os.urandom(32)
         setup = Setup(shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, at_point)
-        phase = Connecting(setup, self._begin_session, now)
+        phase = Connecting(setup, self._begin_session, now if began is None else began)
         self._phase: Connecting | Session = phase
         # the same in both phases
         self._parser, self._unwritten, self._upward = phase.parser, phase.unwritten, phase.upward
@@ -138,11 +150,23 @@ class ClientChild:
         self._phase = session
         self._titled_count = -1
 
+    def go_on(self, octets: bytes, written: int) -> None:
+        """Begin where the lobby has come to: the client's CONNECT was read, and the parent was told of it.
+
+        So many octets of CONNECTED were written.
+        """
+        now = self._loop.now
+        self._phase.receive(octets, now)
+        self._upward.take()
+        self._unwritten.written(written, now)
+        self._titled_count = 0
+
     def obey_signals(self) -> None:
         """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""
-        Signals(self._loop, {signal.SIGTERM: self._term})
+        Signals(self._loop, {signal.SIGTERM: self.end_soon})
 
-    def _term(self) -> None:
+    def end_soon(self) -> None:
+        """SIGTERM has come: end the client, unless the parent turns out to end as well."""
         if not self._is_termed:
             self._is_termed = True
             self._loop.call_at(self._loop.now + _TERM_AFTER_S, self._end_client)
@@ -297,9 +321,7 @@ class ClientChild:
             linger(self._transport.socket)
 
     def _show_title(self, now: float) -> None:
-        """`ps` is the dashboard: who this process serves."""
         phase = self._phase
         self._title_at = now + _TITLE_EVERY_S
-        self._titled_count = count = len(phase.subscribed)
-        login = f" {phase.login}" if phase.login else ""
-        set_title(f"client {self._address}{login} {count} subscription{'' if count == 1 else 's'}")
+        self._titled_count = len(phase.subscribed)
+        show_title(self._address, phase.login, self._titled_count)

@@ -65,8 +65,9 @@ SLOTS = 64
 open at once, a queue that is emptied has 20 to 50 long ones: more slots made no benchmark faster. Each is a mapping in
 every process, which costs a fork half a microsecond and 0.2 KiB of the kernel's memory."""
 
-FILES_BESIDE_CLIENTS = 64
-"""Descriptors that the parent has besides one for each client: listeners, log, pidfile, connections being refused."""
+FILES_BESIDE_CLIENTS = 80
+"""Descriptors that the parent has besides one for each client: listeners, log, pidfile, the channels to helpers and to
+spares, connections being refused."""
 
 Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Serving, Hooks], int]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from forkbroker.child import child
+from forkbroker.child import child, lobby, nursery, spare
+from forkbroker.child.lobby import Answers, Bell
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.listener import Connection
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.reloading import Plan
 from forkbroker.posix.blocks import use_again
@@ -183,7 +183,7 @@ def refuse(reason: str) -> bytes:
 
 
 class Serving:
-    """What the processes of clients are given: each the settings that hold when it begins."""
+    """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
     def __init__(self, settings: Settings, semaphores: SemaphorePool) -> None:
         self._semaphores = semaphores
@@ -196,7 +196,8 @@ class Serving:
         return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings))
 
     def adopt(self, settings: Settings) -> Callable[..., Plan]:
-        """Give the next client these settings; returns what makes a plan for the parent of the rest."""
+        """Give the next nursery these settings; returns what makes a plan for the parent of the rest."""
+        renews_children = settings != self._settings
         self._settings = settings
         self.shared = self._share(settings)
         policy = parent_policy(settings)
@@ -205,18 +206,32 @@ class Serving:
             admission=policy.admission,
             routing=routing_policy(settings),
             shutdown_timeout_s=policy.shutdown_timeout_s,
+            renews_children=renews_children,
         )
 
-    def serve(self, end: socket.socket, client: Connection, _peer: int) -> int:
-        """The program of a client's process."""
-        settings = self._settings
+    def raise_children(self, end: socket.socket) -> int:
+        """The program of the nursery: its children have the settings that hold when it begins."""
+        settings, shared = self._settings, self.shared
+        answers, bell = Answers(shared), Bell()
+        is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
+
+        def serve(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
+            return lobby.serve(end, client, address, shared, answers, bell)
+
+        def wait_and_serve(end: socket.socket) -> int:
+            if is_limited:  # as whatever a spare runs costs memory of each client
+                apply_limits(
+                    memory_bytes=settings.child_memory or None,
+                    cpu_s=settings.child_cpu or None,
+                    files=settings.child_files or None,
+                )
+            return spare.wait(end, serve)
+
+        if settings.daemonize:
+            drop_standard_streams()
         go_first()
-        apply_limits(
-            memory_bytes=settings.child_memory or None,
-            cpu_s=settings.child_cpu or None,
-            files=settings.child_files or None,
-        )
-        return child.main(end, client.socket, client.address, self.shared)
+        bell.hang()
+        return nursery.main(end, lambda: rehearse(shared, answers), wait_and_serve)
 
 
 def run_broker(
@@ -238,13 +253,12 @@ def run_broker(
             watermark=settings.disk_free,
         )
 
-    rehearse(serving.shared)
     loop = Loop(for_many=True, spin_s=spin_s(settings))
     parent = Parent(
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        Programs(client=serving.serve, store=keep, refusal=refuse),
+        Programs(nursery=serving.raise_children, store=keep, refusal=refuse),
         parent_policy(settings),
         hooks,
     )

@@ -1,4 +1,4 @@
-"""The clients' children: forked, heard, watched, and told of when they are gone.
+"""The clients' children: given their clients, heard, watched, and told of when they are gone.
 
 What a child says is applied in `hearing`; whether there may be one more is asked before, in `reception`.
 """
@@ -6,22 +6,32 @@ What a child says is applied in `hearing`; whether there may be one more is aske
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.hearing import Hearing
 from forkbroker.parent.listener import Connection
-from forkbroker.parent.processes import Forge, Life, Processes
+from forkbroker.parent.processes import Life, Processes
 from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel
 from forkbroker.wire.kinds import State
 
-ClientProgram = Callable[[socket.socket, Connection, Peer], int]
-"""What a client's child runs: (its end of the channel, its client, its peer number), both sockets non-blocking; returns
-the exit status. It may not return before the client is served."""
+
+class Source(Protocol):
+    """Where children come from."""
+
+    def give(self, client: Connection, peer: Peer) -> tuple[int, Channel]:
+        """Give a client to a child, with its socket: the process, and the channel to it. Raises OSError."""
+
+    def closed(self, pid: int) -> None:
+        """The channel of this child has ended."""
+
+    def kill(self, pid: int) -> None:
+        """End this child at once. It is not known to have been reaped."""
 
 
 class Clients:
@@ -31,8 +41,7 @@ class Clients:
         self,
         exchange: Exchange,
         admission: Admission,
-        program: ClientProgram,
-        forge: Forge,
+        source: Source,
         quiet: Callable[[Client], None],
         logger: logging.Logger,
     ) -> None:
@@ -41,12 +50,11 @@ class Clients:
         self._loop = exchange.loop
         self._router = exchange.router
         self._admission = admission
-        self._program = program
-        self._forge = forge
+        self._source = source
         self._quiet = quiet
         self._logger = logger
         self._hearing = Hearing(exchange, admission, quiet, logger)
-        life = Life(self._hearing.receive, self._closed, self._gone, blamed_for=(Exception,))
+        life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
         self._silent: set[Client] = set()
@@ -63,14 +71,14 @@ class Clients:
     # -- birth and death
 
     def start(self, client: Connection) -> None:
-        """Fork a child for a client, and close the parent's copy of its socket.
+        """Give a client to a child, and close the parent's copy of its socket.
 
         Raises:
             OSError: no descriptors, no memory or no process to be had; the socket is still the caller's.
         """
         self._last_peer += 1
         peer = Peer(self._last_peer)
-        pid, channel = self._forge.fork(lambda end: self._program(end, client, peer), [client.socket.fileno()])
+        pid, channel = self._source.give(client, peer)
         client.socket.close()
         now = self._loop.now
         self._admission.add(peer, client.host, now)
@@ -82,14 +90,19 @@ class Clients:
         """A process has ended: it may be one of these."""
         self._processes.reaped(ended)
 
+    def orphaned(self, pids: Iterable[int]) -> None:
+        """Nobody will tell how these processes end: some of them may be clients' children."""
+        self._processes.orphaned(pids)
+
     def _closed(self, child: Client) -> None:
+        self._source.closed(child.pid)
         child.checks_without_progress = 0
         if child.state is State.LEAVING:
             # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.
             self._router.peer_ended(child.peer, self._loop.now)
             self._exchange.dispatch(None)
 
-    def _gone(self, child: Client, _: Ended) -> None:
+    def _gone(self, child: Client, _: Ended | None) -> None:
         if has_crashed(child) and not child.killed and child.state is State.STARTING:
             self._admission.crashed(child.peer, self._loop.now)
         self._admission.remove(child.peer)

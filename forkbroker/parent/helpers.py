@@ -169,7 +169,8 @@ class Helpers:
         """A process has ended: it may be one of these."""
         self._processes.reaped(ended)
 
-    def _gone(self, process: Process, ended: Ended) -> None:
+    def _gone(self, process: Process, ended: Ended | None) -> None:
+        assert ended is not None, "helpers are the parent's own children"
         post = self._posts[process.role]
         post.process = None
         how = process.reason or exits.describe(ended.status)

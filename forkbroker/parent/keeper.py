@@ -64,6 +64,7 @@ class Keeper:
         self._is_finishing = False
         self._is_told = False
         self._is_given_up = False
+        self._has_finished = False
 
     def start(self) -> None:
         """Fork the first process."""
@@ -99,6 +100,7 @@ class Keeper:
     def _judge(self, status: int) -> Meaning:
         was_told, self._is_told = self._is_told, False
         if self._is_given_up or (was_told and status == 0):
+            self._has_finished = True
             self._finished()
             return Meaning.NOTHING
         return Meaning.RESTART if self.has_opened else Meaning.SHUTDOWN
@@ -121,6 +123,8 @@ class Keeper:
             self._send(process, pack(Kind.CLOSE))
 
     def _give_up(self) -> None:
+        if self._has_finished:
+            return
         if self._helpers.find(Role.STORE) is None:
             self._logger.error("store: not opened again before the end of --shutdown-timeout")
             self._finished()

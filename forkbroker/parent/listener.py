@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from forkbroker.posix.addresses import describe_listener, describe_peer
-from forkbroker.posix.loop import Loop
+from forkbroker.posix.loop import Deadline, Loop
 
 ACCEPT_AT_ONCE = 4
-"""Connections in one turn of the loop. Each costs a fork of 0.3 to 2 ms, in which nothing is routed."""
+"""Connections in one turn of the loop. Each takes some tenths of a millisecond, in which nothing is routed."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
@@ -70,7 +71,7 @@ class Listeners:
     ) -> None:
         """Take over `sockets`, which listen already: polled after `open`, and given to the callable `close` at the end.
 
-        `opens_at(now)` tells from when on the next connection may be accepted.
+        `opens_at(now)` tells from when on the next connection may be accepted; infinity: after a `resume`.
         """
         self._loop = loop
         self._sockets = list(sockets)
@@ -80,6 +81,7 @@ class Listeners:
         self._logger = logger
         self._is_open = False
         self._is_paused = False
+        self._resumes: Deadline | None = None
         self._complained_at = float("-inf")
 
     @property
@@ -118,15 +120,19 @@ class Listeners:
             self._close(listener)
 
     def pause(self, until: float) -> None:
-        """Poll none of the sockets before `until`."""
+        """Poll none of the sockets before `until`, or `resume`."""
         if not self._is_paused:
             self._is_paused = True
             self._poll(False)
-            self._loop.call_at(until, self._resume)
+            self._resumes = None if until == math.inf else self._loop.call_at(until, self.resume)
 
-    def _resume(self) -> None:
-        self._is_paused = False
-        self._poll(True)
+    def resume(self) -> None:
+        """Poll the sockets again, if they are not polled: what `opens_at` depends on has changed."""
+        if self._is_paused:
+            self._is_paused = False
+            if self._resumes is not None:
+                self._resumes.cancel()
+            self._poll(True)
 
     def _poll(self, wanted: bool) -> None:
         for listener in self._sockets:

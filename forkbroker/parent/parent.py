@@ -4,7 +4,7 @@ Who does what:
 
     listener → reception   a connection comes in: it gets a process, or a word why not (`admission`, `refusals`)
     clients                the clients' children; what they say is applied in `hearing`
-    helpers                all other processes, a row each; the store's row is in `keeper`
+    helpers                all other processes, a row each: the store's is in `keeper`, the nursery's in `spares`
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
@@ -22,6 +22,7 @@ let the router have its time, and flush each channel once that something was que
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -29,10 +30,10 @@ from dataclasses import dataclass, field
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
-from forkbroker.parent.clients import ClientProgram, Clients
+from forkbroker.parent.clients import Clients
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.helpers import Helpers
+from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.listener import Listeners
 from forkbroker.parent.listing import Listing
@@ -43,6 +44,7 @@ from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.shutdown import Phase, Shutdown
+from forkbroker.parent.spares import Spares
 from forkbroker.parent.status import Status
 from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
@@ -73,8 +75,8 @@ class ParentPolicy:
 class Programs:
     """What the parent can't do itself, as it knows no STOMP and no database."""
 
-    client: ClientProgram
-    """Forked for each client."""
+    nursery: HelperProgram
+    """Forked once, and again when it ends: forks what serves clients."""
     store: StoreProgram
     """Forked once, and again when it ends."""
     refusal: Callable[[str], bytes]
@@ -148,10 +150,21 @@ class Parent:
         budget = Budget(policy.receive_memory)
         self._exchange = Exchange(loop, router, policy.flow, budget)
         self._admission = Admission(policy.admission, source_of, loop.now)
-        forge = Forge(policy.max_envelope, descriptors, budget)
-        self._clients = Clients(self._exchange, self._admission, programs.client, forge, self._quiet, logger)
         self._helpers = Helpers(self._exchange, Forge(policy.max_passed, descriptors), self._lose, logger)
-        self._keeper = Keeper(self._exchange, self._helpers, programs.store, self._open, loop.stop, logger)
+        self._spares = Spares(
+            self._exchange,
+            self._helpers,
+            programs.nursery,
+            Forge(policy.max_envelope, descriptors, budget),
+            most=policy.admission.max_clients,
+            begun=self._open,
+            changed=self._resume,
+            ended=self._hear_end,
+            orphaned=self._orphan,
+            logger=logger,
+        )
+        self._clients = Clients(self._exchange, self._admission, self._spares, self._quiet, logger)
+        self._keeper = Keeper(self._exchange, self._helpers, programs.store, self._open, self._end, logger)
         self._reloading = (
             None
             if hooks.reload is None
@@ -161,7 +174,7 @@ class Parent:
         self._listeners = Listeners(
             loop,
             listeners,
-            opens_at=self._admission.opens_at,
+            opens_at=self._opens_at,
             accepted=Reception(self._exchange, self._admission, self._clients, self._refusals, logger).accepted,
             close=hooks.close_listener,
             logger=logger,
@@ -171,7 +184,7 @@ class Parent:
             self._clients,
             timeout_s=policy.shutdown_timeout_s,
             begin=self._begin_to_end,
-            finish=self._keeper.finish,
+            finish=self._finish,
             logger=logger,
         )
         self._listing = Listing(loop, router.describe, logger)
@@ -190,6 +203,8 @@ class Parent:
         collector.settle()
         try:
             self._loop.at_turn_end(self._end_turn)
+            # first, as long as there is nothing that its children need not have
+            self._spares.start()
             self._keeper.start()
             self._loop.run()
         except Exception:
@@ -198,6 +213,7 @@ class Parent:
         finally:
             self._listeners.close()
             self._refusals.close()
+            self._spares.close()
             self._exchange.close()
             signals.close()
         if self._start_error is not None:
@@ -212,10 +228,15 @@ class Parent:
             signal.SIGTERM: self._shutdown.ask,
             signal.SIGINT: self._shutdown.ask,
             signal.SIGQUIT: self._shutdown.at_once,
-            signal.SIGUSR1: self._hooks.reopen_logs,
+            signal.SIGUSR1: self._reopen_logs,
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR2: self._listing.start,
         }
+
+    def _reopen_logs(self) -> None:
+        """Children that are forked from now on have the new file."""
+        self._hooks.reopen_logs()
+        self._spares.renew()
 
     # -- a changed configuration
 
@@ -230,6 +251,8 @@ class Parent:
         self._admission.adopt(plan.admission)
         self._router.adopt(plan.routing)
         self._shutdown.adopt(plan.shutdown_timeout_s)
+        if plan.renews_children:
+            self._spares.renew()
         if self._shutdown.phase is Phase.RUNNING:
             self._listeners.change(plan.opened, plan.dropped)
             self._status.listen(self._listeners.names)
@@ -240,24 +263,50 @@ class Parent:
     # -- from the start to the end
 
     def _open(self) -> None:
-        """The store is open, and what it has is known: clients may come."""
-        if self._shutdown.phase is Phase.RUNNING:
+        """The store is open, and what it has is known; or there is a nursery. With both, clients may come."""
+        if self._has_begun and self._shutdown.phase is Phase.RUNNING:
             self._listeners.open()
             self._housekeep()
             self._hooks.ready()
 
+    @property
+    def _has_begun(self) -> bool:
+        return self._keeper.has_opened and self._spares.has_begun
+
+    def _opens_at(self, now: float) -> float:
+        return self._admission.opens_at(now) if self._spares.can_answer else math.inf
+
+    def _resume(self) -> None:
+        self._listeners.resume()
+
+    def _finish(self, left_s: float) -> None:
+        """No child is left: end all helpers, the store in so many seconds."""
+        self._spares.finish()
+        self._keeper.finish(left_s)
+
+    def _end(self) -> None:
+        """The store has ended."""
+        self._spares.await_end(self._loop.stop)
+
     def _reap(self) -> None:
         """SIGCHLD may stand for several."""
         for ended in children.reap():
-            self._clients.reaped(ended)
             self._helpers.reaped(ended)
+            self._spares.reaped(ended)
+            self._hear_end(ended)
+
+    def _hear_end(self, ended: children.Ended) -> None:
+        self._clients.reaped(ended)
+
+    def _orphan(self, pids: set[int]) -> None:
+        self._clients.orphaned(pids)
 
     def _quiet(self, child: Client) -> None:
         self._shutdown.quiet(child)
 
     def _lose(self, role: Role, reason: str, status: Exit) -> None:
         """The broker can't do without this helper."""
-        if self._keeper.has_opened:
+        if self._has_begun:
             self._logger.error("%s: lost, the broker exits at once: %s", role.value, reason)
             self._exit_status = status
         else:
@@ -266,6 +315,7 @@ class Parent:
 
     def _begin_to_end(self) -> None:
         self._listeners.close()
+        self._spares.stop()
         self._router.stop_offers()
         self._hooks.stopping()
 
@@ -305,6 +355,7 @@ class Parent:
     def _housekeep(self) -> None:
         """About once a second: what need not be more exact."""
         self._clients.check()
+        self._spares.check()
         self._log_notes()
         phase = self._shutdown.phase
         note = "" if phase is Phase.RUNNING else "shutting down"

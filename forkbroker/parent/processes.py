@@ -11,11 +11,9 @@ else's: it may be a bug of ours, or a client that has taken its child over.
 from __future__ import annotations
 
 import logging
-import os
 import select
-import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -59,7 +57,11 @@ class Forge:
             raise
         finally:
             theirs.close()
-        return pid, Channel(ours, max_envelope=self._max_envelope, budget=self._budget)
+        return pid, self.make_channel(ours)
+
+    def make_channel(self, end: socket.socket) -> Channel:
+        """The parent's end of a channel to such a process."""
+        return Channel(end, max_envelope=self._max_envelope, budget=self._budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ class Life(Generic[P]):
     be."""
     closed: Callable[[P], None]
     """Its channel has ended, and all that came is applied."""
-    gone: Callable[[P, children.Ended], None]
-    """Process and channel have ended; it is in no table any more."""
+    gone: Callable[[P, children.Ended | None], None]
+    """Process and channel have ended; it is in no table any more. None: nobody has said how the process ended."""
+    kill: Callable[[int], None] = children.kill
+    """End the process with this number, which is not known to have been reaped."""
     blamed_for: tuple[type[Exception], ...] = ()
     """Exceptions that nobody expects, and that are the end of the process whose words led to them, not the parent's."""
 
@@ -138,7 +142,7 @@ class Processes(Generic[P]):
         self._exchange.part(process)
         self._life.closed(process)
         process.channel.close()
-        if process.ended is not None:
+        if process.ended is not None or process.is_orphan:
             self._finish(process, process.ended)
 
     def reaped(self, ended: children.Ended) -> None:
@@ -163,7 +167,16 @@ class Processes(Generic[P]):
             self.blame(process, self._life.heed)
         self._close(process)
 
-    def _finish(self, process: P, ended: children.Ended) -> None:
+    def orphaned(self, pids: Iterable[int]) -> None:
+        """Nobody will tell how these processes end, as far as they are some of these: their channels have to do."""
+        for pid in pids:
+            process = self._by_pid.get(pid)
+            if process is not None:
+                process.is_orphan = True
+                if process.is_closed:
+                    self._finish(process, process.ended)
+
+    def _finish(self, process: P, ended: children.Ended | None) -> None:
         del self._by_pid[process.pid]
         self._life.gone(process, ended)
 
@@ -171,4 +184,4 @@ class Processes(Generic[P]):
         """End it at once; who calls this has logged why. One that was reaped has no number any more."""
         process.killed = True
         if process.ended is None:
-            os.kill(process.pid, signal.SIGKILL)
+            self._life.kill(process.pid)

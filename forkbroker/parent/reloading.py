@@ -36,6 +36,8 @@ class Plan:
     admission: AdmissionPolicy
     routing: Policy
     shutdown_timeout_s: float
+    renews_children: bool
+    """Clients that connect from now on need other processes than those that wait for them."""
     opened: Sequence[socket]
     """Listeners that there were not."""
     dropped: Sequence[socket]

@@ -39,6 +39,8 @@ class Process:
     """The selector watches for room in the channel."""
     killed: bool = False
     """Killed by the parent, who has logged why: its end is no news."""
+    is_orphan: bool = False
+    """Whoever had forked it is gone before it: nobody will tell how it ends."""
     is_closed: bool = False
     """The channel has ended, and all it said was applied."""
     ended: Ended | None = None
@@ -89,7 +91,7 @@ class Client(Process):
 
 def has_crashed(child: Client) -> bool:
     """Whether this child, which has ended, did so otherwise than by telling why and exiting with status 0."""
-    return child.ended is None or child.ended.status != 0 or child.state is not State.LEAVING
+    return child.state is not State.LEAVING or (child.ended is not None and child.ended.status != 0)
 
 
 def describe_crash(child: Client) -> str:

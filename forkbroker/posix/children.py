@@ -59,18 +59,26 @@ def fork(main: Callable[[], int], keep: Iterable[int]) -> int:
     try:
         pid = os.fork()
         if pid == 0:
-            _run(main, kept)
+            run(lambda: _begin(main, kept))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _run(main: Callable[[], int], kept: list[int]) -> NoReturn:
+def _begin(main: Callable[[], int], kept: list[int]) -> int:
+    _close_all_but(kept)
+    reset_signals()
+    collector.begin()
+    return main()
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End this process, which was just forked, with the status that `main` returns.
+
+    An exception in it is logged with its traceback, and makes the exit status `Exit.SOFTWARE`.
+    """
     status: int = Exit.SOFTWARE
     try:
-        _close_all_but(kept)
-        reset_signals()
-        collector.begin()
         status = main()
     except MemoryError:
         log.error(
@@ -98,15 +106,26 @@ def _descriptors() -> int:
     return limit if limit > 0 else 65_536
 
 
+def kill(pid: int) -> None:
+    """End a child at once that has not been reaped."""
+    os.kill(pid, signal.SIGKILL)
+
+
 def reap() -> list[Ended]:
     """Every child that has ended and was not reaped yet, without waiting; empty when there is none."""
-    ended = []
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if pid == 0:
-            break
-        ended.append(Ended(pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
-    return ended
+    return list(iter(reap_one, None))
+
+
+def reap_one(pid: int = -1, *, options: int = os.WNOHANG) -> Ended | None:
+    """The end of one child, this one or any, without waiting; None when it has not ended, or there is no such child."""
+    try:
+        reaped, status, usage = os.wait4(pid, options)
+    except ChildProcessError:
+        return None
+    return Ended(reaped, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss) if reaped else None
+
+
+def await_all() -> None:
+    """Wait until no child is left."""
+    while reap_one(options=0) is not None:
+        pass

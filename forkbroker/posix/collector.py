@@ -25,7 +25,15 @@ def settle() -> None:
     gc.set_threshold(*_usual[:2], _NEVER)
 
 
+def settle_for_forks() -> None:
+    """As `settle`, in a process that only forks: there is nothing to collect here, until `begin` in a forked one."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
 def begin() -> None:
     """In a forked process: leave alone what was inherited, and collect as usual what comes."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(*_usual)

@@ -15,6 +15,9 @@ STORE = Peer(0)
 CHECKER = Peer(-1)
 """The process that reads the configuration; the router has nothing for it."""
 
+NURSERY = Peer(-2)
+"""The process that forks clients' children, likewise."""
+
 Token = NewType("Token", int)
 """A child's own name for one of its subscriptions: never used twice by this child."""
 

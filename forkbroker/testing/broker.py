@@ -38,7 +38,10 @@ PATIENCE_S = 10.0
 
 _POLL_S = 0.005
 _STORE_TITLE = "stomp-broker: store"
-_STORE_ZOMBIE = "[stomp-store]"
+_NURSERY_TITLE = "stomp-broker: nursery"
+_SPARE_TITLE = "stomp-broker: spare"
+_CLIENT_TITLE = "stomp-broker: client"
+_CLIENT_ZOMBIE = "[stomp-client]"
 """What is left of the title when the process has ended: the short name, in brackets."""
 _STORE = "--store"
 _CONFIG = "--config"
@@ -128,6 +131,16 @@ class RunningBroker:
         """The process of the store; 0: there is none just now."""
         return next((pid for pid, title in self._all_children() if title.startswith(_STORE_TITLE)), 0)
 
+    @property
+    def nursery_pid(self) -> int:
+        """The process that forks those of clients; 0: there is none just now."""
+        return next((pid for pid, title in self._all_children() if title == _NURSERY_TITLE), 0)
+
+    @property
+    def spares(self) -> list[int]:
+        """The processes that wait for clients."""
+        return [pid for pid, title in self._all_children() if title == _SPARE_TITLE]
+
     def wait_for_store(self, *, other_than: int = 0, deadline_s: float = PATIENCE_S) -> int:
         """Wait until there is a process of the store, and another one than this; its number.
 
@@ -150,7 +163,7 @@ class RunningBroker:
 
     def children(self) -> list[tuple[int, str]]:
         """Number and title of each client's process, as `ps` shows them; a zombie's title ends in `<defunct>`."""
-        return [one for one in self._all_children() if not one[1].startswith((_STORE_TITLE, _STORE_ZOMBIE))]
+        return [one for one in self._all_children() if one[1].startswith((_CLIENT_TITLE, _CLIENT_ZOMBIE))]
 
     def wait_for_children(self, count: int, deadline_s: float = PATIENCE_S) -> list[tuple[int, str]]:
         """Wait until so many clients have a process, and return these.
@@ -221,7 +234,7 @@ class RunningBroker:
         return [_STORE, f"sqlite://{self.database}"]
 
     def _all_children(self) -> list[tuple[int, str]]:
-        return [(pid, title) for pid, parent, title in _processes() if parent == self.pid]
+        return [(pid, title) for pid, group, title in _processes() if group == self.pid != pid]
 
     def _await_listening(self) -> None:
         """Read what it says first: it writes all its addresses at once."""
@@ -241,7 +254,7 @@ class RunningBroker:
 
     def _group(self) -> list[tuple[int, str]]:
         """What lives of the process group."""
-        return [(pid, title) for pid, group, title in _processes("pgid") if group == self.pid and _lives(title)]
+        return [(pid, title) for pid, group, title in _processes() if group == self.pid and _lives(title)]
 
     def _read_log(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
@@ -263,10 +276,10 @@ class RunningBroker:
             self._own_directory.cleanup()
 
 
-def _processes(number: str = "ppid") -> list[tuple[int, int, str]]:
-    """All processes: their number, that of their parent (or what else `ps` is asked for), their title."""
+def _processes() -> list[tuple[int, int, str]]:
+    """All processes: their number, that of their group, their title."""
     shown = subprocess.run(
-        ["ps", "-A", "-ww", "-o", f"pid=,{number}=,command="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,pgid=,command="], capture_output=True, text=True, check=True
     ).stdout
     rows = (line.split(None, 2) for line in shown.splitlines())
     return [(int(row[0]), int(row[1]), row[2] if len(row) > 2 else "") for row in rows]

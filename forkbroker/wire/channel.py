@@ -18,6 +18,7 @@ from itertools import islice
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
+from forkbroker.wire.descriptors import rights
 from forkbroker.wire.envelope import HEADER, KIND_AT, LENGTH, Buffer, Envelope, read_length
 from forkbroker.wire.kinds import Kind
 
@@ -103,6 +104,19 @@ class Channel:
                 out.clear()
             elif self._drop(sent, len(buffers)):
                 return False
+        return True
+
+    def hand(self, buffers: Sequence[Buffer], descriptors: Sequence[int]) -> bool:
+        """Write an envelope, and copies of descriptors with it, behind all that is queued; False: not possible now.
+
+        The envelope is to be short: it is written whole, or not at all. A process that is gone takes none.
+        """
+        if not self.flush():
+            return False
+        try:
+            self._socket.sendmsg(buffers, rights(descriptors))
+        except OSError:
+            return False
         return True
 
     def _drop(self, sent: int, tried: int) -> bool:

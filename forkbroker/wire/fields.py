@@ -159,6 +159,12 @@ def check_parts(envelope: Envelope) -> Iterator[None]:
         raise EnvelopeError(f"TRANSACTION of {envelope.count} has {count} envelopes")
 
 
+def _has_processes(envelope: Envelope) -> None:
+    """As many numbers as are told."""
+    if len(envelope.payload) != 4 * envelope.count:
+        raise EnvelopeError(f"{envelope.kind.name} of {envelope.count} has {len(envelope.payload)} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """What a kind may have at most; 0: the field is not used. Lengths are in octets."""
@@ -258,6 +264,15 @@ OF_STORE: dict[Kind, Fields] = {
 #: What the checker sends, as `kinds.FROM_CHECKER`.
 OF_CHECKER: dict[Kind, Fields] = {
     Kind.CHECKED: Fields(block=_U32),
+    Kind.FAILED: Fields(token=_U32, block=_U32),
+}
+
+#: What the nursery sends, as `kinds.FROM_NURSERY`.
+OF_NURSERY: dict[Kind, Fields] = {
+    Kind.REHEARSED: Fields(),
+    Kind.BORN: Fields(count=_U16, number=_U64, content=_has_processes),
+    Kind.UNBORN: Fields(block=MAX_REASON),
+    Kind.ENDED: Fields(token=_U32, count=_U32, number=_U64, serial=_U64),
     Kind.FAILED: Fields(token=_U32, block=_U32),
 }
 

@@ -99,6 +99,20 @@ Flag `FENCE` may stand on every kind that a child sends, but for those whose num
 PASSED) and those that the parent keeps to itself (`HEEDED`): the parent answers FENCED with the same number when this
 envelope, and so every earlier one, has been applied.
 
+Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that it forks:
+
+===========  =======================================================================================
+SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
+REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
+SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
+             the client's socket
+REHEARSED    spares may be ordered
+BORN         number: the order's; count: how many spares were forked; payload: the numbers of their processes (u32 each)
+UNBORN       block: why the system gives no process, behind a BORN with fewer than were ordered
+ENDED        number: of the process; token: its wait status; serial: processor time in microseconds; count: its
+             highest memory in KiB
+===========  =======================================================================================
+
 How large each field may be, and what else has to hold, is in `forkbroker.wire.fields`.
 """
 
@@ -160,6 +174,13 @@ class Kind(IntEnum):
     TRYING = 106
     DECLINED = 107
     DELETED = 108
+    SPARES = 128
+    REAP = 129
+    SERVE = 130
+    REHEARSED = 160
+    BORN = 161
+    UNBORN = 162
+    ENDED = 163
     CHECKED = 192
 
 
@@ -191,7 +212,7 @@ class Flag(IntEnum):
     RECOVERED = 2048
     """The broker ended in disorder since these were written: they may have been delivered."""
     FINAL = 4096
-    """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better."""
+    """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better. REAP: kill it first."""
     BARE = 8192
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
 
@@ -202,6 +223,7 @@ class Role(Enum):
     CLIENT = "client"
     """It serves a client."""
     STORE = "store"
+    NURSERY = "nursery"
     CHECKER = "checker"
     """It reads and checks the configuration."""
 
@@ -308,6 +330,15 @@ FROM_STORE: frozenset[Kind] = frozenset(
     }
 )
 
+#: What the parent sends to the nursery.
+TO_NURSERY: frozenset[Kind] = frozenset({Kind.SPARES, Kind.REAP, Kind.CLOSE})
+
+#: What the parent sends to a spare, which is a client's child from then on.
+TO_SPARE: frozenset[Kind] = frozenset({Kind.SERVE})
+
+#: What the nursery sends.
+FROM_NURSERY: frozenset[Kind] = frozenset({Kind.REHEARSED, Kind.BORN, Kind.UNBORN, Kind.ENDED, Kind.FAILED})
+
 #: What the checker sends.
 FROM_CHECKER: frozenset[Kind] = frozenset({Kind.CHECKED, Kind.FAILED})
 
@@ -315,6 +346,7 @@ FROM_CHECKER: frozenset[Kind] = frozenset({Kind.CHECKED, Kind.FAILED})
 SENT_BY: dict[Role, frozenset[Kind]] = {
     Role.CLIENT: frozenset(FROM_CHILD),
     Role.STORE: FROM_STORE,
+    Role.NURSERY: FROM_NURSERY,
     Role.CHECKER: FROM_CHECKER,
 }
 

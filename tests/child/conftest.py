@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import pytest
 from support.deadline import wait_until
 
-from forkbroker.child import child
-from forkbroker.child.transport import PlainTransport, Transport
+from forkbroker.child import child, lobby
+from forkbroker.child.lobby import Answers, Bell
+from forkbroker.child.transport import Transport
 from forkbroker.posix.children import fork
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
@@ -80,14 +81,23 @@ class Play:
 
 
 @contextmanager
-def playing(make_transport: Callable[[socket.socket], Transport] = PlainTransport) -> Iterator[Play]:
-    """A child whose client has not sent anything; at the end the child ends by itself when both sides are gone."""
+def playing(
+    make_transport: Callable[[socket.socket], Transport] | None = None, policy: SessionPolicy | None = None
+) -> Iterator[Play]:
+    """A child whose client has not sent anything; at the end the child ends by itself when both sides are gone.
+
+    It begins in the lobby, as all children do, but not with a transport of its own.
+    """
     ours, theirs = open_pair()
     client, served = socket.socketpair()
     slots = SemaphorePool(4)
-    shared = child.Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
+    shared = child.Shared(policy or SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
 
     def serve() -> int:
+        if make_transport is None:
+            bell = Bell()
+            bell.hang()
+            return lobby.serve(theirs, served, "test", shared, Answers(shared), bell)
         one = child.ClientChild(theirs, make_transport(served), "test", shared)
         one.obey_signals()
         return one.run()

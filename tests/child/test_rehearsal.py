@@ -1,4 +1,4 @@
-"""The client that the parent plays before the first fork."""
+"""The client that the nursery plays before it forks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.lobby import Answers
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix.semaphores import SemaphorePool
@@ -37,9 +38,10 @@ def test_a_client_is_played_whatever_the_settings_are(
             received.append(getattr(self._phase, "received", 0))
             return status
 
-    monkeypatch.setattr("forkbroker.child.rehearsal.ClientChild", NotedChild)
+    monkeypatch.setattr("forkbroker.child.lobby.ClientChild", NotedChild)
     slots = SemaphorePool(1)
-    rehearse(Shared(policy, limits, slots, MAX_ENVELOPE))
+    shared = Shared(policy, limits, slots, MAX_ENVELOPE)
+    rehearse(shared, Answers(shared))
     slots.close()
 
     assert received == [sent] * 20
@@ -52,7 +54,8 @@ def test_both_ends_are_closed_behind_it() -> None:
     probe.close()
     other.close()
     slots = SemaphorePool(1)
-    rehearse(Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE))
+    shared = Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
+    rehearse(shared, Answers(shared))
     slots.close()
     again, other = socket.socketpair()
 

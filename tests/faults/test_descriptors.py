@@ -30,8 +30,8 @@ def test_a_child_holds_only_its_own(start, connect) -> None:
     }
 
     assert max(map(_count, children)) <= OWN
-    # its channel, its client, and both ends of what a signal wakes it by
-    assert {len(found) for found in sockets.values()} == {4}
+    # its channel and its client: what a signal wakes it by it gets when its client does more than connect
+    assert {len(found) for found in sockets.values()} == {2}
     assert _count(broker.pid) >= 50
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forkbroker.child import nursery, spare
 from forkbroker.errors import StartError
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.routes import Routes
@@ -43,6 +44,11 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def is_of_nursery(name: str) -> bool:
+    """Whether `ps` shows this name for a nursery, a spare, or a puppet, which was a spare."""
+    return name in ("stomp-nursery", "stomp-spare")
 
 
 class Client:
@@ -127,8 +133,7 @@ class Broker:
         def find() -> int:
             shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True)
             rows = (line.split(None, 2) for line in shown.stdout.splitlines())
-            served = {client.pid for client in self.clients}
-            pids = [int(pid) for pid, parent, _ in rows if int(parent) == self.pid and int(pid) not in served]
+            pids = [int(pid) for pid, parent, name in rows if int(parent) == self.pid and not is_of_nursery(name)]
             return next((pid for pid in pids if pid != other_than), 0)
 
         wait_until(find, "a process of the store")
@@ -152,7 +157,7 @@ class Broker:
         return found[0]
 
     def measure(self) -> dict[str, int]:
-        """What the parent says of itself now: descriptors, pending octets, its peak memory in KiB."""
+        """What the parent says of itself now: descriptors (not of spares), pending octets, its peak memory in KiB."""
         before = self.log.count("measured:")
         self.signal(signal.SIGUSR1)
         wait_until(lambda: self.log.count("measured:") > before, "the parent's figures")
@@ -194,7 +199,7 @@ def _measure(parent: Parent, logger: logging.Logger) -> None:
     processes = parent._exchange._reachable.values()
     logger.info(
         "measured: descriptors=%d pending=%d peak=%d",
-        len(list(Path("/dev/fd").iterdir())),
+        len(list(Path("/dev/fd").iterdir())) - parent._spares.count,
         sum(process.channel.pending for process in processes),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
@@ -225,11 +230,15 @@ def _serve(
         logger=logger,
         log_descriptors=lambda: [handler.stream.fileno(), lifeline],
     )
+
+    def raise_spares(end: socket.socket) -> int:
+        return nursery.main(end, lambda: None, lambda end: spare.wait(end, program))  # type: ignore[arg-type]
+
     parent = Parent(
         Loop(),
         [listener],
         routes,
-        Programs(program, store, refusal=lambda reason: f"ERROR {reason}\n".encode()),  # type: ignore[arg-type]
+        Programs(raise_spares, store, refusal=lambda reason: f"ERROR {reason}\n".encode()),  # type: ignore[arg-type]
         policy,
         hooks,
     )

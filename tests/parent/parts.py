@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from driven import PATIENCE_S
 
+from forkbroker.child.spare import ClientProgram
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.processes import Forge
+from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.wire.channel import Channel
 
 
 def logger_of(lines: list[str]) -> logging.Logger:
@@ -21,6 +28,26 @@ def logger_of(lines: list[str]) -> logging.Logger:
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     return logger
+
+
+class OwnChildren:
+    """A source of clients' children that the test's own process forks when they are wanted."""
+
+    def __init__(self, program: ClientProgram, forge: Forge) -> None:
+        self._program = program
+        self._forge = forge
+
+    def give(self, client: Connection, peer: Peer) -> tuple[int, Channel]:
+        def serve(end: socket.socket) -> int:
+            return self._program(end, client.socket, client.address, peer)
+
+        return self._forge.fork(serve, [client.socket.fileno()])
+
+    def closed(self, pid: int) -> None:
+        """They are reaped here."""
+
+    def kill(self, pid: int) -> None:
+        children.kill(pid)
 
 
 @contextmanager

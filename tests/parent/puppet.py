@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.listener import Connection
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_fence
@@ -305,9 +304,9 @@ class Puppet:
         self.tell(f"descriptors {len(list(Path('/dev/fd').iterdir()))}")
 
 
-def main(end: socket.socket, client: Connection, peer: Peer) -> int:
+def main(end: socket.socket, client: socket.socket, _address: str, peer: int) -> int:
     """The program for a client's child."""
     try:
-        return Puppet(end, client.socket, peer).run()
+        return Puppet(end, client, peer).run()
     except (ConnectionError, EnvelopeError):
         return 1

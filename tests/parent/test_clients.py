@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from driven import wait_until
-from parts import logger_of, turn_until
+from parts import OwnChildren, logger_of, turn_until
 from puppet import Switchboard
 
+from forkbroker.child.spare import ClientProgram
 from forkbroker.parent.admission import Admission, AdmissionPolicy
-from forkbroker.parent.clients import ClientProgram, Clients
+from forkbroker.parent.clients import Clients
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
@@ -22,7 +23,6 @@ from forkbroker.parent.processes import Forge
 from forkbroker.parent.roster import Client
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, State
@@ -48,8 +48,8 @@ class House:
         self.logger = logger_of(self.lines)
         budget = Budget(1000)
         self.exchange = Exchange(self.loop, Switchboard(self.logger), FlowPolicy(), budget)
-        forge = Forge(1000, lambda: (), budget)
-        self.clients = Clients(self.exchange, self.admission, program, forge, self.quiet.append, self.logger)
+        source = OwnChildren(program, Forge(1000, lambda: (), budget))
+        self.clients = Clients(self.exchange, self.admission, source, self.quiet.append, self.logger)
 
     def start(self, state: State = State.STARTING) -> Client:
         ours, theirs = socket.socketpair()
@@ -89,21 +89,21 @@ def house() -> Iterator[Callable[..., House]]:
         one.loop.close()
 
 
-def leave(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+def leave(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
     return 0
 
 
-def crash(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+def crash(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
 
-def sleep(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+def sleep(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
     signal.pause()
     return 0
 
 
-def hang_up(end: socket.socket, _client: Connection, _peer: Peer) -> int:
+def hang_up(end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
     end.close()
     signal.pause()
     return 0
@@ -112,8 +112,8 @@ def hang_up(end: socket.socket, _client: Connection, _peer: Peer) -> int:
 def test_a_child_gets_its_client_and_its_number(house) -> None:
     """The parent keeps no copy of the client's socket."""
 
-    def tell(_end: socket.socket, client: Connection, peer: Peer) -> int:
-        client.socket.sendall(f"{client.address} {client.host} {peer}".encode())
+    def tell(_end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
+        client.sendall(f"{address} {peer}".encode())
         return 0
 
     one = house(tell)
@@ -122,7 +122,7 @@ def test_a_child_gets_its_client_and_its_number(house) -> None:
     one.clients.start(Connection(ours, "192.0.2.1:7", "192.0.2.1"))
 
     assert ours.fileno() == -1
-    assert theirs.recv(100) == b"192.0.2.1:7 192.0.2.1 1"
+    assert theirs.recv(100) == b"192.0.2.1:7 1"
     theirs.close()
 
 
@@ -220,7 +220,7 @@ def test_the_end_of_a_client_is_as_loud_as_it_is_bad(
 def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
     """The line has the traceback; the loop goes on."""
 
-    def speak(end: socket.socket, _client: Connection, _peer: Peer) -> int:
+    def speak(end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
         end.sendall(b"".join(pack(Kind.SEND, destination=b"no number")))
         signal.pause()
         return 0

@@ -13,10 +13,8 @@ from parts import logger_of
 from puppet import Switchboard
 
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.listener import Connection
 from forkbroker.parent.parent import Parent, ParentPolicy, Programs
 from forkbroker.posix.loop import Loop
-from forkbroker.routing.peers import Peer
 
 
 def test_each_client_has_a_process(start: Starter) -> None:
@@ -378,7 +376,7 @@ def test_children_end_with_their_parent(start: Starter) -> None:
 def test_a_program_that_raises_is_a_crash_of_its_own(start: Starter) -> None:
     """An exception in a child's program ends that child, and the next one starts as if nothing had been."""
 
-    def fail_first(end: socket.socket, client: Connection, peer: Peer) -> int:
+    def fail_first(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
         raise ValueError("on purpose")
 
     broker: Broker = start(program=fail_first)

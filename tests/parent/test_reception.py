@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from driven import wait_until
-from parts import logger_of, no_descriptors
+from parts import OwnChildren, logger_of, no_descriptors
 from puppet import Switchboard
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
@@ -25,7 +25,7 @@ from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
 
 
-def sleep(_end: socket.socket, _client: Connection, _peer: Peer) -> int:
+def sleep(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
     signal.pause()
     return 0
 
@@ -40,7 +40,9 @@ class Desk:
         policy = AdmissionPolicy(max_clients=2, max_pending_logins=1)
         self.admission = Admission(policy, str, self.loop.now)
         self.refusals = Refusals(self.loop, str.encode, logger)
-        self.clients = Clients(exchange, self.admission, sleep, Forge(1000, lambda: ()), lambda _: None, logger)
+        self.clients = Clients(
+            exchange, self.admission, OwnChildren(sleep, Forge(1000, lambda: ())), lambda _: None, logger
+        )
         self.reception = Reception(exchange, self.admission, self.clients, self.refusals, logger)
         self.theirs: list[socket.socket] = []
 

@@ -30,6 +30,7 @@ PLAN = Plan(
     admission=AdmissionPolicy(),
     routing=Policy(),
     shutdown_timeout_s=1.0,
+    renews_children=False,
     opened=(),
     dropped=(),
     summary="at once: prefetch",

@@ -108,10 +108,20 @@ def test_what_was_dropped_is_told_where_something_was(child: Client) -> None:
 
 
 def test_a_process_that_could_not_be_reaped_is_lost(child: Client) -> None:
-    """Somebody else has waited for it: its status and its figures are not known, and it counts as a crash."""
+    """Who has forked it has ended, or somebody else has waited for it: without a word of its own it is a crash."""
+    child.state = State.CONNECTED
     assert describe_end(child, 1012.0) == "client 7 127.0.0.1:40112 alice: lost, 12 s, use unknown"
     assert has_crashed(child)
     assert describe_crash(child) == "lost"
+
+
+def test_a_process_that_could_not_be_reaped_and_has_left_has_not_crashed(child: Client) -> None:
+    """What it used is not known, but why it ended."""
+    assert describe_end(child, 1012.0) == (
+        "client 7 127.0.0.1:40112 alice: disconnected, client sent DISCONNECT, 12 s, 40,112 in, 118 out, use unknown"
+    )
+    assert not has_crashed(child)
+    assert describe_crash(child) == ""
 
 
 def test_a_crash_is_described_if_the_process_crashed_of_itself(child: Client) -> None:

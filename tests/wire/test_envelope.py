@@ -31,10 +31,13 @@ from forkbroker.wire.envelope import (
 )
 from forkbroker.wire.kinds import (
     FROM_CHILD,
+    FROM_NURSERY,
     FROM_PARENT,
     FROM_STORE,
     HEEDED,
     SENT_BY,
+    TO_NURSERY,
+    TO_SPARE,
     TO_STORE,
     Flag,
     Kind,
@@ -512,9 +515,9 @@ def read_everything(raw: bytes) -> None:
 
 
 def test_every_kind_has_a_sender() -> None:
-    """A child, the parent or the store, and no kind has another one than is written here.
+    """A child, the parent, the store or the nursery, and no kind has another one than is written here.
 
-    SEND goes both ways, CLOSE to children and the store.
+    SEND goes both ways, CLOSE to all, and every helper may send FAILED.
     """
     senders = {Kind(number): (_SENDERS[number // 32], number) for number in map(int, Kind)}
     of_child, to_child = set(FROM_CHILD), set(FROM_PARENT)
@@ -523,21 +526,27 @@ def test_every_kind_has_a_sender() -> None:
     assert {kind for kind, (sender, _) in senders.items() if sender == "parent"} | {Kind.SEND} == to_child
     assert {kind for kind, (sender, _) in senders.items() if sender == "parent to store"} == TO_STORE - {Kind.CLOSE}
     assert {kind for kind, (sender, _) in senders.items() if sender == "store"} == FROM_STORE
+    assert {kind for kind, (sender, _) in senders.items() if sender == "parent to nursery"} == (
+        TO_NURSERY - {Kind.CLOSE} | TO_SPARE
+    )
+    assert {kind for kind, (sender, _) in senders.items() if sender == "nursery"} == FROM_NURSERY - {Kind.FAILED}
     assert not TO_STORE & of_child
     assert TO_STORE & to_child == {Kind.CLOSE}
 
 
-_SENDERS = ["child", "parent", "parent to store", "store", "nobody", "nobody", "checker"]
+_SENDERS = ["child", "parent", "parent to store", "store", "parent to nursery", "nursery", "checker"]
 """Of the kinds below 32, 64, 96, 128 and so on."""
 
 
 def test_every_role_has_kinds_to_send() -> None:
-    """Its own: no two roles share one."""
+    """Its own: no two roles share one, but FAILED, which any helper may say."""
     assert set(SENT_BY) == set(Role)
     assert SENT_BY[Role.CLIENT] == set(FROM_CHILD)
     assert SENT_BY[Role.STORE] == FROM_STORE
-    assert not SENT_BY[Role.CLIENT] & SENT_BY[Role.STORE]
     assert SENT_BY[Role.CHECKER] == {Kind.CHECKED, Kind.FAILED}
+    assert SENT_BY[Role.NURSERY] == FROM_NURSERY
+    assert not SENT_BY[Role.CLIENT] & (SENT_BY[Role.STORE] | SENT_BY[Role.NURSERY])
+    assert SENT_BY[Role.STORE] & SENT_BY[Role.NURSERY] == {Kind.FAILED}
 
 
 def test_the_parent_heeds_what_is_a_childs_to_say() -> None:
@@ -590,6 +599,7 @@ _KINDS = {
     "FETCH": 72, "RETOLD": 73, "FAN": 74, "TOGETHER": 75, "SET_ASIDE": 76,
     "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,
     "DISK": 103, "FAILED": 104, "OPENING": 105, "TRYING": 106, "DECLINED": 107, "DELETED": 108,
+    "SPARES": 128, "REAP": 129, "SERVE": 130, "REHEARSED": 160, "BORN": 161, "UNBORN": 162, "ENDED": 163,
     "CHECKED": 192,
 }  # fmt: skip
 _FLAGS = {

@@ -1,0 +1,161 @@
+"""The nursery: a process that is there to be forked, so that children share as much as can be shared.
+
+It is forked early, before the parent has anything of a client's. It plays a client through (`rehearsal`), so that what
+the interpreter makes when code gets warm is made, freezes all that, and then does one thing only: when the parent
+orders *spares*, it forks them. A spare is a child that waits for its client, which the parent hands to it later, with
+the socket (`spare`). So no fork stands between a client and its process, and the parent's pages, which change all the
+time, are not copied for each client.
+
+    parent ── SPARES, with the children's ends of their channels ──> nursery ── fork, as often ──> spares
+    parent <── BORN with their process numbers; UNBORN with the reason if that are not all ── nursery
+    parent ── SERVE, with the client's socket ──> spare, which is the client's child from now on
+
+The nursery writes to its own pages as well while it works, and what it writes between two forks is no longer shared
+by what it has forked before. So spares are ordered several at a time, and nothing is done between their forks.
+
+The forks are those of `posix.births`. Where a spare is the parent's own child, the parent hears of its end by itself.
+Elsewhere it is the nursery's, and the parent asks for it (REAP) when the channel of a child has ended: only then the
+nursery reaps that child, and reports (ENDED). So a number that the parent may still want to kill is no other process's.
+
+The nursery has no state that anybody would miss. When it is killed the next one is started, and its spares and
+children go on. When the parent is gone, the nursery ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from forkbroker.errors import EnvelopeError, Exit
+from forkbroker.posix import births, children, collector
+from forkbroker.posix.crashpoints import reach as crash
+from forkbroker.posix.titles import set_title
+from forkbroker.wire import descriptors
+from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.kinds import Flag, Kind
+
+Spare = Callable[[socket.socket], int]
+"""What a spare runs: (its end of the channel, blocking); returns the exit status."""
+
+_LOOK_S = 0.05
+"""How often is looked whether a process has ended that has only closed its channel."""
+
+
+def main(end: socket.socket, rehearse: Callable[[], None], spare: Spare) -> int:
+    """Fork a process that runs `spare` for each one that is ordered through `end`; returns the exit status."""
+    set_title("nursery")
+    rehearse()
+    set_title("nursery")  # after that of the client that was played
+    collector.settle_for_forks()
+    born = Nursery(end).run()
+    return Exit.OK if born is None else spare(socket.socket(fileno=born))
+
+
+class Nursery:
+    """What the process has."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._mine: set[int] = set()
+        """Those that were forked here and are not reaped, where forked processes are this one's own."""
+        self._ending: set[int] = set()
+        """Processes that are to be reaped as soon as they have ended."""
+
+    def run(self) -> int | None:
+        """Do what is ordered, until the parent has had enough, or is gone.
+
+        Returns twice, as fork(2): in a spare it gives the descriptor of its channel, and nothing of the nursery is
+        open any more.
+        """
+        self._end.setblocking(True)
+        self._tell(pack(Kind.REHEARSED))
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        while True:
+            if self._ending and not poll.poll(_LOOK_S * 1000):
+                self._reap()
+                continue
+            received = descriptors.receive(self._end)
+            if received is None:
+                return None
+            order, fds = Envelope(received[0]), received[1]
+            if order.kind is Kind.SPARES:
+                born = self._bear(order.number, fds)
+                if born is not None:
+                    return born
+            elif order.kind is Kind.REAP:
+                self._look_after(order.number, is_killed=bool(order.flags & Flag.FINAL))
+            elif order.kind is Kind.CLOSE:
+                # what is left here of spares gets no client, and ends
+                children.await_all()
+                return None
+            else:
+                raise EnvelopeError(f"{order.kind.name} for the nursery")
+
+    def _bear(self, number: int, fds: tuple[int, ...]) -> int | None:
+        """Fork a spare for each descriptor. In a spare: its own."""
+        if crash is not None:
+            crash("nursery.ordered", "")
+        pids: list[int] = []
+        failure = ""
+        bear, close, append = births.bear, os.close, pids.append
+        for fd in fds:
+            try:
+                pid = bear()
+            except OSError as error:
+                failure = error.strerror or str(error)
+                break
+            if not pid:
+                close(self._end.fileno())
+                for other in fds[len(pids) :]:
+                    if other != fd:
+                        close(other)
+                return fd
+            close(fd)
+            append(pid)
+            if crash is not None:
+                crash("nursery.born", "")
+        for fd in fds[len(pids) :]:
+            close(fd)
+        if births.WAY is not births.Way.SIBLING:
+            self._mine.update(pids)
+        self._tell(pack(Kind.BORN, number=number, count=len(pids), payload=[struct.pack(f">{len(pids)}I", *pids)]))
+        if failure:
+            self._tell(pack(Kind.UNBORN, block=failure.encode()))
+        if crash is not None:
+            crash("nursery.told", "")
+        return None
+
+    def _look_after(self, pid: int, *, is_killed: bool) -> None:
+        """Reap this process soon. If that is done already, the parent has not heard it yet, and hears it now."""
+        if pid in self._mine:
+            self._ending.add(pid)
+            if is_killed:
+                os.kill(pid, signal.SIGKILL)
+            self._reap()
+
+    def _reap(self) -> None:
+        """Report those that have ended; the others are looked for again."""
+        for pid in list(self._ending):
+            ended = children.reap_one(pid)
+            if ended is not None:
+                self._ending.remove(pid)
+                self._mine.remove(pid)
+                self._tell(
+                    pack(
+                        Kind.ENDED,
+                        token=ended.status,
+                        number=pid,
+                        serial=round(ended.cpu_s * 1e6),
+                        count=ended.peak_kib,
+                    )
+                )
+
+    def _tell(self, buffers: list[Buffer]) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone, as `run` will find
+            self._end.sendall(b"".join(buffers))

@@ -1,0 +1,101 @@
+"""Forks for a process that does little else: without the interpreter's hooks, and where possible as a sibling.
+
+`os.fork` runs what modules have registered (threading, logging, random) in parent and child, and so writes to some
+500 KiB of pages that the child has shared with its parent until then. A process with one thread, whose locks are free
+and whose children keep no secrets in `random`, needs none of that.
+
+There are three ways:
+
+- SIBLING (Linux, where the processor's number for clone(2) is known): the new process is a child of the caller's
+  parent, which reaps it, and hears of its end by SIGCHLD, as if it had forked it itself.
+- RAW: fork(2) by the C library. The new process is the caller's child.
+- HOOKED: `os.fork`, where Python can't call the C library.
+
+FORKBROKER_BIRTHS=sibling, raw or hooked makes the broker take another way than the best one, so that tests can have
+them all.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from enum import Enum
+
+VARIABLE = "FORKBROKER_BIRTHS"
+
+_CLONE_PARENT = 0x8000
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
+"""Numbers of clone(2), where its flags come first. Of 64-bit programs: a 32-bit one may run on the same machine."""
+
+
+class Way(Enum):
+    """How a process is made."""
+
+    SIBLING = "sibling"
+    RAW = "raw"
+    HOOKED = "hooked"
+
+
+def _raw_fork() -> Callable[[], int] | None:
+    """fork(2) of the C library; None if it can't be called."""
+    try:
+        import ctypes
+
+        # PyDLL keeps the interpreter's lock: nothing of the interpreter runs between the fork and the return
+        library = ctypes.PyDLL(None, use_errno=True)
+        fork, get_errno = library.fork, ctypes.get_errno
+    except (ImportError, OSError, AttributeError, MemoryError):
+        return None
+
+    def bear() -> int:
+        pid: int = fork()
+        if pid < 0:
+            raise OSError(get_errno(), os.strerror(get_errno()))
+        return pid
+
+    return bear
+
+
+def _sibling_fork() -> Callable[[], int] | None:
+    """clone(2) with CLONE_PARENT; None if this system has none, or is not known well enough."""
+    number = _CLONE.get(platform.machine())
+    if sys.platform != "linux" or number is None or sys.maxsize < 1 << 32:
+        return None
+    try:
+        import ctypes
+
+        library = ctypes.PyDLL(None, use_errno=True)
+        call, get_errno = library.syscall, ctypes.get_errno
+        call.restype = ctypes.c_long
+        arguments = [ctypes.c_long(value) for value in (number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)]
+    except (ImportError, OSError, AttributeError, MemoryError):
+        return None
+
+    def bear() -> int:
+        pid: int = call(*arguments)
+        if pid < 0:
+            raise OSError(get_errno(), os.strerror(get_errno()))
+        return pid
+
+    return bear
+
+
+def _choose() -> tuple[Way, Callable[[], int]]:
+    ways: dict[Way, Callable[[], int] | None] = {
+        Way.SIBLING: _sibling_fork(),
+        Way.RAW: _raw_fork(),
+        Way.HOOKED: os.fork,
+    }
+    wanted = os.environ.get(VARIABLE)
+    for way, fork in ways.items():
+        if fork is not None and wanted in (None, "", way.value):
+            return way, fork
+    raise SystemExit(f"stomp-broker: {VARIABLE}={wanted}: there are {', '.join(w.value for w in ways if ways[w])}")
+
+
+WAY, bear = _choose()
+"""The best way, and its function: as fork(2), it gives 0 in the new process and that one's number in the caller, and it
+raises OSError if the system has no room for a process."""

@@ -1,0 +1,407 @@
+"""The nursery as the parent has it: spares at hand, clients given to them, and ends, whoever tells them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from driven import Broker, Starter, is_alive, wait_until
+from parts import logger_of, no_descriptors
+from puppet import Switchboard
+
+from forkbroker.child import nursery, spare
+from forkbroker.errors import Exit
+from forkbroker.parent.admission import AdmissionPolicy
+from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.flow import FlowPolicy
+from forkbroker.parent.helpers import HelperProgram, Helpers
+from forkbroker.parent.listener import Connection
+from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.processes import Forge
+from forkbroker.parent.spares import LOT, SPARES, Spares
+from forkbroker.posix import births, children
+from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.wire import descriptors
+from forkbroker.wire.budget import Budget
+from forkbroker.wire.channel import Channel
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind, Role
+
+IS_SIBLING = births.WAY is births.Way.SIBLING
+
+
+def greet(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
+    client.sendall(f"{address} {peer}".encode())
+    signal.pause()
+    return 0
+
+
+def plain(end: socket.socket) -> int:
+    return nursery.main(end, lambda: None, lambda end: spare.wait(end, greet))
+
+
+class House:
+    """A nursery, whose parent turns when the test says so."""
+
+    def __init__(self, program: HelperProgram, most: int) -> None:
+        self.loop, self.lines = Loop(), list[str]()
+        self.begun = self.changes = 0
+        self.ends: list[children.Ended] = []
+        self.orphans: set[int] = set()
+        self.lost: list[str] = []
+        self.given: list[Channel] = []
+        logger = logger_of(self.lines)
+        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
+        exchange_ends = self.loop.at_turn_end
+        exchange_ends(exchange.end_turn)
+        self.helpers = Helpers(exchange, Forge(100_000, lambda: ()), self._lose, logger)
+        self.nursery = Spares(
+            exchange,
+            self.helpers,
+            program,
+            Forge(1000, lambda: ()),
+            most=most,
+            begun=self._begin,
+            changed=self._change,
+            ended=self.ends.append,
+            orphaned=self.orphans.update,
+            logger=logger,
+        )
+        self.nursery.start()
+
+    def _begin(self) -> None:
+        self.begun += 1
+
+    def _change(self) -> None:
+        self.changes += 1
+
+    def _lose(self, role: Role, reason: str, status: Exit) -> None:
+        self.lost.append(f"{role.value}: {reason}")
+
+    @property
+    def pid(self) -> int:
+        process = self.helpers.find(Role.NURSERY)
+        return 0 if process is None else process.pid
+
+    @property
+    def spares(self) -> list[int]:
+        return list(self.nursery._spares)
+
+    def turn_until(self, condition: Callable[[], object]) -> None:
+        def look() -> object:
+            self.loop.call_at(self.loop.now + 0.01, lambda: None)
+            self.loop.turn()
+            for ended in children.reap():
+                self.helpers.reaped(ended)
+                self.nursery.reaped(ended)
+                self.ends.append(ended)
+            return condition()
+
+        wait_until(look, "what the nursery does")
+
+    def give(self) -> tuple[socket.socket, int]:
+        """A client's socket, and the process that serves it."""
+        client, served = socket.socketpair()
+        client.settimeout(10.0)
+        try:
+            pid, channel = self.nursery.give(Connection(served, "192.0.2.1:7", "192.0.2.1"), Peer(7))
+        except OSError:
+            client.close()
+            raise
+        finally:
+            served.close()
+        self.given.append(channel)
+        return client, pid
+
+    def close(self) -> None:
+        ended: list[bool] = []
+        self.nursery.stop()
+        self.nursery.finish()
+        self.nursery.await_end(lambda: ended.append(True))
+        self.turn_until(lambda: ended)
+        self.nursery.close()
+        for channel in self.given:
+            channel.close()
+        self.loop.close()
+
+
+Make = Callable[..., House]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Houses of which no process stays."""
+    made: list[House] = []
+
+    def make_one(program: HelperProgram = plain, most: int = 3) -> House:
+        made.append(House(program, most))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+    wait_until(lambda: not children.reap() and children.reap_one(options=os.WNOHANG) is None, "all ends")
+
+
+def test_so_many_spares_are_kept_at_hand(make: Make) -> None:
+    """As there may be clients; clients take them, and others come when a lot is used up."""
+    one = make(most=3)
+    one.turn_until(lambda: len(one.spares) == 3)
+    first = one.spares[0]
+    client, pid = one.give()
+
+    assert pid == first
+    assert client.recv(100) == b"192.0.2.1:7 7"
+    one.turn_until(lambda: len(one.spares) == 3)
+    assert (one.begun, first in one.spares) == (1, False)
+    assert (SPARES, LOT) == (24, 8)
+    one.nursery.kill(pid)
+    client.close()
+
+
+def test_a_spare_that_is_killed_is_made_up_for(make: Make) -> None:
+    """Before or after the parent has learned of it, a client is given to one that lives."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    dead = one.spares[:2]
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    ends = [one.nursery._spares[pid].fileno() for pid in dead]
+    wait_until(lambda: len(select.select(ends, [], [], 0)[0]) == 2, "the ends of two")
+    client, pid = one.give()
+
+    assert pid not in dead
+    assert client.recv(100) == b"192.0.2.1:7 7"
+    one.turn_until(lambda: len(one.spares) == 3 and not set(dead) & set(one.spares))
+    one.nursery.kill(pid)
+    client.close()
+
+
+def test_without_a_spare_nobody_can_be_answered(make: Make) -> None:
+    """Until there is one again: `changed` tells."""
+    one = make(most=1)
+    one.turn_until(lambda: one.spares)
+    assert one.nursery.can_answer
+    client, pid = one.give()
+    changes = one.changes
+    assert not one.nursery.can_answer
+    one.turn_until(lambda: one.nursery.can_answer)
+
+    assert one.changes == changes + 1
+    one.nursery.kill(pid)
+    client.close()
+
+
+def test_a_nursery_that_is_killed_is_replaced(make: Make) -> None:
+    """Spares that it has made stay if they are the parent's own, and new ones come."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    old, spares = one.pid, one.spares
+    os.kill(old, signal.SIGKILL)
+    one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
+
+    assert one.begun == 1
+    assert (one.spares == spares) is IS_SIBLING
+    assert one.orphans == (set() if IS_SIBLING else set(spares))
+    client, pid = one.give()
+    assert client.recv(100) == b"192.0.2.1:7 7"
+    one.turn_until(lambda: len(one.spares) == 3)
+    one.nursery.kill(pid)
+    client.close()
+    assert one.lines == ["nursery: exited, signal SIGKILL; restarting in 0.1 s"]
+
+
+def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make) -> None:
+    """No spare of before gets a client any more; who is served goes on, and nothing is logged."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    client, served = one.give()
+    old, spares = one.pid, one.spares
+    one.nursery.renew()
+    assert not one.nursery.can_answer
+    one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
+
+    assert not set(spares) & set(one.spares)
+    assert client.recv(100) == b"192.0.2.1:7 7"
+    assert one.lines == []
+    one.nursery.kill(served)
+    client.close()
+
+
+def test_a_nursery_that_never_begins_is_lost(make: Make) -> None:
+    """The broker can't start without one."""
+    one = make(lambda _: 3)
+    one.turn_until(lambda: one.lost)
+
+    assert one.lost == ["nursery: exit status 3"]
+
+
+def test_the_end_of_a_child_is_told(make: Make) -> None:
+    """By the kernel or by the nursery: its status, and what it used."""
+    one = make()
+    one.turn_until(lambda: one.spares)
+    client, pid = one.give()
+    assert client.recv(100)
+    os.kill(pid, signal.SIGSEGV)
+    client.close()
+    one.nursery.closed(pid)
+    one.turn_until(lambda: pid in [ended.pid for ended in one.ends])
+    [ended] = [ended for ended in one.ends if ended.pid == pid]
+
+    assert os.WTERMSIG(ended.status) == signal.SIGSEGV
+    assert ended.peak_kib > 1000
+
+
+def test_a_child_that_is_stopped_can_be_killed(make: Make) -> None:
+    """Before and after its channel has ended."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    pids = []
+    for is_asked in (False, True):
+        client, pid = one.give()
+        assert client.recv(100)
+        os.kill(pid, signal.SIGSTOP)
+        if is_asked:
+            one.nursery.closed(pid)
+        one.nursery.kill(pid)
+        if not is_asked:
+            one.nursery.closed(pid)
+        client.close()
+        pids.append(pid)
+    one.turn_until(lambda: set(pids) <= {ended.pid for ended in one.ends})
+
+    assert [os.WTERMSIG(ended.status) for ended in one.ends if ended.pid in pids] == [signal.SIGKILL] * 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pack(Kind.BORN, number=99, count=1, payload=[bytes(4)]),
+        pack(Kind.BORN, number=99, count=1, payload=[bytes(3)]),
+        pack(Kind.UNBORN, number=99),
+        pack(Kind.ENDED, number=1),
+        pack(Kind.COMMITTED, number=1),
+    ],
+)
+def test_a_nursery_that_lies_is_killed(make: Make, words: list[bytes]) -> None:
+    """Also one that reports what it was not asked for."""
+
+    def lie(end: socket.socket) -> int:
+        end.sendall(b"".join([*pack(Kind.REHEARSED), *words]))
+        signal.pause()
+        return 0
+
+    one = make(lie)
+    one.turn_until(lambda: one.lines)
+
+    assert one.lines[0].startswith("nursery: killed, sent an invalid envelope: ")
+
+
+def test_no_room_for_a_process_is_told_to_who_comes(make: Make) -> None:
+    """When no spare is left; a second later another one is tried."""
+
+    def refuse(end: socket.socket) -> int:
+        end.setblocking(True)
+        end.sendall(b"".join(pack(Kind.REHEARSED)))
+        descriptors.receive(end)
+        end.sendall(b"".join([*pack(Kind.BORN, number=1), *pack(Kind.UNBORN, block=b"the house is full")]))
+        signal.pause()
+        return 0
+
+    one = make(refuse)
+    one.turn_until(lambda: one.nursery.can_answer)
+    with pytest.raises(OSError, match="the house is full") as raised:
+        one.give()
+
+    assert raised.value.errno == errno.EAGAIN
+    one.turn_until(lambda: one.nursery._ordered)
+    os.kill(one.pid, signal.SIGKILL)
+
+
+def test_no_room_for_a_channel_is_told_as_well(make: Make) -> None:
+    """In the system's words."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    client, served = socket.socketpair()
+    with served, no_descriptors():
+        pids = []
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                pid, channel = one.nursery.give(Connection(served, "unix", ""), Peer(8))
+                one.given.append(channel)
+                pids.append(pid)
+
+    assert len(pids) == 3
+    assert one.nursery.can_answer
+    one.turn_until(lambda: len(one.spares) == 3)
+    for pid in pids:
+        one.nursery.kill(pid)
+    client.close()
+
+
+def test_a_nursery_that_does_not_answer_is_killed(make: Make) -> None:
+    """It may be stopped, or in an endless loop: after ten seconds with an order the next one gets it."""
+
+    def sleep(end: socket.socket) -> int:
+        end.sendall(b"".join(pack(Kind.REHEARSED)))
+        signal.pause()
+        return 0
+
+    one = make(sleep)
+    one.turn_until(lambda: one.nursery._ordered)
+    one.nursery.check()
+    assert one.lines == []
+    one.loop.now += 10.1
+    one.nursery.check()
+
+    assert one.lines == ["nursery: killed, has not answered an order for 10 s"]
+    one.turn_until(lambda: not one.pid)
+
+
+def test_a_stopped_nursery_does_not_stop_the_end(start: Starter) -> None:
+    """It is killed when the broker is done."""
+    broker = start(ParentPolicy(shutdown_timeout_s=2.0))
+    client = broker.logged_in("alice")
+    pid = nursery_of(broker)
+    os.kill(pid, signal.SIGSTOP)
+    broker.signal(signal.SIGTERM)
+
+    assert client.rest().endswith(b"")
+    assert broker.wait() == 0
+    wait_until(lambda: not is_alive(pid), "the end of the nursery")
+
+
+def nursery_of(broker: Broker, other_than: int = 0) -> int:
+    """The number of the nursery's process; waits until there is one, and not this one."""
+
+    def find() -> list[int]:
+        shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True)
+        rows = (line.split(None, 2) for line in shown.stdout.splitlines())
+        found = [int(pid) for pid, parent, name in rows if int(parent) == broker.pid and name == "stomp-nursery"]
+        return [pid for pid in found if pid != other_than]
+
+    wait_until(find, "a nursery")
+    return find()[0]
+
+
+@pytest.mark.parametrize("most", [1, 2000])
+def test_clients_wait_in_the_backlog_while_there_is_no_nursery(start: Starter, most: int) -> None:
+    """And are served by what the next one forks. Who is connected notices nothing."""
+    broker = start(ParentPolicy(admission=AdmissionPolicy(max_clients=most + 1)))
+    alice = broker.logged_in("alice")
+    old = nursery_of(broker)
+    os.kill(old, signal.SIGKILL)
+    clients = [broker.dial() for _ in range(min(most, SPARES + 4))]
+    for client in clients:
+        client.greeted()
+
+    assert alice.count() == 0
+    assert nursery_of(broker, other_than=old)
+    broker.await_log("^ERROR nursery: exited, signal SIGKILL; restarting in 0.1 s")
