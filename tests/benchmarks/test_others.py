@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import memory
+import processes
 import pytest
 from compare import Comparison, markdown, table
 from others import generator
@@ -23,7 +27,7 @@ from others.redis import Redis
 from others.rows import ROWS, Effort
 from others.servers import SERVERS, Server
 from others.stomp import Stomp
-from processes import BUILD, HERE, MeasurementError
+from processes import HERE, MeasurementError
 
 _SECONDS = 0.02
 _BY_NAME = {server.name: server for server in SERVERS}
@@ -56,19 +60,38 @@ def test_each_row_that_a_server_has_is_measured(server: Server, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("server", [_installed(name) for name in _BY_NAME if name != "RabbitMQ"])
-def test_a_server_ends_with_its_context_and_its_data_goes(server: Server) -> None:
+def test_a_server_ends_with_its_context_and_its_data_goes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also if the measurement fails."""
-    before = set(BUILD.glob("store-*"))
+    monkeypatch.setattr(processes, "BUILD", tmp_path)
     with pytest.raises(ZeroDivisionError), server.start(stored=True) as broker:
-        made = set(BUILD.glob("store-*")) - before
         Connection((broker.host, broker.port), server.client).close()
+
+        assert list(tmp_path.iterdir())
         raise ZeroDivisionError
 
-    assert made
-    assert not any(path.exists() for path in made)
+    assert list(tmp_path.iterdir()) == []
+    assert broker.pid not in memory.parents()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((broker.host, broker.port))
-    assert not Path(f"/proc/{broker.pid}").exists()
+
+
+@pytest.mark.skipif(not memory.parents(), reason="needs Linux's /proc")
+def test_nothing_stays_of_a_comparison_that_is_told_to_end() -> None:
+    """By SIGTERM, in the middle of a row."""
+    command = [sys.executable, str(HERE / "compare.py"), "--server", "forkbroker", "--only", "work", "--seconds", "60"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as comparison:
+        deadline = time.monotonic() + 60
+        family: set[int] = set()
+        while sum(memory.has_title(process, memory.CLIENT) for process in family) < 2:
+            assert time.monotonic() < deadline, "producer and worker are not connected"
+            time.sleep(0.05)
+            family = memory.family_of(comparison.pid)
+        comparison.terminate()
+
+        assert comparison.wait(30) == 128 + signal.SIGTERM
+    assert not family & set(memory.parents())
 
 
 def test_a_server_that_is_not_installed_is_left_out_with_the_reason() -> None:
