@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from forkbroker.child.lingering import linger, write_rest
-from forkbroker.child.transport import Transport
+from forkbroker.child.transport import Transport, TransportError
 from forkbroker.errors import Exit
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
@@ -222,6 +222,8 @@ class ClientChild:
         loop, channel, transport = self._loop, self._channel, self._transport
         phase, unwritten, upward = self._phase, self._unwritten, self._upward
         now = loop.now
+        if transport.has_more and self._is_watched:
+            self._read_client()
         if now >= phase.wake_at:
             phase.tick(now)
         if unwritten.pending or transport.wants_writable:
@@ -252,6 +254,8 @@ class ClientChild:
             self._tidy_at = math.inf
             give_back()
         wake_at = min(phase.wake_at, self._tell_by, self._tidy_at)
+        if transport.has_more and reads:
+            wake_at = now
         if len(phase.subscribed) != self._titled_count:
             if now >= self._title_at:
                 self._show_title(now)
@@ -269,7 +273,7 @@ class ClientChild:
                 if not unwritten.pending:
                     break
         except BlockingIOError:
-            pass
+            unwritten.in_hand = self._transport.in_hand
         except OSError as error:
             self._lose_client(error)
         if crash is not None and unwritten.delivered and not unwritten.pending:
@@ -297,7 +301,9 @@ class ClientChild:
         with suppress(OSError):
             while self._phase.wants_input and (octets := self._read_into(PLACE)):
                 self._phase.receive(bytes(PLACE[:octets]), self._loop.now)
-        self._phase.connection_lost(f"connection lost, {error.strerror}")
+        phase = self._phase
+        phase.ending.is_warning |= isinstance(error, TransportError)
+        phase.connection_lost(f"connection lost, {error.strerror}")
 
     def _leave(self, now: float) -> None:
         """The session is over: write what is left of it, tell the parent, go."""

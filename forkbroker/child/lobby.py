@@ -174,7 +174,11 @@ def serve(end: socket.socket, client: socket.socket, address: str, shared: Share
     if lobby.meet(shared.policy.connect_timeout_s):
         lobby.wait()
     collector.begin()
-    child = lobby.leave(shared)
+    return serve_in_full(lobby.leave(shared), bell)
+
+
+def serve_in_full(child: ClientChild, bell: Bell) -> int:
+    """Let the full program serve a client to its end; returns the exit status of the process."""
     child.obey_signals()
     if bell.has_rung:
         child.end_soon()

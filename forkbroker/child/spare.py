@@ -14,7 +14,7 @@ from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.titles import set_title
 from forkbroker.wire import descriptors
 from forkbroker.wire.envelope import HEADER
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Flag, Kind
 
 ClientProgram = Callable[[socket.socket, socket.socket, str, int], int]
 """What serves a client: (its end of the channel, the client's socket, the client's address for people, its number in
@@ -23,8 +23,10 @@ the parent), the channel's end non-blocking; returns the exit status."""
 _SERVE = int(Kind.SERVE)
 
 
-def wait(end: socket.socket, program: ClientProgram) -> int:
+def wait(end: socket.socket, program: ClientProgram, tls_program: ClientProgram | None = None) -> int:
     """Wait for a client on `end`, a blocking socket, and serve it; returns the exit status.
+
+    `tls_program`: what serves a client that speaks TLS, where there are such.
 
     Raises:
         EnvelopeError: the parent sends something else.
@@ -41,4 +43,7 @@ def wait(end: socket.socket, program: ClientProgram) -> int:
     if crash is not None:
         crash("spare.handed", str(peer))
     end.setblocking(False)
-    return program(end, socket.socket(fileno=fds[0]), address.decode(), peer)
+    serve = tls_program if fields[3] & Flag.TLS else program
+    if serve is None:
+        raise EnvelopeError("a client that speaks TLS, where there is no certificate")
+    return serve(end, socket.socket(fileno=fds[0]), address.decode(), peer)

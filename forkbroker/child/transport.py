@@ -21,12 +21,24 @@ from typing import Protocol
 from forkbroker.wire.envelope import Buffer
 
 
+class TransportError(ConnectionError):
+    """The client does not speak the transport's protocol; the text is for the log."""
+
+
 class Transport(Protocol):
     """Octets of the STOMP stream over one socket, which is non-blocking."""
 
     @property
     def socket(self) -> socket.socket:
         """The socket, for the selector, and to be closed by the child."""
+
+    @property
+    def has_more(self) -> bool:
+        """Octets of the stream are there that the socket does not announce: read again."""
+
+    @property
+    def in_hand(self) -> int:
+        """Octets of the stream that `write` has begun to write and not counted yet: they have to come again."""
 
     @property
     def wants_readable(self) -> bool:
@@ -51,15 +63,14 @@ class Transport(Protocol):
 class PlainTransport:
     """The octets of the socket are those of the stream."""
 
+    has_more = False
+    in_hand = 0
     wants_readable = True
     wants_writable = False
 
     def __init__(self, connection: socket.socket) -> None:
         """Prepare `connection`, a stream socket."""
-        connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        prepare(connection)
         self.socket = connection
         self.read_into: Callable[[memoryview], int] = connection.recv_into
         self.write: Callable[[Iterable[Buffer]], int] = connection.sendmsg
@@ -68,3 +79,11 @@ class PlainTransport:
         """Shut down the sending side of the socket, unless the client has closed the connection."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
+
+
+def prepare(connection: socket.socket) -> None:
+    """Let a stream socket not block, nor wait for company of what is written, and notice if its peer is gone."""
+    connection.setblocking(False)
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -182,22 +182,50 @@ def refuse(reason: str) -> bytes:
     return encode_frame(None, "ERROR", headers, f"{reason}\n".encode())
 
 
+def make_tls(settings: Settings) -> Callable[[socket.socket, socket.socket, str, child.Shared, Bell], int] | None:
+    """What serves a client that speaks TLS; None: there is no address for it.
+
+    Raises:
+        StartError: certificate or key cannot be used.
+    """
+    if settings.tls_certificate is None or not any(address.is_tls for address in settings.listen):
+        return None
+    # OpenSSL comes with it, of which nobody else should have the memory
+    from forkbroker.child import tls
+
+    context = tls.make_context(
+        settings.tls_certificate,
+        settings.tls_key,
+        None if settings.tls_client_certificates == "none" else settings.tls_client_ca,
+        demands=settings.tls_client_certificates == "required",
+    )
+    return partial(tls.serve, context=context)
+
+
 class Serving:
     """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
     def __init__(self, settings: Settings, semaphores: SemaphorePool) -> None:
+        """Raises StartError: certificate or key cannot be used."""
         self._semaphores = semaphores
         self._settings = settings
         self._max_envelope = max_passed(settings)
         self.shared = self._share(settings)
+        self._tls = make_tls(settings)
 
     def _share(self, settings: Settings) -> child.Shared:
         session, limits = session_policy(settings), frame_limits(settings)
         return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings))
 
     def adopt(self, settings: Settings) -> Callable[..., Plan]:
-        """Give the next nursery these settings; returns what makes a plan for the parent of the rest."""
-        renews_children = settings != self._settings
+        """Give the next nursery these settings; returns what makes a plan for the parent of the rest.
+
+        Raises:
+            StartError: certificate or key cannot be used.
+        """
+        self._tls = make_tls(settings)
+        # the same file may have another certificate
+        renews_children = settings != self._settings or self._tls is not None
         self._settings = settings
         self.shared = self._share(settings)
         policy = parent_policy(settings)
@@ -211,12 +239,16 @@ class Serving:
 
     def raise_children(self, end: socket.socket) -> int:
         """The program of the nursery: its children have the settings that hold when it begins."""
-        settings, shared = self._settings, self.shared
+        settings, shared, tls = self._settings, self.shared, self._tls
         answers, bell = Answers(shared), Bell()
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 
         def serve(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
             return lobby.serve(end, client, address, shared, answers, bell)
+
+        def serve_encrypted(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
+            assert tls is not None
+            return tls(end, client, address, shared, bell)
 
         def wait_and_serve(end: socket.socket) -> int:
             if is_limited:  # as whatever a spare runs costs memory of each client
@@ -225,7 +257,7 @@ class Serving:
                     cpu_s=settings.child_cpu or None,
                     files=settings.child_files or None,
                 )
-            return spare.wait(end, serve)
+            return spare.wait(end, serve, None if tls is None else serve_encrypted)
 
         if settings.daemonize:
             drop_standard_streams()

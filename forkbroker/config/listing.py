@@ -57,6 +57,9 @@ _EXAMPLES = {
     "group": '"stomp-broker"',
     "log-file": '"/var/log/stomp-broker.log"',
     "policy": '["/queue/mail.# max-deliveries=5 redelivery-delay=10s"]',
+    "tls-certificate": '"/etc/forkbroker/broker.pem"',
+    "tls-key": '"/etc/forkbroker/broker.key"',
+    "tls-client-ca": '"/etc/forkbroker/clients.pem"',
     "store": '"sqlite:///var/lib/forkbroker/queues.db"',
 }
 """For options that have no default."""

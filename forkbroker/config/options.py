@@ -137,6 +137,10 @@ class Settings:
     child_cpu: int
     child_files: int
     spin: int
+    tls_certificate: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    tls_client_certificates: Literal["none", "optional", "required"]
     broadcast: Literal["interested", "all"]
     bare_destinations: Literal["topic", "queue", "error"]
     strict: bool
@@ -181,6 +185,7 @@ class Settings:
 _START = "Starting and stopping"
 _LOG = "Log"
 _CLIENTS = "Connections"
+_TLS = "TLS"
 _TOPICS = "Topics"
 _QUEUES = "Queues"
 _STORE = "Store"
@@ -202,7 +207,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_address,
         "localhost:61613",
         "ADDRESS",
-        "accept clients at HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable",
+        "accept clients at HOST:PORT, tls://HOST:PORT or unix:/PATH; repeatable",
         _START,
         repeatable=True,
         effect=Effect.ALL,
@@ -358,6 +363,42 @@ OPTIONS: tuple[Option, ...] = (
         effect=Effect.NEW,
     ),
     Option("spin", number(0, 1000), "200", "N", "microseconds of polling before a process sleeps; 0: none", _CLIENTS),
+    Option(
+        "tls-certificate",
+        path,
+        None,
+        "FILE",
+        "certificate of the broker, with those that lead to its root, in PEM",
+        _TLS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "tls-key",
+        path,
+        None,
+        "FILE",
+        "private key, without a passphrase; default: in --tls-certificate",
+        _TLS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "tls-client-ca",
+        path,
+        None,
+        "FILE",
+        "certificates that sign those of clients, in PEM",
+        _TLS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "tls-client-certificates",
+        choice("none", "optional", "required"),
+        "none",
+        "WHICH",
+        "ask clients for certificates: none, optional or required",
+        _TLS,
+        effect=Effect.NEW,
+    ),
     Option(
         "broadcast",
         choice("interested", "all"),
@@ -730,8 +771,10 @@ class _Reader:
         if settings.status and settings.pidfile is None:
             raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
         for address in settings.listen:
-            if not address.is_local and not settings.allow_anonymous:
+            are_known = address.is_tls and settings.tls_client_certificates == "required"
+            if not (address.is_local or are_known or settings.allow_anonymous):
                 raise self._fault("listen", address.describe(), *BEYOND)
+        self._check_tls(settings)
         send, want = settings.heart_beat
         if want and want < _SHORTEST_BEAT_MS:
             raise self._fault(
@@ -739,4 +782,19 @@ class _Reader:
                 f"{send},{want}",
                 f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
                 f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
+            )
+
+    def _check_tls(self, settings: Settings) -> None:
+        encrypted = [address for address in settings.listen if address.is_tls]
+        if encrypted and settings.tls_certificate is None:
+            raise self._fault(
+                "listen", encrypted[0].describe(), "TLS needs a certificate", "give --tls-certificate FILE"
+            )
+        which = settings.tls_client_certificates
+        if which != "none" and settings.tls_client_ca is None:
+            raise self._fault(
+                "tls-client-certificates",
+                which,
+                "nobody is known who signs certificates of clients",
+                "give --tls-client-ca FILE",
             )

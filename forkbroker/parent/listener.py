@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from forkbroker.posix.addresses import describe_listener, describe_peer
+from forkbroker.posix.addresses import TlsListener, describe_listener, describe_peer
 from forkbroker.posix.loop import Deadline, Loop
 
 ACCEPT_AT_ONCE = 4
@@ -40,6 +40,8 @@ class Connection:
     """For people: `[::1]:40112`."""
     host: str
     """The address without its port; empty for a Unix socket."""
+    is_tls: bool = False
+    """It begins with a handshake of TLS."""
 
 
 Accepted = Callable[[Connection], None]
@@ -168,7 +170,7 @@ class Listeners:
             connection.close()
             return True
         host = address[0] if isinstance(address, tuple) else ""
-        self._accepted(Connection(connection, describe_peer(connection), host))
+        self._accepted(Connection(connection, describe_peer(connection), host, isinstance(listener, TlsListener)))
         return True
 
     def _judge_error(self, error: OSError) -> bool:

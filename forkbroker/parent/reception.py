@@ -32,7 +32,7 @@ class Reception:
         now = self._exchange.loop.now
         reason = self._admission.refusal(client.host, now)
         if reason:
-            self._refusals.refuse(client.socket, client.address, reason)
+            self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
             return
         self._make_place()
         try:
@@ -41,7 +41,7 @@ class Reception:
             self._logger.error("client %s: cannot fork a child process: %s", client.address, error.strerror)
             self._admission.fork_failed(now)
             reason = f"the broker has no room for a process: {error.strerror}"
-            self._refusals.refuse(client.socket, client.address, reason)
+            self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
 
     def _make_place(self) -> None:
         """Disconnect the client that has not logged in for the longest time, if only so another one can try."""

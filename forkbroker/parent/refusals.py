@@ -34,9 +34,12 @@ class Refusals:
         self._complaint_ends = float("-inf")
         self._unlogged = 0
 
-    def refuse(self, connection: socket.socket, address: str, reason: str) -> None:
-        """Tell the client why, and close `connection` soon."""
+    def refuse(self, connection: socket.socket, address: str, reason: str, *, is_tls: bool = False) -> None:
+        """Tell the client why, and close `connection` soon; at once if it speaks TLS, and so would not understand."""
         self._log(address, reason)
+        if is_tls:
+            connection.close()
+            return
         if len(self._lingering) >= LINGERING_MAX:
             self._close(next(iter(self._lingering)))
         try:

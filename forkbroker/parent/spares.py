@@ -142,7 +142,8 @@ class Spares:
         Raises:
             OSError: the system has no room for a process; or all spares were killed while they waited.
         """
-        envelope = pack(Kind.SERVE, number=peer, destination=client.address.encode())
+        flags = int(Flag.TLS) if client.is_tls else 0
+        envelope = pack(Kind.SERVE, flags=flags, number=peer, destination=client.address.encode())
         while self._spares:
             pid = next(iter(self._spares))
             channel = self._spares.pop(pid)

@@ -1,6 +1,6 @@
 """Where the broker listens: addresses as administrators write them. The sockets are in `forkbroker.posix.listening`.
 
-    127.0.0.1:61613   [::1]:61613   localhost:61613   unix:/run/stomp-broker/socket
+    127.0.0.1:61613   [::1]:61613   localhost:61613   tls://0.0.0.0:61614   unix:/run/stomp-broker/socket
 
 `localhost` is both loopback addresses and asks no name service. Port 0 lets the system choose, the same number for
 every address of the name.
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from forkbroker.errors import ConfigurationError
 
-_RIGHT = "write HOST:PORT, [IPV6]:PORT or unix:/PATH, as in 127.0.0.1:61613"
+_RIGHT = "write HOST:PORT, [IPV6]:PORT, tls://HOST:PORT or unix:/PATH, as in 127.0.0.1:61613"
+_TLS = "tls://"
 
 _PATH_OCTETS = 103
 """The longest path of a Unix socket that every system takes (sun_path of 104 octets, the last one a zero)."""
@@ -35,6 +36,8 @@ class ListenAddress:
     port: int = 0
     path: str = ""
     """Absolute, so that it outlives a change of directory."""
+    is_tls: bool = False
+    """Clients speak TLS there."""
 
     @property
     def is_local(self) -> bool:
@@ -43,7 +46,7 @@ class ListenAddress:
 
     def describe(self) -> str:
         """The address in the form in which it is given."""
-        return f"unix:{self.path}" if self.path else join(self.host, self.port)
+        return f"unix:{self.path}" if self.path else (_TLS if self.is_tls else "") + join(self.host, self.port)
 
 
 def parse_address(text: str) -> ListenAddress:
@@ -54,7 +57,8 @@ def parse_address(text: str) -> ListenAddress:
     """
     if text.startswith("unix:"):
         return _parse_path(text)
-    match = _FORM.fullmatch(text)
+    is_tls = text.startswith(_TLS)
+    match = _FORM.fullmatch(text.removeprefix(_TLS))
     if match is None:
         raise ConfigurationError(text, "not an address to listen on", _RIGHT)
     if int(match["port"]) > 65_535:
@@ -65,7 +69,7 @@ def parse_address(text: str) -> ListenAddress:
         )
     if match["six"] and not _is_ipv6(match["six"]):
         raise ConfigurationError(text, "brackets are for IPv6 addresses", _RIGHT)
-    return ListenAddress(host=(match["six"] or match["host"]).lower(), port=int(match["port"]))
+    return ListenAddress(host=(match["six"] or match["host"]).lower(), port=int(match["port"]), is_tls=is_tls)
 
 
 def _parse_path(text: str) -> ListenAddress:
@@ -119,10 +123,16 @@ def source_of(host: str) -> str:
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
+class TlsListener(socket.socket):
+    """A socket whose clients speak TLS."""
+
+
 def describe_listener(listener: socket.socket) -> str:
-    """Where a socket listens, with the port that the system chose: "127.0.0.1:40001", "unix:/path"."""
+    """Where a socket listens, with the port that the system chose: "127.0.0.1:40001", "tls://…", "unix:/path"."""
     name = listener.getsockname()
-    return f"unix:{os.fsdecode(name)}" if listener.family == socket.AF_UNIX else join(name[0], name[1])
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    return (_TLS if isinstance(listener, TlsListener) else "") + join(name[0], name[1])
 
 
 def reaches_beyond(listener: socket.socket) -> bool:

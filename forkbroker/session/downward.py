@@ -46,6 +46,8 @@ class Unwritten:
     def __init__(self) -> None:
         self._parcels: deque[_Parcel] = deque()
         self._head_is_started = False
+        self.in_hand = 0
+        """Octets that the transport has begun to write, and not counted yet: they stay."""
         self.written_runs: list[Run] = []
         """Those that were written; whoever tells the parent of one takes it out."""
         self.pending = 0
@@ -82,6 +84,7 @@ class Unwritten:
         """The kernel has taken so many octets."""
         self.pending -= octets
         self.written_at = now
+        self.in_hand = 0
         parcels = self._parcels
         while parcels and octets >= parcels[0].size:
             parcel = parcels.popleft()
@@ -110,8 +113,10 @@ class Unwritten:
         """Drop the oldest topic parcels until at most `limit` octets wait; tell how many messages went."""
         kept: list[_Parcel] = []
         dropped = 0
-        if self._head_is_started:
+        begun = self.in_hand or int(self._head_is_started)
+        while begun > 0 and self._parcels:
             kept.append(self._parcels.popleft())
+            begun -= kept[-1].size
         while self._parcels and self.pending > limit:
             parcel = self._parcels.popleft()
             if parcel.topic_messages:

@@ -105,7 +105,7 @@ Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that
 SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
 REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
 SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
-             the client's socket
+             the client's socket. Flag `TLS`
 REHEARSED    spares may be ordered
 BORN         number: the order's; count: how many spares were forked; payload: the numbers of their processes (u32 each)
 UNBORN       block: why the system gives no process, behind a BORN with fewer than were ordered
@@ -215,6 +215,8 @@ class Flag(IntEnum):
     """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better. REAP: kill it first."""
     BARE = 8192
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
+    TLS = 16384
+    """SERVE: the client begins with a TLS handshake."""
 
 
 class Role(Enum):

@@ -108,7 +108,7 @@ def playing(
     client.setblocking(False)
     made = Play(pid, client, Channel(ours, max_envelope=MAX_ENVELOPE), slots)
     yield made
-    client.close()
+    made.client.close()
     made.channel.close()
     wait_until(made.has_ended, "the end of the child")
     slots.close()

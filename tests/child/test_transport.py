@@ -24,6 +24,9 @@ def veiled(octets: bytes) -> bytes:
 class VeiledTransport:
     """Writes a preamble, an octet a time, before it reads anything; all octets of the stream are veiled."""
 
+    has_more = False
+    in_hand = 0
+
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.socket = connection

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "allow-anonymous",
     "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
+    "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
@@ -127,7 +128,7 @@ def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
 def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
     """Else the table above should name it."""
     texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
-    texts |= {"log-format": "json", "socket-mode": "0600"}
+    texts |= {"log-format": "json", "socket-mode": "0600", "tls-client-certificates": "none"}
     row = next(row for row in OPTIONS if row.name == option)
     settings = _given(option, "" if row.is_flag else texts.get(option, "1"))
 
@@ -221,7 +222,8 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     at_once = _differences(plan, Serving(make_settings({}), NO_SEMAPHORES).adopt(make_settings({}))(**rest))
     for_new = _differences(serving.shared, before)
 
-    assert bool(at_once) == (row.effect is Effect.ALL)
+    assert plan.renews_children is (row.effect is not Effect.RESTART)
+    assert bool(at_once - {"renews_children"}) == (row.effect is Effect.ALL)
     assert bool(for_new) == (row.effect is Effect.NEW)
 
 

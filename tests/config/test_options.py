@@ -208,3 +208,26 @@ def test_a_unix_socket_is_never_beyond_loopback() -> None:
     addresses = ["unix:/run/b", "localhost:1", "127.0.0.1:2", "127.8.9.10:3", "[::1]:4"]
 
     assert len(make_settings({"listen": addresses}).listen) == len(addresses)
+
+
+TLS = {"listen": ["tls://0.0.0.0:61614"], "tls_certificate": "/c.pem", "tls_client_ca": "/ca.pem"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tls_certificate": None},
+            r"--listen tls://0\.0\.0\.0:61614: TLS needs a certificate; give --tls-cert",
+        ),
+        ({"tls_client_ca": None}, "--tls-client-certificates required: nobody is known who signs"),
+        ({"tls_client_certificates": "optional"}, "other hosts can reach it, and anybody may log in"),
+    ],
+)
+def test_tls_needs_its_files(changes: dict[str, str | None], message: str) -> None:
+    """And a listener beyond loopback, that its clients have to show a certificate."""
+    given = TLS | {"tls_client_certificates": "required"}
+    assert make_settings(given).listen[0].is_tls
+
+    with pytest.raises(ConfigurationError, match=message):
+        make_settings(given | changes)

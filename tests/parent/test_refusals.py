@@ -66,6 +66,16 @@ def test_the_words_arrive_before_the_end(desk: Desk) -> None:
     assert theirs.recv(100) == b""
 
 
+def test_a_client_that_speaks_tls_is_told_nothing(desk: Desk) -> None:
+    """It could not read it. The log has the reason all the same."""
+    ours, theirs = socket.socketpair()
+    desk.clients.append(theirs)
+    desk.refusals.refuse(ours, "127.0.0.1:1", "too many clients", is_tls=True)
+
+    assert theirs.recv(1) == b""
+    assert desk.lines == ["client 127.0.0.1:1: refused, too many clients"]
+
+
 def test_a_client_that_leaves_is_forgotten_at_once(desk: Desk) -> None:
     """Its connection is closed with its own end."""
     ours, theirs = desk.refuse()

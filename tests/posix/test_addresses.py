@@ -24,6 +24,7 @@ from forkbroker.posix.addresses import (
         ("LocalHost:0", ListenAddress("localhost", 0)),
         ("broker.example:61613", ListenAddress("broker.example", 61613)),
         ("unix:/run/broker", ListenAddress(path="/run/broker")),
+        ("tls://[::]:61614", ListenAddress("::", 61614, is_tls=True)),
     ],
 )
 def test_an_address_is_read_and_written_in_the_same_form(text, address) -> None:
@@ -52,6 +53,7 @@ def test_a_relative_path_becomes_absolute(tmp_path, monkeypatch) -> None:
         ("[localhost]:61613", "brackets are for IPv6"),
         ("[127.0.0.1]:61613", "brackets are for IPv6"),
         ("unix:", "no path"),
+        ("tls://unix:/run/broker", "not an address"),
         ("unix:/a\0b", "no path"),
         ("unix:/" + "x" * 103, "a path above 103 bytes"),
     ],

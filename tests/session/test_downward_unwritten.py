@@ -73,6 +73,19 @@ def test_the_oldest_topic_messages_are_dropped() -> None:
     assert unwritten.pending == 17
 
 
+def test_what_the_transport_has_begun_to_write_is_not_dropped() -> None:
+    """It is counted later: encrypted octets go out whole. Once they are written, what is behind them may go."""
+    unwritten = Unwritten()
+    for octets in (b"one", b"two", b"six", b"ten"):
+        unwritten.put_topic([octets], 1)
+    unwritten.in_hand = 4
+
+    assert unwritten.drop_oldest_topics(0) == 2
+    unwritten.written(4, 0.0)
+    assert b"".join(bytes(buffer) for buffer in unwritten.gather()) == b"wo"
+    assert unwritten.in_hand == 0
+
+
 def test_a_parcel_that_nothing_was_written_of_may_be_dropped() -> None:
     """The first of all, and the one behind a parcel that was written in two parts."""
     fresh, unwritten = Unwritten(), Unwritten()

@@ -1,0 +1,194 @@
+"""TLS between the client and its child process (RFC 8446, RFC 5246), by the standard library's OpenSSL.
+
+Octets are encrypted and decrypted in memory (`ssl.SSLObject`), so that it stays the transport's business what is read
+from the socket and written to it. Two things follow from records, of up to 16 KiB, that are taken apart here:
+
+- What is decrypted and not asked for yet is announced by no poll: `has_more` says that it is there.
+- A part of the stream is encrypted once, and then has to be written to its last octet. Until that is done it is not
+  counted as written, and the same octets are the first of the next `write` again; `in_hand` says how many there are, as
+  the caller may drop nothing of them.
+
+A client that closes without a closing record ends its stream all the same: STOMP frames say themselves where they end.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.lobby import Bell, serve_in_full
+from forkbroker.child.transport import TransportError, prepare
+from forkbroker.errors import Exit, StartError
+from forkbroker.posix import collector
+from forkbroker.wire.envelope import Buffer
+
+_READ_SIZE = 65_536
+_WRITE_SIZE = 65_536
+"""Octets of the stream that are encrypted at once: four records."""
+
+
+class TlsTransport:
+    """The stream is what the records of a TLS connection have in them; the client has to begin the handshake."""
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        """Prepare `connection`, a stream socket; `context` is a server's."""
+        prepare(connection)
+        self.socket = connection
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
+        self._unsent = memoryview(b"")
+        self._has_begun = False
+        self.in_hand = 0
+        self.has_more = False
+        self.wants_readable = True
+        self.wants_writable = False
+
+    def read_into(self, place: memoryview) -> int:
+        """Read what is there into the place; 0 means the end of the stream.
+
+        Raises:
+            BlockingIOError: nothing of the stream has come.
+            TransportError: the client does not speak TLS, or breaks its rules.
+            OSError: the connection is broken.
+        """
+        filled = 0
+        try:
+            while filled < len(place):
+                try:
+                    filled += self._read(place[filled:])
+                except ssl.SSLWantReadError:
+                    if not self._fetch():
+                        return filled
+                except ssl.SSLZeroReturnError:
+                    return filled
+        except BlockingIOError:
+            if not filled:
+                raise
+        except ssl.SSLError as error:
+            raise TransportError(error.errno, f"TLS: {_describe(error)}") from None
+        finally:
+            self._send()
+        self.has_more = bool(self._tls.pending() or self._received.pending)
+        return filled
+
+    def _read(self, place: memoryview) -> int:
+        if not self._has_begun:
+            self._tls.do_handshake()
+            self._has_begun = True
+        return self._tls.read(len(place), place)  # type: ignore[return-value]
+
+    def _fetch(self) -> bool:
+        """Take in what the socket has; False at its end. What is read meanwhile may need an answer first."""
+        self._send()
+        octets = self.socket.recv(_READ_SIZE)
+        if not octets:
+            return False
+        self._received.write(octets)
+        return True
+
+    def write(self, buffers: Iterable[Buffer]) -> int:
+        """Write what the kernel takes; return how many octets of the stream it has taken with all of their records.
+
+        Raises:
+            BlockingIOError: it has not taken all of a part: call again with the same octets.
+            OSError: the connection is broken.
+        """
+        if not self.in_hand and not self._unsent and self._has_begun:
+            part = _take(buffers, _WRITE_SIZE)
+            if part:
+                self.in_hand = self._tls.write(part)
+        self._send()
+        if self._unsent:
+            raise BlockingIOError
+        written, self.in_hand = self.in_hand, 0
+        return written
+
+    def _send(self) -> None:
+        """Give the kernel what it takes of the records that are made; the rest is `wants_writable`."""
+        if self._to_send.pending:
+            self._unsent = memoryview(bytes(self._unsent) + self._to_send.read())
+        with suppress(BlockingIOError):
+            while self._unsent:
+                self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        self.wants_writable = bool(self._unsent)
+
+    def shut_down(self) -> None:
+        """Send a closing record, as far as there is room for it, and shut down the sending side of the socket."""
+        with suppress(OSError):
+            if self._has_begun:
+                with suppress(ssl.SSLError):
+                    self._tls.unwrap()
+                self._send()
+            self.socket.shutdown(socket.SHUT_WR)
+
+
+def serve(
+    end: socket.socket, client: socket.socket, address: str, shared: Shared, bell: Bell, *, context: ssl.SSLContext
+) -> int:
+    """Serve one client until it is gone; returns the exit status of the process. Both sockets are closed on return.
+
+    There is no lobby: what a connection of TLS needs is many times what a session needs.
+    """
+    bell.has_rung = False
+    collector.begin()
+    return serve_in_full(ClientChild(end, TlsTransport(client, context), address, shared), bell)
+
+
+def make_context(certificate: Path, key: Path | None, client_ca: Path | None, *, demands: bool) -> ssl.SSLContext:
+    """Return what all TLS connections of a broker share: TLS 1.2 and 1.3 with the library's choice of ciphers.
+
+    `certificate`: a PEM file with the broker's certificate and those that lead to its root; `key`: its private key,
+    if that is not in the same file. `client_ca`: certificates of those who sign clients' certificates; without it
+    clients are asked for none. `demands`: a client without one is refused.
+
+    Raises:
+        StartError: a file can't be read, or is not what it should be.
+    """
+    for path in filter(None, (certificate, key, client_ca)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise StartError(f"TLS: cannot read {path}: {error.strerror}", Exit.CONFIG) from None
+    try:
+        return _make_context(certificate, key, client_ca, demands=demands)
+    except (ssl.SSLError, OSError) as error:
+        files = " and ".join(str(path) for path in (certificate, key, client_ca) if path is not None)
+        reason = _describe(error) if isinstance(error, ssl.SSLError) else error.strerror
+        raise StartError(f"TLS: {reason}; look at {files}", Exit.CONFIG) from None
+
+
+def _make_context(certificate: Path, key: Path | None, client_ca: Path | None, *, demands: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key, _refuse_to_ask)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if demands else ssl.CERT_OPTIONAL
+    return context
+
+
+def _refuse_to_ask() -> bytes:
+    """Nobody sits at a daemon to tell it the passphrase of a key. An empty one opens no key."""
+    return b""
+
+
+def _take(buffers: Iterable[Buffer], most: int) -> bytes:
+    """The first octets of these buffers."""
+    parts, octets = [], 0
+    for buffer in buffers:
+        parts.append(memoryview(buffer)[: most - octets])
+        octets += len(parts[-1])
+        if octets >= most:
+            break
+    return b"".join(parts)
+
+
+def _describe(error: ssl.SSLError) -> str:
+    """What went wrong, in the words of OpenSSL without its places in the code."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is refused: {error.verify_message}"
+    return (error.reason or str(error)).lower().replace("_", " ")
