@@ -196,7 +196,6 @@ class Upward:
         if self._settling:
             self._append(pack_settle(self._settling_token, self._settling))
             self._settling = []
-        self._settling_token = 0
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

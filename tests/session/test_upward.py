@@ -54,6 +54,16 @@ def test_short_runs_of_several_header_blocks_are_mixed() -> None:
     ]
 
 
+def test_header_blocks_without_a_backslash_mark_nothing() -> None:
+    """Nor is there a fence that nobody has asked for."""
+    up = upward()
+    for lines in (b"destination:/queue/a\n", b"destination:/queue/a\nh:1\n"):
+        up.send(plan(lines=lines), [b"1"])
+    (envelope,) = take(up)
+
+    assert envelope.flags == Flag.MIXED
+
+
 def test_long_runs_large_bodies_and_other_destinations_travel_alone() -> None:
     """And a batch has 1,024 messages at most."""
     up, one, two = upward(), plan(), plan(lines=b"destination:/queue/a\nh:1\n")
@@ -204,3 +214,12 @@ def test_only_a_claim_is_not_urgent() -> None:
     assert passed
     assert not up.is_urgent
     assert not up.has_claimed
+
+
+def test_what_is_being_collected_is_urgent() -> None:
+    """Messages and settlements are told in the turn in which they came."""
+    sends, settles = upward(), upward()
+    sends.send(plan(), [b"1"])
+    settles.settle(1, [5], Outcome.ACKNOWLEDGED)
+
+    assert (sends.is_urgent, settles.is_urgent) == (True, True)

@@ -442,7 +442,7 @@ def test_pieces_that_do_not_add_up_are_refused(flags: int, count: int, payload: 
         envelope.bounds(0, count)
 
 
-@pytest.mark.parametrize("section", [b"", b"\0\0\0", b"\0\0\0\5abcd", b"\xff\xff\xff\xffab"])
+@pytest.mark.parametrize("section", [b"", b"\0\0\0", b"\0\0\0\5", b"\0\0\0\5abcd", b"\xff\xff\xff\xffab"])
 def test_a_section_that_is_not_there_makes_no_envelope(section: bytes) -> None:
     """Its flag says that it is, or its length that there is more of it."""
     raw = join(pack(Kind.OFFER, flags=Flag.SECTION, count=1, payload=[section]))
