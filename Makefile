@@ -46,8 +46,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[58]; \
-	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[58] 2>&1 >/dev/null)"; \
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[158]; \
+	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[158] 2>&1 >/dev/null)"; \
 	else echo "man pages not checked: install mandoc or groff"; fi
 	@sh -n etc/init.d/stomp-broker && sh -n etc/rc.d/stomp_broker
 
@@ -89,10 +89,14 @@ install:
 	    --no-deps "$$copy"
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip uninstall --quiet --yes setuptools pip
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PRIVATE)/lib"
-	sed -i.orig '1s|^#!$(DESTDIR)|#!|' "$(DESTDIR)$(PRIVATE)/bin/stomp-broker"
-	rm "$(DESTDIR)$(PRIVATE)/bin/stomp-broker.orig"
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man5" "$(DESTDIR)$(PREFIX)/share/man/man8"
-	ln -sf ../lib/forkbroker/bin/stomp-broker "$(DESTDIR)$(PREFIX)/bin/stomp-broker"
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man5" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man8"
+	for script in stomp-broker stomp-brokerctl; do \
+	    sed -i.orig '1s|^#!$(DESTDIR)|#!|' "$(DESTDIR)$(PRIVATE)/bin/$$script" && \
+	    rm "$(DESTDIR)$(PRIVATE)/bin/$$script.orig" && \
+	    ln -sf "../lib/forkbroker/bin/$$script" "$(DESTDIR)$(PREFIX)/bin/$$script" || exit 1; \
+	done
+	install -m 644 man/stomp-brokerctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/"
 	install -m 644 man/forkbroker.toml.5 "$(DESTDIR)$(PREFIX)/share/man/man5/"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
@@ -133,7 +137,8 @@ uninstall:
 	    systemctl disable --now stomp-broker.service stomp-broker.socket || :; \
 	fi
 	rm -rf "$(DESTDIR)$(PRIVATE)" "$(DESTDIR)$(PREFIX)/share/doc/forkbroker" "$(DESTDIR)$(UNITS)/stomp-broker.service.d"
-	rm -f "$(DESTDIR)$(PREFIX)/bin/stomp-broker" \
+	rm -f "$(DESTDIR)$(PREFIX)/bin/stomp-broker" "$(DESTDIR)$(PREFIX)/bin/stomp-brokerctl" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man1/stomp-brokerctl.1" \
 	    "$(DESTDIR)$(PREFIX)/share/man/man5/forkbroker.toml.5" "$(DESTDIR)$(PREFIX)/share/man/man8/stomp-broker.8" \
 	    "$(DESTDIR)$(UNITS)/stomp-broker.service" "$(DESTDIR)$(UNITS)/stomp-broker.socket" \
 	    "$(DESTDIR)$(PREFIX)/lib/sysusers.d/forkbroker.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/forkbroker.conf" \

@@ -15,6 +15,7 @@ class Exit(IntEnum):
     OK = 0
     USAGE = 2
     DATAERR = 65
+    NOINPUT = 66
     NOUSER = 67
     UNAVAILABLE = 69
     SOFTWARE = 70

@@ -1,0 +1,87 @@
+"""Changing a password file, so that each reader finds the old one or the new one as a whole.
+
+The new file is written beside the old one, with its owner and mode, and takes its name when it is on the disk. Whoever
+changes the file has a record lock on it meanwhile, so two changes at a time come one after the other: the second waits,
+finds that the name means another file by then, and locks that one. A lock file would stay behind; this leaves nothing.
+A change that is killed leaves at most the file beside, which the next one replaces.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+Change = Callable[[list[bytes]], list[bytes]]
+"""Makes of the lines of a file the lines that it is to have."""
+
+
+def edit(path: Path, change: Change, *, create: bool = False) -> None:
+    """Give a file other lines; `create`: with mode 0600 if there is none.
+
+    Raises:
+        OSError: the file cannot be read or replaced; it is as it was.
+        Whatever `change` raises; the file is as it was.
+    """
+    path = path.resolve()  # a link stays, and the file that it leads to changes
+    with _lock(path, create=create) as fd:
+        before = _read(fd)
+        lines = before.split(b"\n")
+        if lines[-1] == b"":
+            lines.pop()
+        after = b"".join(line + b"\n" for line in change(lines))
+        if after != before:
+            _replace(path, after, os.fstat(fd))
+
+
+@contextmanager
+def _lock(path: Path, *, create: bool) -> Iterator[int]:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX)
+            if _is_named(path, fd):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_named(path: Path, fd: int) -> bool:
+    """Whether the name still means the open file: another process may have replaced it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    return False
+
+
+def _read(fd: int) -> bytes:
+    octets = bytearray()
+    while part := os.read(fd, 65_536):
+        octets += part
+    return bytes(octets)
+
+
+def _replace(path: Path, octets: bytes, old: os.stat_result) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            if (os.geteuid(), os.getegid()) != (old.st_uid, old.st_gid):
+                os.fchown(fd, old.st_uid, old.st_gid)
+            os.fchmod(fd, stat.S_IMODE(old.st_mode))
+            file.write(octets)
+            file.flush()
+            os.fsync(fd)
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,134 @@
+"""Users, and hashes of their passcodes: what a password file holds, and whether a passcode is the right one.
+
+A hash is one word without a colon, in the form of the PHC string format. The first part is its version:
+
+    $scrypt$ln=14,r=8,p=1$<salt>$<key>
+
+scrypt (RFC 7914) with N = 2^ln; salt and key are base64 without padding. A new one takes 16 MiB of memory and some
+50 ms: enough to make guessing expensive, and little enough that a login is not noticed.
+
+How long an answer takes must not tell whether there is such a user. So for a name that there is not, the same work is
+done with the hash of some user: always the same one for a name, as hashes may differ in their cost.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from forkbroker.errors import ForkbrokerError
+
+MAX_NAME = 255
+"""Bytes of a name: what the processes of the broker tell each other of a login."""
+SALT_BYTES = 16
+
+_LN, _R, _P = 14, 8, 1
+_KEY_BYTES = 32
+_MAX_MEMORY = 268_435_456
+"""Bytes that a verification may take: a mistyped cost must not take the machine's memory."""
+_MAX_P = 16
+_SCRYPT = re.compile(r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
+_FORM = "$scrypt$ln=14,r=8,p=1$SALT$KEY"
+
+
+class PasswordError(ForkbrokerError):
+    """A name or a hash that cannot be used; the text says what is wrong, and never what was met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """A passcode's hash, and what it was made with."""
+
+    ln: int
+    """The cost: N is 2 to this power."""
+    r: int
+    p: int
+    salt: bytes
+    key: bytes
+
+    def __str__(self) -> str:
+        salt, key = (b64encode(part).decode().rstrip("=") for part in (self.salt, self.key))
+        return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${salt}${key}"
+
+    def matches(self, passcode: str) -> bool:
+        """Tell whether this is the hash of `passcode`. Takes the time and the memory that its cost says."""
+        return hmac.compare_digest(_derive(passcode, self.ln, self.r, self.p, self.salt, len(self.key)), self.key)
+
+
+def make_hash(passcode: str, salt: bytes) -> Hash:
+    """Return a new hash of a passcode; `salt` is random, and used once."""
+    return Hash(_LN, _R, _P, salt, _derive(passcode, _LN, _R, _P, salt, _KEY_BYTES))
+
+
+def _derive(passcode: str, ln: int, r: int, p: int, salt: bytes, length: int) -> bytes:
+    # OpenSSL wants to be permitted a little more than the formula of the RFC
+    memory = 128 * r * (2**ln + p + 2)
+    octets = passcode.encode(errors="surrogatepass")
+    return hashlib.scrypt(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
+
+
+def parse_hash(text: str) -> Hash:
+    """Read a hash.
+
+    Raises:
+        PasswordError: it is none, or one that costs too much.
+    """
+    found = _SCRYPT.fullmatch(text)
+    if found is None:
+        raise PasswordError(f"the hash does not have the form {_FORM}")
+    ln, r, p = map(int, found.group(1, 2, 3))
+    try:
+        salt, key = (b64decode(part + "=" * (-len(part) % 4), validate=True) for part in found.group(4, 5))
+    except binascii.Error:
+        raise PasswordError("salt or key of the hash is not base64") from None
+    if 128 * r * 2**ln > _MAX_MEMORY or p > _MAX_P:
+        raise PasswordError(f"the hash costs too much; it may take {_MAX_MEMORY // 1024**2} MiB, and p may be {_MAX_P}")
+    if ln >= 16 * r:
+        raise PasswordError("ln of the hash must be below 16 times r")
+    if len(key) < _KEY_BYTES // 2:
+        raise PasswordError(f"the key of the hash has {len(key)} bytes; it must have {_KEY_BYTES // 2} at least")
+    return Hash(ln, r, p, salt, key)
+
+
+def check_name(name: str) -> None:
+    """Raise PasswordError unless a line of a password file may begin with this name."""
+    if not name or ":" in name or name.startswith("#") or name != name.strip() or not name.isprintable():
+        raise PasswordError(
+            "a name has printable characters, does not begin with # or a space, does not end with a space, "
+            "and has no colon"
+        )
+    if len(name.encode(errors="replace")) > MAX_NAME:
+        raise PasswordError(f"the name has more than {MAX_NAME} bytes")
+
+
+class Users:
+    """Who may log in."""
+
+    def __init__(self, hashes: Mapping[str, str], secret: bytes) -> None:
+        """`hashes`: of each user, as `parse_hash` takes them; `secret` is random, and no client may know it."""
+        self._hashes = hashes
+        self._names = tuple(hashes)
+        self._secret = secret
+
+    def find_problem(self, name: str, passcode: str) -> str:
+        """Return why this user may not log in, for the log; empty: the passcode is right.
+
+        It takes the same time in each case.
+        """
+        known = self._hashes.get(name)
+        is_right = (self._stand_in(name) if known is None else parse_hash(known)).matches(passcode)
+        if known is None:
+            return "unknown user"
+        return "" if is_right else "wrong passcode"
+
+    def _stand_in(self, name: str) -> Hash:
+        """The hash that is computed for a name that there is not."""
+        digest = hashlib.blake2b(name.encode(errors="surrogatepass"), key=self._secret, digest_size=8).digest()
+        if not self._names:
+            return Hash(_LN, _R, _P, digest, bytes(_KEY_BYTES))
+        return parse_hash(self._hashes[self._names[int.from_bytes(digest) % len(self._names)]])

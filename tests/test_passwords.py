@@ -1,0 +1,135 @@
+"""Hashes of passcodes, names, and whether a login is right."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from forkbroker import passwords
+from forkbroker.passwords import Hash, PasswordError, Users, check_name, make_hash, parse_hash
+from forkbroker.wire.fields import MAX_LOGIN
+
+CHEAP = {"ln": 1, "r": 8, "p": 1}
+SALT = b"0123456789abcdef"
+
+
+def cheap(passcode: str, **cost: int) -> str:
+    """A hash that takes no time, as a line of a file has it."""
+    cost = {**CHEAP, **cost}
+    key = hashlib.scrypt(passcode.encode(), salt=SALT, n=2 ** cost["ln"], r=cost["r"], p=cost["p"], dklen=32)
+    return str(Hash(**cost, salt=SALT, key=key))
+
+
+def test_a_new_hash_can_be_read_again_and_is_of_its_passcode_only() -> None:
+    """With the costs that are documented."""
+    made = make_hash("secret", SALT)
+    found = parse_hash(str(made))
+
+    assert found == made
+    assert str(made).startswith("$scrypt$ln=14,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$")
+    assert found.matches("secret")
+    assert not found.matches("Secret")
+
+
+def test_the_vector_of_the_rfc() -> None:
+    """RFC 7914, section 12: P=password, S=NaCl, N=1024, r=8, p=16, of which 64 bytes."""
+    key = bytes.fromhex(
+        "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+        "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
+    )
+    text = f"$scrypt$ln=10,r=8,p=16${b64encode(b'NaCl').decode().rstrip('=')}${b64encode(key).decode().rstrip('=')}"
+
+    assert parse_hash(text).matches("password")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "form"),
+        ("secret", "form"),
+        ("$2b$12$abc", "form"),
+        ("$scrypt$ln=14,r=8$c2FsdA$a2V5", "form"),
+        (f"{cheap('x')} ", "form"),
+        (f"{cheap('x')}\n", "form"),
+        (cheap("x") + "=", "form"),
+        ("$scrypt$ln=1,r=8,p=1$A$" + "A" * 43, "base64"),
+        ("$scrypt$ln=19,r=8,p=1$AAAA$" + "A" * 43, "256 MiB"),
+        ("$scrypt$ln=1,r=8,p=17$AAAA$" + "A" * 43, "p may be 16"),
+        ("$scrypt$ln=16,r=1,p=1$AAAA$" + "A" * 43, "below 16 times r"),
+        ("$scrypt$ln=1,r=8,p=1$AAAA$" + "A" * 20, "15 bytes"),
+    ],
+)
+def test_what_is_no_hash_is_told_without_being_shown(text: str, problem: str) -> None:
+    """An administrator may have put a passcode there."""
+    with pytest.raises(PasswordError, match=problem) as caught:
+        parse_hash(text)
+    assert not text or text not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["alice", "Ünï cödé", "a#b", "x" * 255, "a@b.example", "-"])
+def test_a_name_can_have_what_can_be_printed(name: str) -> None:
+    """Nothing is raised."""
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "#a", " a", "a ", "a\n", "a\tb", "a\u202eb", "ü" * 128, "\ud800"])
+def test_a_name_that_would_break_a_line_or_a_log_is_refused(name: str) -> None:
+    """Or that is longer than what the processes tell each other."""
+    with pytest.raises(PasswordError):
+        check_name(name)
+
+
+def test_a_name_is_as_long_as_a_login_that_the_parent_is_told() -> None:
+    """Else two users could be one for it."""
+    assert passwords.MAX_NAME == MAX_LOGIN
+
+
+def test_a_login_is_right_or_wrong_or_unknown() -> None:
+    """The reason is for the log."""
+    users = Users({"alice": cheap("a"), "bob": cheap("b")}, b"secret")
+
+    assert [users.find_problem(*login) for login in (("alice", "a"), ("bob", "b"), ("alice", "b"), ("eve", "a"))] == [
+        "",
+        "",
+        "wrong passcode",
+        "unknown user",
+    ]
+    assert users.find_problem("eve", "") == "unknown user"
+
+
+def test_an_unknown_name_costs_what_a_known_one_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One computation with the cost of some user, always the same one for a name."""
+    costs: list[int] = []
+    derive = passwords._derive
+
+    def count(passcode: str, ln: int, *more: Any) -> bytes:
+        costs.append(ln)
+        return derive(passcode, ln, *more)
+
+    monkeypatch.setattr(passwords, "_derive", count)
+    users = Users({"alice": cheap("a", ln=2), "bob": cheap("b", ln=3)}, b"secret")
+    for name in ("eve", "eve", "alice", "mallory", *map(str, range(30))):
+        users.find_problem(name, "x")
+
+    assert len(costs) == 34
+    assert costs[0] == costs[1] and costs[2] == 2
+    assert set(costs[4:]) == {2, 3}
+
+
+def test_without_any_user_the_cost_is_that_of_a_new_hash() -> None:
+    """And nobody gets in."""
+    users = Users({}, b"secret")
+
+    assert users.find_problem("eve", "x") == "unknown user"
+    assert users._stand_in("eve").ln == 14
+
+
+def test_a_passcode_may_be_any_text() -> None:
+    """Also what is not Unicode, and long."""
+    users = Users({"alice": cheap("ü\\:" * 1000)}, b"s")
+
+    assert users.find_problem("alice", "ü\\:" * 1000) == ""
+    assert users.find_problem("alice", "\ud800") == "wrong passcode"
