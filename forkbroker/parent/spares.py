@@ -325,11 +325,12 @@ class Spares:
 
     def renew(self) -> None:
         """What children are given has changed: let the spares end, and have another nursery, of the present state."""
-        if self._is_over or self._helpers.find(Role.NURSERY) is None:
+        if self._is_over:
             return
-        self._is_renewing, self._is_ready = True, False
         self._dismiss()
-        self._helpers.kill(Role.NURSERY)
+        if self._helpers.find(Role.NURSERY) is not None:
+            self._is_renewing, self._is_ready = True, False
+            self._helpers.kill(Role.NURSERY)
 
     def stop(self) -> None:
         """No client comes any more: let the spares end, and the nursery as well if it is not needed to reap."""

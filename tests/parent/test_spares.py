@@ -235,6 +235,20 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
     client.close()
 
 
+def test_spares_are_renewed_also_while_there_is_no_nursery(make: Make) -> None:
+    """What they were given is of before: a user that was removed must not get one."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    old, spares = one.pid, one.spares
+    os.kill(old, signal.SIGKILL)
+    one.turn_until(lambda: one.pid == 0)
+    one.nursery.renew()
+    assert not one.nursery.can_answer
+    one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
+
+    assert not set(spares) & set(one.spares)
+
+
 def test_a_nursery_that_never_begins_is_lost(make: Make) -> None:
     """The broker can't start without one."""
     one = make(lambda _: 3)
