@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import Transport, TransportError
+from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
@@ -84,6 +85,8 @@ class Shared:
     """Octets of the largest envelope that the parent may send."""
     spin_s: float = 0.0
     """How long a wait may begin with polling; 0: it does not."""
+    verifier: Verifier | None = None
+    """None: any login is right."""
 
 
 def show_title(address: str, login: str, count: int) -> None:
@@ -121,7 +124,10 @@ class ClientChild:
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = session_id or make_session_id(shared.policy.host_name), os.urandom(32)
-        setup = Setup(shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, at_point)
+        find_problem = None if shared.verifier is None else shared.verifier.find_problem
+        setup = Setup(
+            shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, find_problem, at_point
+        )
         phase = Connecting(setup, self._begin_session, now if began is None else began)
         self._phase: Connecting | Session = phase
         # the same in both phases

@@ -7,8 +7,9 @@ fork. Whatever comes then, from the client or from the parent, the full program 
 what has happened: the same octets were read, and so many of what they are answered with were written.
 
 The lobby decides nothing. It says what `Connecting` says, whose answers it has (`Answers`), and only where these depend
-on nothing but the version. What it does not know, a heart-beat for one, it leaves unread in the socket for the full
-program. So there is no state here that could be lost, and the full program can take over at any time.
+on nothing but the version. What it does not know, a heart-beat for one, or any login that has to be
+verified, it leaves unread in the socket for the full program. So there is no state here that could be lost, and the
+full program can take over at any time.
 
 SIGTERM is the administrator's wish to end this client, which the full program heeds. The handler raises an exception to
 end the wait of the lobby, and only while it waits.
@@ -52,7 +53,8 @@ class Answers:
         self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
         """Octets of what may be answered here."""
-        if limits.max_command >= len("CONNECT") and limits.max_headers >= _HEADERS:
+        # a login has to be verified by the full program
+        if shared.verifier is None and limits.max_command >= len("CONNECT") and limits.max_headers >= _HEADERS:
             for versions in _VERSIONS:
                 self._of_version[versions.encode()] = _ask(shared, versions)
 

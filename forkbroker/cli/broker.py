@@ -50,6 +50,7 @@ from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
 from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
+from forkbroker.posix.places import Places
 from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.service import Service, count_passed, take_listeners
@@ -160,8 +161,10 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     opened.callback(semaphores.close)
     if identity is not None:
         make_store_directory(settings.store or "", identity)
-    serving = Serving(settings, semaphores)
-    running = Running(configuration.settings, listening, rights)
+    places = Places()
+    opened.callback(places.close)
+    serving = Serving(settings, semaphores, places, configuration.users)
+    running = Running(configuration.settings, listening, rights, configuration.users)
     reloader = Reloader(configuration.arguments, running, log, serving.adopt)
     has_hung_up = _never if settings.daemonize or service.is_there else watch_terminal()
     names = [describe_listener(listener) for listener in listeners]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from forkbroker.cli.arguments import read_arguments
 from forkbroker.cli.wiring import routing_policy
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
 from forkbroker.config.options import Given, Settings, make_settings
+from forkbroker.config.users import read_users
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
 from forkbroker.store.locate import make_store
 
@@ -25,6 +29,8 @@ class Configuration:
     """What was given there or in the file; the rest are defaults."""
     origins: Mapping[str, str]
     """Where in the file that stands; what is given and has none comes from the command line."""
+    users: Mapping[str, str] | None
+    """The hash of each user's passcode; None: there is no password file."""
 
 
 def read_configuration(arguments: Sequence[str] | None, default_file: Path | None = DEFAULT_FILE) -> Configuration:
@@ -32,7 +38,7 @@ def read_configuration(arguments: Sequence[str] | None, default_file: Path | Non
 
     Raises:
         ConfigurationError: a value that cannot be used.
-        ConfigurationFileError: the same, if the file has it; or the file cannot be read.
+        ConfigurationFileError: the same, if the file has it; or it, or the password file, cannot be read or used.
         SystemExit: as `read_arguments`.
     """
     return combine(read_arguments(arguments), default_file)
@@ -43,9 +49,20 @@ def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_
     file = _read_file(arguments.get("config"), default_file)
     given = {**file.given, **arguments}
     origins = {field: where for field, where in file.origins.items() if field not in arguments}
-    configuration = Configuration(make_settings(given, origins), arguments, given, origins)
+    settings = make_settings(given, origins)
+    users = None if settings.users is None else read_users(settings.users, _find_owners(settings))
+    configuration = Configuration(settings, arguments, given, origins, users)
     _check(configuration)
     return configuration
+
+
+def _find_owners(settings: Settings) -> set[int]:
+    """Whom the password file may belong to: root, this user, and the one that the broker becomes."""
+    owners = {0, os.geteuid()}
+    if settings.user is not None:
+        with suppress(KeyError):  # a user that there is not is told of elsewhere
+            owners.add(pwd.getpwnam(settings.user).pw_uid)
+    return owners
 
 
 def _read_file(named: Given | None, default_file: Path | None) -> ConfigurationFile:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from forkbroker.cli.configuration import combine
 from forkbroker.cli.opening import BACKLOG, LogSwitch
+from forkbroker.cli.wiring import Hashes
 from forkbroker.config.file import DEFAULT_FILE
 from forkbroker.config.options import OPTIONS, Effect, Given, Option, Settings, make_settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -43,6 +44,7 @@ class Running:
     listening: Listening | None
     """None: the service manager listens."""
     rights: SocketRights
+    users: Hashes
 
 
 class Reloader:
@@ -53,7 +55,7 @@ class Reloader:
         arguments: Mapping[str, Given],
         running: Running,
         log: LogSwitch,
-        make_plan: Callable[[Settings], Callable[..., Plan]],
+        make_plan: Callable[[Settings, Hashes], Callable[..., Plan]],
         default_file: Path | None = DEFAULT_FILE,
     ) -> None:
         """`arguments`: the command line. `make_plan` takes settings over where the command's own parts need them, and
@@ -83,7 +85,7 @@ class Reloader:
     def _read(self) -> bytes:
         configuration = combine(self._arguments, self._default_file)
         hosts = {address.describe(): look_up(address) for address in configuration.settings.listen if not address.path}
-        return json.dumps([configuration.given, configuration.origins, hosts]).encode()
+        return json.dumps([configuration.given, configuration.origins, hosts, configuration.users]).encode()
 
     # -- in the parent
 
@@ -93,7 +95,7 @@ class Reloader:
         Raises:
             StartError: something new cannot be opened.
         """
-        given, origins, hosts = json.loads(found)
+        given, origins, hosts, users = json.loads(found)
         wanted = make_settings(given, origins)
         changed = [option for option in OPTIONS if _differs(option, wanted, self._running.settings)]
         settings = replace(
@@ -108,11 +110,12 @@ class Reloader:
             undo.pop_all()
         change_log()
         dropped = self._exchange_listeners(settings, opened)
-        self._running.settings = settings
-        return self._make_plan(settings)(
+        summary = self._summarise(changed, users)
+        self._running.settings, self._running.users = settings, users
+        return self._make_plan(settings, users)(
             opened=[listener for listeners in opened.values() for listener in listeners],
             dropped=dropped,
-            summary=self._summarise(changed),
+            summary=summary,
         )
 
     def _open(self, settings: Settings, hosts: Mapping[str, list[list[str]]], undo: ExitStack) -> Listening:
@@ -137,9 +140,10 @@ class Reloader:
         known.update(opened)
         return dropped
 
-    def _summarise(self, changed: Sequence[Option]) -> str:
-        """Which options have changed, and which of these wait for something."""
-        if not changed:
+    def _summarise(self, changed: Sequence[Option], users: Hashes) -> str:
+        """Which options have changed, and which of these wait for something; how many users."""
+        user_changes = _count_changes(self._running.users or {}, users or {})
+        if not (changed or user_changes):
             return "nothing has changed"
         parts = [
             f"{effect.value}: {', '.join(names)}"
@@ -148,7 +152,19 @@ class Reloader:
         ]
         if self._running.listening is None and any(option.name == "listen" for option in changed):
             parts.append("the service manager listens, so listen has no effect")
+        if user_changes:
+            parts.append(f"users: {user_changes}")
         return "; ".join(parts)
+
+
+def _count_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What has become of the users: `1 added, 2 removed`; nothing if all are the same."""
+    counts = {
+        "added": len(now.keys() - before.keys()),
+        "removed": len(before.keys() - now.keys()),
+        "changed": sum(now[name] != text for name, text in before.items() if name in now),
+    }
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
 
 
 def _differs(option: Option, wanted: Settings, running: Settings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
 import time
@@ -13,16 +14,19 @@ from functools import partial
 from forkbroker.child import child, lobby, nursery, spare
 from forkbroker.child.lobby import Answers, Bell
 from forkbroker.child.rehearsal import rehearse
+from forkbroker.child.verifying import Verifier
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.reloading import Plan
+from forkbroker.passwords import Users
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop, may_spin
 from forkbroker.posix.oom import go_first
+from forkbroker.posix.places import Places
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.queues.policies import (
@@ -41,14 +45,18 @@ from forkbroker.stomp.limits import Limits
 from forkbroker.store import process
 from forkbroker.store.locate import make_store
 
+Hashes = Mapping[str, str] | None
+"""The hash of each user's passcode; None: there is no password file."""
+
 ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
 PASSED_SLACK = 1_048_576
 """Octets that a message may have more when the parent passes it on: names of queues, and what is known of it."""
 
 
-def parent_policy(settings: Settings) -> ParentPolicy:
+def parent_policy(settings: Settings, users: Hashes = None) -> ParentPolicy:
     """What the parent is to heed."""
+    may_be_empty = [""] if settings.allow_anonymous else []
     return ParentPolicy(
         admission=AdmissionPolicy(
             max_clients=settings.max_clients,
@@ -56,6 +64,7 @@ def parent_policy(settings: Settings) -> ParentPolicy:
             max_pending_logins=settings.max_pending_logins,
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
+            users=None if users is None else {*users, *may_be_empty},
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
         max_envelope=max_envelope(settings),
@@ -205,19 +214,31 @@ def make_tls(settings: Settings) -> Callable[[socket.socket, socket.socket, str,
 class Serving:
     """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
-    def __init__(self, settings: Settings, semaphores: SemaphorePool) -> None:
-        """Raises StartError: certificate or key cannot be used."""
+    def __init__(self, settings: Settings, semaphores: SemaphorePool, places: Places, users: Hashes) -> None:
+        """`places`: where logins are verified. Raises StartError: certificate or key cannot be used."""
         self._semaphores = semaphores
+        self._places = places
+        self._secret = os.urandom(32)
         self._settings = settings
         self._max_envelope = max_passed(settings)
-        self.shared = self._share(settings)
+        self.shared = self._share(settings, users)
         self._tls = make_tls(settings)
+        self.users = users
 
-    def _share(self, settings: Settings) -> child.Shared:
+    @property
+    def kept(self) -> Sequence[int]:
+        """Descriptors that these processes need."""
+        return (self._places.descriptor,)
+
+    def _share(self, settings: Settings, users: Hashes) -> child.Shared:
         session, limits = session_policy(settings), frame_limits(settings)
-        return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings))
+        verifier = None
+        if users is not None:
+            known = Users(users, self._secret)
+            verifier = Verifier(known, self._places, allows_anonymous=settings.allow_anonymous)
+        return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier)
 
-    def adopt(self, settings: Settings) -> Callable[..., Plan]:
+    def adopt(self, settings: Settings, users: Hashes) -> Callable[..., Plan]:
         """Give the next nursery these settings; returns what makes a plan for the parent of the rest.
 
         Raises:
@@ -225,10 +246,10 @@ class Serving:
         """
         self._tls = make_tls(settings)
         # the same file may have another certificate
-        renews_children = settings != self._settings or self._tls is not None
-        self._settings = settings
-        self.shared = self._share(settings)
-        policy = parent_policy(settings)
+        renews_children = settings != self._settings or users != self.users or self._tls is not None
+        self._settings, self.users = settings, users
+        self.shared = self._share(settings, users)
+        policy = parent_policy(settings, users)
         return partial(
             Plan,
             admission=policy.admission,
@@ -263,7 +284,7 @@ class Serving:
             drop_standard_streams()
         go_first()
         bell.hang()
-        return nursery.main(end, lambda: rehearse(shared, answers), wait_and_serve)
+        return nursery.main(end, lambda: rehearse(replace(shared, verifier=None), answers), wait_and_serve)
 
 
 def run_broker(
@@ -290,8 +311,8 @@ def run_broker(
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        Programs(nursery=serving.raise_children, store=keep, refusal=refuse),
-        parent_policy(settings),
+        Programs(nursery=serving.raise_children, store=keep, refusal=refuse, kept=serving.kept),
+        parent_policy(settings, serving.users),
         hooks,
     )
     try:

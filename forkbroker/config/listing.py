@@ -48,6 +48,7 @@ def list_defaults() -> Iterator[str]:
 
 
 _EXAMPLES = {
+    "users": '"/etc/forkbroker/users"',
     "socket-owner": '"stomp-broker"',
     "socket-group": '"stomp"',
     "pidfile": '"/run/stomp-broker.pid"',

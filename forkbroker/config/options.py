@@ -38,7 +38,7 @@ _SHORTEST_BEAT_MS = 100
 
 BEYOND = (
     "other hosts can reach it, and anybody may log in",
-    "listen on localhost, or give --allow-anonymous when everyone who can reach it may use it",
+    "listen on localhost, give --users, or --allow-anonymous when everyone who can reach it may use it",
 )
 """Problem and remedy of a listener beyond loopback."""
 
@@ -129,6 +129,7 @@ class Settings:
     max_clients_per_address: int
     max_pending_logins: int
     fork_rate: int
+    users: Path | None
     allow_anonymous: bool
     connect_timeout: float
     frame_timeout: float
@@ -306,11 +307,20 @@ OPTIONS: tuple[Option, ...] = (
         effect=Effect.ALL,
     ),
     Option(
+        "users",
+        path,
+        None,
+        "FILE",
+        "let clients in only with a login and passcode of this password file",
+        _CLIENTS,
+        effect=Effect.ALL,
+    ),
+    Option(
         "allow-anonymous",
         None,
         None,
         "",
-        "permit listeners that other hosts can reach, without passwords",
+        "let clients in that give no login, also from other hosts",
         _CLIENTS,
         effect=Effect.ALL,
     ),
@@ -772,7 +782,7 @@ class _Reader:
             raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
         for address in settings.listen:
             are_known = address.is_tls and settings.tls_client_certificates == "required"
-            if not (address.is_local or are_known or settings.allow_anonymous):
+            if not (address.is_local or are_known or settings.allow_anonymous or settings.users):
                 raise self._fault("listen", address.describe(), *BEYOND)
         self._check_tls(settings)
         send, want = settings.heart_beat

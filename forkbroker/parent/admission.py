@@ -7,6 +7,8 @@ them. `refusal` is asked once the address is known: the answer is the text that 
 What makes all connections wait is the fork rate (a token bucket), a fork that failed, and for a tenth of a second a
 row of children that all failed before their clients had logged in: then the installation is broken, and forking faster
 makes it worse. A row of such failures of one address is that address's own: it is refused for a time that doubles.
+So is an address from which logins fail; its time is longer, and a login that succeeds does not end it, as one who has
+an account could else guess at the others.
 
 Clients that have connected and not logged in have a limit of their own, as they cost the one who sends nothing nearly
 nothing. At the limit the oldest of them makes room for the next one, but not before it had a fair time: connections
@@ -20,17 +22,13 @@ A rule: no descriptor, no clock, no log. Time comes in as `now`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
 _BRAKE_S = 0.1
-_PENALTY_S = 0.1
-_PENALTY_MAX_S = 5.0
-_REMEMBERED_S = 60.0
-"""A source without another crash for so long is clean again."""
 _ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
 _LOGIN_S = 2.0
@@ -54,15 +52,65 @@ class AdmissionPolicy:
     """Forks a second, in the long run; above 0. One costs 0.3 to 2 ms."""
     fork_burst: int = 100
     """Forks that may come at once."""
+    users: Container[str] | None = None
+    """Logins that clients may have; the empty one is that of clients without a login. None: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """How a penalty grows: doubled with each failure."""
+
+    forgiven: int
+    """So many failures have no penalty."""
+    first_s: float
+    most_s: float
+    remembered_s: float
+    """A source without another failure for so long is clean again."""
+
+
+_CRASHES = _Scale(_CRASHES_FORGIVEN, 0.2, 5.0, 60.0)
+_LOGINS = _Scale(3, 1.0, 300.0, 600.0)
+"""OpenSSH's PerSourcePenalties: 5 s for each failure, of which 15 s are forgiven; 600 s at most."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """Crashes of children of one source, without a login between them."""
+    """Failures of one source."""
 
-    crashes: int = 0
+    failures: int = 0
     last: float = 0.0
     until: float = 0.0
+
+
+class _Penalties:
+    """Until when sources are refused."""
+
+    def __init__(self, scale: _Scale) -> None:
+        self._scale = scale
+        self._rows: dict[str, _Row] = {}
+
+    def left(self, source: str, now: float) -> float:
+        """For how many seconds more this source is refused; 0 or less: it is not."""
+        row = self._rows.get(source)
+        return 0.0 if row is None else row.until - now
+
+    def forget(self, source: str) -> None:
+        """All is well with this source."""
+        self._rows.pop(source, None)
+
+    def add(self, source: str, now: float) -> None:
+        """One more failure of this source."""
+        scale = self._scale
+        if len(self._rows) >= _ROWS_MAX:
+            self._rows = {name: row for name, row in self._rows.items() if now - row.last < scale.remembered_s}
+        if len(self._rows) >= _ROWS_MAX and source not in self._rows:
+            return  # so many at once are no client's fault; the fork rate bounds them
+        row = self._rows.setdefault(source, _Row())
+        row.failures = row.failures + 1 if now - row.last < scale.remembered_s else 1
+        row.last = now
+        excess = row.failures - scale.forgiven
+        if excess > 0:
+            row.until = now + min(scale.most_s, scale.first_s * 2 ** min(excess - 1, 16))
 
 
 class Admission:
@@ -80,7 +128,8 @@ class Admission:
         self._clients: Counter[str] = Counter()
         self._pending: dict[Peer, float] = {}
         """Since when clients have not logged in, the oldest first."""
-        self._rows: dict[str, _Row] = {}
+        self._crashed = _Penalties(_CRASHES)
+        self._failed = _Penalties(_LOGINS)
         self._tokens = float(policy.fork_burst)
         self._filled_at = now
         self._crashes = 0
@@ -123,9 +172,10 @@ class Admission:
         limit = policy.max_clients_per_address
         if limit and self._clients[source] >= limit:
             return f"too many clients from {source}, {limit} are connected and max-clients-per-address is {limit}"
-        row = self._rows.get(source)
-        if row is not None and row.until > now:
-            return f"too many crashes caused by {source}, connect again in {row.until - now:.1f} s"
+        for what, penalties in ((f"crashes caused by {source}", self._crashed), ("failed logins", self._failed)):
+            left = penalties.left(source, now)
+            if left > 0:
+                return f"too many {what}, connect again in {left:.1f} s"
         return ""
 
     def take_overdue_login(self) -> Peer | None:
@@ -163,24 +213,29 @@ class Admission:
         self._crashes += 1
         if self._crashes > _CRASHES_FORGIVEN:
             self._closed_until = max(self._closed_until, now + _BRAKE_S)
-        source = self._sources[peer]
-        if source:
-            self._penalise(source, now)
+        if source := self._sources[peer]:
+            self._crashed.add(source, now)
 
-    def _penalise(self, source: str, now: float) -> None:
-        if len(self._rows) >= _ROWS_MAX:
-            self._rows = {name: row for name, row in self._rows.items() if now - row.last < _REMEMBERED_S}
-        if len(self._rows) >= _ROWS_MAX and source not in self._rows:
-            return  # so many at once are no client's fault; the fork rate bounds them
-        row = self._rows.setdefault(source, _Row())
-        row.crashes = row.crashes + 1 if now - row.last < _REMEMBERED_S else 1
-        row.last = now
-        excess = row.crashes - _CRASHES_FORGIVEN
-        if excess > 0:
-            row.until = now + min(_PENALTY_MAX_S, _PENALTY_S * 2 ** min(excess, 16))
+    def login_failed(self, peer: Peer, now: float) -> None:
+        """A client, not removed yet, has tried to log in with a wrong login or passcode.
+
+        A few are forgiven; then the penalty of its source doubles up to five minutes.
+        """
+        if source := self._sources[peer]:
+            self._failed.add(source, now)
+
+    def is_user(self, login: str) -> bool:
+        """Whether a client may have this login."""
+        users = self._policy.users
+        return users is None or login in users
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients have to prove who they are."""
+        return self._policy.users is not None
 
     def connected(self, peer: Peer) -> None:
         """A client logged in: children work, and earlier crashes are forgotten, those of its source as well."""
         self._pending.pop(peer, None)
         self._crashes = 0
-        self._rows.pop(self._sources[peer], None)
+        self._crashed.forget(self._sources[peer])

@@ -11,14 +11,15 @@ from typing import Protocol
 
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.exchange import Exchange
-from forkbroker.parent.hearing import Hearing
+from forkbroker.parent.hearing import NO_USER, Hearing
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Life, Processes
 from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
-from forkbroker.wire.kinds import State
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind, State
 
 
 class Source(Protocol):
@@ -126,6 +127,18 @@ class Clients:
         """End all children at once."""
         for child in self.all:
             self._processes.kill(child)
+
+    def expel(self, *, were_proven: bool) -> None:
+        """Disconnect those that may not be here any more, as the users have changed.
+
+        `were_proven`: there were users before. Without, a login was only a name, and so is one that is still to come.
+        """
+        is_user = self._admission.is_user
+        for child in self.all:
+            is_lost = not is_user(child.login) if child.has_connected else not were_proven
+            is_claimed = bool(child.login) and not were_proven
+            if (is_lost or is_claimed) and self.find(child.peer) is not None:
+                self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
 
     # -- in each turn
 

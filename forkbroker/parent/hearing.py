@@ -14,9 +14,12 @@ from forkbroker.parent.admission import Admission
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, to_text
 from forkbroker.posix.crashpoints import reach as crash
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
 from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Flag, Kind, State
+
+NO_USER = b"the user may not log in any more"
+"""The reason of an end."""
 
 #: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
 #: others go through `Hearing._heed`.
@@ -114,6 +117,9 @@ class Hearing:
         child.has_connected = True
         self._admission.connected(child.peer)
         self._logger.info("%s: connected", child.name)
+        if not self._admission.is_user(child.login):
+            # its process has verified the login with the users of before
+            self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
 
     def _quiesced(self, child: Client, _: Envelope) -> None:
         """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""
@@ -125,4 +131,6 @@ class Hearing:
         child.reason = to_text(envelope.block)
         child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
+        if envelope.flags & Flag.LOGIN_FAILED and not child.has_connected:
+            self._admission.login_failed(child.peer, self._loop.now)
         self._quiet(child)

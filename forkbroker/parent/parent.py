@@ -81,6 +81,8 @@ class Programs:
     """Forked once, and again when it ends."""
     refusal: Callable[[str], bytes]
     """Makes of a reason the octets that a client is sent who can't have a process."""
+    kept: Sequence[int] = ()
+    """Descriptors that the processes of the broker need."""
 
 
 def _ignore() -> None:
@@ -150,7 +152,9 @@ class Parent:
         budget = Budget(policy.receive_memory)
         self._exchange = Exchange(loop, router, policy.flow, budget)
         self._admission = Admission(policy.admission, source_of, loop.now)
-        self._helpers = Helpers(self._exchange, Forge(policy.max_passed, descriptors), self._lose, logger)
+        self._helpers = Helpers(
+            self._exchange, Forge(policy.max_passed, lambda: [*descriptors(), *programs.kept]), self._lose, logger
+        )
         self._spares = Spares(
             self._exchange,
             self._helpers,
@@ -248,7 +252,10 @@ class Parent:
             self._reloading.ask()
 
     def _adopt(self, plan: Plan) -> None:
+        were_proven = self._admission.has_users
         self._admission.adopt(plan.admission)
+        if self._admission.has_users:
+            self._clients.expel(were_proven=were_proven)
         self._router.adopt(plan.routing)
         self._shutdown.adopt(plan.shutdown_timeout_s)
         if plan.renews_children:

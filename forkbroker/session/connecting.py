@@ -5,6 +5,10 @@ the session as soon as CONNECT is answered. That may be in a later turn than the
 relies on the order but that the parser keeps what comes behind the first frame until the version is known (C15).
 
 Until then a connection owes nobody anything: it has no fence, and its end is at once.
+
+With users, CONNECT may have to wait for its answer: at first until the login can be verified, and after a failure for
+a second, so that guessing takes time. Meanwhile the client is not read. What a client is told of a failure is the same
+whatever was wrong; the log has the reason.
 """
 
 from __future__ import annotations
@@ -36,6 +40,13 @@ from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.fields import MAX_LOGIN
 from forkbroker.wire.kinds import Kind
 
+_ASK_AGAIN_S = 0.05
+"""Others are being verified: how soon it is looked again whether there is room."""
+FAILED_S = 1.0
+"""From a failed login to the answer."""
+_LOGIN = -2
+"""The token in `holds` of a login that is being verified, beside those of the parent and `QUIET`."""
+
 
 class Connecting:
     """The rules of one client's connection, from its first octet to CONNECTED, or to its end if that comes first."""
@@ -54,6 +65,12 @@ class Connecting:
         self.holds: set[int] = set()
         self._progress = Progress(setup.policy.frame_timeout_s)
         self._deadline = now + setup.policy.connect_timeout_s
+        self._asked: tuple[Terms, str] | None = None
+        """What CONNECT asks for and its passcode, while the login is not verified."""
+        self._failure = ""
+        """Why the login has failed, until the client is told so."""
+        self._act_at = math.inf
+        """When to ask again, or to tell the client."""
         self.wake_at = now
         """When `tick` is due, or earlier."""
 
@@ -79,7 +96,7 @@ class Connecting:
 
     def end(self, reason: str, now: float) -> None:
         """End the connection with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
-        if self.wants_input:
+        if self.is_open and QUIET not in self.holds:
             self._fail(FrameError(reason), None)
 
     def connection_lost(self, reason: str) -> None:
@@ -124,7 +141,10 @@ class Connecting:
         except ProtocolError as error:
             self._blame(FrameError(error.message, error.detail), None)
         else:
-            self._grant(terms, now)
+            if self._setup.find_login_problem is None:
+                self._grant(terms, now)
+            else:
+                self._begin_login(terms, head.headers.get("passcode", ""), now)
 
     def _agree(self, headers: Mapping[str, str]) -> Terms:
         """What CONNECT asks for, as far as it is possible. Raises FrameError, ProtocolError."""
@@ -141,6 +161,46 @@ class Connecting:
             headers.get("login", ""),
             headers.get("client-id", ""),
         )
+
+    # Logging in
+
+    def _begin_login(self, terms: Terms, passcode: str, now: float) -> None:
+        """Verify who the client is: at once if possible. The time for CONNECT has been kept; this has its own."""
+        self._asked = terms, passcode
+        self._deadline = now + self._setup.policy.connect_timeout_s
+        self._progress.deadline = math.inf
+        self.holds.add(_LOGIN)
+        self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        find_problem = self._setup.find_login_problem
+        if self._asked is None or find_problem is None:
+            return
+        terms, passcode = self._asked
+        problem = find_problem(terms.login, passcode)
+        if problem is None:
+            self._act_at = now + _ASK_AGAIN_S
+        elif problem:
+            self._asked = None
+            self._failure = f"login failed, user {shown(terms.login)}: {problem}"
+            self.ending.has_failed_login = True
+            self._deadline, self._act_at = math.inf, now + FAILED_S
+        else:
+            self._asked = None
+            self.holds.discard(_LOGIN)
+            self._grant(terms, now)
+            self.wake_at = now  # whoever turns has the session from the next turn on
+            return
+        self.wake_at = self._act_at
+
+    def _act(self, now: float) -> None:
+        """The time has come to ask again, or to tell the client that it can't log in."""
+        self._act_at = math.inf
+        if self._failure:
+            self._blame(FrameError("login failed"), None)
+            self.ending.reason = self._failure
+        else:
+            self._ask(now)
 
     def _grant(self, terms: Terms, now: float) -> None:
         """CONNECTED: the session begins, and gets what the client has sent behind CONNECT."""
@@ -165,8 +225,9 @@ class Connecting:
         """
         kind = envelope.kind
         if kind is Kind.QUIESCE:
-            if not self.holds:
+            if QUIET not in self.holds:
                 self.holds.add(QUIET)
+                self._asked, self._failure, self._act_at = None, "", math.inf
                 self.upward.request(pack(Kind.QUIESCED))
         elif self.ending.is_over:
             pass  # what was said last was the last
@@ -181,10 +242,15 @@ class Connecting:
         """Time has passed. Sets `wake_at`."""
         if not self.wants_input:
             self._progress.pause(now)
+        if self.is_open and now >= self._act_at:
+            self._act(now)
+            if _LOGIN not in self.holds:
+                return  # the session has begun
         try:
             if self.is_open and now >= self._deadline:
                 limit = self._setup.policy.connect_timeout_s
-                raise FrameError("not connected in time", f"connect-timeout is {limit:g} s")
+                subject = "connected" if self._asked is None else "verified"
+                raise FrameError(f"not {subject} in time", f"connect-timeout is {limit:g} s")
             if self.is_open and now >= self._progress.deadline:
                 self._progress.check(now)
         except FrameError as error:
@@ -193,7 +259,7 @@ class Connecting:
 
     def deadline(self) -> float:
         """When `tick` is due; infinity: never."""
-        return min(self._deadline, self._progress.deadline) if self.is_open else math.inf
+        return min(self._deadline, self._act_at, self._progress.deadline) if self.is_open else math.inf
 
     # What goes out
 

@@ -107,6 +107,8 @@ class Ending:
         """Why, for the log; what was said first counts."""
         self.is_warning = False
         """The administrator should look at the reason."""
+        self.has_failed_login = False
+        """The client has tried to log in, and was not let in."""
 
     def begin(self, reason: str, deadline: float) -> None:
         """Take nothing more from the client."""
@@ -127,7 +129,8 @@ class Ending:
         """The last envelope of a child: why it ends, and how many messages it has seen."""
         return pack(
             Kind.LEAVING,
-            flags=Flag.WARNING if self.is_warning or dropped else 0,
+            flags=(Flag.WARNING if self.is_warning or dropped else 0)
+            | (Flag.LOGIN_FAILED if self.has_failed_login else 0),
             count=min(dropped, _MOST_TOLD),
             number=received,
             serial=delivered,

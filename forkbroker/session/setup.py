@@ -22,6 +22,9 @@ class Setup:
     """What no other process knows: the names of temporary destinations are made of it (`OwnDestinations`)."""
     try_claim: Callable[[int], bool]
     """Try the semaphore of a slot."""
+    find_login_problem: Callable[[str, str], str | None] | None = None
+    """Given login and passcode: why the client may not log in, for the log. Empty: it may; None: ask again, as others
+    are being verified. Without this function each client may log in, by any name."""
     crash: Callable[[str], None] | None = None
     """Called at the named fault points, if a test has set one."""
 

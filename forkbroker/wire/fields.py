@@ -228,7 +228,9 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.CONGESTED: Fields(),
     Kind.RELIEVED: Fields(),
     Kind.QUIESCED: Fields(),
-    Kind.LEAVING: Fields(flags=Flag.WARNING, count=_U32, number=_U64, serial=_U64, block=MAX_REASON),
+    Kind.LEAVING: Fields(
+        flags=Flag.WARNING | Flag.LOGIN_FAILED, count=_U32, number=_U64, serial=_U64, block=MAX_REASON
+    ),
 }
 
 #: What a client's child may put into a TRANSACTION.

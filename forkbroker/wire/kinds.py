@@ -27,7 +27,8 @@ FENCE        nothing but its number
 CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold whoever publishes to it
 RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
-LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped
+LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped.
+             Flag `LOGIN_FAILED` counts against the client's address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
@@ -217,6 +218,8 @@ class Flag(IntEnum):
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
     TLS = 16384
     """SERVE: the client begins with a TLS handshake."""
+    LOGIN_FAILED = 32768
+    """LEAVING: the client has tried to log in with a wrong login or passcode."""
 
 
 class Role(Enum):

@@ -11,6 +11,7 @@ import pytest
 from forkbroker.cli import wiring
 from forkbroker.cli.wiring import Serving
 from forkbroker.config.options import OPTIONS, Effect, Settings, make_settings
+from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.keeping.fans import NAMES_OCTETS
 from forkbroker.routing.queues.policies import Expired, Full, Visible
@@ -26,7 +27,7 @@ PARTS: tuple[Callable[[Settings], Any], ...] = (
 ELSEWHERE = {
     "config", "check-config", "listen", "socket-mode", "socket-owner", "socket-group",
     "daemonize", "pidfile", "status", "instance",
-    "user", "group", "log-file", "syslog", "log-level", "log-format", "allow-anonymous",
+    "user", "group", "log-file", "syslog", "log-level", "log-format", "users", "allow-anonymous",
     "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates",
 }  # fmt: skip
@@ -124,7 +125,7 @@ def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
     assert value not in _find(make_settings({}), path)
 
 
-@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "allow-anonymous", "status"}))
+@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "users", "allow-anonymous", "status"}))
 def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
     """Else the table above should name it."""
     texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
@@ -215,11 +216,13 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     (row,) = (row for row in OPTIONS if row.name == option)
     changed = _given(option, ARRIVES[option][0])
     taken = make_settings({}) if row.effect is Effect.RESTART else changed
-    serving = Serving(make_settings({}), NO_SEMAPHORES)
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None)
     before = serving.shared
     rest = {"opened": (), "dropped": (), "summary": ""}
-    plan = serving.adopt(taken)(**rest)
-    at_once = _differences(plan, Serving(make_settings({}), NO_SEMAPHORES).adopt(make_settings({}))(**rest))
+    plan = serving.adopt(taken, None)(**rest)
+    at_once = _differences(
+        plan, Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None).adopt(make_settings({}), None)(**rest)
+    )
     for_new = _differences(serving.shared, before)
 
     assert plan.renews_children is (row.effect is not Effect.RESTART)
@@ -227,5 +230,23 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     assert bool(for_new) == (row.effect is Effect.NEW)
 
 
+def test_users_reach_parent_and_children_together() -> None:
+    """Clients without a login are a user with an empty name, if they are let in."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None)
+    assert serving.shared.verifier is None
+    rest = {"opened": (), "dropped": (), "summary": ""}
+    plans = [
+        serving.adopt(make_settings({"users": "/f", "allow_anonymous": is_open}), users)(**rest)
+        for is_open, users in ((False, {"alice": "hash"}), (True, {"alice": "hash"}), (True, None))
+    ]
+
+    assert [plan.admission.users for plan in plans] == [{"alice"}, {"alice", ""}, None]
+    assert serving.shared.verifier is None
+    serving.adopt(make_settings({"users": "/f"}), {})
+    assert serving.shared.verifier is not None
+    assert serving.shared.verifier.find_problem("", "") == "no login"
+
+
+NO_PLACES: Places = cast(Places, None)
 NO_SEMAPHORES: SemaphorePool = cast(SemaphorePool, None)
 """Nobody is served here."""

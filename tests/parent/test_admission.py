@@ -217,10 +217,10 @@ def test_rows_of_crashes_are_bounded() -> None:
     gate = Gate(max_clients=10_000)
     for host in range(1_500):
         gate.crash(f"host{host}")
-    assert len(gate.admission._rows) == 1_000
+    assert len(gate.admission._crashed._rows) == 1_000
     gate.crash("late", now=160.0)
 
-    assert set(gate.admission._rows) == {"late"}
+    assert set(gate.admission._crashed._rows) == {"late"}
 
 
 def test_a_failed_fork_makes_everybody_wait_a_second() -> None:
@@ -277,6 +277,7 @@ def test_the_defaults_of_the_limits() -> None:
         "max_pending_logins": 500,
         "fork_rate": 1000.0,
         "fork_burst": 100,
+        "users": None,
     }
 
 
@@ -345,3 +346,53 @@ def test_other_limits_hold_for_the_next_client_and_for_nobody_who_is_there() -> 
 
     assert gate.refusal() == ""
     assert gate.admission.clients == 2
+
+
+def fail(gate: Gate, host: str = "192.0.2.1", now: float = 100.0) -> None:
+    """A client whose login fails."""
+    peer = gate.add(host, now)
+    gate.admission.login_failed(peer, now)
+    gate.admission.remove(peer)
+
+
+def test_failed_logins_close_the_door_for_their_source_and_longer_each_time() -> None:
+    """Three are forgiven; others, and this machine, are not concerned, and nobody has to wait."""
+    gate = Gate()
+    for _ in range(3):
+        fail(gate)
+        fail(gate, "127.0.0.1")
+    assert gate.refusal() == ""
+    fail(gate)
+    fail(gate, "127.0.0.1")
+
+    assert gate.refusal() == "too many failed logins, connect again in 1.0 s"
+    assert (gate.refusal("192.0.2.2"), gate.refusal("127.0.0.1"), gate.opens_at()) == ("", "", 100.0)
+    assert gate.refusal(now=101.0) == ""
+    fail(gate, now=101.0)
+    assert gate.refusal(now=101.0).endswith("in 2.0 s")
+    for _ in range(30):
+        fail(gate, now=101.0)
+    assert gate.refusal(now=101.0).endswith("in 300.0 s")
+
+
+def test_a_login_that_succeeds_does_not_end_the_penalty_of_others_that_failed() -> None:
+    """Else one account would be enough to guess at all others. Ten quiet minutes do."""
+    gate = Gate()
+    for _ in range(3):
+        fail(gate)
+    gate.admission.connected(gate.add())
+    fail(gate)
+    assert gate.refusal() != ""
+    fail(gate, now=700.0)
+
+    assert gate.refusal(now=700.0) == ""
+
+
+def test_users_are_those_of_the_policy() -> None:
+    """Without any, every login is one."""
+    gate = Gate()
+    assert (gate.admission.has_users, gate.admission.is_user("eve")) == (False, True)
+    gate.admission.adopt(AdmissionPolicy(users={"alice"}))
+
+    assert gate.admission.has_users
+    assert [gate.admission.is_user(login) for login in ("alice", "eve", "")] == [True, False, False]

@@ -232,3 +232,23 @@ def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
 
     assert one.lines[0] == "client 1 unix: killed, unexpected exception while its envelope was applied"
     assert child.killed
+
+
+@pytest.mark.parametrize(
+    ("were_proven", "expelled"), [(True, ["bob"]), (False, ["alice", "bob", "starting"])], ids=["others", "users"]
+)
+def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: bool, expelled: list[str]) -> None:
+    """Without users before, a login was only a name; so is one that is still to come."""
+    one = house(sleep)
+    told: list[str] = []
+    one.exchange.send = lambda child, buffers: told.append(child.login or child.state.value)
+    for login in ("alice", "bob", "", "starting", "gone"):
+        child = one.start(State.CONNECTED)
+        child.login, child.has_connected = login, True
+        if login == "starting":
+            child.state, child.login, child.has_connected = State.STARTING, "", False
+    one.clients.find = lambda peer: None if peer == 5 else peer  # whose channel has ended
+    one.admission.adopt(AdmissionPolicy(users={"alice", ""}))
+    one.clients.expel(were_proven=were_proven)
+
+    assert told == expelled

@@ -137,6 +137,29 @@ def test_last_words_are_kept_for_the_log(bench: Bench) -> None:
     assert child.wants_attention
 
 
+def test_a_failed_login_counts_before_the_client_has_connected_only(bench: Bench) -> None:
+    """A child that says it later has been taken over by its client, or is wrong."""
+    failed: list[Peer] = []
+    bench.admission.login_failed = lambda peer, _now: failed.append(peer)  # type: ignore[method-assign]
+    bench.say(*pack(Kind.LEAVING, flags=Flag.LOGIN_FAILED))
+    assert failed == [1]
+    bench.child.state, bench.child.has_connected = State.CONNECTED, True
+    bench.say(*pack(Kind.LEAVING, flags=Flag.LOGIN_FAILED))
+
+    assert failed == [1]
+
+
+@pytest.mark.parametrize(("login", "kinds"), [(b"alice", []), (b"bob", [Kind.CLOSE]), (b"", [Kind.CLOSE])])
+def test_a_login_of_a_user_that_was_removed_meanwhile_is_ended(bench: Bench, login: bytes, kinds: list[Kind]) -> None:
+    """Its child was forked before the reload, and has verified it with the users of then."""
+    bench.admission.adopt(AdmissionPolicy(users={"alice"}))
+    bench.say(*pack(Kind.CONNECTED, destination=login))
+    bench.exchange.end_turn()
+    told = Channel(bench.end, max_envelope=100_000).receive() if kinds else []
+
+    assert [envelope.kind for envelope in told] == kinds
+
+
 def test_who_is_quiet_has_been_applied_before(bench: Bench) -> None:
     """The router has had its time, and what follows is queued: CLOSE may go out behind it."""
     bench.child.state = State.CONNECTED

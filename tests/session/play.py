@@ -111,7 +111,7 @@ class Client:
         self.claims: list[int] = []
         self._secret = b"secret of " + session_id.encode()
         try_claim = try_claim or self._claim_always
-        setup = Setup(policy or SessionPolicy(), limits or Limits(), session_id, self._secret, try_claim, crash)
+        setup = Setup(policy or SessionPolicy(), limits or Limits(), session_id, self._secret, try_claim, None, crash)
         self.session: Connecting | Session = Connecting(setup, self._begin, self.now)
         self.inbox: list[Got] = []
         """All that was written to the client."""

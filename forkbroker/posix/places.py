@@ -1,0 +1,64 @@
+"""A few places for work that not all processes may do at the same time.
+
+A place is one byte of a file without a name, and whoever has a record lock on it has the place (fcntl(2), F_SETLK). The
+kernel frees the locks of a process however it ends: a semaphore would lose a place with each process that is killed
+while it has one. Nothing waits here: whoever gets no place asks again.
+
+Record locks belong to a process, and not to a descriptor. So the processes share one that they inherit, and none of
+them closes it while it has a place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import suppress
+
+from forkbroker.errors import Exit, StartError
+
+
+class Places:
+    """So many places as there are processors that this process may use. A process can have one of them."""
+
+    def __init__(self, count: int | None = None) -> None:
+        """Make the file. Call before the first fork.
+
+        Raises:
+            StartError: there is no directory for temporary files.
+        """
+        self.count = count or count_processors()
+        try:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        except OSError as error:
+            raise StartError(f"cannot make a temporary file: {error.strerror}", Exit.CANTCREAT) from error
+
+    @property
+    def descriptor(self) -> int:
+        """What a process needs to have a place."""
+        return self._file.fileno()
+
+    def try_take(self) -> bool:
+        """Take a place, if one is free."""
+        # not all of them begin with the same one
+        first = os.getpid()
+        for place in range(first, first + self.count):
+            with suppress(BlockingIOError, PermissionError):
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place % self.count)
+                return True
+        return False
+
+    def give_back(self) -> None:
+        """Free the place that this process has."""
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, self.count, 0)
+
+    def close(self) -> None:
+        """Close the file; this process has no place any more."""
+        self._file.close()
+
+
+def count_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
