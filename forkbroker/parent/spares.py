@@ -155,7 +155,9 @@ class Spares:
             channel.close()
             self.closed(pid)
         self._order()
-        raise OSError(errno.EAGAIN, self._failure or "the processes that waited for clients were killed")
+        # one client is told; others wait in the backlog for what the next try brings
+        reason, self._failure = self._failure, ""
+        raise OSError(errno.EAGAIN, reason or "the processes that waited for clients were killed")
 
     # -- orders
 

@@ -319,7 +319,7 @@ def test_a_nursery_that_lies_is_killed(make: Make, words: list[bytes]) -> None:
 
 
 def test_no_room_for_a_process_is_told_to_who_comes(make: Make) -> None:
-    """When no spare is left; a second later another one is tried."""
+    """When no spare is left, once: who comes next waits for what is tried a second later."""
 
     def refuse(end: socket.socket) -> int:
         end.setblocking(True)
@@ -335,6 +335,7 @@ def test_no_room_for_a_process_is_told_to_who_comes(make: Make) -> None:
         one.give()
 
     assert raised.value.errno == errno.EAGAIN
+    assert not one.nursery.can_answer
     one.turn_until(lambda: one.nursery._ordered)
     os.kill(one.pid, signal.SIGKILL)
 
@@ -353,7 +354,7 @@ def test_no_room_for_a_channel_is_told_as_well(make: Make) -> None:
                 pids.append(pid)
 
     assert len(pids) == 3
-    assert one.nursery.can_answer
+    assert not one.nursery.can_answer
     one.turn_until(lambda: len(one.spares) == 3)
     for pid in pids:
         one.nursery.kill(pid)
