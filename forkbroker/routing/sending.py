@@ -60,6 +60,7 @@ class Forwarding:
         self._queues = queues
         self._journal = journal
         self._interest = topics.interest
+        self._known = topics.interest.known
         self._durables = topics.durables
         self._strays = topics.strays
         self._intake = intake
@@ -128,7 +129,9 @@ class Forwarding:
 
     def _forward(self, envelope: Envelope, queues: tuple[Queue, ...]) -> None:
         """To all who listen now; `queues` are those of durable subscriptions, which have it already."""
-        peers = self._interest.peers_for(envelope.destination)
+        peers = self._known(envelope.destination)
+        if peers is None:
+            peers = self._interest.peers_for(envelope.destination)
         if envelope.flags & _BARE and not (peers or queues):
             self._strays.note(envelope.destination)
         counters, count = self._counters, envelope.count

@@ -6,7 +6,7 @@ What a peer gets for nothing is work of its own process; a look-up that a client
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from forkbroker.audience import Audience
@@ -29,6 +29,9 @@ Groups = tuple[tuple[tuple[bytes, tuple[Peer, ...]], ...], tuple[Peer, ...]]
 
 class Interested(Protocol):
     """Who gets what is sent to a topic."""
+
+    known: Callable[[bytes], tuple[Peer, ...] | None]
+    """What `peers_for` gave before for a destination; None: ask it. It is `dict.get` itself, as each batch asks."""
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
@@ -63,6 +66,8 @@ class Everybody(Rule):
     def __init__(self) -> None:
         """Start without peers."""
         self._peers: tuple[Peer, ...] = ()
+        nothing: dict[bytes, tuple[Peer, ...]] = {}
+        self.known: Callable[[bytes], tuple[Peer, ...] | None] = nothing.get
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
@@ -101,7 +106,7 @@ class Interest(Rule):
         self._openings: dict[Peer, dict[bytes, bytes]] = {}
         """Of subscriptions that are the only one of their peer to this destination, and no pattern."""
         self._groups: Cache[bytes, Groups] = Cache(CACHE_OCTETS)
-        # asked once per batch: not behind one more call
+        self.known = self._audience.known
         self.peers_for = self._audience.find
 
     def rebuild(self, loaded: Loaded) -> None:
