@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import socket
 import ssl
@@ -12,6 +13,7 @@ import pytest
 from support.certificates import HAS_OPENSSL, make_certificate
 from support.deadline import wait_until
 
+from forkbroker.passwords import Hash
 from forkbroker.testing.broker import RunningBroker
 
 pytestmark = pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
@@ -135,3 +137,20 @@ def test_no_process_for_a_client_closes_the_connection(make_broker, files) -> No
             assert other.recv(1) == b""
 
     broker.wait_for_log("refused, too many clients")
+
+
+def test_a_login_over_tls_is_verified_as_any_other(make_broker, files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Encryption is no proof of who it is."""
+    users = tmp_path / "users"
+    users.touch(0o600)
+    key = hashlib.scrypt(b"a", salt=b"salt", n=2, r=8, p=1, dklen=32)
+    users.write_text(f"alice:{Hash(1, 8, 1, b'salt', key)}\n")
+    certificate, private = files
+    broker = make_broker(
+        "--listen", "tls://127.0.0.1:0", "--tls-certificate", str(certificate), "--tls-key", str(private),
+        "--users", str(users),
+    )  # fmt: skip
+    for passcode, answer in ((b"a", b"CONNECTED\n"), (b"b", b"ERROR\nmessage:login failed\n")):
+        with meet(broker, certificate) as client:
+            client.sendall(b"CONNECT\naccept-version:1.2\nhost:x\nlogin:alice\npasscode:" + passcode + b"\n\n\0")
+            assert read_frame(client).startswith(answer)

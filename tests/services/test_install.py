@@ -54,6 +54,8 @@ def test_the_program_has_an_environment_of_its_own_and_leaves_nothing(tmp_path: 
     assert shown.stdout.startswith("stomp-broker ")
     assert (private / "bin" / "stomp-broker").read_text().startswith("#!/usr/local/lib/forkbroker/bin/python\n")
     assert os.readlink(tmp_path / "usr" / "local" / "bin" / "stomp-broker") == "../lib/forkbroker/bin/stomp-broker"  # noqa: PTH115
+    control = [private / "bin" / "python", private / "bin" / "stomp-brokerctl", "--version"]
+    assert subprocess.run(control, capture_output=True, text=True).stdout.startswith("stomp-brokerctl ")
     assert packages == {"forkbroker", "posix_ipc", "setproctitle"}
     unit = (tmp_path / "usr/local/lib/systemd/system/stomp-broker.service").read_text()
     assert "\nExecStart=/usr/local/bin/stomp-broker $OPTIONS\n" in unit
