@@ -93,18 +93,26 @@ def playing(
     slots = SemaphorePool(4)
     shared = child.Shared(policy or SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
 
+    begun, ready = os.pipe()
+
     def serve() -> int:
         if make_transport is None:
             bell = Bell()
             bell.hang()
+            os.write(ready, b".")
             return lobby.serve(theirs, served, "test", shared, Answers(shared), bell)
         one = child.ClientChild(theirs, make_transport(served), "test", shared)
         one.obey_signals()
+        os.write(ready, b".")
         return one.run()
 
-    pid = fork(serve, [theirs.fileno(), served.fileno()])
-    theirs.close()
-    served.close()
+    pid = fork(serve, [theirs.fileno(), served.fileno(), ready])
+    for end in (theirs, served):
+        end.close()
+    os.close(ready)
+    # from here on it obeys signals
+    os.read(begun, 1)
+    os.close(begun)
     client.setblocking(False)
     made = Play(pid, client, Channel(ours, max_envelope=MAX_ENVELOPE), slots)
     yield made

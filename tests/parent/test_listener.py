@@ -181,7 +181,7 @@ def test_listeners_can_be_exchanged(bench: Bench) -> None:
     bench.connect(late)
     bench.turn()
     assert len(bench.accepted) == 1
-    bench.listeners._resume()
+    bench.listeners.resume()
     bench.turn()
 
     assert len(bench.accepted) == 2

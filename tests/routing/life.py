@@ -252,9 +252,10 @@ class Life:
         if self.liar is None:
             return
         for _ in range(random.randint(1, 3)):
-            lie = Envelope(make_lie(random, LIES_GO_TO, self.offers_seen, self.bounds.up))
-            self.ledger.strangers |= find_bodies(lie)
+            octets = make_lie(random, LIES_GO_TO, self.offers_seen, self.bounds.up)
             try:
+                lie = Envelope(octets)
+                self.ledger.strangers |= find_bodies(lie)
                 self.world.router.receive(self.liar.peer, lie, self.world.now)
             except Exception:
                 self.die(self.liar, "by the parent")
