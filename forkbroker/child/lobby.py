@@ -100,6 +100,10 @@ class Bell:
         """Be the handler of SIGTERM, in this process and those that it forks."""
         signal.signal(signal.SIGTERM, self._ring)
 
+    def begin(self) -> None:
+        """A client is there: what has come before was not meant for it."""
+        self.has_rung = False
+
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
         self.has_rung = True
         if self._is_waiting:
@@ -134,7 +138,6 @@ class Lobby:
         self._poll.register(client.fileno(), select.POLLIN)
         self._read = b""
         self._written = 0
-        bell.has_rung = False
         show_title(address, "", 0)
 
     def meet(self, timeout_s: float) -> bool:

@@ -133,7 +133,6 @@ def serve(
 
     There is no lobby: what a connection of TLS needs is many times what a session needs.
     """
-    bell.has_rung = False
     collector.begin()
     return serve_in_full(ClientChild(end, TlsTransport(client, context), address, shared), bell)
 

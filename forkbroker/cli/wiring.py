@@ -265,10 +265,12 @@ class Serving:
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 
         def serve(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
+            bell.begin()
             return lobby.serve(end, client, address, shared, answers, bell)
 
         def serve_encrypted(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
             assert tls is not None
+            bell.begin()
             return tls(end, client, address, shared, bell)
 
         def wait_and_serve(end: socket.socket) -> int:
