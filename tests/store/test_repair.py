@@ -277,6 +277,20 @@ def test_subscriptions_and_dedup_ids_are_saved(path) -> None:
     assert opened.recovered_before == opened.serial == 201
 
 
+def test_serials_go_on_behind_those_that_were_given_out(path) -> None:
+    """Also of messages that are gone: the number of one that was delivered is no other one's."""
+    fill(path, range(1, 201), in_order=False)
+    query(path, "UPDATE meta SET value = 5000 WHERE name = 'recovered_before'")
+    overwrite(path, page_of(path, 100))
+
+    repair_database(path)
+    store = SqliteStore(f"sqlite://{path}")
+    opened = store.open(is_fresh=True)
+    store.close(in_order=True)
+
+    assert opened.serial == 5000
+
+
 @pytest.mark.parametrize("column", ["queue", "message_id", "headers", "body", "priority", "deliveries"])
 def test_a_row_that_has_lost_a_column_is_kept(path, column) -> None:
     """An administrator may know what it was."""
@@ -352,9 +366,16 @@ def test_the_damaged_file_is_aside_with_its_log(path, monkeypatch) -> None:
         path.unlink(missing_ok=True)
         fill(path, range(1, 201))
         overwrite(path, root_page(path, "messages_in_queues"))
-        Path(f"{path}-wal").write_bytes(b"")
-        repair_database(path)
+        # the log of a broker that was killed: whoever has it open keeps it there
+        with closing(sqlite3.connect(path)) as holder:
+            holder.execute("SELECT count(*) FROM meta").fetchone()
+            repair_database(path)
 
+    assert {entry.name for entry in path.parent.glob("*corrupt*-wal")} == {
+        "queues.db.corrupt-20260101-000000-wal",
+        "queues.db.corrupt-20260101-000000-1-wal",
+    }
+    assert not Path(f"{path}-wal").exists()
     assert {entry.name for entry in path.parent.glob("*corrupt*")} >= {
         "queues.db.corrupt-20260101-000000",
         "queues.db.corrupt-20260101-000000-1",
