@@ -309,8 +309,8 @@ def test_the_end_of_the_terminal_is_the_end_of_a_broker_in_the_foreground(tmp_pa
     """But not after nohup, and SIGHUP by itself is a wish to reload."""
     pid, terminal = pty.fork()
     if pid == 0:
-        if ignores:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # whoever runs the tests may ignore it, as nohup(1) does
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignores else signal.SIG_DFL)
         files = ["--config", os.devnull, "--log-file", f"{tmp_path}/log", "--listen", f"unix:{tmp_path}/s"]
         os.execv(sys.executable, [sys.executable, "-m", "forkbroker", "--store", "memory:", *files])
     log = tmp_path / "log"
@@ -327,6 +327,7 @@ def test_the_end_of_the_terminal_is_the_end_of_a_broker_in_the_foreground(tmp_pa
         wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the broker's end")
     except BaseException:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
 
     assert ("the terminal is gone" in log.read_text()) is not ignores
