@@ -20,6 +20,8 @@ _STEP_OCTETS = 1_048_576
 """The parent is told of the room in steps of this size,"""
 _MATTERS_OCTETS = 1 << 30
 """and of what is above this only that it is."""
+_TWICE = 2
+"""What is written goes through a log, and from there into the file."""
 _ENOUGH_OCTETS = 2_097_152
 """Free after the reserve was used, so that something may come again: it may never be there again, as the room that
 deletions make may be within the store's own file."""
@@ -38,22 +40,29 @@ class Disk:
         self._look_at = 0.0
         self._try_at = 0.0
         self._written = 0
-        self._refusal = ""
+        self.refusal = ""
+        """Why it has refused what was to be written last; to read."""
         self._is_reserve_used = False
         self._said = (False, _MATTERS_OCTETS // _STEP_OCTETS) if is_fresh else None
 
     @property
     def is_stuck(self) -> bool:
         """It has refused what was to be written last."""
-        return bool(self._refusal)
+        return bool(self.refusal)
 
     def may_try(self) -> bool:
         """Whether it is time to write: always, but for a second after it was refused."""
-        return not self._refusal or time.monotonic() >= self._try_at
+        return not self.refusal or time.monotonic() >= self._try_at
+
+    def may_add(self, octets: int) -> bool:
+        """Whether so many octets of new messages may be written: once the disk has refused some, only beside what is
+        kept for deletions, or they would use up what these have been given.
+        """
+        return not self.refusal or self._store.free() - self._store.kept >= _TWICE * octets + _ENOUGH_OCTETS
 
     def fails(self, reason: str) -> None:
         """It has refused."""
-        self._refusal = reason
+        self.refusal = reason
         self._is_reserve_used = True
         self._try_at = time.monotonic() + _EVERY_S
         self._look_at = 0.0
@@ -65,7 +74,7 @@ class Disk:
 
     def works(self) -> bool:
         """It has not; tell whether that is new."""
-        was_stuck, self._refusal = self.is_stuck, ""
+        was_stuck, self.refusal = self.is_stuck, ""
         if was_stuck:
             self._look_at = 0.0
         return was_stuck
@@ -98,8 +107,8 @@ class Disk:
     def _find_reason(self, free: int) -> str:
         was_short = self._said is not None and self._said[0]
         needed = self._watermark * _HYSTERESIS_PERCENT // 100 if was_short else self._watermark
-        if self._refusal:
-            return self._refusal
+        if self.refusal:
+            return self.refusal
         if free < needed:
             return f"{free:,} bytes are free for the store, {self._watermark:,} should be (--disk-free)"
         if not self._store.keep_room() and self._is_reserve_used and free < _ENOUGH_OCTETS:

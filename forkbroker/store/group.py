@@ -47,6 +47,8 @@ class Group:
         """What deletes, up to this number, was taken before its time."""
         self.octets = 0
         """What is to be written, roughly."""
+        self.adds = False
+        """There are new messages in it."""
         self.cancelled = 0
         """Messages that need not be written any more."""
 
@@ -74,7 +76,10 @@ class Group:
                 # to be found under other serials from now on: who deletes these must not meet the old ones
                 self._take_places(change.first, change.last)
             self._changes.append(change)
-        self.octets += sum([weigh(change) for change in changes if isinstance(change, Message | Chunk)])
+        added = [weigh(change) for change in changes if isinstance(change, Message | Chunk)]
+        if added:
+            self.octets += sum(added)
+            self.adds = True
         self._ends.append(len(self._changes))
 
     def take_changes(self) -> list[Change]:

@@ -260,6 +260,8 @@ class StoreProcess:
         if not self._group.told or not self._disk.may_try():
             return
         try:
+            if self._group.adds and not self._disk.may_add(self._group.octets):
+                raise FullError(self._disk.refusal, Exit.IOERR)
             self._write(is_retold=is_retold)
         except FullError as error:
             if not self._disk.is_stuck:
@@ -276,9 +278,9 @@ class StoreProcess:
         try:
             self._write_group(is_retold=is_retold)
         except FullError:
-            if not self._store.make_room():
+            # new messages must not use up what deletions may need: they wait for the room that these make
+            if self._group.adds or not self._use_reserve():
                 raise
-            self._disk.used_reserve()
             self._write_group(is_retold=is_retold)
         group, self._group = self._group, Group()
         self._cancelled += group.cancelled
@@ -352,11 +354,24 @@ class StoreProcess:
         deletes = self._group.lone_deletes
         if not deletes:
             return
+        changes = [change for _, change in deletes]
         with suppress(FullError):
-            self._store.write([change for _, change in deletes])
+            try:
+                self._store.write(changes)
+            except FullError:
+                if not self._use_reserve():
+                    raise
+                self._store.write(changes)
             self._group.note_deleted()
             for number, _ in deletes:
                 self._channel.send(pack(Kind.DELETED, number=number))
+
+    def _use_reserve(self) -> bool:
+        """Give up what is kept for deletions; tell whether there was something."""
+        if not self._store.make_room():
+            return False
+        self._disk.used_reserve()
+        return True
 
     # -- reading
 

@@ -173,6 +173,22 @@ def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
     assert "what consumers settle" in said[0]
 
 
+def test_after_a_refusal_new_messages_leave_what_deletions_need() -> None:
+    """Twice their octets, as they go through the log, and as much as has to be free for settling; before it, anything."""
+    store = Store()
+    store.left = 0
+    it = Disk(store, 0, is_fresh=True)
+    assert it.may_add(100 * MIB)
+
+    it.fails("full")
+    store.left = 4 * MIB - 1
+    assert not it.may_add(MIB)
+    store.left = 4 * MIB
+    assert it.may_add(MIB)
+    it.works()
+    assert it.may_add(100 * MIB)
+
+
 def test_the_real_backend_says_what_is_free() -> None:
     """No stand-in: what is written and deleted shows."""
     store = MemoryStore("memory:10MiB")
