@@ -294,6 +294,14 @@ def test_the_status_follows_the_number_of_clients(start: Starter) -> None:
     assert broker.log.count("status: 0 clients") == 1
 
 
+def test_sigusr2_lists_what_there_is(start: Starter) -> None:
+    """In the log, as the router tells it."""
+    broker = start()
+    broker.signal(signal.SIGUSR2)
+
+    broker.await_log("router: 0 changes told")
+
+
 def test_the_log_is_opened_again_when_somebody_asks(start: Starter) -> None:
     """Programs that rotate logs send SIGUSR1; here the hook tells the parent's figures."""
     broker = start()

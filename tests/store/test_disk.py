@@ -174,9 +174,9 @@ def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
 
 
 def test_after_a_refusal_new_messages_leave_what_deletions_need() -> None:
-    """Twice their octets, as they go through the log, and as much as has to be free for settling; before it, anything."""
+    """Twice their octets, as they go through the log, beside what settling needs; before a refusal, anything."""
     store = Store()
-    store.left = 0
+    store.left, store.has_reserve = 0, False
     it = Disk(store, 0, is_fresh=True)
     assert it.may_add(100 * MIB)
 
