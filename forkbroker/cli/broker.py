@@ -165,7 +165,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     opened.callback(places.close)
     serving = Serving(settings, semaphores, places, configuration.users)
     running = Running(configuration.settings, listening, rights, configuration.users)
-    reloader = Reloader(configuration.arguments, running, log, serving.adopt)
+    reloader = Reloader(configuration.arguments, running, log, serving.prepare)
     has_hung_up = _never if settings.daemonize or service.is_there else watch_terminal()
     names = [describe_listener(listener) for listener in listeners]
     readiness = detach() if settings.daemonize else Foreground(names)

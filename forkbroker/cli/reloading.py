@@ -55,15 +55,14 @@ class Reloader:
         arguments: Mapping[str, Given],
         running: Running,
         log: LogSwitch,
-        make_plan: Callable[[Settings, Hashes], Callable[..., Plan]],
+        prepare_serving: Callable[[Settings, Hashes], Callable[..., Plan]],
         default_file: Path | None = DEFAULT_FILE,
     ) -> None:
-        """`arguments`: the command line. `make_plan` takes settings over where the command's own parts need them, and
-        gives what makes a plan of the rest."""
+        """`arguments`: the command line. `prepare_serving`: see `Serving.prepare`."""
         self._arguments = arguments
         self._running = running
         self._log = log
-        self._make_plan = make_plan
+        self._prepare_serving = prepare_serving
         self._default_file = default_file
 
     # -- in the checker
@@ -94,6 +93,7 @@ class Reloader:
 
         Raises:
             StartError: something new cannot be opened.
+            ConfigurationError: new values cannot be used beside those that wait for a restart.
         """
         given, origins, hosts, users = json.loads(found)
         wanted = make_settings(given, origins)
@@ -106,13 +106,15 @@ class Reloader:
         )
         with ExitStack() as undo:
             opened = self._open(settings, hosts, undo)
+            make_plan = self._prepare_serving(settings, users)
             change_log = self._log.prepare(settings, self._running.settings)
             undo.pop_all()
+        # from here on nothing can fail: there is no way back
         change_log()
         dropped = self._exchange_listeners(settings, opened)
         summary = self._summarise(changed, users)
         self._running.settings, self._running.users = settings, users
-        return self._make_plan(settings, users)(
+        return make_plan(
             opened=[listener for listeners in opened.values() for listener in listeners],
             dropped=dropped,
             summary=summary,

@@ -238,25 +238,32 @@ class Serving:
             verifier = Verifier(known, self._places, allows_anonymous=settings.allow_anonymous)
         return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier)
 
-    def adopt(self, settings: Settings, users: Hashes) -> Callable[..., Plan]:
-        """Give the next nursery these settings; returns what makes a plan for the parent of the rest.
+    def prepare(self, settings: Settings, users: Hashes) -> Callable[..., Plan]:
+        """Make all that other settings ask for. What is returned gives it to the next nursery, and makes a plan for the
+        parent of its own arguments and the rest; it cannot fail.
 
         Raises:
             StartError: certificate or key cannot be used.
+            ConfigurationError: see `routing_policy`.
         """
-        self._tls = make_tls(settings)
+        tls, shared = make_tls(settings), self._share(settings, users)
+        policy, routing = parent_policy(settings, users), routing_policy(settings)
         # the same file may have another certificate
-        renews_children = settings != self._settings or users != self.users or self._tls is not None
-        self._settings, self.users = settings, users
-        self.shared = self._share(settings, users)
-        policy = parent_policy(settings, users)
-        return partial(
-            Plan,
-            admission=policy.admission,
-            routing=routing_policy(settings),
-            shutdown_timeout_s=policy.shutdown_timeout_s,
-            renews_children=renews_children,
-        )
+        renews_children = settings != self._settings or users != self.users or tls is not None
+
+        def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
+            self._tls, self._settings, self.shared, self.users = tls, settings, shared, users
+            return Plan(
+                admission=policy.admission,
+                routing=routing,
+                shutdown_timeout_s=policy.shutdown_timeout_s,
+                renews_children=renews_children,
+                opened=opened,
+                dropped=dropped,
+                summary=summary,
+            )
+
+        return adopt
 
     def raise_children(self, end: socket.socket) -> int:
         """The program of the nursery: its children have the settings that hold when it begins."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.certificates import HAS_OPENSSL, make_certificate
 from support.deadline import stretched, wait_until
 from support.rawclient import RawClient, connect
 
@@ -256,6 +257,38 @@ def test_listeners_come_and_go_and_no_client_with_them(start, tmp_path: Path) ->
     wait_until(lambda: f"unix:{path}2" in show_title(broker), "the title")
 
     assert not path.exists()
+
+
+@pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
+@pytest.mark.parametrize("mistake", ["certificate", "log", "address"])
+def test_nothing_is_half_taken_over_and_all_of_it_once_the_mistake_is_mended(
+    start, tmp_path: Path, mistake: str
+) -> None:
+    """Addresses and log are exchanged together with all else, whatever it is that cannot be opened."""
+    certificate, key = make_certificate(tmp_path, "broker")
+    old, new, log, taken = (tmp_path / name for name in ("old", "new", "directory/log", "directory/taken"))
+    tls = f'tls-certificate = "{certificate}"\ntls-key = "{key}"\n'
+    broker = start(f'listen = ["127.0.0.1:0", "tls://127.0.0.1:0", "unix:{old}"]\n{tls}')
+    good = certificate.read_bytes()
+    if mistake == "certificate":
+        certificate.write_text("broken")
+    if mistake != "log":
+        log = tmp_path / "log"
+    if mistake != "address":
+        taken = tmp_path / "taken"
+    text = f'listen = ["127.0.0.1:0", "tls://127.0.0.1:0", "unix:{new}", "unix:{taken}"]\nlog-file = "{log}"\n{tls}'
+
+    assert broker.reload(text).startswith("error reload: nothing has changed, ")
+    assert not [path for path in (new, taken, log) if path.exists()]
+    connect(str(old)).close()
+
+    certificate.write_bytes(good)
+    (tmp_path / "directory").mkdir()
+    broker.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: log.exists() and "reload: done, at once: " in log.read_text(), "the reload, in the new log")
+    for path in (new, taken):
+        connect(str(path)).close()
+    assert not old.exists()
 
 
 def show_title(broker: FileBroker) -> str:

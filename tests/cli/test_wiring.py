@@ -219,9 +219,9 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None)
     before = serving.shared
     rest = {"opened": (), "dropped": (), "summary": ""}
-    plan = serving.adopt(taken, None)(**rest)
+    plan = serving.prepare(taken, None)(**rest)
     at_once = _differences(
-        plan, Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None).adopt(make_settings({}), None)(**rest)
+        plan, Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None).prepare(make_settings({}), None)(**rest)
     )
     for_new = _differences(serving.shared, before)
 
@@ -236,13 +236,15 @@ def test_users_reach_parent_and_children_together() -> None:
     assert serving.shared.verifier is None
     rest = {"opened": (), "dropped": (), "summary": ""}
     plans = [
-        serving.adopt(make_settings({"users": "/f", "allow_anonymous": is_open}), users)(**rest)
+        serving.prepare(make_settings({"users": "/f", "allow_anonymous": is_open}), users)(**rest)
         for is_open, users in ((False, {"alice": "hash"}), (True, {"alice": "hash"}), (True, None))
     ]
 
     assert [plan.admission.users for plan in plans] == [{"alice"}, {"alice", ""}, None]
     assert serving.shared.verifier is None
-    serving.adopt(make_settings({"users": "/f"}), {})
+    adopt = serving.prepare(make_settings({"users": "/f"}), {})
+    assert serving.shared.verifier is None
+    adopt(**rest)
     assert serving.shared.verifier is not None
     assert serving.shared.verifier.find_problem("", "") == "no login"
 
