@@ -73,10 +73,12 @@ def test_a_message_that_kills_before_it_is_claimed_is_set_aside(start, connect, 
     producer, grave = connect(broker), connect(broker)
     producer.publish("/queue/work", "large", persistent=persistent)
     producer.publish("/queue/work", "small", persistent=persistent)
-    for _ in range(3):
+    for number in range(3, 6):
         victim = connect(broker, "victim")
         victim.send("SUBSCRIBE", id=1, destination="/queue/work", ack="client-individual", prefetch_count=1)
         victim.take_to_end()
+        # its client hears of the end before the parent does: the next one would be offered the other message
+        broker.wait_for_log(rf"client {number} \S+ victim: ended by signal SIGKILL")
     worker = connect(broker)
     worker.subscribe("/queue/work")
 
