@@ -1,5 +1,5 @@
 /*
- * The life of an offer, with crashes of the candidates: forkbroker/routing/offers/claims.py and answers.py are the Parent
+ * The life of an offer, with crashes of the candidates: forkbroker/routing/offers/claims.py and offers.py are the Parent
  * here, forkbroker/session/queue_delivery.py is the Child. README.md tells what is left out, and how to run this.
  *
  * Children may be killed between any two of their steps. What a child wrote to its channel before is read all the

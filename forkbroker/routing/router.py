@@ -26,9 +26,9 @@ from forkbroker.routing.handover import Rule, dump, load
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.offers.answers import EVENTS
 from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering
+from forkbroker.routing.offers.offers import EVENTS
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.records import RECORDS
@@ -89,7 +89,7 @@ class Router(Rule):
             Kind.SUBSCRIBE: self._subscribe,
             Kind.UNSUBSCRIBE: self._unsubscribe,
             Kind.READY: self._ready,
-            **dict.fromkeys(EVENTS, offering.answers.receive),
+            **dict.fromkeys(EVENTS, offering.offers.receive),
             Kind.SETTLE: sending.settle,
             Kind.FENCE: self._fence,
         }
@@ -259,7 +259,7 @@ class Router(Rule):
         if self._queues.expiring:
             self._jobs.returns.tick()
         if offering.claims.timely:
-            offering.answers.tick(now)
+            offering.offers.end_overdue(now)
         if offering.clientele.eased:
             offering.clientele.ease()
         if self._queues.changed:

@@ -32,7 +32,12 @@ class Scene:
     def open(self, candidates: int, now: float, queue: Queue = QUEUE) -> Offer:
         consumers = [
             Consumer(
-                Consumers(QUEUE), Child(Peer(peer), 1 << 26), token=Token(7), credit=1, auto=False, exclusive=False
+                Consumers(QUEUE, {}, {}),
+                Child(Peer(peer), 1 << 26),
+                token=Token(7),
+                credit=1,
+                auto=False,
+                exclusive=False,
             )
             for peer in range(1, candidates + 1)
         ]

@@ -22,7 +22,12 @@ QUEUE = Queue(b"/queue/a", QueuePolicy(), Window(1 << 26))
 
 def make_consumer(peer: int, *, credit: int = 1, auto: bool = False, exclusive: bool = False) -> Consumer:
     return Consumer(
-        Consumers(QUEUE), Child(Peer(peer), 10_000), token=Token(1), credit=credit, auto=auto, exclusive=exclusive
+        Consumers(QUEUE, {}, {}),
+        Child(Peer(peer), 10_000),
+        token=Token(1),
+        credit=credit,
+        auto=auto,
+        exclusive=exclusive,
     )
 
 
@@ -34,7 +39,7 @@ def make(*avoid: Consumer) -> Run:
 
 
 def make_consumers(*several: Consumer) -> Consumers:
-    consumers = Consumers(QUEUE)
+    consumers = Consumers(QUEUE, {}, {})
     for consumer in several:
         consumers.add(consumer)
     return consumers
@@ -80,6 +85,24 @@ def test_each_reason_keeps_a_consumer_out_while_it_lasts() -> None:
         setattr(consumer, reason, before)
         consumers.refresh(consumer)
         assert list(consumers.willing) == [consumer]
+
+
+def test_a_change_is_noted_for_the_queue_and_for_a_child_that_keeps_consumers_out() -> None:
+    """An offer may have become possible. Who is only put into the row again has not changed."""
+    changed: dict[Queue, None] = {}
+    eased: dict[Child, None] = {}
+    consumers = Consumers(QUEUE, changed, eased)
+    one, two = make_consumer(1), make_consumer(2)
+    two.child.kept_out[two] = None
+    for consumer in (one, two):
+        consumers.add(consumer)
+
+    consumers.place(two)
+    assert (changed, eased) == ({}, {})
+    consumers.refresh(one)
+    assert (changed, eased) == ({QUEUE: None}, {})
+    consumers.refresh(two)
+    assert eased == {two.child: None}
 
 
 def test_what_its_child_does_not_accept_leaves_the_row() -> None:
@@ -130,7 +153,7 @@ def test_an_idle_child_is_one_that_holds_nothing_for_any_subscription() -> None:
     """Not what it was offered, nor what it lost by a lease and still works on; nor is it kept for another queue."""
     one, two, three, four = map(make_consumer, (1, 2, 3, 4))
     consumers = make_consumers(one, two, three, four)
-    other = Consumer(Consumers(QUEUE), one.child, token=Token(2), credit=1, auto=False, exclusive=False)
+    other = Consumer(Consumers(QUEUE, {}, {}), one.child, token=Token(2), credit=1, auto=False, exclusive=False)
     other.charge(1, 300)
     two.withhold(1)
     three.child.kept_for = Queue(b"/queue/b", QueuePolicy(), Window(1 << 26))
@@ -183,7 +206,7 @@ def test_a_queue_knows_what_it_needs_of_its_consumers() -> None:
     """How many there are, whether one is willing, and who acknowledges: from their coming to their going."""
     queue = Queue(b"/queue/b", QueuePolicy(), Window(1 << 26))
     assert (len(queue.readers), bool(queue.readers.willing)) == (0, False)
-    row = Consumers(queue)
+    row = Consumers(queue, {}, {})
     plain, exclusive = (
         Consumer(row, Child(Peer(peer), 10_000), token=Token(1), credit=peer - 1, auto=False, exclusive=peer == 1)
         for peer in (2, 1)
@@ -220,7 +243,7 @@ def test_who_has_just_come_has_nothing_and_may_have_all() -> None:
 def test_what_a_consumer_has_counts_for_it_and_for_its_child() -> None:
     """From the offer on, until it is settled or comes back; credit is somebody else's business."""
     child = Child(Peer(1), 10_000)
-    row = Consumers(QUEUE)
+    row = Consumers(QUEUE, {}, {})
     one, two = (Consumer(row, child, token=Token(token), credit=5, auto=False, exclusive=False) for token in (1, 2))
     one.charge(2, 3_000)
     two.charge(1, 500)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.chores import Work
 from forkbroker.routing.keeping.custody import Custody
-from forkbroker.routing.offers.answers import Answers
 from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Consumer
+from forkbroker.routing.offers.offers import Offers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues, is_durable
@@ -23,13 +23,13 @@ class Attendance:
     """Who consumes from which queue, from its beginning to its end."""
 
     def __init__(
-        self, queues: Queues, custody: Custody, durables: Durables, clientele: Clientele, answers: Answers
+        self, queues: Queues, custody: Custody, durables: Durables, clientele: Clientele, offers: Offers
     ) -> None:
         self._queues = queues
         self._custody = custody
         self._durables = durables
         self._clientele = clientele
-        self._answers = answers
+        self._offers = offers
 
     def subscribe(self, peer: Peer, envelope: Envelope) -> str | None:
         """A new consumer, or the reason why not; or another credit for one that there is.
@@ -64,7 +64,7 @@ class Attendance:
         if name != consumer.queue.name or not is_same:
             raise EnvelopeError(f"SUBSCRIBE: token {consumer.token} is in use")
         consumer.set_credit(envelope.count)
-        self._clientele.refresh(consumer)
+        consumer.row.refresh(consumer)
 
     def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:
         """The queue that a SUBSCRIBE means."""
@@ -91,7 +91,7 @@ class Attendance:
         `crash`: how its process ended, if it crashed.
         """
         child = self._clientele.take_out(peer)
-        blamed = self._answers.end_offers(child, crash)
+        blamed = self._offers.end_offers(child, crash)
         yield
         for consumer in child.consumers.values():
             yield from self._end(consumer, blamed)
@@ -102,7 +102,7 @@ class Attendance:
         self._clientele.dismiss(consumer)
         self._custody.end_consumption(queue)
         self._durables.end_consumption(queue)
-        yield from self._answers.give_back(consumer, crash)
+        yield from self._offers.give_back(consumer, crash)
         self._clientele.unblock(consumer)
         self._queues.tidy(queue)
         yield

@@ -35,15 +35,17 @@ class Clientele(Rule):
         queues.watchers.append(self._forget)
 
     def rebuild(self, loaded: Loaded) -> None:
-        """Let all children have their limit."""
+        """Let all children have their limit, and all consumers note what changes."""
         for child in self.children.values():
             child.max_octets = self._max_unsettled
+        for consumers in loaded.all(Consumers):
+            consumers.changed, consumers.eased = self._changed, self.eased
 
     def consumers_of(self, queue: Queue) -> Consumers:
         """All consumers of this queue."""
         consumers = self.consumers.get(queue)
         if consumers is None:
-            consumers = self.consumers[queue] = Consumers(queue)
+            consumers = self.consumers[queue] = Consumers(queue, self._changed, self.eased)
         return consumers
 
     def _forget(self, queue: Queue) -> None:
@@ -58,7 +60,7 @@ class Clientele(Rule):
         for child in self.children.values():
             child.max_octets = max_unsettled
             for consumer in list(child.kept_out):
-                self.refresh(consumer)
+                consumer.row.refresh(consumer)
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer."""
@@ -104,7 +106,7 @@ class Clientele(Rule):
         child = self.children[peer]
         for consumer in child.passed:
             consumer.has_passed = False
-            self.refresh(consumer)
+            consumer.row.refresh(consumer)
         child.passed.clear()
 
     # -- consumers
@@ -139,15 +141,6 @@ class Clientele(Rule):
             consumer.queue.returning -= 1
             self._changed[consumer.queue] = None
 
-    def refresh(self, consumer: Consumer) -> None:
-        """Something of the consumer has changed: it may be willing now, or not be any more."""
-        consumer.row.refresh(consumer)
-        self._changed[consumer.queue] = None
-        child = consumer.child
-        if child.kept_out or child.kept_for is not None:
-            # what has come back may permit offers to others of its subscriptions, or end what it is kept for
-            self.eased[child] = None
-
     def ease(self) -> None:
         """Look at all children of which something has come back: consumers that they kept out may be willing now."""
         while self.eased:
@@ -156,4 +149,4 @@ class Clientele(Rule):
                 self.guards.become_idle(child)
             kept_out, child.kept_out = child.kept_out, {}
             for consumer in kept_out:
-                self.refresh(consumer)
+                consumer.row.refresh(consumer)

@@ -193,12 +193,28 @@ class Consumer(Record):
 class Consumers(Record):
     """All consumers of one queue."""
 
-    ANEW = ("_exclusive", "_readers", "_settling", "willing")
-    __slots__ = ("_all", "_common", "_exclusive", "_first", "_readers", "_settling", "queue", "willing")
+    ANEW = ("_exclusive", "_readers", "_settling", "changed", "eased", "willing")
+    __slots__ = (
+        "_all",
+        "_common",
+        "_exclusive",
+        "_first",
+        "_readers",
+        "_settling",
+        "changed",
+        "eased",
+        "queue",
+        "willing",
+    )
 
-    def __init__(self, queue: Queue) -> None:
-        """Start without any. What the queue has to know of them is noted with it from now on."""
+    def __init__(self, queue: Queue, changed: dict[Queue, None], eased: dict[Child, None]) -> None:
+        """Start without any. What the queue has to know of them is noted with it from now on.
+
+        In `changed` and `eased` it is noted for which queues and children an offer may have become possible.
+        """
         self.queue = queue
+        self.changed = changed
+        self.eased = eased
         self._readers = queue.readers
         self._all: dict[Consumer, None] = {}
         self._exclusive: OrderedDict[Consumer, None] = OrderedDict()
@@ -235,7 +251,7 @@ class Consumers(Record):
             if len(self._exclusive) == 1:
                 self._choose()
         else:
-            self.refresh(consumer)
+            self.place(consumer)
 
     def remove(self, consumer: Consumer) -> None:
         """It ended. The oldest exclusive one that is left takes over; without any, all are served again."""
@@ -257,9 +273,18 @@ class Consumers(Record):
         first = next(iter(self._exclusive), None)
         self.willing = self._readers.willing = self._common if first is None else self._first
         if first is not None:
-            self.refresh(first)
+            self.place(first)
 
     def refresh(self, consumer: Consumer) -> None:
+        """Something of the consumer has changed: it may be willing now, or not be any more."""
+        self.place(consumer)
+        self.changed[self.queue] = None
+        child = consumer.child
+        if child.kept_out or child.kept_for is not None:
+            # what has come back may permit offers to others of its subscriptions, or end what it is kept for
+            self.eased[child] = None
+
+    def place(self, consumer: Consumer) -> None:
         """Note whether this one, which is no consumer any more or whose state has changed, is willing now."""
         row = self._first if consumer.exclusive else self._common
         if (

@@ -84,7 +84,7 @@ class Leases(Rule):
         for serial, count, outcome in entries:
             for run in self._release(consumer, serial, count):
                 self._settle_run(consumer, run, outcome)
-        self._clientele.refresh(consumer)
+        consumer.row.refresh(consumer)
         self._queues.tidy(consumer.queue)
         return None
 
@@ -97,7 +97,7 @@ class Leases(Rule):
                 self._settle_run(consumer, run, outcome)
                 yield
             yield
-        self._clientele.refresh(consumer)
+        consumer.row.refresh(consumer)
         self._queues.tidy(consumer.queue)
         if not was_returning:
             self._clientele.unblock(consumer)
@@ -174,7 +174,7 @@ class Leases(Rule):
             self._clientele.unblock(consumer)
         if held_until:
             self._leases.after(max(0.0, held_until - now) * 1000, key)
-        self._clientele.refresh(consumer)
+        consumer.row.refresh(consumer)
 
 
 def _note_failure(consumer: Consumer, run: Run) -> None:

@@ -6,7 +6,6 @@ from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.offers.answers import Answers
 from forkbroker.routing.offers.attendance import Attendance
 from forkbroker.routing.offers.claims import Claims, Slots
 from forkbroker.routing.offers.clientele import Clientele
@@ -19,7 +18,7 @@ from forkbroker.routing.topics.durables import Durables
 class Offering(Rule):
     """The consumers of all queues, and what they were offered and hold."""
 
-    DUMPED = ("claims", "clientele", "answers", "offers")
+    DUMPED = ("claims", "clientele", "offers")
 
     def __init__(
         self, kit: Kit, policy: Policy, slots: Slots, keeping: Keeping, returns: Returns, durables: Durables
@@ -28,9 +27,10 @@ class Offering(Rule):
         self.claims = Claims(slots, policy.answer_timeout_s)
         self.clientele = Clientele(kit, queues, policy.max_unsettled)
         self.leases = Leases(kit, queues, custody, returns, self.clientele)
-        self.answers = Answers(kit, queues, returns, self.claims, self.clientele, self.leases)
-        self.offers = Offers(kit, queues, keeping.paging, self.claims, self.clientele, width=policy.offer_candidates)
-        self.attendance = Attendance(queues, custody, durables, self.clientele, self.answers)
+        self.offers = Offers(
+            kit, keeping, returns, self.claims, self.clientele, self.leases, width=policy.offer_candidates
+        )
+        self.attendance = Attendance(queues, custody, durables, self.clientele, self.offers)
 
     def adopt(self, policy: Policy) -> None:
         """Heed other settings from now on."""

@@ -1,4 +1,4 @@
-"""Offers of what is in queues to consumers.
+"""Offers of what is in queues to consumers, and what becomes of them.
 
 Nothing is offered at once: a queue whose messages or consumers changed is noted, and `tick` makes the offers of all
 noted queues, once a turn of the parent's loop, so that messages which arrived together are offered together.
@@ -11,50 +11,70 @@ What one child can use up is bounded, so that one that is stopped, or never ackn
 than a quarter of the free slots, and in octets (`max_unsettled`) what its subscriptions were offered and hold together.
 One of them gets at most as much as is left for the others. A message that is larger goes to a child that has nothing
 else.
+
+An offer ends with an answer, with the absence of one, or with its candidate. `claims.py` decides what that means; here
+it is carried out. Which messages are to blame for a candidate's crash, and are poison, `blame.py` knows.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.misfits import leave_out
-from forkbroker.routing.keeping.paging import Paging
+from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.offers.blame import is_suspect
-from forkbroker.routing.offers.claims import Claims, Event, Offer
+from forkbroker.routing.offers.blame import Blame, Crash, count_convictions, is_suspect
+from forkbroker.routing.offers.claims import Claims, Event, Fate, Offer, State
 from forkbroker.routing.offers.clientele import Clientele
-from forkbroker.routing.offers.consumers import Consumer, Consumers
-from forkbroker.routing.peers import Outbox
+from forkbroker.routing.offers.consumers import Child, Consumer, Consumers, Key
+from forkbroker.routing.offers.leases import Leases
+from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.envelope import pack_run
+from forkbroker.wire.envelope import Envelope, pack_run
 from forkbroker.wire.kinds import Kind
+
+EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}
+"""What the answer of a candidate is to an offer."""
 
 
 class Offers(Rule):
-    """All offers that are made."""
+    """All offers, from the making to the end."""
 
-    DUMPED = ("_has_more",)
+    DUMPED = ("_has_more", "_blame")
     ANEW = ("_width",)
 
     def __init__(
-        self, kit: Kit, queues: Queues, paging: Paging, claims: Claims, clientele: Clientele, *, width: int
+        self,
+        kit: Kit,
+        keeping: Keeping,
+        returns: Returns,
+        claims: Claims,
+        clientele: Clientele,
+        leases: Leases,
+        *,
+        width: int,
     ) -> None:
         """`width`: candidates of one offer, at most."""
         self._kit = kit
         self._counters = kit.counters
         self._out = kit.out
-        self._changed = queues.changed
-        self._paging = paging
+        self._queues = keeping.queues
+        self._changed = keeping.queues.changed
+        self._paging = keeping.paging
+        self._returns = returns
         self._claims = claims
         self._free = claims.free
         self._clientele = clientele
         self._consumers = clientele.consumers
         self._guards = clientele.guards
+        self._leases = leases
+        self._blame = Blame()
         self._width = width
         self._has_more = False
         """Of the queues for which an offer may have become possible not all could be looked at in the last turn."""
@@ -62,6 +82,8 @@ class Offers(Rule):
     def adopt(self, width: int) -> None:
         """Offer to so many candidates from now on."""
         self._width = width
+
+    # -- the making
 
     def tick(self, now: float) -> None:
         """Make the offers that have become possible."""
@@ -147,7 +169,7 @@ class Offers(Rule):
         if not busy:
             return False
         if self._guards.must_wait(queue, head, busy[0].child):
-            consumers.refresh(busy[0])
+            consumers.place(busy[0])
             consumers.prefer(busy[0])
             return False
         self._make_offer(consumers, lane, busy, 1, now)
@@ -189,6 +211,107 @@ class Offers(Rule):
             consumer.child.open_offers -= 1
             consumer.take_back(offer.count, offer.cost, has_passed=False)
             self._counters.offers_lost += 1
-            self._clientele.refresh(consumer)
+            consumer.row.refresh(consumer)
         offer.queue.forget(offer.run)
         leave_out(self._kit, offer.queue.name, offer.run, error)
+
+    # -- the end
+
+    def receive(self, peer: Peer, envelope: Envelope) -> None:
+        """Apply an answer.
+
+        CLAIMED: the peer has the semaphore; LOST: somebody else had it; PASSED: the peer has no room.
+
+        Raises:
+            AssertionError: no such answer can come from this child.
+        """
+        key, event = (peer, Token(envelope.token)), EVENTS[envelope.kind]
+        offer = self._claims.find(envelope.number, key)
+        consumer = offer.candidates[key]
+        if consumer.is_gone and event is Event.CLAIMED:
+            raise AssertionError(f"offer {offer.number} was claimed for subscription {key[1]}, which had ended")
+        is_overdue = offer.is_overdue
+        fate = self._claims.answer(offer, key, event)
+        consumer.child.open_offers -= 1
+        consumer.overdue -= is_overdue
+        if fate is Fate.CLAIMED:
+            self._leases.begin(offer.run, consumer)
+        else:
+            self._take_refusal(consumer, offer, event)
+            self._apply(offer, fate)
+        consumer.row.refresh(consumer)
+        if event is Event.LOST:
+            consumer.row.prefer(consumer)
+
+    def _take_refusal(self, consumer: Consumer, offer: Offer, event: Event) -> None:
+        consumer.take_back(offer.count, offer.cost, has_passed=event is Event.PASSED)
+        if event is Event.LOST:
+            self._counters.offers_lost += 1
+        else:
+            self._counters.offers_passed += 1
+
+    def end_overdue(self, now: float) -> None:
+        """Deal with offers that are overdue."""
+        for offer, fate in self._claims.take_overdue(now):
+            if offer.is_overdue:
+                self._counters.offers_overdue += 1
+                for consumer in offer.candidates.values():
+                    consumer.overdue += 1
+                    consumer.row.refresh(consumer)
+            self._apply(offer, fate)
+
+    def end_offers(self, child: Child, how: str) -> Crash | None:
+        """The child has ended: what becomes of all that it has not answered, and its crash; `how`: if it was one."""
+        offers = self._claims.open_for(child.peer)
+        crash = self._note_crash(child, offers, how) if how else None
+        to_read_next = crash
+        for offer, key in offers:
+            if offer.state is State.OFFERED and crash is not None:
+                offer.crash = crash
+            fate = self._claims.answer(offer, key, Event.ENDED)
+            if fate is Fate.UNTOUCHED or (fate is Fate.PENDING and offer.state is State.OFFERED):
+                offer.blames_first |= to_read_next is not None
+                to_read_next = None
+            self._apply(offer, fate)
+        return crash
+
+    def give_back(self, consumer: Consumer, crash: Crash | None) -> Iterator[None]:
+        """The consumer has ended: all that it holds goes back, step by step."""
+        for run in self._leases.take_all(consumer):
+            self._returns.requeue(consumer.queue, run, self._charge(consumer.queue, run, crash))
+            yield
+
+    def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
+        # whether it is one message is all that counts
+        held = islice(chain.from_iterable(consumer.unsettled for consumer in child.consumers.values()), 2)
+        open_runs = {offer: offer.run for offer, _ in offers if offer.state is State.OFFERED}
+        return self._blame.note_crash(how, [*held, *open_runs.values()], is_withheld=child.withheld > 0)
+
+    def _apply(self, offer: Offer, fate: Fate) -> None:
+        """What an answer, an end or the time has shown about an offer's run."""
+        if fate is Fate.UNTOUCHED:
+            if offer.blames_first and offer.crash is not None:
+                self._put_back_blamed(offer, offer.crash)
+            else:
+                self._returns.put_back(offer.queue, offer.run)
+        elif fate is Fate.DELIVERED:
+            self._returns.requeue(offer.queue, offer.run, self._charge(offer.queue, offer.run, offer.crash))
+            self._queues.tidy(offer.queue)
+
+    def _put_back_blamed(self, offer: Offer, crash: Crash) -> None:
+        """Nobody claimed, but a process crashed that was to read this offer next: the first message is suspect."""
+        run = offer.run
+        first = run.split(1) if run.count > 1 else run
+        self._returns.put_back_blamed(offer.queue, first, self._charge(offer.queue, first, crash))
+        if first is not run:
+            self._returns.put_back(offer.queue, run)
+        self._queues.tidy(offer.queue)
+
+    def _charge(self, queue: Queue, run: Run, crash: Crash | None) -> str:
+        """Why these messages are poison, if this crash convicts them and they were convicted as often as it takes."""
+        if crash is None or not self._blame.charge(run, crash):
+            return ""
+        convictions = count_convictions(run.details)
+        if not 0 < queue.policy.poison_after <= convictions:
+            return ""
+        return f"{convictions} child processes crashed while they had only this message, the last one {crash.how}"

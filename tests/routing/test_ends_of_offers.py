@@ -152,4 +152,4 @@ def test_another_router_knows_the_crashes_that_nothing_explains() -> None:
 
     hand_over(world)
 
-    assert world.router._offering.answers._blame._unexplained == 1
+    assert world.router._offering.offers._blame._unexplained == 1
