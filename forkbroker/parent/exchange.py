@@ -1,11 +1,14 @@
 """The channels to all processes: what the router wants to be sent is queued there, and flushed once a turn.
 
-So what ten children say to one in a turn is one system call. Who waits for whom is in `flow`.
+So what ten children say to one in a turn is one system call. Who waits for whom is in `flow`. What a process says is
+read by who has forked it (`processes`), which is told as well if that went wrong, or if the channel has ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from forkbroker.parent.flow import Flow, FlowPolicy
 from forkbroker.parent.roster import Client, Process
@@ -16,6 +19,8 @@ from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import KIND_AT, Buffer
 from forkbroker.wire.kinds import Kind
+
+P = TypeVar("P", bound=Process)
 
 _CRASH_AFTER: dict[int, str] = {Kind.OFFER: "parent.offered", Kind.WRITE: "parent.written"}
 """Fault seams behind the turn in which one of these is sent."""
@@ -34,11 +39,24 @@ class Exchange:
         self._touched: set[Process] = set()
         self._crash_at = ""
 
-    def join(self, process: Process, read: Callable[[], None]) -> None:
-        """A process runs: what is for it is sent, and `read` is called while it has sent something."""
+    def join(self, process: P, read: Callable[[P], None], ended: Callable[[P, Exception | None], None]) -> None:
+        """A process runs: what is for it is sent, and while it has sent something, `hear` is called with the others."""
         self._reachable[process.peer] = process
         self.flow.joined(process)
-        self.loop.watch(process.fd, read, lambda: self._flush(process))
+        self.loop.watch(process.fd, partial(self.hear, process, read, ended), lambda: self._flush(process))
+
+    def hear(self, process: P, work: Callable[[P], None], ended: Callable[[P, Exception | None], None]) -> None:
+        """Do something that the process has asked for.
+
+        `ended` is called with what went wrong, or with None if the channel has ended.
+        """
+        try:
+            work(process)
+        except Exception as fault:
+            ended(process, fault)
+        else:
+            if process.channel.closed:
+                ended(process, None)
 
     def part(self, process: Process) -> None:
         """The channel has ended, or is not to be believed any more; who calls this closes it."""

@@ -15,7 +15,6 @@ import select
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 
 from forkbroker.errors import EnvelopeError
@@ -105,24 +104,29 @@ class Processes(Generic[P]):
         """It was forked: its channel is read from now on."""
         self._by_pid[process.pid] = process
         self._by_peer[process.peer] = process
-        self._exchange.join(process, partial(self.blame, process, self._life.heed))
+        self._exchange.join(process, self._life.heed, self._judge)
 
     def blame(self, process: P, work: Callable[[P], None]) -> None:
         """Do something that the process has asked for: what goes wrong is its end."""
-        try:
-            work(process)
-        except (EnvelopeError, AssertionError) as error:
-            self.convict(process, str(error))
-        except MemoryError:
+        self._exchange.hear(process, work, self._judge)
+
+    def _judge(self, process: P, fault: Exception | None) -> None:
+        """What the process has asked for went wrong, and that is its end; or its channel has ended by itself."""
+        if fault is None:
+            self._close(process)
+        elif isinstance(fault, EnvelopeError | AssertionError):
+            self.convict(process, str(fault))
+        elif isinstance(fault, MemoryError):
             self._logger.error("%s: killed, no memory for a message from it", process.name)
             self._end(process)
-        except self._life.blamed_for:
+        elif isinstance(fault, self._life.blamed_for):
             # a fault of ours, but it was this process's words that met it: the others need not pay for that
-            self._logger.exception("%s: killed, unexpected exception while its envelope was applied", process.name)
+            self._logger.error(
+                "%s: killed, unexpected exception while its envelope was applied", process.name, exc_info=fault
+            )
             self._end(process)
         else:
-            if process.channel.closed:
-                self._close(process)
+            raise fault
 
     def convict(self, process: P, fault: str) -> None:
         """The process has sent what it may not: it is ended, and nothing of it is heeded any more."""

@@ -224,7 +224,12 @@ class Router(Rule):
             number = envelope.number if is_fence else 0
             journal.refuse(peer, pack(Kind.REFUSED, number=number, block=reason.encode()))
         elif is_fence:
-            journal.answer(peer, pack(Kind.FENCED, number=envelope.number))
+            fenced = pack(Kind.FENCED, number=envelope.number)
+            if journal.is_busy:
+                journal.answer(peer, fenced)
+            else:
+                # nobody waits for anything
+                self.out.append((peer, fenced))
 
     def receive_stored(self, envelope: Envelope, now: float) -> None:
         """Apply what the store says.

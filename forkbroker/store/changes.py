@@ -1,18 +1,65 @@
 """What the store is told, as a backend gets it: an envelope becomes a list of changes.
 
-Nothing here looks at other changes, so what can't be decoded has changed nothing.
+Of a batch each persistent message becomes a row; others stay the octets that came. Nothing here looks at other changes,
+so what can't be decoded has changed nothing. The way out is `pages.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import repeat
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Move, Purge, Update
-from forkbroker.store.pages import Batch, stored_details
-from forkbroker.wire.envelope import MAX_SERIAL, Envelope
+from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Message, Move, Purge, Remember, Update
+from forkbroker.wire.details import DURABLY, Details
+from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope
 from forkbroker.wire.fan import address, unpack_fan
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Flag, Kind
+
+_EMPTY_LINE = b"\n\n"
+
+
+class Batch:
+    """The messages of a WRITE, decoded once for all queues that get them."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        """Decode them.
+
+        Raises:
+            EnvelopeError: that can't be.
+        """
+        details = envelope.details
+        block, bodies = envelope.block, envelope.pieces()
+        ident, _, lines = block.partition(b"\n")
+        suffix, first, count = ident[1:], envelope.index, envelope.count
+        self._headers: Iterable[bytes] = repeat(lines[:-1])
+        if envelope.flags & Flag.MIXED:
+            self._headers, bodies = _split_pieces(bodies)
+        self._bodies = bodies
+        self._idents = [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
+        self._deliveries = envelope.deliveries
+        self._details = stored_details(details)
+        self._dedup = (details.dedup_id, details.dedup_until)
+
+    def rows_for(self, queue: bytes, serial: int) -> list[Change]:
+        """The rows of a queue, whose first message has this serial, and the `dedup-id` that is to be remembered."""
+        # columns, as Message(…) in a loop takes twice the time
+        rows: list[Change] = list(
+            map(
+                Message,
+                range(serial, serial + len(self._idents)),
+                repeat(queue),
+                self._idents,
+                self._headers,
+                self._bodies,
+                repeat(self._deliveries),
+                repeat(self._details),
+            )
+        )
+        if self._dedup[0]:
+            rows.append(Remember(queue, *self._dedup))
+        return rows
 
 
 def unpack_change(parts: Sequence[Envelope]) -> list[Change]:
@@ -100,6 +147,27 @@ def _check_range(envelope: Envelope) -> None:
 def _check_serials(kind: Kind, serial: int, count: int) -> None:
     if not (serial > 0 and count > 0 and serial + count - 1 <= MAX_SERIAL):
         raise EnvelopeError(f"{kind.name}: {count} messages from serial {serial}, serials are 1 to {MAX_SERIAL}")
+
+
+def stored_details(details: Details) -> Details:
+    """What of them is kept with each message."""
+    if details is DURABLY:
+        return details
+    kept = replace(details, persistent=True, dedup_id=b"", dedup_until=0)
+    return DURABLY if kept == DURABLY else kept
+
+
+def _split_pieces(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:
+    headers: list[bytes] = []
+    bodies: list[Buffer] = []
+    for piece in pieces:
+        whole = bytes(piece)
+        end = 0 if whole.startswith(b"\n") else whole.find(_EMPTY_LINE) + 1
+        if not end and not whole.startswith(b"\n"):
+            raise EnvelopeError(f"WRITE: piece {len(headers)} has no empty line between header lines and body")
+        headers.append(whole[:end])
+        bodies.append(whole[end + 1 :])
+    return headers, bodies
 
 
 def is_lone_delete(parts: Sequence[Envelope]) -> bool:

@@ -35,6 +35,8 @@ _REASONS = {
     sqlite3.SQLITE_IOERR: ("the disk cannot be read or written", Exit.IOERR),
     sqlite3.SQLITE_BUSY: (f"another process has had the database locked for {_LOCKED_S:.0f} s", Exit.UNAVAILABLE),
 }
+TRANSLATED = (sqlite3.Error, OverflowError, OSError)
+"""What becomes a StoreError."""
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PRIMARY = 0xFF
@@ -130,16 +132,25 @@ def translating(path: Path, describe: Callable[[Path, str], str] = describe_dama
     """Errors of SQLite and of the system become StoreErrors that name `path` and say what that means."""
     try:
         yield
-    except sqlite3.Error as error:
-        if is_damage(error):
-            raise StoreError(describe(path, describe_error(error)), Exit.DATAERR) from error
-        reason, status = _REASONS.get(_code(error), ("SQLite refuses", Exit.IOERR))
-        raise _sort_of(error)(f"{path}: {reason} ({describe_error(error)})", status) from error
-    except OverflowError as error:
-        raise ChangeError(f"{path}: a number is too large ({error})", Exit.SOFTWARE) from error
-    except OSError as error:
+    except TRANSLATED as error:
+        raise translate(error, path, describe) from error
+
+
+def translate(
+    error: sqlite3.Error | OverflowError | OSError,
+    path: Path,
+    describe: Callable[[Path, str], str] = describe_damage,
+) -> StoreError:
+    """What an error of SQLite or of the system means for the database `path`."""
+    if isinstance(error, OverflowError):
+        return ChangeError(f"{path}: a number is too large ({error})", Exit.SOFTWARE)
+    if isinstance(error, OSError):
         sort = FullError if error.errno in _NO_ROOM else StoreError
-        raise sort(f"{error.filename or path}: {error.strerror}", Exit.IOERR) from error
+        return sort(f"{error.filename or path}: {error.strerror}", Exit.IOERR)
+    if is_damage(error):
+        return StoreError(describe(path, describe_error(error)), Exit.DATAERR)
+    reason, status = _REASONS.get(_code(error), ("SQLite refuses", Exit.IOERR))
+    return _sort_of(error)(f"{path}: {reason} ({describe_error(error)})", status)
 
 
 def _sort_of(error: sqlite3.Error) -> type[StoreError]:

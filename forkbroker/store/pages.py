@@ -1,90 +1,23 @@
-"""Between envelopes and what a backend keeps: a row for each persistent message, and octets for all others.
+"""What a backend has, as the parent gets it: a row for each persistent message, and octets for all others.
 
-The way out makes of rows that came in one batch one envelope again, so that they are read, offered and delivered as
-the batch was.
+Rows that came in one batch become one envelope again, so that they are read, offered and delivered as the batch was.
+The way in is `changes.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import repeat
 
-from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Change, Chunk, Message, Remember
-from forkbroker.wire.details import DURABLY, Details
-from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, Envelope, pack, pack_pieces
+from forkbroker.store.api import Chunk, Message
+from forkbroker.wire.details import DURABLY
+from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 
 PAGE_OCTETS = 262_144
 """Bodies in one PAGE at most, unless it is one message: one read of a channel."""
 
-_EMPTY_LINE = b"\n\n"
 _NUMBER_AT = slice(24, 32)
 _MAX_INDEX = 0xFFFF_FFFF
-
-
-class Batch:
-    """The messages of a WRITE, decoded once for all queues that get them."""
-
-    def __init__(self, envelope: Envelope) -> None:
-        """Decode them.
-
-        Raises:
-            EnvelopeError: that can't be.
-        """
-        details = envelope.details
-        block, bodies = envelope.block, envelope.pieces()
-        ident, _, lines = block.partition(b"\n")
-        suffix, first, count = ident[1:], envelope.index, envelope.count
-        self._headers: Iterable[bytes] = repeat(lines[:-1])
-        if envelope.flags & Flag.MIXED:
-            self._headers, bodies = _split_pieces(bodies)
-        self._bodies = bodies
-        self._idents = [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
-        self._deliveries = envelope.deliveries
-        self._details = stored_details(details)
-        self._dedup = (details.dedup_id, details.dedup_until)
-
-    def rows_for(self, queue: bytes, serial: int) -> list[Change]:
-        """The rows of a queue, whose first message has this serial, and the `dedup-id` that is to be remembered."""
-        # columns, as Message(…) in a loop takes twice the time
-        rows: list[Change] = list(
-            map(
-                Message,
-                range(serial, serial + len(self._idents)),
-                repeat(queue),
-                self._idents,
-                self._headers,
-                self._bodies,
-                repeat(self._deliveries),
-                repeat(self._details),
-            )
-        )
-        if self._dedup[0]:
-            rows.append(Remember(queue, *self._dedup))
-        return rows
-
-
-def stored_details(details: Details) -> Details:
-    """What of them is kept with each message."""
-    if details is DURABLY:
-        return details
-    kept = replace(details, persistent=True, dedup_id=b"", dedup_until=0)
-    return DURABLY if kept == DURABLY else kept
-
-
-def _split_pieces(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:
-    headers: list[bytes] = []
-    bodies: list[Buffer] = []
-    for piece in pieces:
-        whole = bytes(piece)
-        end = 0 if whole.startswith(b"\n") else whole.find(_EMPTY_LINE) + 1
-        if not end and not whole.startswith(b"\n"):
-            raise EnvelopeError(f"WRITE: piece {len(headers)} has no empty line between header lines and body")
-        headers.append(whole[:end])
-        bodies.append(whole[end + 1 :])
-    return headers, bodies
 
 
 def pack_pages(items: Iterable[Message | Chunk], *, recovered_before: int) -> Iterator[list[Buffer]]:

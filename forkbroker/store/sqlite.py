@@ -50,6 +50,7 @@ from forkbroker.store.api import (
 )
 from forkbroker.store.database import (
     LOG_OCTETS,
+    TRANSLATED,
     check_integrity,
     connect,
     describe_damage,
@@ -57,6 +58,7 @@ from forkbroker.store.database import (
     is_damage,
     is_passing,
     touch,
+    translate,
     translating,
 )
 from forkbroker.store.findings import Findings
@@ -352,13 +354,16 @@ class SqliteStore(Store):
         if not _SPILLED.isdisjoint(map(type, changes)):
             with self._spilling():
                 self._overflow.write(changes)
-        with translating(self.path):
+        # the hot path, so without `translating`
+        try:
             try:
                 self._write_group(changes)
             except BaseException:
                 self._roll_back()
                 raise
             self._check_place()
+        except TRANSLATED as error:
+            raise translate(error, self.path) from error
 
     def write_one_by_one(self, changes: Iterable[Sequence[Change]]) -> None:
         """In one transaction; chunks are in their own file."""

@@ -9,6 +9,7 @@ import pytest
 from parts import logger_of, turn_until
 from puppet import Switchboard
 
+from forkbroker.errors import EnvelopeError
 from forkbroker.parent import exchange
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
@@ -34,6 +35,7 @@ class Bench:
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []
         self.read: list[Client] = []
+        self.ended: list[tuple[Client, Exception | None]] = []
 
     def join(self) -> Client:
         ours, theirs = open_pair()
@@ -41,8 +43,11 @@ class Bench:
         child = Client(peer=Peer(len(self.children)), pid=0, channel=channel, address="unix", host="", started=0.0)
         self.ends.append(theirs)
         self.children.append(child)
-        self.exchange.join(child, lambda: self.read.append(child))
+        self.exchange.join(child, self.read.append, self.note_end)
         return child
+
+    def note_end(self, child: Client, fault: Exception | None) -> None:
+        self.ended.append((child, fault))
 
     def route(self, to: Client, size: int = 10) -> None:
         """The router wants an envelope to be sent."""
@@ -191,3 +196,20 @@ def test_fault_seams_are_behind_the_turn(bench: Bench, monkeypatch: pytest.Monke
     pass_turn()
 
     assert reached == ["parent.offered", "parent.written", "parent.settled"]
+
+
+def test_who_has_joined_a_process_is_told_how_its_reading_ended(bench: Bench) -> None:
+    """What went wrong, or that the channel has ended; nothing else."""
+    child = bench.join()
+    fault = EnvelopeError("nonsense")
+
+    def fail(_: Client) -> None:
+        raise fault
+
+    bench.exchange.hear(child, bench.read.append, bench.note_end)
+    assert bench.ended == []
+    bench.exchange.hear(child, fail, bench.note_end)
+    assert bench.ended == [(child, fault)]
+    bench.ends[child.peer].close()
+    bench.exchange.hear(child, lambda child: child.channel.receive(), bench.note_end)
+    assert bench.ended == [(child, fault), (child, None)]

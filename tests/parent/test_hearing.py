@@ -65,7 +65,11 @@ class Bench:
         channel = Channel(ours, max_envelope=100_000)
         self.child = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)
         self.admission.add(self.child.peer, "", 0.0)
-        self.exchange.join(self.child, lambda: self.hearing.receive(self.child))
+        self.exchange.join(self.child, self.hearing.receive, self._ended)
+
+    def _ended(self, _: Client, fault: Exception | None) -> None:
+        if fault is not None:
+            raise fault
 
     def _quiet(self, child: Client) -> None:
         self.router.happened.append(f"quiet with {child.channel.pending} pending")

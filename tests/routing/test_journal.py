@@ -114,6 +114,27 @@ def test_what_was_committed_before_delays_nobody() -> None:
     assert world.answers(child) == [(Kind.FENCED, 2)]
 
 
+def test_nobody_need_ask_while_nothing_waits() -> None:
+    """From the first change on, and until a turn finds that nothing is left: an answer in between waits its time."""
+    world, child = make_world()
+    world.turn()
+    journal = world.router._journal
+    assert not journal.is_busy
+
+    write(world, child, fence=1)
+    assert journal.is_busy
+    world.turn()
+    assert journal.is_busy
+    world.run_store()
+    world.turn()
+
+    assert not journal.is_busy
+    assert world.answers(child) == [(Kind.FENCED, 1)]
+    hand_over(world)
+    world.turn()
+    assert not world.router._journal.is_busy
+
+
 def test_the_receipt_of_an_acknowledgement_waits_for_the_deletion() -> None:
     """Else the message might come again after its receipt. That of what was never persistent does not wait."""
     world, child = make_world()

@@ -68,6 +68,18 @@ def test_messages_wait_without_a_consumer() -> None:
     assert [(view.name, view.ready, view.consumers) for view in world.router.views()] == [(A, 2, 0)]
 
 
+def test_a_queue_that_nobody_waits_for_is_not_looked_at() -> None:
+    """No offer has become possible; a consumer that comes sees what is there."""
+    world = World()
+    producer, consumer = world.add_child(), world.add_child()
+
+    world.send(producer, A, [b"1"])
+    assert not world.router._queues.changed
+    world.subscribe(consumer, A)
+    assert world.router._queues.changed
+    assert world.take_one(consumer).serial == 1
+
+
 def test_too_many_queues_are_refused() -> None:
     """To SEND as to SUBSCRIBE; what is there goes on."""
     world = World(Policy(max_queues=1))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Define, Delete, Forget, Move, Purge, Update
-from forkbroker.store.changes import is_lone_delete, unpack_change
+from forkbroker.store.api import Define, Delete, Forget, Message, Move, Purge, Remember, Update
+from forkbroker.store.changes import Batch, is_lone_delete, unpack_change
+from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope, pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Flag, Kind
 from store.driven import delete, move, update, write
 
 A, B = b"/queue/a", b"/queue/b"
@@ -76,3 +77,55 @@ def test_only_a_delete_by_itself_is_a_lone_one() -> None:
     assert is_lone_delete([one])
     assert not is_lone_delete([one, one])
     assert not is_lone_delete([envelope(pack(Kind.PURGE, destination=A))])
+
+
+# -- batches
+
+
+def test_a_batch_becomes_a_row_for_each_message() -> None:
+    """Numbers and serials rise side by side; what all share is the same for all."""
+    details = Details(persistent=True, priority=7, expires=5)
+    batch = Batch(envelope(write(1, [b"a", b"bb"], index=3, deliveries=2, details=details)))
+
+    assert batch.rows_for(b"/queue/x", 9) == [
+        Message(9, b"/queue/x", b"3-0123456789abcdef-7", b"destination:/queue/a\n", b"a", 2, details),
+        Message(10, b"/queue/x", b"4-0123456789abcdef-7", b"destination:/queue/a\n", b"bb", 2, details),
+    ]
+
+
+def test_a_dedup_id_is_no_part_of_the_row() -> None:
+    """It is remembered for the queue, until its time is over."""
+    batch = Batch(envelope(write(1, [b"a"], details=Details(persistent=True, dedup_id=b"d", dedup_until=8))))
+
+    row, reminder = batch.rows_for(b"/queue/x", 9)
+
+    assert isinstance(row, Message)
+    assert row.details is DURABLY
+    assert reminder == Remember(b"/queue/x", b"d", 8)
+
+
+def test_rows_for_several_queues_share_their_bodies() -> None:
+    """They are not copied for each of them."""
+    batch = Batch(envelope(write(1, [b"a" * 1000, b"b" * 1000])))
+    one, other = batch.rows_for(b"/dsub/a", 1), batch.rows_for(b"/dsub/b", 3)
+
+    assert [row.body for row in one] == [b"a" * 1000, b"b" * 1000]
+    assert all(row.body is twin.body for row, twin in zip(one, other, strict=True))
+
+
+def test_header_lines_of_a_mixed_batch_are_each_messages_own() -> None:
+    """One has none; an empty line in the body is the body's."""
+    batch = Batch(envelope(write(1, [b"a:b\n\none\n\n", b"\ntwo", b"\n\n"], flags=Flag.MIXED)))
+
+    assert [(row.headers, bytes(row.body)) for row in batch.rows_for(b"/queue/a", 1)] == [
+        (b"a:b\n", b"one\n\n"),
+        (b"", b"two"),
+        (b"", b"\n"),
+    ]
+
+
+@pytest.mark.parametrize("piece", [b"a:b\n", b"", b"body"])
+def test_a_mixed_piece_without_an_empty_line_is_named(piece) -> None:
+    """By its place: it can't be told where the body begins."""
+    with pytest.raises(EnvelopeError, match="piece 1 has no empty line"):
+        Batch(envelope(write(1, [b"a:b\n\n", piece], flags=Flag.MIXED)))

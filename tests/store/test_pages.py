@@ -1,4 +1,4 @@
-"""Rows of batches, and batches of rows."""
+"""Batches of rows."""
 
 from __future__ import annotations
 
@@ -6,73 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Chunk, Message, Remember
-from forkbroker.store.pages import PAGE_OCTETS, Batch, pack_pages
-from forkbroker.wire.details import DURABLY, Details
+from forkbroker.store.api import Chunk, Message
+from forkbroker.store.changes import Batch
+from forkbroker.store.pages import PAGE_OCTETS, pack_pages
+from forkbroker.wire.details import Details
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
-from store.driven import bodies_of, spill, write
+from store.driven import bodies_of, spill
 
 
 def envelope(buffers: list[bytes | bytearray | memoryview]) -> Envelope:
     """As the other side gets it."""
     return Envelope(b"".join(buffers))
-
-
-# -- the way in
-
-
-def test_a_batch_becomes_a_row_for_each_message() -> None:
-    """Numbers and serials rise side by side; what all share is the same for all."""
-    details = Details(persistent=True, priority=7, expires=5)
-    batch = Batch(envelope(write(1, [b"a", b"bb"], index=3, deliveries=2, details=details)))
-
-    assert batch.rows_for(b"/queue/x", 9) == [
-        Message(9, b"/queue/x", b"3-0123456789abcdef-7", b"destination:/queue/a\n", b"a", 2, details),
-        Message(10, b"/queue/x", b"4-0123456789abcdef-7", b"destination:/queue/a\n", b"bb", 2, details),
-    ]
-
-
-def test_a_dedup_id_is_no_part_of_the_row() -> None:
-    """It is remembered for the queue, until its time is over."""
-    batch = Batch(envelope(write(1, [b"a"], details=Details(persistent=True, dedup_id=b"d", dedup_until=8))))
-
-    row, reminder = batch.rows_for(b"/queue/x", 9)
-
-    assert isinstance(row, Message)
-    assert row.details is DURABLY
-    assert reminder == Remember(b"/queue/x", b"d", 8)
-
-
-def test_rows_for_several_queues_share_their_bodies() -> None:
-    """They are not copied for each of them."""
-    batch = Batch(envelope(write(1, [b"a" * 1000, b"b" * 1000])))
-    one, other = batch.rows_for(b"/dsub/a", 1), batch.rows_for(b"/dsub/b", 3)
-
-    assert [row.body for row in one] == [b"a" * 1000, b"b" * 1000]
-    assert all(row.body is twin.body for row, twin in zip(one, other, strict=True))
-
-
-def test_header_lines_of_a_mixed_batch_are_each_messages_own() -> None:
-    """One has none; an empty line in the body is the body's."""
-    batch = Batch(envelope(write(1, [b"a:b\n\none\n\n", b"\ntwo", b"\n\n"], flags=Flag.MIXED)))
-
-    assert [(row.headers, bytes(row.body)) for row in batch.rows_for(b"/queue/a", 1)] == [
-        (b"a:b\n", b"one\n\n"),
-        (b"", b"two"),
-        (b"", b"\n"),
-    ]
-
-
-@pytest.mark.parametrize("piece", [b"a:b\n", b"", b"body"])
-def test_a_mixed_piece_without_an_empty_line_is_named(piece) -> None:
-    """By its place: it can't be told where the body begins."""
-    with pytest.raises(EnvelopeError, match="piece 1 has no empty line"):
-        Batch(envelope(write(1, [b"a:b\n\n", piece], flags=Flag.MIXED)))
-
-
-# -- the way out
 
 
 def messages(*serials: int, **fields: object) -> list[Message]:

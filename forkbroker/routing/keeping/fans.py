@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 
+from forkbroker.routing.keeping.telling import pack_write
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
-from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_run
+from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.fan import Target, pack_targets
 from forkbroker.wire.kinds import Kind
 
@@ -89,21 +90,6 @@ class Fan:
     def pieces(self) -> list[Piece]:
         """One for all queues that know the same of it."""
         return list(self._pieces.values())
-
-
-def pack_write(queue: bytes, run: Run, *, serial: int, number: int) -> list[Buffer]:
-    """Return a WRITE if the messages are persistent, a SPILL if they aren't."""
-    return pack_run(
-        Kind.WRITE if run.details.persistent else Kind.SPILL,
-        run.envelope,
-        first=run.first,
-        count=run.count,
-        number=number,
-        serial=serial,
-        deliveries=run.deliveries,
-        destination=queue,
-        details=run.details,
-    )
 
 
 def weigh(envelope: Envelope, octets: int, count: int) -> int:

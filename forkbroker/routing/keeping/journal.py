@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from forkbroker.routing.handover import Loaded, Rule
-from forkbroker.routing.keeping.fans import Fan, Piece, pack_write
-from forkbroker.routing.keeping.telling import Change, Telling
+from forkbroker.routing.keeping.fans import Fan, Piece
+from forkbroker.routing.keeping.telling import Change, Telling, pack_write
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.runs import Run
@@ -66,7 +66,7 @@ class Journal(Rule):
         *("telling", "_behind", "_waiting", "releasing", "_ends"),
         *("last", "committed", "held", "failure", "shortage", "room"),
     )
-    ANEW = ("_draft", "_parts", "_coming", "_fan", "_asked", "refusal", "most")
+    ANEW = ("_draft", "_parts", "_coming", "_fan", "_asked", "is_busy", "refusal", "most")
     """Between two turns no change is being made."""
 
     def __init__(self, kit: Kit, window: Window) -> None:
@@ -103,13 +103,17 @@ class Journal(Rule):
         """Why the store should not be given more: the disk is nearly full."""
         self.refusal = ""
         """One of these: why nothing more should be given to the store; empty if it may."""
+        self.is_busy = False
+        """Something waits to be told to the store, or to be committed, or for that; perhaps a turn longer than it does.
+        Where nothing does, nobody need ask here."""
         self.room = _PLENTY
         """Octets that it may be given before it is."""
         self.most = MAX_OCTETS
         """Octets that may be told and not committed."""
 
     def rebuild(self, loaded: Loaded) -> None:
-        """Judge what the store has said last."""
+        """Judge what the store has said last. The next turn sees whether something waits."""
+        self.is_busy = True
         self.heed_disk(self.shortage, self.room)
 
     # -- changes
@@ -233,6 +237,7 @@ class Journal(Rule):
             self.last += 1
             draft.change = Change(self.last, [], 0, is_open=True)
             self.telling.add(draft.change)
+            self.is_busy = True
 
     def _next(self) -> int:
         """The number of the next change; parts of one have none of their own."""
@@ -247,10 +252,11 @@ class Journal(Rule):
         if self._parts is not None:
             self._parts.append((buffers, octets))
         else:
-            self.telling.add(Change(self.last, [buffers], octets))
+            self._add([buffers], octets)
 
     def _add(self, parts: list[list[Buffer]], octets: int) -> None:
         self.telling.add(Change(self.last, parts, octets))
+        self.is_busy = True
 
     # -- reading
 
@@ -271,6 +277,7 @@ class Journal(Rule):
         """Behind the change: what it pages out is counted, and would be taken for lost."""
         for buffers in self._asked:
             self.telling.ask(buffers)
+            self.is_busy = True
         self._asked.clear()
 
     # -- who waits
@@ -347,6 +354,7 @@ class Journal(Rule):
         It works when it has committed that, or if there is nothing of it.
         """
         self.telling.opened()
+        self.is_busy = True
         if not self.telling:
             self._works()
 
@@ -379,15 +387,13 @@ class Journal(Rule):
 
     def go_on(self) -> None:
         """A new turn: do more of what was too much for the ones before."""
-        self.telling.go_on()
+        telling = self.telling
+        telling.go_on()
         if self.releasing:
             self._release(_ANSWERS)
-
-    @property
-    def is_busy(self) -> bool:
-        """Something waits to be told to the store, to be committed, or for that."""
-        telling = self.telling
-        return bool(telling.changes or telling.questions or self.releasing or self.held) or telling.may_tell <= 0
+        self.is_busy = (
+            bool(telling.changes or telling.questions or self.releasing or self.held) or telling.may_tell <= 0
+        )
 
     @property
     def is_behind(self) -> bool:

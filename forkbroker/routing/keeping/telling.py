@@ -22,7 +22,8 @@ from operator import attrgetter
 
 from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.peers import STORE, Outbox, Peer
-from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.routing.queues.runs import Run
+from forkbroker.wire.envelope import Buffer, pack, pack_run
 from forkbroker.wire.kinds import Kind
 
 WINDOW_OCTETS = 134_217_728
@@ -270,3 +271,18 @@ class Telling(Rule):
         if change.number <= self._told:
             self._told_octets += octets - change.octets
         change.octets = octets
+
+
+def pack_write(queue: bytes, run: Run, *, serial: int, number: int) -> list[Buffer]:
+    """Return a WRITE if the messages are persistent, a SPILL if they aren't."""
+    return pack_run(
+        Kind.WRITE if run.details.persistent else Kind.SPILL,
+        run.envelope,
+        first=run.first,
+        count=run.count,
+        number=number,
+        serial=serial,
+        deliveries=run.deliveries,
+        destination=queue,
+        details=run.details,
+    )

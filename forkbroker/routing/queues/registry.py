@@ -194,8 +194,12 @@ class Queues(Rule):
         self._serial = max(self._serial, serial)
 
     def show(self, queue: Queue, run: Run) -> None:
-        """Note that these messages of the queue can be taken now."""
-        self.changed[queue] = None
+        """Note that these messages of the queue can be taken now.
+
+        Without anybody who could have them nothing is to be done, but where memory is used up.
+        """
+        if queue.readers.willing or self.window.used > self.window.limit:
+            self.changed[queue] = None
         if run.details.expires:
             self.watch_expiry(queue, run.details.expires)
 
