@@ -53,6 +53,27 @@ def check_pattern(pattern: bytes) -> None:
             raise PatternError(f"pattern {_quoted(pattern)}: {word!r} is permitted as the last level only")
 
 
+def covers(pattern: bytes, other: bytes) -> bool:
+    """Tell whether this pattern matches whatever the other one, or plain name, does.
+
+    Both have been checked. The answer may be False where two levels of a pattern can be read in one way only together:
+    it is never True where it should not be.
+    """
+    levels, others = _split(pattern), _split(other)
+    for place, level in enumerate(levels):
+        word, separator = level[1:], level[:1]
+        rest = others[place:]
+        if word in _TAILS:
+            if not rest:
+                return word == b"#"
+            return rest[0][:1] == separator and (word == b"#" or rest[0][1:] != b"#")
+        if not rest:
+            return False
+        if level != rest[0] and (word != b"*" or rest[0][:1] != separator or rest[0][1:] in _TAILS):
+            return False
+    return len(levels) == len(others)
+
+
 def widen(pattern: bytes) -> bytes:
     """Return a pattern that matches all that this checked one does, and perhaps more, and is cheap to look up.
 

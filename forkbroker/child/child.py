@@ -29,6 +29,8 @@ from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import Transport, TransportError
 from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
+from forkbroker.permissions import Permissions, Rights
+from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
@@ -66,6 +68,7 @@ _IDLE_S = 1.0
 """How long nothing so large has come or gone when that memory is given back."""
 TERM_REASON = "disconnected by the administrator"
 _TITLE_EVERY_S = 0.5
+NO_PERMISSIONS = Permissions()
 _CRASH_AFTER: dict[int, str] = {
     Kind.CLAIMED: "child.claim-told",
     Kind.LOST: "child.lost-told",
@@ -87,6 +90,8 @@ class Shared:
     """How long a wait may begin with polling; 0: it does not."""
     verifier: Verifier | None = None
     """None: any login is right."""
+    permissions: Permissions = NO_PERMISSIONS
+    """What the users may do."""
 
 
 def show_title(address: str, login: str, count: int) -> None:
@@ -120,13 +125,21 @@ class ClientChild:
         self._transport = transport
         self._read_into, self._write = transport.read_into, transport.write
         self._address = address
+        self._permissions = shared.permissions
         self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = session_id or make_session_id(shared.policy.host_name), os.urandom(32)
         find_problem = None if shared.verifier is None else shared.verifier.find_problem
         setup = Setup(
-            shared.policy, shared.limits, session_id, secret, shared.slots.try_acquire, find_problem, at_point
+            shared.policy,
+            shared.limits,
+            session_id,
+            secret,
+            shared.slots.try_acquire,
+            find_problem,
+            at_point,
+            self._find_rights,
         )
         phase = Connecting(setup, self._begin_session, now if began is None else began)
         self._phase: Connecting | Session = phase
@@ -150,6 +163,9 @@ class ClientChild:
     def _reach(self, point: str) -> None:
         if crash is not None:
             crash(point, self._phase.login)
+
+    def _find_rights(self, login: str) -> Rights:
+        return self._permissions.rights_of(login, is_local=is_on_this_machine(self._transport.socket))
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""

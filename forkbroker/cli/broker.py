@@ -38,7 +38,7 @@ from forkbroker.cli.opening import (
 )
 from forkbroker.cli.reloading import Reloader, Running
 from forkbroker.cli.status import find_status
-from forkbroker.cli.wiring import Serving, run_broker
+from forkbroker.cli.wiring import Known, Serving, run_broker
 from forkbroker.config.listing import list_effective
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -120,7 +120,8 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_broker) -> int:
 
 def _show(configuration: Configuration) -> int:
     """Print what is in effect, and where it comes from."""
-    _print("".join(f"{line}\n" for line in list_effective(configuration.given, configuration.origins)))
+    lines = list_effective(configuration.given, configuration.origins, configuration.permissions)
+    _print("".join(f"{line}\n" for line in lines))
     return Exit.OK
 
 
@@ -163,8 +164,9 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
         make_store_directory(settings.store or "", identity)
     places = Places()
     opened.callback(places.close)
-    serving = Serving(settings, semaphores, places, configuration.users)
-    running = Running(configuration.settings, listening, rights, configuration.users)
+    known = Known(configuration.users, configuration.permissions)
+    serving = Serving(settings, semaphores, places, known)
+    running = Running(configuration.settings, listening, rights, known)
     reloader = Reloader(configuration.arguments, running, log, serving.prepare)
     has_hung_up = _never if settings.daemonize or service.is_there else watch_terminal()
     names = [describe_listener(listener) for listener in listeners]

@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forkbroker.cli.arguments import read_arguments
@@ -15,6 +15,7 @@ from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read
 from forkbroker.config.options import Given, Settings, make_settings
 from forkbroker.config.users import read_users
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
+from forkbroker.permissions import ANONYMOUS, Permissions
 from forkbroker.store.locate import make_store
 
 
@@ -31,6 +32,7 @@ class Configuration:
     """Where in the file that stands; what is given and has none comes from the command line."""
     users: Mapping[str, str] | None
     """The hash of each user's passcode; None: there is no password file."""
+    permissions: Permissions
 
 
 def read_configuration(arguments: Sequence[str] | None, default_file: Path | None = DEFAULT_FILE) -> Configuration:
@@ -51,7 +53,8 @@ def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_
     origins = {field: where for field, where in file.origins.items() if field not in arguments}
     settings = make_settings(given, origins)
     users = None if settings.users is None else read_users(settings.users, _find_owners(settings))
-    configuration = Configuration(settings, arguments, given, origins, users)
+    permissions = replace(file.permissions, has_users=users is not None)
+    configuration = Configuration(settings, arguments, given, origins, users, permissions)
     _check(configuration)
     return configuration
 
@@ -76,6 +79,7 @@ def _read_file(named: Given | None, default_file: Path | None) -> ConfigurationF
 def _check(configuration: Configuration) -> None:
     """What only the parts know that use the values."""
     settings, origins = configuration.settings, configuration.origins
+    _check_permissions(configuration.permissions)
     try:
         routing_policy(settings)
         if settings.store is not None:
@@ -85,3 +89,14 @@ def _check(configuration: Configuration) -> None:
         if not named:
             raise
         raise ConfigurationFileError(f"{origins[named[0]]}: {error.what}", error.problem, error.remedy) from None
+
+
+def _check_permissions(permissions: Permissions) -> None:
+    """Where nobody has to prove who they are, a right of some user would be everybody's who gives that name."""
+    for grant in () if permissions.has_users else permissions.grants or ():
+        if grant.subject != ANONYMOUS:
+            raise ConfigurationFileError(
+                f"{grant.where}: permissions of {grant.subject}",
+                "clients can give any login, as there are no users",
+                f"give users, or write [permissions.{ANONYMOUS}] only",
+            )

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from forkbroker.cli.configuration import combine
 from forkbroker.cli.opening import BACKLOG, LogSwitch
-from forkbroker.cli.wiring import Hashes
+from forkbroker.cli.wiring import Known
 from forkbroker.config.file import DEFAULT_FILE
 from forkbroker.config.options import OPTIONS, Effect, Given, Option, Settings, make_settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.reloading import Plan
+from forkbroker.permissions import Permissions, from_plain
 from forkbroker.posix.addresses import ListenAddress
 from forkbroker.posix.listening import SocketRights, close_listener, look_up, open_listener
 from forkbroker.posix.titles import set_title
@@ -44,7 +45,7 @@ class Running:
     listening: Listening | None
     """None: the service manager listens."""
     rights: SocketRights
-    users: Hashes
+    known: Known
 
 
 class Reloader:
@@ -55,7 +56,7 @@ class Reloader:
         arguments: Mapping[str, Given],
         running: Running,
         log: LogSwitch,
-        prepare_serving: Callable[[Settings, Hashes], Callable[..., Plan]],
+        prepare_serving: Callable[[Settings, Known], Callable[..., Plan]],
         default_file: Path | None = DEFAULT_FILE,
     ) -> None:
         """`arguments`: the command line. `prepare_serving`: see `Serving.prepare`."""
@@ -84,7 +85,10 @@ class Reloader:
     def _read(self) -> bytes:
         configuration = combine(self._arguments, self._default_file)
         hosts = {address.describe(): look_up(address) for address in configuration.settings.listen if not address.path}
-        return json.dumps([configuration.given, configuration.origins, hosts, configuration.users]).encode()
+        permissions = configuration.permissions.to_plain()
+        return json.dumps(
+            [configuration.given, configuration.origins, hosts, configuration.users, permissions]
+        ).encode()
 
     # -- in the parent
 
@@ -95,7 +99,8 @@ class Reloader:
             StartError: something new cannot be opened.
             ConfigurationError: new values cannot be used beside those that wait for a restart.
         """
-        given, origins, hosts, users = json.loads(found)
+        given, origins, hosts, users, permissions = json.loads(found)
+        known = Known(users, from_plain(permissions))
         wanted = make_settings(given, origins)
         changed = [option for option in OPTIONS if _differs(option, wanted, self._running.settings)]
         settings = replace(
@@ -106,14 +111,14 @@ class Reloader:
         )
         with ExitStack() as undo:
             opened = self._open(settings, hosts, undo)
-            make_plan = self._prepare_serving(settings, users)
+            make_plan = self._prepare_serving(settings, known)
             change_log = self._log.prepare(settings, self._running.settings)
             undo.pop_all()
         # from here on nothing can fail: there is no way back
         change_log()
         dropped = self._exchange_listeners(settings, opened)
-        summary = self._summarise(changed, users)
-        self._running.settings, self._running.users = settings, users
+        summary = self._summarise(changed, known)
+        self._running.settings, self._running.known = settings, known
         return make_plan(
             opened=[listener for listeners in opened.values() for listener in listeners],
             dropped=dropped,
@@ -142,10 +147,12 @@ class Reloader:
         known.update(opened)
         return dropped
 
-    def _summarise(self, changed: Sequence[Option], users: Hashes) -> str:
-        """Which options have changed, and which of these wait for something; how many users."""
-        user_changes = _count_changes(self._running.users or {}, users or {})
-        if not (changed or user_changes):
+    def _summarise(self, changed: Sequence[Option], known: Known) -> str:
+        """Which options have changed, and which of these wait for something; how many users; whether permissions."""
+        before = self._running.known
+        user_changes = _count_changes(before.users or {}, known.users or {})
+        has_other_permissions = _without_places(before.permissions) != _without_places(known.permissions)
+        if not (changed or user_changes or has_other_permissions):
             return "nothing has changed"
         parts = [
             f"{effect.value}: {', '.join(names)}"
@@ -156,6 +163,8 @@ class Reloader:
             parts.append("the service manager listens, so listen has no effect")
         if user_changes:
             parts.append(f"users: {user_changes}")
+        if has_other_permissions:
+            parts.append("permissions changed")
         return "; ".join(parts)
 
 
@@ -167,6 +176,13 @@ def _count_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         "changed": sum(now[name] != text for name, text in before.items() if name in now),
     }
     return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+
+
+def _without_places(permissions: Permissions) -> Permissions:
+    """What the tables say, wherever in the file that stands."""
+    grants = permissions.grants
+    bare = None if grants is None else tuple(grant._replace(where="") for grant in grants)
+    return Permissions(bare, permissions.groups)
 
 
 def _differs(option: Option, wanted: Settings, running: Settings) -> bool:

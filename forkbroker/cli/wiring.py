@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from forkbroker.child import child, lobby, nursery, spare
@@ -22,6 +22,7 @@ from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.reloading import Plan
 from forkbroker.passwords import Users
+from forkbroker.permissions import Permissions
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop, may_spin
@@ -48,14 +49,25 @@ from forkbroker.store.locate import make_store
 Hashes = Mapping[str, str] | None
 """The hash of each user's passcode; None: there is no password file."""
 
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who is known, and what they may do."""
+
+    users: Hashes = None
+    permissions: Permissions = field(default_factory=Permissions)
+
+
 ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
 PASSED_SLACK = 1_048_576
 """Octets that a message may have more when the parent passes it on: names of queues, and what is known of it."""
 
 
-def parent_policy(settings: Settings, users: Hashes = None) -> ParentPolicy:
+def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolicy:
     """What the parent is to heed."""
+    known = known or Known()
+    users = known.users
     may_be_empty = [""] if settings.allow_anonymous else []
     return ParentPolicy(
         admission=AdmissionPolicy(
@@ -71,6 +83,7 @@ def parent_policy(settings: Settings, users: Hashes = None) -> ParentPolicy:
         max_passed=max_passed(settings),
         receive_memory=settings.receive_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
+        permissions=known.permissions,
     )
 
 
@@ -214,31 +227,33 @@ def make_tls(settings: Settings) -> Callable[[socket.socket, socket.socket, str,
 class Serving:
     """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
-    def __init__(self, settings: Settings, semaphores: SemaphorePool, places: Places, users: Hashes) -> None:
+    def __init__(self, settings: Settings, semaphores: SemaphorePool, places: Places, known: Known) -> None:
         """`places`: where logins are verified. Raises StartError: certificate or key cannot be used."""
         self._semaphores = semaphores
         self._places = places
         self._secret = os.urandom(32)
         self._settings = settings
         self._max_envelope = max_passed(settings)
-        self.shared = self._share(settings, users)
+        self.shared = self._share(settings, known)
         self._tls = make_tls(settings)
-        self.users = users
+        self.known = known
 
     @property
     def kept(self) -> Sequence[int]:
         """Descriptors that these processes need."""
         return (self._places.descriptor,)
 
-    def _share(self, settings: Settings, users: Hashes) -> child.Shared:
+    def _share(self, settings: Settings, known: Known) -> child.Shared:
         session, limits = session_policy(settings), frame_limits(settings)
         verifier = None
-        if users is not None:
-            known = Users(users, self._secret)
-            verifier = Verifier(known, self._places, allows_anonymous=settings.allow_anonymous)
-        return child.Shared(session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier)
+        if known.users is not None:
+            users = Users(known.users, self._secret)
+            verifier = Verifier(users, self._places, allows_anonymous=settings.allow_anonymous)
+        return child.Shared(
+            session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier, known.permissions
+        )
 
-    def prepare(self, settings: Settings, users: Hashes) -> Callable[..., Plan]:
+    def prepare(self, settings: Settings, known: Known) -> Callable[..., Plan]:
         """Make all that other settings ask for. What is returned gives it to the next nursery, and makes a plan for the
         parent of its own arguments and the rest; it cannot fail.
 
@@ -246,17 +261,18 @@ class Serving:
             StartError: certificate or key cannot be used.
             ConfigurationError: see `routing_policy`.
         """
-        tls, shared = make_tls(settings), self._share(settings, users)
-        policy, routing = parent_policy(settings, users), routing_policy(settings)
+        tls, shared = make_tls(settings), self._share(settings, known)
+        policy, routing = parent_policy(settings, known), routing_policy(settings)
         # the same file may have another certificate
-        renews_children = settings != self._settings or users != self.users or tls is not None
+        renews_children = settings != self._settings or known != self.known or tls is not None
 
         def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
-            self._tls, self._settings, self.shared, self.users = tls, settings, shared, users
+            self._tls, self._settings, self.shared, self.known = tls, settings, shared, known
             return Plan(
                 admission=policy.admission,
                 routing=routing,
                 shutdown_timeout_s=policy.shutdown_timeout_s,
+                permissions=policy.permissions,
                 renews_children=renews_children,
                 opened=opened,
                 dropped=dropped,
@@ -321,7 +337,7 @@ def run_broker(
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
         Programs(nursery=serving.raise_children, store=keep, refusal=refuse, kept=serving.kept),
-        parent_policy(settings, serving.users),
+        parent_policy(settings, serving.known),
         hooks,
     )
     try:

@@ -6,20 +6,22 @@
 
 What is wrong is told with file, line and key. The parser of the standard library knows the line of a mistake in the
 form, but not the lines of keys: for these the text is read once more, statement by statement. A statement ends with the
-first line up to which it can be parsed by itself; as there are no tables, it means the same alone.
+first line up to which it can be parsed by itself. Behind the header of a table, keys are those of the table.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 from forkbroker.config.options import BY_NAME, OPTIONS, Given, Option, Type, is_relative
+from forkbroker.config.permissions import TABLES, read_permissions
 from forkbroker.errors import ConfigurationFileError
+from forkbroker.permissions import Permissions
 
 DEFAULT_FILE = Path("/etc/forkbroker/forkbroker.toml")
 """Read if it exists and no other file is named."""
@@ -43,6 +45,8 @@ class ConfigurationFile:
     """By field name."""
     origins: Mapping[str, str]
     """Where that stands, as in "/etc/forkbroker/forkbroker.toml, line 12"; by field name."""
+    permissions: Permissions = field(default_factory=Permissions)
+    """What the tables `groups` and `permissions` say."""
 
 
 def read_file(path: Path) -> ConfigurationFile:
@@ -85,11 +89,13 @@ def parse_text(text: str, name: str) -> ConfigurationFile:
     given: dict[str, Given] = {}
     origins: dict[str, str] = {}
     for key, value in values.items():
-        where = f"{name}, line {lines[key]}"
+        if key in TABLES:
+            continue
+        where = f"{name}, line {lines[(key,)]}"
         option = _find_option(key, value, where)
         given[option.field] = _read(option, value, where)
         origins[option.field] = where
-    return ConfigurationFile(given, origins)
+    return ConfigurationFile(given, origins, read_permissions(values, lines, name))
 
 
 def _explain(message: str, text: str, name: str) -> ConfigurationFileError:
@@ -99,27 +105,43 @@ def _explain(message: str, text: str, name: str) -> ConfigurationFileError:
     return ConfigurationFileError(where, problem[:1].lower() + problem[1:], "see toml.io for the form of the file")
 
 
-def find_lines(text: str) -> dict[str, int]:
-    """Return the number of the line in which the statement of each key begins, for a text that can be parsed."""
-    found: dict[str, int] = {}
+def find_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Return the number of the line in which the statement of each key begins, for a text that can be parsed.
+
+    A key is known by the names of the tables that it is in, from the outermost one, and its own.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
     first, statement = 1, ""
     for number, line in enumerate(text.split("\n"), 1):
         statement += f"{line}\n"
         try:
-            keys = tomllib.loads(statement)
+            values = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
             continue  # it goes on in the next line
-        for key in keys:
-            found.setdefault(key, first)
+        paths = list(_find_paths(values))
+        if statement.lstrip().startswith("["):
+            table = paths[-1]
+        for path in paths:
+            found.setdefault(path if statement.lstrip().startswith("[") else table + path, first)
         first, statement = number + 1, ""
     return found
+
+
+def _find_paths(values: Mapping[str, object], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in values.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from _find_paths(value, (*above, key))
 
 
 def _find_option(key: str, value: object, where: str) -> Option:
     option = BY_NAME.get(key)
     if option is None:
         if isinstance(value, dict):
-            raise ConfigurationFileError(f"{where}: {key}", "unknown table", "write the keys without a table")
+            raise ConfigurationFileError(
+                f"{where}: {key}", "unknown table", f"tables are {' and '.join(TABLES)}; options stand in none"
+            )
         close = get_close_matches(
             key.replace("_", "-").lower(), [option.name for option in OPTIONS if option.in_file], 1
         )

@@ -11,16 +11,20 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from forkbroker.config.options import OPTIONS, Given, Option, Type
+from forkbroker.config.permissions import list_permissions
+from forkbroker.permissions import Permissions
 
 _WIDTH = 44
 """Column in which the source of a value stands, if there is room."""
 
 
-def list_effective(given: Mapping[str, Given], origins: Mapping[str, str]) -> Iterator[str]:
+def list_effective(
+    given: Mapping[str, Given], origins: Mapping[str, str], permissions: Permissions | None = None
+) -> Iterator[str]:
     """Return the lines of a configuration file that has all values which are in effect, each with its source.
 
     `given` and `origins` are as for `make_settings`: what is given and has no origin comes from the command line.
-    Options without a value, and those that a file cannot have, are comments.
+    Options without a value, and those that a file cannot have, are comments. Tables are last, as TOML demands.
     """
     for option in OPTIONS:
         value = given.get(option.field)
@@ -32,6 +36,7 @@ def list_effective(given: Mapping[str, Given], origins: Mapping[str, str]) -> It
             yield f"{f'# --{option.name}':<{_WIDTH}} # {source}"
         elif option.in_file:
             yield f"{f'# {option.name} is not set':<{_WIDTH}} # {source}"
+    yield from list_permissions(permissions or Permissions())
 
 
 def list_defaults() -> Iterator[str]:
@@ -45,6 +50,30 @@ def list_defaults() -> Iterator[str]:
             yield ""
             yield f"# {option.help[0].upper()}{option.help[1:]}."
             yield f"#{option.name} = {_write(option, None) or _EXAMPLES[option.name]}"
+    yield from _TABLES.splitlines()
+
+
+_TABLES = """
+# -- Permissions: tables, which stand behind all options. With [permissions], what is not granted is denied. Rights are
+# -- read, write, create, browse, manage and monitor; %u is the user's name.
+
+#[groups]
+#workers = ["alice", "bob"]
+
+#[permissions.group.workers]
+#read = ["/queue/jobs.>"]
+#write = ["/queue/results"]
+
+#[permissions.user.alice]
+#manage = ["/queue/jobs.>"]
+
+#[permissions.all-users]
+#read = ["/topic/news.>", "/topic/%u.>"]
+
+#[permissions.anonymous]
+#read = ["/topic/news.>"]
+"""
+"""What stands behind the options in the file to begin with."""
 
 
 _EXAMPLES = {

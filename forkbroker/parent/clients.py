@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from forkbroker.parent.admission import Admission
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.hearing import NO_USER, Hearing
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Life, Processes
 from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed
+from forkbroker.permissions import Permissions
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
@@ -43,6 +45,7 @@ class Clients:
         exchange: Exchange,
         admission: Admission,
         source: Source,
+        entitling: Entitling,
         quiet: Callable[[Client], None],
         logger: logging.Logger,
     ) -> None:
@@ -52,9 +55,10 @@ class Clients:
         self._router = exchange.router
         self._admission = admission
         self._source = source
+        self._entitling = entitling
         self._quiet = quiet
         self._logger = logger
-        self._hearing = Hearing(exchange, admission, quiet, logger)
+        self._hearing = Hearing(exchange, admission, entitling, quiet, logger)
         life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
@@ -83,7 +87,15 @@ class Clients:
         client.socket.close()
         now = self._loop.now
         self._admission.add(peer, client.host, now)
-        child = Client(peer=peer, pid=pid, channel=channel, address=client.address, host=client.host, started=now)
+        child = Client(
+            peer=peer,
+            pid=pid,
+            channel=channel,
+            address=client.address,
+            host=client.host,
+            started=now,
+            edition=self._entitling.edition,
+        )
         self._router.add_peer(peer)
         self._processes.add(child)
 
@@ -139,6 +151,15 @@ class Clients:
             is_claimed = bool(child.login) and not were_proven
             if (is_lost or is_claimed) and self.find(child.peer) is not None:
                 self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+
+    def entitle(self, permissions: Permissions) -> None:
+        """Tell the processes of clients what these may do, where that is something else from now on."""
+        find_changed = self._entitling.adopt(permissions)
+        for child in self.all:
+            if child.state is State.CONNECTED and self.find(child.peer) is not None:
+                rights = find_changed(child)
+                if rights:
+                    self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
     # -- in each turn
 

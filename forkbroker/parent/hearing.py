@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.parent.admission import Admission
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, to_text
 from forkbroker.posix.crashpoints import reach as crash
@@ -33,7 +34,12 @@ class Hearing:
     """Applies what children say."""
 
     def __init__(
-        self, exchange: Exchange, admission: Admission, quiet: Callable[[Client], None], logger: logging.Logger
+        self,
+        exchange: Exchange,
+        admission: Admission,
+        entitling: Entitling,
+        quiet: Callable[[Client], None],
+        logger: logging.Logger,
     ) -> None:
         """`quiet`: a child has sent up all that it is going to send."""
         self._exchange = exchange
@@ -42,6 +48,7 @@ class Hearing:
         self._dispatch = exchange.dispatch
         self._flow = exchange.flow
         self._admission = admission
+        self._entitling = entitling
         self._quiet = quiet
         self._logger = logger
         self._heeded: dict[Kind, Callable[[Client, Envelope], None]] = {
@@ -120,6 +127,8 @@ class Hearing:
         if not self._admission.is_user(child.login):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+        elif rights := self._entitling.find_news(child):
+            self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
     def _quiesced(self, child: Client, _: Envelope) -> None:
         """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""
@@ -131,6 +140,6 @@ class Hearing:
         child.reason = to_text(envelope.block)
         child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
-        if envelope.flags & Flag.LOGIN_FAILED and not child.has_connected:
+        if envelope.token and not child.has_connected:
             self._admission.login_failed(child.peer, self._loop.now)
         self._quiet(child)

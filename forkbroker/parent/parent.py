@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
@@ -46,6 +47,7 @@ from forkbroker.parent.routes import Routes
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.spares import Spares
 from forkbroker.parent.status import Status
+from forkbroker.permissions import Permissions
 from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
 from forkbroker.posix.loop import Deadline, Loop
@@ -69,6 +71,8 @@ class ParentPolicy:
     """Octets of the large envelopes that are being received from all children at the same time; one may have more."""
     shutdown_timeout_s: float = 10.0
     """From SIGTERM to the end of all processes. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
+    permissions: Permissions = field(default_factory=Permissions)
+    """What users may do: told to their processes when it changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,8 @@ class Parent:
             orphaned=self._orphan,
             logger=logger,
         )
-        self._clients = Clients(self._exchange, self._admission, self._spares, self._quiet, logger)
+        entitling = Entitling(policy.permissions, source_of)
+        self._clients = Clients(self._exchange, self._admission, self._spares, entitling, self._quiet, logger)
         self._keeper = Keeper(self._exchange, self._helpers, programs.store, self._open, self._end, logger)
         self._reloading = (
             None
@@ -256,6 +261,7 @@ class Parent:
         self._admission.adopt(plan.admission)
         if self._admission.has_users:
             self._clients.expel(were_proven=were_proven)
+        self._clients.entitle(plan.permissions)
         self._router.adopt(plan.routing)
         self._shutdown.adopt(plan.shutdown_timeout_s)
         if plan.renews_children:

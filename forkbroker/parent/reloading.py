@@ -19,6 +19,7 @@ from forkbroker.errors import ForkbrokerError
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
+from forkbroker.permissions import Permissions
 from forkbroker.routing.peers import CHECKER
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.wire.envelope import Envelope
@@ -35,6 +36,7 @@ class Plan:
 
     admission: AdmissionPolicy
     routing: Policy
+    permissions: Permissions
     shutdown_timeout_s: float
     renews_children: bool
     """Clients that connect from now on need other processes than those that wait for them."""

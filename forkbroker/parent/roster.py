@@ -68,6 +68,8 @@ class Client(Process):
     """The client's address without its port; empty for a Unix socket."""
     state: State = State.STARTING
     login: str = ""
+    edition: int = 0
+    """Of the permissions that its process has had from its beginning."""
     has_connected: bool = False
     """The client has got CONNECTED: it is more than a look whether the port is open."""
     received: int = 0

@@ -151,6 +151,16 @@ def describe_peer(client: socket.socket) -> str:
     return join(name[0], name[1])
 
 
+def is_on_this_machine(client: socket.socket) -> bool:
+    """Whether the other end of a connection is on this host; one that has left already is not."""
+    if client.family == socket.AF_UNIX:
+        return True
+    try:
+        return is_loopback(client.getpeername()[0])
+    except OSError:
+        return False
+
+
 def join(host: str, port: int) -> str:
     """`127.0.0.1:61613`, `[::1]:61613`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -129,8 +129,8 @@ class Ending:
         """The last envelope of a child: why it ends, and how many messages it has seen."""
         return pack(
             Kind.LEAVING,
-            flags=(Flag.WARNING if self.is_warning or dropped else 0)
-            | (Flag.LOGIN_FAILED if self.has_failed_login else 0),
+            flags=Flag.WARNING if self.is_warning or dropped else 0,
+            token=int(self.has_failed_login),
             count=min(dropped, _MOST_TOLD),
             number=received,
             serial=delivered,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from forkbroker.destinations import Destination, Sort, is_bare, is_queue
+from forkbroker.permissions import Right, Rights
 from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
 from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
@@ -20,6 +21,7 @@ from forkbroker.wire.kinds import Flag
 
 _PERSISTENT = int(Flag.PERSISTENT)
 _BARE = int(Flag.BARE)
+_EXISTING = int(Flag.EXISTING)
 
 
 class Publishing:
@@ -29,6 +31,7 @@ class Publishing:
         self,
         policy: SessionPolicy,
         own: OwnDestinations,
+        rights: Rights,
         transactions: Transactions,
         upward: Upward,
         replies: Replies,
@@ -37,6 +40,8 @@ class Publishing:
         """`subscribe_to_replies` gets the name of a temporary queue that a `reply-to` header named."""
         self._policy = policy
         self._own = own
+        self.rights = rights
+        """What the client may do. When they change, plans have to be made anew."""
         self._transactions = transactions
         self._upward = upward
         self._replies = replies
@@ -46,7 +51,7 @@ class Publishing:
         """SENDs with one header block (STOMP 1.2, SEND).
 
         Raises:
-            FrameError, DestinationError, HeaderError: it can't be processed.
+            FrameError, DestinationError, HeaderError, DeniedError: it can't be processed.
         """
         head = run.head
         plan = head.memo
@@ -69,6 +74,7 @@ class Publishing:
         if text is None:
             raise FrameError("missing header destination", "a SEND needs a destination header")
         destination = self._own.for_send(text)
+        self.rights.check(Right.WRITE, destination.name)
         wishes = _read_wishes(head, destination, text)
         headers = [("destination", text)]
         headers += [(name, value) for name, value in head.headers.items() if name not in NOT_FORWARDED]
@@ -82,13 +88,17 @@ class Publishing:
             head.headers.get("transaction"),
             adds_length=head.content_length is None and self._policy.content_length_always,
             is_escaped=b"\\" in lines,
-            flags=_read_flags(head, destination, text),
+            flags=_read_flags(head, destination, text) | self._flag_for(destination.name),
             section=b"" if wishes is NO_WISHES or wishes == NO_WISHES else wishes.pack(),
             is_single=bool(wishes.dedup_id),
         )
         if not is_reply_to_own:  # else the subscription to the replies may have ended before the next frame
             head.memo = plan
         return plan
+
+    def _flag_for(self, name: bytes) -> int:
+        """The flag of an envelope for who may not make this queue."""
+        return 0 if not is_queue(name) or self.rights.allows(Right.CREATE, name) else _EXISTING
 
     def _rewrite_reply_to(self, headers: list[tuple[str, str]]) -> bool:
         for position, (name, value) in enumerate(headers):

@@ -19,6 +19,7 @@ from itertools import repeat
 from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
+from forkbroker.permissions import DeniedError, Right, Rights, unpack
 from forkbroker.session.budget import Budget
 from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.ending import Ending, HeartBeat, Progress
@@ -45,6 +46,7 @@ CLOSING_S = 5.0
 """How long the parent may take to pass the last fence before the session ends without it."""
 QUIET = -1
 """In `holds` when the broker ends and nothing more is read: no HOLD of the parent has such a token."""
+_DENIED = "permission denied"
 TICK_S = 0.01
 """Between two ticks at least: a beat that is due while octets wait to be written is not asked for in every turn."""
 
@@ -58,6 +60,8 @@ class Session:
         """Go on with `parser`, `unwritten` and `upward` where `Connecting` has come to."""
         policy, session_id = setup.policy, setup.session_id
         self.login = terms.login
+        self.rights = setup.rights_of(terms.login)
+        """What the client may do now."""
         self.parser = parser
         self.unwritten = unwritten
         self.upward = upward
@@ -88,9 +92,11 @@ class Session:
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
         own = OwnDestinations(setup.secret, policy.bare_destinations)
         subscribing = self._subscribing = Subscribing(
-            terms, own, subscriptions, self._topics, self._queues, unwritten, upward, replies
+            terms, own, self.rights, subscriptions, self._topics, self._queues, unwritten, upward, replies
         )
-        self._publishing = Publishing(policy, own, transactions, upward, replies, subscribing.subscribe_to_replies)
+        self._publishing = Publishing(
+            policy, own, self.rights, transactions, upward, replies, subscribing.subscribe_to_replies
+        )
         settling = Settling(terms, unacknowledged, transactions, self._topics.deliver_waiting, upward, replies)
         transacting = Transacting(transactions, settling, subscriptions, unacknowledged, upward, replies)
         self._handlers: dict[str, Callable[[Mapping[str, str], str | None], None]] = {
@@ -197,6 +203,8 @@ class Session:
                     return
         except FrameError as error:
             self._blame(error, receipt, now)
+        except DeniedError as error:
+            self._blame(FrameError(_DENIED, str(error)), receipt, now)
         except ForkbrokerError as error:
             self._blame(FrameError(f"bad {head.command}", str(error)), receipt, now)
 
@@ -260,8 +268,23 @@ class Session:
         elif kind is Kind.QUIESCE:
             self._is_settling = bool(envelope.token)
             self._quiesce()
+        elif kind is Kind.RIGHTS:
+            self._change_rights(unpack(envelope.block), now)
         else:
             raise EnvelopeError(f"{kind.name} from the parent")
+
+    def _change_rights(self, rights: Rights, now: float) -> None:
+        """Heed other rights from now on. If something that the client has needs one that is lost, the session ends."""
+        self.rights = self._publishing.rights = self._subscribing.rights = rights
+        self.parser.forget_memos()
+        if self.ending.has_begun:
+            return
+        try:
+            self._subscribing.check_rights()
+            for name in self._transactions.destinations():
+                rights.check(Right.WRITE, name)
+        except DeniedError as error:
+            self._blame(FrameError(_DENIED, f"permissions have changed, {error}"), None, now)
 
     def _quiesce(self) -> None:
         """Stop reading, unless what the client has to settle is waited for."""

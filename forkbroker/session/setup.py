@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forkbroker.permissions import Rights, unlimited
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.versions import Version
@@ -27,6 +28,8 @@ class Setup:
     are being verified. Without this function each client may log in, by any name."""
     crash: Callable[[str], None] | None = None
     """Called at the named fault points, if a test has set one."""
+    rights_of: Callable[[str], Rights] = unlimited
+    """What a user may do who has this login."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forkbroker.destinations import Sort, durable_name, is_queue
+from forkbroker.permissions import Right, Rights
 from forkbroker.session.dialects import (
     names_prefetch,
     pair_name,
@@ -47,6 +48,7 @@ class Subscribing:
         self,
         terms: Terms,
         own: OwnDestinations,
+        rights: Rights,
         subscriptions: Subscriptions,
         topics: TopicDelivery,
         queues: QueueDelivery,
@@ -58,6 +60,8 @@ class Subscribing:
         self._rules = terms.rules
         self._client_id = terms.client_id
         self._own = own
+        self.rights = rights
+        """What the client may do."""
         self._subscriptions = subscriptions
         self._topics = topics
         self._queues = queues
@@ -71,7 +75,7 @@ class Subscribing:
         """SUBSCRIBE (STOMP 1.2, SUBSCRIBE). One that says all that is said already changes the credit (U13).
 
         Raises:
-            FrameError, DestinationError, HeaderError: it can't be processed.
+            FrameError, DestinationError, HeaderError, DeniedError: it can't be processed.
         """
         text = headers.get("destination")
         if text is None:
@@ -87,6 +91,7 @@ class Subscribing:
             )
         token = self._subscriptions.next_token() if known is None else known.token
         subscription = self._make(subscription_id, token, headers)
+        self._check_right(subscription)
         if known is None:
             self._add(subscription, receipt)
         elif _is_like(known, subscription):
@@ -110,6 +115,7 @@ class Subscribing:
         Raises:
             FrameError: no such subscription.
             DestinationError: not a name of a durable subscription.
+            DeniedError: the client may not delete it.
         """
         if not self._delete(headers):
             subscription = self._find_named(headers)
@@ -169,7 +175,7 @@ class Subscribing:
 
     def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
         self._subscriptions.add(subscription)
-        self._upward.request(_pack_subscribe(subscription))
+        self._upward.request(_pack_subscribe(subscription, may_create=self._may_create(subscription)))
         fence = self._upward.fence()
         if receipt is not None:
             self._replies.receipts(fence, [receipt])
@@ -179,6 +185,21 @@ class Subscribing:
         self._set_credit(subscription, credit)
         if receipt is not None:
             self._replies.receipts(self._upward.fence(), [receipt])
+
+    def check_rights(self) -> None:
+        """Look whether the client may still read all that it has subscribed to. Raises DeniedError."""
+        for subscription in self._subscriptions:
+            self._check_right(subscription)
+
+    def _check_right(self, subscription: Subscription) -> None:
+        self.rights.check(Right.READ, subscription.destination.name)
+        durable = _durable_name_of(subscription)
+        if durable:
+            self.rights.check(Right.READ, durable)
+
+    def _may_create(self, subscription: Subscription) -> bool:
+        name = _durable_name_of(subscription) or subscription.destination.name
+        return not isinstance(subscription, QueueSubscription) or self.rights.allows(Right.CREATE, name)
 
     def _find_named(self, headers: Mapping[str, str]) -> Subscription:
         """The subscription that an UNSUBSCRIBE means: by its id, or by its destination (U08)."""
@@ -256,6 +277,7 @@ class Subscribing:
 
     def _delete_named(self, headers: Mapping[str, str], written: str) -> None:
         name = durable_name(written)
+        self.rights.check(Right.CREATE, name)
         if "id" in headers:
             subscription = self._subscriptions.find(headers["id"])
         else:
@@ -273,10 +295,15 @@ class Subscribing:
     def _delete_pair(self, headers: Mapping[str, str]) -> None:
         subscription = self._subscriptions.find(headers["id"])
         if subscription is not None:
-            self._end(subscription, is_deleted=bool(_durable_name_of(subscription)))
+            durable = _durable_name_of(subscription)
+            if durable:
+                self.rights.check(Right.CREATE, durable)
+            self._end(subscription, is_deleted=bool(durable))
         elif "destination" in headers:
             topic = self._own.for_subscribe(headers["destination"]).local
-            self._delete_unread(durable_name(pair_name(headers["id"], topic)))
+            name = durable_name(pair_name(headers["id"], topic))
+            self.rights.check(Right.CREATE, name)
+            self._delete_unread(name)
         else:
             raise FrameError(
                 "missing header destination",
@@ -294,9 +321,10 @@ def _durable_name_of(subscription: Subscription) -> bytes:
     return subscription.durable if isinstance(subscription, QueueSubscription) else b""
 
 
-def _pack_subscribe(subscription: Subscription) -> list[Buffer]:
+def _pack_subscribe(subscription: Subscription, *, may_create: bool = True) -> list[Buffer]:
     """SUBSCRIBE; with a token that is in use, only the credit may be new."""
     flags = 0 if subscription.settles else int(Flag.AUTO)
+    flags |= 0 if may_create else Flag.EXISTING
     flags |= Flag.EXCLUSIVE if subscription.is_exclusive else 0
     if isinstance(subscription, QueueSubscription):
         flags |= Flag.TEMPORARY if subscription.is_temporary else 0

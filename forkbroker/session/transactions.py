@@ -43,6 +43,8 @@ class Transaction:
     settled: int = 0
     """How many deliveries the settlements name."""
     frames: int = 0
+    destinations: set[bytes] = field(default_factory=set)
+    """Of its SENDs."""
 
     @property
     def size(self) -> int:
@@ -87,6 +89,7 @@ class Transactions:
         transaction = self.join(name, len(bodies))
         before = transaction.upward.memory
         transaction.upward.send(plan, bodies)
+        transaction.destinations.add(plan.destination)
         self._check_size(name, transaction)
         self._charge(transaction, transaction.upward.memory - before, "this SEND")
 
@@ -127,6 +130,10 @@ class Transactions:
         del self._open[name]
         self._budget.give(transaction.weight)
         return transaction
+
+    def destinations(self) -> set[bytes]:
+        """Where the SENDs of all that are open go."""
+        return set().union(*(transaction.destinations for transaction in self._open.values()))
 
     def _check_size(self, name: str, transaction: Transaction) -> None:
         """Refuse a transaction that has grown too large to travel as one envelope."""

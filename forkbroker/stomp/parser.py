@@ -114,6 +114,12 @@ class Parser:
         self._is_holding = False
         self._known.clear()  # made by other rules
 
+    def forget_memos(self) -> None:
+        """Forget what was derived from heads (`Head.memo`): it has to be derived anew for the frames that come."""
+        self._known.clear()
+        if self.body is not None:
+            self.body.head.memo = None
+
     def receive(self, data: bytes) -> list[FrameRun]:
         """Take what the client sent and return the frames that it completes, in order.
 

@@ -187,7 +187,7 @@ class Fields:
 _ANSWER = Fields(token=_U32, number=_U64)
 _SIMPLE = Fields(flags=Flag.FENCE, number=_U64)
 _SEND = Fields(
-    flags=Flag.FENCE | _FORM | Flag.BARE,
+    flags=Flag.FENCE | _FORM | Flag.BARE | Flag.EXISTING,
     index=_U32,
     count=MAX_BATCH,
     number=_U64,
@@ -202,7 +202,7 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.CONNECTED: Fields(destination=MAX_LOGIN),
     Kind.SEND: _SEND,
     Kind.SUBSCRIBE: Fields(
-        flags=Flag.FENCE | Flag.AUTO | Flag.EXCLUSIVE | Flag.TEMPORARY | Flag.DURABLE,
+        flags=Flag.FENCE | Flag.AUTO | Flag.EXCLUSIVE | Flag.TEMPORARY | Flag.DURABLE | Flag.EXISTING,
         token=_U32,
         count=_U32,
         number=_U64,
@@ -228,9 +228,7 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.CONGESTED: Fields(),
     Kind.RELIEVED: Fields(),
     Kind.QUIESCED: Fields(),
-    Kind.LEAVING: Fields(
-        flags=Flag.WARNING | Flag.LOGIN_FAILED, count=_U32, number=_U64, serial=_U64, block=MAX_REASON
-    ),
+    Kind.LEAVING: Fields(flags=Flag.WARNING, token=1, count=_U32, number=_U64, serial=_U64, block=MAX_REASON),
 }
 
 #: What a client's child may put into a TRANSACTION.

@@ -28,7 +28,7 @@ CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold who
 RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
 LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped.
-             Flag `LOGIN_FAILED` counts against the client's address.
+             Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
@@ -41,6 +41,7 @@ RESUME       the opposite of HOLD, with the same token
 QUIESCE      stop reading from the client, send up what was read, answer QUIESCED. Token 1: only when the client has
              no unsettled delivery of a queue left; until then it is read.
 CLOSE        block: the reason; write what came before, say goodbye, end
+RIGHTS       block: what the client may do from now on (`forkbroker.permissions`)
 ===========  =======================================================================================
 
 Between the parent and the store (`forkbroker.store`). What changes the store has a number, one higher each time, and is
@@ -149,6 +150,7 @@ class Kind(IntEnum):
     QUIESCE = 37
     CLOSE = 38
     RENDERED = 39
+    RIGHTS = 40
     WRITE = 64
     SPILL = 65
     DELETE = 66
@@ -218,8 +220,8 @@ class Flag(IntEnum):
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
     TLS = 16384
     """SERVE: the client begins with a TLS handshake."""
-    LOGIN_FAILED = 32768
-    """LEAVING: the client has tried to log in with a wrong login or passcode."""
+    EXISTING = 32768
+    """SEND, SUBSCRIBE: the client may not create what does not exist: a queue, or a durable subscription."""
 
 
 class Role(Enum):
@@ -292,6 +294,7 @@ FROM_PARENT: frozenset[Kind] = frozenset(
         Kind.RESUME,
         Kind.QUIESCE,
         Kind.CLOSE,
+        Kind.RIGHTS,
     }
 )
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from forkbroker.cli import wiring
-from forkbroker.cli.wiring import Serving
+from forkbroker.cli.wiring import Known, Serving
 from forkbroker.config.options import OPTIONS, Effect, Settings, make_settings
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
@@ -216,12 +216,12 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     (row,) = (row for row in OPTIONS if row.name == option)
     changed = _given(option, ARRIVES[option][0])
     taken = make_settings({}) if row.effect is Effect.RESTART else changed
-    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None)
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
     before = serving.shared
     rest = {"opened": (), "dropped": (), "summary": ""}
-    plan = serving.prepare(taken, None)(**rest)
+    plan = serving.prepare(taken, Known())(**rest)
     at_once = _differences(
-        plan, Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None).prepare(make_settings({}), None)(**rest)
+        plan, Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known()).prepare(make_settings({}), Known())(**rest)
     )
     for_new = _differences(serving.shared, before)
 
@@ -232,17 +232,17 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
 
 def test_users_reach_parent_and_children_together() -> None:
     """Clients without a login are a user with an empty name, if they are let in."""
-    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, None)
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
     assert serving.shared.verifier is None
     rest = {"opened": (), "dropped": (), "summary": ""}
     plans = [
-        serving.prepare(make_settings({"users": "/f", "allow_anonymous": is_open}), users)(**rest)
+        serving.prepare(make_settings({"users": "/f", "allow_anonymous": is_open}), Known(users))(**rest)
         for is_open, users in ((False, {"alice": "hash"}), (True, {"alice": "hash"}), (True, None))
     ]
 
     assert [plan.admission.users for plan in plans] == [{"alice"}, {"alice", ""}, None]
     assert serving.shared.verifier is None
-    adopt = serving.prepare(make_settings({"users": "/f"}), {})
+    adopt = serving.prepare(make_settings({"users": "/f"}), Known({}))
     assert serving.shared.verifier is None
     adopt(**rest)
     assert serving.shared.verifier is not None

@@ -48,7 +48,10 @@ def test_an_empty_file_gives_nothing() -> None:
     [
         ("max-client = 5", "f.toml, line 1: max-client: unknown key; write max-clients"),
         ("\n\nMax_Clients = 5", "f.toml, line 3: Max_Clients: unknown key; write max-clients"),
-        ("[queues]\nprefetch = 1", "f.toml, line 1: queues: unknown table; write the keys without a table"),
+        (
+            "[queues]\nprefetch = 1",
+            "f.toml, line 1: queues: unknown table; tables are groups and permissions;",
+        ),
         ("daemonize = true", "f.toml, line 1: daemonize: not for the file; give --daemonize on the command line"),
         ('prefetch = "5"', 'f.toml, line 1: prefetch = "5": is a text; write a number'),
         ("prefetch = 1.5", "f.toml, line 1: prefetch = 1.5: is a number; write a number"),
@@ -86,7 +89,18 @@ def test_lines_are_those_in_which_statements_begin() -> None:
         )
     )
 
-    assert find_lines(text) == {"a": 2, "quoted key": 7, "d": 12, "e": 13, "t": 14, "l": 15, "h": 16, "z": 18}
+    assert find_lines(text) == {
+        ("a",): 2,
+        ("quoted key",): 7,
+        ("d",): 12,
+        ("e",): 13,
+        ("e", "f"): 13,
+        ("e", "f", "g"): 13,
+        ("t",): 14,
+        ("l",): 15,
+        ("l", "h"): 16,
+        ("l", "z"): 18,
+    }
 
 
 def test_a_long_file_is_read_in_no_time(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from forkbroker.config.file import parse_text
 from forkbroker.config.listing import list_defaults, list_effective
 from forkbroker.config.options import OPTIONS, make_settings
+from forkbroker.permissions import Grant, Permissions, Right
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def test_the_file_to_begin_with_is_made_from_the_table() -> None:
 
 def test_each_of_its_lines_is_the_default_or_an_example_that_can_be_used() -> None:
     """Without the sign of a comment."""
-    text = "\n".join(list_defaults())
+    text = "\n".join(list_defaults()).partition("\n# -- Permissions")[0]
     lines = dict(re.findall(r"^#([a-z-]+) = (.+)$", text, re.MULTILINE))
 
     assert list(lines) == [option.name for option in OPTIONS if option.in_file]
@@ -38,6 +39,17 @@ def test_each_of_its_lines_is_the_default_or_an_example_that_can_be_used() -> No
             assert settings == make_settings({}), name
         else:
             assert settings != make_settings({}), name
+
+
+def test_the_tables_of_the_file_to_begin_with_can_be_used() -> None:
+    """Without the signs of comments."""
+    text = "\n".join(list_defaults()).partition("\n# -- Permissions")[2]
+    tables = "\n".join(re.findall(r"^#((?:\[|[a-z]+ = ).*)$", text, re.MULTILINE))
+    permissions = parse_text(tables, "f").permissions
+
+    assert permissions.groups == {"workers": ("alice", "bob")}
+    assert permissions.rights_of("alice", is_local=False).allows(Right.MANAGE, b"/queue/jobs.a")
+    assert len(permissions.grants or ()) == 6
 
 
 def test_what_is_in_effect_can_be_used_as_a_file() -> None:
@@ -55,3 +67,22 @@ def test_what_is_in_effect_can_be_used_as_a_file() -> None:
     assert (sources["prefetch"], sources["strict"], sources["log-level"]) == ("command line", "command line", "default")
     assert "# --status                                   # command line" in lines
     assert "# user is not set                            # default" in lines
+
+
+def test_permissions_in_effect_are_tables_with_their_lines() -> None:
+    """They give the same again, whatever names are written in."""
+    grants = (
+        Grant("user a.b", "read", "/queue/é", "f.toml, line 3"),
+        Grant("user a.b", "read", '/queue/"', "f.toml, line 3"),
+        Grant("group w", "manage", "/>", "f.toml, line 5"),
+        Grant("all-users", "write", "/topic/%u", "f.toml, line 7"),
+        Grant("anonymous", "read", "/topic/x", "f.toml, line 9"),
+    )
+    for permissions in (Permissions(grants, {"w": ("a", "b c")}), Permissions((), {}), Permissions(None, {"w": ()})):
+        lines = list(list_effective({}, {}, permissions))
+        again = parse_text("\n".join(lines), "f").permissions
+
+        assert again.groups == permissions.groups
+        assert [grant[:3] for grant in again.grants or ()] == [grant[:3] for grant in permissions.grants or ()]
+        assert (again.grants is None) == (permissions.grants is None)
+    assert 'read = ["/queue/é", "/queue/\\""] # f.toml, line 3' in list(list_effective({}, {}, Permissions(grants)))

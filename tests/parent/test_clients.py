@@ -16,11 +16,13 @@ from puppet import Switchboard
 from forkbroker.child.spare import ClientProgram
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.roster import Client
+from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.budget import Budget
@@ -49,7 +51,8 @@ class House:
         budget = Budget(1000)
         self.exchange = Exchange(self.loop, Switchboard(self.logger), FlowPolicy(), budget)
         source = OwnChildren(program, Forge(1000, lambda: (), budget))
-        self.clients = Clients(self.exchange, self.admission, source, self.quiet.append, self.logger)
+        self.entitling = Entitling(Permissions(), str)
+        self.clients = Clients(self.exchange, self.admission, source, self.entitling, self.quiet.append, self.logger)
 
     def start(self, state: State = State.STARTING) -> Client:
         ours, theirs = socket.socketpair()

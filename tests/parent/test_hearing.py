@@ -11,10 +11,12 @@ from puppet import Switchboard
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.hearing import Hearing
 from forkbroker.parent.roster import Client
+from forkbroker.permissions import Permissions
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
@@ -60,7 +62,8 @@ class Bench:
         logger = logger_of(self.lines)
         self.exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
         self.admission = Admission(AdmissionPolicy(), str, 0.0)
-        self.hearing = Hearing(self.exchange, self.admission, self._quiet, logger)
+        self.entitling = Entitling(Permissions(), str)
+        self.hearing = Hearing(self.exchange, self.admission, self.entitling, self._quiet, logger)
         ours, self.end = open_pair()
         channel = Channel(ours, max_envelope=100_000)
         self.child = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)
@@ -145,10 +148,10 @@ def test_a_failed_login_counts_before_the_client_has_connected_only(bench: Bench
     """A child that says it later has been taken over by its client, or is wrong."""
     failed: list[Peer] = []
     bench.admission.login_failed = lambda peer, _now: failed.append(peer)  # type: ignore[method-assign]
-    bench.say(*pack(Kind.LEAVING, flags=Flag.LOGIN_FAILED))
+    bench.say(*pack(Kind.LEAVING, token=1))
     assert failed == [1]
     bench.child.state, bench.child.has_connected = State.CONNECTED, True
-    bench.say(*pack(Kind.LEAVING, flags=Flag.LOGIN_FAILED))
+    bench.say(*pack(Kind.LEAVING, token=1))
 
     assert failed == [1]
 

@@ -13,12 +13,14 @@ from puppet import Switchboard
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients
+from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals
+from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
@@ -41,7 +43,12 @@ class Desk:
         self.admission = Admission(policy, str, self.loop.now)
         self.refusals = Refusals(self.loop, str.encode, logger)
         self.clients = Clients(
-            exchange, self.admission, OwnChildren(sleep, Forge(1000, lambda: ())), lambda _: None, logger
+            exchange,
+            self.admission,
+            OwnChildren(sleep, Forge(1000, lambda: ())),
+            Entitling(Permissions(), str),
+            lambda _: None,
+            logger,
         )
         self.reception = Reception(exchange, self.admission, self.clients, self.refusals, logger)
         self.theirs: list[socket.socket] = []

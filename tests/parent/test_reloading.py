@@ -19,6 +19,7 @@ from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reloading import PATIENCE_S, Plan, Reload, Reloading
+from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.queues.policies import Policy
@@ -29,6 +30,7 @@ from forkbroker.wire.kinds import Kind, Role
 PLAN = Plan(
     admission=AdmissionPolicy(),
     routing=Policy(),
+    permissions=Permissions(),
     shutdown_timeout_s=1.0,
     renews_children=False,
     opened=(),

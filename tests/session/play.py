@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count as counting
 
+from forkbroker.permissions import Rights, unlimited
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
@@ -105,13 +106,23 @@ class Client:
         session_id: str = "s1",
         try_claim: Callable[[int], bool] | None = None,
         crash: Callable[[str], None] | None = None,
+        rights_of: Callable[[str], Rights] = unlimited,
     ) -> None:
         self.version = version
         self.now = 1000.0
         self.claims: list[int] = []
         self._secret = b"secret of " + session_id.encode()
         try_claim = try_claim or self._claim_always
-        setup = Setup(policy or SessionPolicy(), limits or Limits(), session_id, self._secret, try_claim, None, crash)
+        setup = Setup(
+            policy or SessionPolicy(),
+            limits or Limits(),
+            session_id,
+            self._secret,
+            try_claim,
+            None,
+            crash,
+            rights_of,
+        )
         self.session: Connecting | Session = Connecting(setup, self._begin, self.now)
         self.inbox: list[Got] = []
         """All that was written to the client."""

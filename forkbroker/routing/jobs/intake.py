@@ -16,7 +16,7 @@ from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.policies import Full, QueuePolicy
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues, shown
+from forkbroker.routing.queues.registry import Queues, refuse_to_create, shown
 from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes
 from forkbroker.wire.envelope import Envelope
@@ -24,6 +24,7 @@ from forkbroker.wire.kinds import Flag
 
 _PERSISTENT = int(Flag.PERSISTENT)
 _SECTION = int(Flag.SECTION)
+_EXISTING = int(Flag.EXISTING)
 
 
 class Intake(Rule):
@@ -73,6 +74,8 @@ class Intake(Rule):
             if reason is not None:
                 return reason
         if queue is None:
+            if envelope.flags & _EXISTING and name not in plan.made:
+                return refuse_to_create("queue", name)
             return None if name in plan.made else queues.find_refusal_to_make(name, len(plan.made))
         if policy.full.is_losing or not (policy.is_limited or queue.window.refusal):
             return None

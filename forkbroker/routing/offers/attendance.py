@@ -13,7 +13,7 @@ from forkbroker.routing.offers.consumers import Consumer
 from forkbroker.routing.offers.offers import Offers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues, is_durable
+from forkbroker.routing.queues.registry import Queues, is_durable, refuse_to_create
 from forkbroker.routing.topics.durables import Durables
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag
@@ -69,13 +69,18 @@ class Attendance:
     def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:
         """The queue that a SUBSCRIBE means."""
         name = envelope.destination
+        is_bound = envelope.flags & Flag.EXISTING
         if envelope.flags & Flag.DURABLE:
             name = envelope.block
             if not is_durable(name):
                 raise EnvelopeError(f"SUBSCRIBE: {name!r} is not the name of a durable subscription")
+            if is_bound and self._durables.find(name) is None:
+                return refuse_to_create("durable subscription", name)
             refusal = self._durables.open(name, envelope.destination)
             if refusal is not None:
                 return refusal
+        elif is_bound and self._queues.find(name) is None:
+            return refuse_to_create("queue", name)
         return self._queues.open(name, peer, is_temporary=bool(envelope.flags & Flag.TEMPORARY))
 
     def unsubscribe(self, peer: Peer, token: Token) -> Work:

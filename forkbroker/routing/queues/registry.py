@@ -336,6 +336,11 @@ def is_durable(name: bytes) -> bool:
     return name.startswith(_DURABLE)
 
 
+def refuse_to_create(what: str, name: bytes) -> str:
+    """Why a client can't use what does not exist, as it may not create it."""
+    return f"{what} {shown(name)} does not exist, and the user lacks the right create for it"
+
+
 def shown(name: bytes) -> str:
     """A name as an error message has it."""
     return name.decode("utf-8", "backslashreplace")

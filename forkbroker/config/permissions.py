@@ -1,0 +1,191 @@
+"""The tables of the configuration file that say who may do what.
+
+    [groups]
+    workers = ["alice", "bob"]
+
+    [permissions.group.workers]
+    read = ["/queue/jobs.>"]
+    write = "/queue/results"
+
+    [permissions.user.alice]
+    manage = "/queue/jobs.>"
+
+    [permissions.all-users]
+    read = "/topic/%u.>"
+    write = "/topic/%u.>"
+
+    [permissions.anonymous]
+    read = "/topic/news"
+
+Each key of a table of permissions is a right, and its value one pattern or several (`forkbroker.permissions`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from forkbroker.errors import ConfigurationFileError
+from forkbroker.passwords import PasswordError, check_name
+from forkbroker.patterns import PatternError, check_pattern
+from forkbroker.permissions import (
+    ALL_USERS,
+    ANONYMOUS,
+    RIGHTS,
+    Grant,
+    Permissions,
+    fill,
+    group_subject,
+    user_subject,
+)
+
+GROUPS, PERMISSIONS = "groups", "permissions"
+TABLES = (GROUPS, PERMISSIONS)
+
+_SUBJECTS = {"user": user_subject, "group": group_subject}
+_KINDS = (*_SUBJECTS, ALL_USERS, ANONYMOUS)
+_PREFIXES = ("/queue/", "/topic/", "/dsub/", "/control/")
+_PERCENT = re.compile(r"%(?![u%])")
+_TEMPORARY = ("/temp-queue/", "/temp-topic/", "/reply-queue/", "/reply-topic/")
+_SOMEBODY = "x"
+"""A name to check patterns with."""
+
+Lines = Mapping[tuple[str, ...], int]
+"""The line of each key, by the names of its tables and its own."""
+
+
+def read_permissions(values: Mapping[str, object], lines: Lines, name: str) -> Permissions:
+    """Read the tables of a file that is called `name`.
+
+    Raises:
+        ConfigurationFileError: they have mistakes.
+    """
+    reader = _Reader(lines, name)
+    groups = reader.read_groups(values.get(GROUPS, {}))
+    if PERMISSIONS not in values:
+        return Permissions(None, groups)
+    return Permissions(tuple(reader.read_grants(values[PERMISSIONS], groups)), groups)
+
+
+def list_permissions(permissions: Permissions) -> Iterator[str]:
+    """Return the lines of a configuration file that has these tables, each with its source."""
+    if permissions.groups:
+        yield ""
+        yield f"[{GROUPS}]"
+    for group, members in permissions.groups.items():
+        yield f"{_write_key(group)} = {json.dumps(list(members), ensure_ascii=False)}"
+    if permissions.grants is not None:
+        yield ""
+        yield f"[{PERMISSIONS}]"
+    table: dict[str, dict[str, list[Grant]]] = {}
+    for grant in permissions.grants or ():
+        table.setdefault(grant.subject, {}).setdefault(grant.right, []).append(grant)
+    for subject, rights in table.items():
+        kind, _, whose = subject.partition(" ")
+        yield ""
+        yield f"[{PERMISSIONS}.{kind}{f'.{_write_key(whose)}' if whose else ''}]"
+        for right, grants in rights.items():
+            patterns = json.dumps([grant.pattern for grant in grants], ensure_ascii=False)
+            yield f"{right} = {patterns} # {grants[0].where}"
+
+
+def _write_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+class _Reader:
+    def __init__(self, lines: Lines, name: str) -> None:
+        self._lines = lines
+        self._name = name
+
+    def read_groups(self, found: object) -> dict[str, tuple[str, ...]]:
+        where = self._where(GROUPS)
+        return {
+            self._check_name(group, self._where(GROUPS, group)): tuple(
+                self._check_name(member, self._where(GROUPS, group))
+                for member in self._read_texts(members, self._where(GROUPS, group))
+            )
+            for group, members in self._read_table(found, where, 'write groups as in workers = ["alice", "bob"]')
+        }
+
+    def read_grants(self, found: object, groups: Mapping[str, object]) -> Iterator[Grant]:
+        remedy = "write a table for each user or group, as in [permissions.group.workers]"
+        for kind, within in self._read_table(found, self._where(PERMISSIONS), remedy):
+            path = (PERMISSIONS, kind)
+            if kind not in _KINDS:
+                raise self._fault(path, "not whose permissions these are", f"write {_join(_KINDS)}")
+            if kind not in _SUBJECTS:
+                yield from self._read_rights(within, kind, path)
+                continue
+            for whose, rights in self._read_table(within, self._where(*path), remedy):
+                here = (*path, whose)
+                self._check_name(whose, self._where(*here))
+                if kind == "group" and whose not in groups:
+                    close = get_close_matches(whose, list(groups), 1)
+                    remedy = f"write {close[0]}" if close else "name its members in [groups], or give it none: []"
+                    raise self._fault(here, "unknown group", remedy)
+                yield from self._read_rights(rights, _SUBJECTS[kind](whose), here)
+
+    def _read_rights(self, found: object, subject: str, path: tuple[str, ...]) -> Iterator[Grant]:
+        for right, patterns in self._read_table(found, self._where(*path), 'write rights as in read = "/queue/jobs"'):
+            here = (*path, right)
+            if right not in RIGHTS:
+                close = get_close_matches(right.lower(), list(RIGHTS), 1)
+                raise self._fault(here, "unknown right", f"write {close[0] if close else _join(tuple(RIGHTS))}")
+            for pattern in self._read_texts(patterns, self._where(*here)):
+                self._check_pattern(pattern, subject, self._where(*here))
+                yield Grant(subject, right, pattern, self._where_line(here))
+
+    def _check_pattern(self, text: str, subject: str, where: str) -> None:
+        shown = f'{where} = "{text}"'
+        if text.startswith(_TEMPORARY):
+            problem = "temporary destinations are their session's own, and need no right"
+            raise ConfigurationFileError(shown, problem, "leave it out")
+        if not (text.startswith(_PREFIXES) or text == "/>") or text in _PREFIXES:
+            raise ConfigurationFileError(shown, "not a destination", f"begin it with {_join(_PREFIXES)}, or write />")
+        if _PERCENT.search(text.replace("%%", "")):
+            raise ConfigurationFileError(shown, "% stands alone", "write %u for the user's name, or %% for %")
+        if subject == ANONYMOUS and "%u" in text.replace("%%", ""):
+            raise ConfigurationFileError(shown, "clients without a login have no name", "write no %u here")
+        try:
+            check_pattern(fill(text, _SOMEBODY))
+        except PatternError as error:
+            raise ConfigurationFileError(shown, str(error), "give a name, or one with *, # or >") from None
+
+    def _check_name(self, name: str, where: str) -> str:
+        try:
+            check_name(name)
+        except PasswordError as error:
+            raise ConfigurationFileError(f"{where}: {name!r}", "not a name", str(error)) from None
+        return name
+
+    def _read_table(self, found: object, where: str, remedy: str) -> list[tuple[str, object]]:
+        if not isinstance(found, dict):
+            raise ConfigurationFileError(where, "not a table", remedy)
+        return list(found.items())
+
+    def _read_texts(self, found: object, where: str) -> list[str]:
+        texts: list[str] = []
+        for text in found if isinstance(found, list) else [found]:
+            if not isinstance(text, str):
+                raise ConfigurationFileError(where, "not a text in quotes", "write one text, or several in brackets")
+            texts.append(text)
+        return texts
+
+    def _fault(self, path: tuple[str, ...], problem: str, remedy: str) -> ConfigurationFileError:
+        return ConfigurationFileError(self._where(*path), problem, remedy)
+
+    def _where(self, *path: str) -> str:
+        """Line and key, for an error."""
+        return f"{self._where_line(path)}: {'.'.join(path)}"
+
+    def _where_line(self, path: tuple[str, ...]) -> str:
+        while path and path not in self._lines:
+            path = path[:-1]
+        return f"{self._name}, line {self._lines[path]}" if path else self._name
+
+
+def _join(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,53 @@
+"""What clients may do, as their processes were told last.
+
+A process has the permissions of the nursery that it comes from. When they change, each client whose rights are others
+from then on is told them (RIGHTS). A client that connects later from an older process is told as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forkbroker.parent.roster import Client
+from forkbroker.permissions import Permissions
+
+
+class Entitling:
+    """The permissions that hold, and their edition."""
+
+    def __init__(self, permissions: Permissions, source_of: Callable[[str], str]) -> None:
+        """`source_of` gives nothing for hosts that are this machine."""
+        self._permissions = permissions
+        self._source_of = source_of
+        self._kept: dict[tuple[str, bool], bytes] = {}
+        self.edition = 0
+        """What a process has that was forked for a nursery of now."""
+
+    def adopt(self, permissions: Permissions) -> Callable[[Client], bytes]:
+        """Other permissions hold from now on.
+
+        What is returned gives the rights of a client, packed, if they are others than before; else nothing.
+        """
+        before = Entitling(self._permissions, self._source_of)
+        if permissions != self._permissions:
+            self._permissions = permissions
+            self._kept = {}
+            self.edition += 1
+
+        def find_changed(child: Client) -> bytes:
+            packed = self._pack(child)
+            return b"" if packed == before._pack(child) else packed
+
+        return find_changed
+
+    def find_news(self, child: Client) -> bytes:
+        """The rights of a client that has just connected, if its process has older permissions; else nothing."""
+        return b"" if child.edition == self.edition else self._pack(child)
+
+    def _pack(self, child: Client) -> bytes:
+        key = child.login, not self._source_of(child.host)
+        packed = self._kept.get(key)
+        if packed is None:
+            packed = self._permissions.rights_of(key[0], is_local=key[1]).pack()
+            self._kept[key] = packed
+        return packed

@@ -1,0 +1,222 @@
+"""What users may do with which destinations.
+
+A *right* is what a user may do; a *grant* gives one to a user, to all members of a group, to all users, or to clients
+without a login. Where there are grants, what is not granted is denied. Which destinations a grant is for is said by a
+pattern, in the language of subscriptions to topics (`forkbroker.patterns`), for names of every kind: `/queue/jobs.>`,
+`/topic/*.news`, `/dsub/mine`, `/control/status`; `/>` is all there is.
+
+`%u` in a pattern stands for the user's name. In it the characters that mean something in a name of a destination, and
+`%` itself, are written as `%` and two hexadecimal digits: `a.b` becomes `a%2Eb`, which is one level. So nobody gets a
+pattern by the choice of a name, and what is one user's is no other's. `%%` is a percent sign.
+
+A subscription to a pattern needs one grant that covers all that the pattern may match.
+
+Temporary destinations need no right: they are their session's own, and who is told the name of one may send there.
+
+A verdict is worked out once for a name, and kept; so is the plan of whoever asks (`forkbroker.session.publishing`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from sys import getsizeof
+from typing import NamedTuple
+
+from forkbroker.caches import ENTRY, Cache
+from forkbroker.errors import EnvelopeError, ForkbrokerError
+from forkbroker.patterns import covers
+
+
+class Right(Enum):
+    """What a user may do with a destination; the value is its name in the configuration."""
+
+    READ = "read"
+    """Subscribe, and so get messages; of a queue that takes them out."""
+    WRITE = "write"
+    """Send."""
+    CREATE = "create"
+    """Make a queue by sending or subscribing to it; make and delete a durable subscription."""
+    BROWSE = "browse"
+    """Look at the messages of a queue that stay there."""
+    MANAGE = "manage"
+    """Change what others depend on: purge, move, hold, kick; all requests that change something."""
+    MONITOR = "monitor"
+    """See figures and names: who is connected, how much waits."""
+
+
+RIGHTS = {right.value: right for right in Right}
+
+ALL_USERS = "all-users"
+"""The subject of grants to everybody who has logged in."""
+ANONYMOUS = "anonymous"
+"""The subject of grants to clients without a login."""
+_USER, _GROUP = "user ", "group "
+
+_ON_THIS_MACHINE = frozenset(Right)
+_BY_DEFAULT = frozenset({Right.READ, Right.WRITE, Right.CREATE, Right.BROWSE})
+_ALL = b"/>"
+_TEMPORARY = (b"/reply-queue/", b"/reply-topic/", b"/temp-queue/", b"/temp-topic/")
+_OWN = frozenset({Right.READ, Right.WRITE, Right.CREATE})
+"""What everybody may do with temporary destinations: the session sees to whose they are."""
+_QUOTED = {ord(character): f"%{ord(character):02X}" for character in "%./@*#>"}
+_CACHE_OCTETS = 65_536
+_SHOWN = 200
+
+
+class DeniedError(ForkbrokerError):
+    """The user lacks a right. The text is meant for the client, and for the log."""
+
+
+class Grant(NamedTuple):
+    """A right for destinations, and whose it is."""
+
+    subject: str
+    """`user NAME`, `group NAME`, `all-users` or `anonymous`."""
+    right: str
+    pattern: str
+    """As it was written, with `%u`."""
+    where: str
+    """Where that stands, for people."""
+
+
+def user_subject(name: str) -> str:
+    """The subject of grants to this user."""
+    return _USER + name
+
+
+def group_subject(name: str) -> str:
+    """The subject of grants to the members of this group."""
+    return _GROUP + name
+
+
+def quote(name: str) -> str:
+    """A user's name as `%u` gives it: one level of a destination, which is no other user's."""
+    return name.translate(_QUOTED)
+
+
+def fill(pattern: str, user: str) -> bytes:
+    """The pattern of a grant for this user: with the name for `%u`, and `%` for `%%`."""
+    parts = pattern.split("%%")
+    return "%".join(part.replace("%u", quote(user)) for part in parts).encode(errors="surrogateescape")
+
+
+class Rights:
+    """What one user may do."""
+
+    def __init__(self, user: str, patterns: Mapping[Right, Sequence[bytes]]) -> None:
+        """`patterns`: those of the destinations for which the user has each right."""
+        self.user = user
+        self._patterns = patterns
+        self._verdicts: Cache[tuple[Right, bytes], bool] = Cache(_CACHE_OCTETS, _weigh)
+
+    def allows(self, right: Right, name: bytes) -> bool:
+        """Whether the user has this right for a canonical name, or for all that a pattern of topics matches."""
+        verdict = self._verdicts.get((right, name))
+        if verdict is None:
+            is_own = right in _OWN and name.startswith(_TEMPORARY)
+            verdict = is_own or any(covers(one, name) for one in self._patterns.get(right, ()))
+            self._verdicts.remember((right, name), verdict)
+        return verdict
+
+    def check(self, right: Right, name: bytes) -> None:
+        """As `allows`, for who has to do without.
+
+        Raises:
+            DeniedError: the user lacks this right.
+        """
+        if not self.allows(right, name):
+            who = f"user {self.user!r}" if self.user else "a client without a login"
+            text = name.decode("utf-8", "backslashreplace")
+            text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            raise DeniedError(f"{who} lacks the right {right.value} for {text!r}")
+
+    def pack(self) -> bytes:
+        """Serialise, for another process."""
+        patterns = {right.value: [one.decode("utf-8", "surrogateescape") for one in some] for right, some in self}
+        return json.dumps([self.user, patterns]).encode()
+
+    def __iter__(self) -> Iterator[tuple[Right, Sequence[bytes]]]:
+        return iter(self._patterns.items())
+
+
+def unlimited(user: str) -> Rights:
+    """Every right for everything."""
+    return Rights(user, dict.fromkeys(Right, (_ALL,)))
+
+
+def unpack(octets: bytes) -> Rights:
+    """What `Rights.pack` made.
+
+    Raises:
+        EnvelopeError: it did not.
+    """
+    try:
+        user, patterns = json.loads(octets)
+        return Rights(
+            user,
+            {Right(name): [one.encode("utf-8", "surrogateescape") for one in some] for name, some in patterns.items()},
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EnvelopeError(f"rights: {error}") from None
+
+
+def _weigh(key: tuple[Right, bytes], _verdict: bool) -> int:
+    return ENTRY + getsizeof(key) + getsizeof(key[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What all users may do."""
+
+    grants: tuple[Grant, ...] | None = None
+    """None: nothing is said of permissions, so nothing is denied that is about messages alone."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The members of each group."""
+    has_users: bool = False
+    """Clients have to prove who they are."""
+
+    def to_plain(self) -> list[object]:
+        """What JSON can carry."""
+        grants = None if self.grants is None else [list(grant) for grant in self.grants]
+        return [grants, {name: list(members) for name, members in self.groups.items()}, self.has_users]
+
+    def subjects_of(self, user: str, groups: Iterable[str] = ()) -> list[str]:
+        """Of the grants that are for this user; empty: a client without a login. `groups`: others of the user's."""
+        if not user:
+            return [ANONYMOUS]
+        named = [name for name, members in self.groups.items() if user in members]
+        return [user_subject(user), *map(group_subject, dict.fromkeys([*named, *groups])), ALL_USERS]
+
+    def grants_of(self, user: str, groups: Iterable[str] = ()) -> Iterator[Grant]:
+        """All that are for this user."""
+        subjects = self.subjects_of(user, groups)
+        return (grant for grant in self.grants or () if grant.subject in subjects)
+
+    def rights_of(self, user: str, *, is_local: bool, groups: Iterable[str] = ()) -> Rights:
+        """What this user may do; `is_local`: the client is on this machine.
+
+        Where nothing is said of permissions, each client may do what concerns messages. To manage and to monitor the
+        broker is for clients on this machine alone, and only where nobody has to prove who they are.
+        """
+        if self.grants is None:
+            given = _ON_THIS_MACHINE if is_local and not self.has_users else _BY_DEFAULT
+            return Rights(user, dict.fromkeys(given, (_ALL,)))
+        patterns: dict[Right, list[bytes]] = {}
+        for grant in self.grants_of(user, groups):
+            patterns.setdefault(RIGHTS[grant.right], []).append(fill(grant.pattern, user))
+        return Rights(user, patterns)
+
+
+def from_plain(plain: Sequence[object]) -> Permissions:
+    """What `Permissions.to_plain` made."""
+    grants, groups, has_users = plain
+    assert isinstance(groups, dict)
+    assert grants is None or isinstance(grants, list)
+    return Permissions(
+        None if grants is None else tuple(Grant(*grant) for grant in grants),
+        {name: tuple(members) for name, members in groups.items()},
+        bool(has_users),
+    )

@@ -1,0 +1,102 @@
+"""The tables of the configuration file that say who may do what."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkbroker.config.file import parse_text
+from forkbroker.errors import ConfigurationFileError
+from forkbroker.permissions import Grant
+
+TEXT = """\
+prefetch = 7
+
+[groups]
+workers = ["alice", "bob"]
+"night shift" = "carol"
+
+[permissions.group."night shift"]
+read = "/queue/jobs"
+
+[permissions.group.workers]
+# all of it
+read = [
+    "/queue/jobs.>",
+    "/topic/%u.#",
+]
+write = "/queue/100%%"
+
+[permissions.user]
+"a.b" = { manage = "/>" }
+
+[permissions.all-users]
+monitor = "/control/status"
+[permissions.anonymous]
+read = "/topic/news"
+"""
+
+
+def test_tables_are_read_with_their_lines() -> None:
+    """Keys of options are still options."""
+    file = parse_text(TEXT, "f")
+
+    assert file.given == {"prefetch": "7"}
+    assert file.permissions.groups == {"workers": ("alice", "bob"), "night shift": ("carol",)}
+    assert sorted(file.permissions.grants or ()) == [
+        Grant("all-users", "monitor", "/control/status", "f, line 22"),
+        Grant("anonymous", "read", "/topic/news", "f, line 24"),
+        Grant("group night shift", "read", "/queue/jobs", "f, line 8"),
+        Grant("group workers", "read", "/queue/jobs.>", "f, line 12"),
+        Grant("group workers", "read", "/topic/%u.#", "f, line 12"),
+        Grant("group workers", "write", "/queue/100%%", "f, line 16"),
+        Grant("user a.b", "manage", "/>", "f, line 19"),
+    ]
+
+
+def test_no_table_is_something_else_than_an_empty_one() -> None:
+    """With the table, what is not granted is denied."""
+    assert parse_text("", "f").permissions.grants is None
+    assert parse_text("[groups]\na = []", "f").permissions.grants is None
+    assert parse_text("[permissions]", "f").permissions.grants == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("groups = 1", "f, line 1: groups: not a table; write groups as in"),
+        ("[groups]\na = 1", "f, line 2: groups.a: not a text in quotes; write one text, or several in brackets"),
+        ("[groups]\na = ['x', 1]", "f, line 2: groups.a: not a text in quotes"),
+        ("[groups]\na = ['x:y']", "f, line 2: groups.a: 'x:y': not a name; a name has printable"),
+        ("[groups]\n'#a' = []", "f, line 2: groups.#a: '#a': not a name"),
+        ("permissions = 'x'", "f, line 1: permissions: not a table; write a table for each"),
+        ("[permissions.users]\nread = '/>'", "f, line 1: permissions.users: not whose permissions these are; write us"),
+        ("[permissions.user]\nalice = '/>'", "f, line 2: permissions.user.alice: not a table; write rights as in"),
+        ("[permissions.user.'a:b']\n", "f, line 1: permissions.user.a:b: 'a:b': not a name"),
+        (
+            "[groups]\nworkers = []\n[permissions.group.worker]",
+            "f, line 3: permissions.group.worker: unknown group",
+        ),
+        ("[permissions.group.worker]", "unknown group; name its members in [groups], or give it none: []"),
+        ("[permissions.all-users]\nraed = '/>'", "f, line 2: permissions.all-users.raed: unknown right; write read"),
+        ("[permissions.all-users]\nfly = '/>'", "unknown right; write read, write, create, browse, manage or monitor"),
+        ("[permissions.all-users]\nread = 7", "f, line 2: permissions.all-users.read: not a text in quotes"),
+        (
+            "[permissions.all-users]\nread = 'jobs'",
+            'f, line 2: permissions.all-users.read = "jobs": not a',
+        ),
+        ("[permissions.all-users]\nread = '/queue/'", "not a destination; begin it with /queue/, /topic/, /dsub/ or"),
+        ("[permissions.all-users]\nread = '/quue/a'", "not a destination"),
+        ("[permissions.all-users]\nread = '/temp-queue/a'", "temporary destinations are their session's own"),
+        ("[permissions.all-users]\nread = '/queue/#.a'", "'#' is permitted as the last level only"),
+        ("[permissions.all-users]\nread = '/queue/50%'", "% stands alone; write %u for the user's name, or %% for %"),
+        ("[permissions.all-users]\nread = '/queue/%%%x'", "% stands alone"),
+        ("[permissions.anonymous]\nread = '/queue/%u'", "clients without a login have no name; write no %u here"),
+        ("[[permissions]]\nread = '/>'", "f, line 1: permissions: not a table"),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_key_and_what_would_be_right(text: str, said: str) -> None:
+    """As with options."""
+    with pytest.raises(ConfigurationFileError) as caught:
+        parse_text(text, "f")
+
+    assert said in str(caught.value)
