@@ -173,6 +173,8 @@ class Envelope:
         Raises:
             EnvelopeError: they can't be decoded.
         """
+        if not self.flags & _SECTION:
+            return DURABLY if self.flags & _PERSISTENT else PLAIN
         return unpack_details(self._section, persistent=bool(self.flags & _PERSISTENT))
 
     @property
