@@ -10,7 +10,8 @@ import pytest
 
 from forkbroker.cli import wiring
 from forkbroker.cli.wiring import Known, Serving
-from forkbroker.config.options import OPTIONS, Effect, Settings, make_settings
+from forkbroker.config.options import OPTIONS, Effect, Settings
+from forkbroker.config.settings import make_settings
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.keeping.fans import NAMES_OCTETS

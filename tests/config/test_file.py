@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from forkbroker.config.file import exists, find_lines, parse_text, read_file
-from forkbroker.config.options import OPTIONS, Type, make_settings
+from forkbroker.config.options import OPTIONS, Type
+from forkbroker.config.settings import make_settings
 from forkbroker.errors import ConfigurationError, ConfigurationFileError, Exit
 
 

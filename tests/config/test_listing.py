@@ -9,7 +9,8 @@ from pathlib import Path
 
 from forkbroker.config.file import parse_text
 from forkbroker.config.listing import list_defaults, list_effective
-from forkbroker.config.options import OPTIONS, make_settings
+from forkbroker.config.options import OPTIONS
+from forkbroker.config.settings import make_settings
 from forkbroker.permissions import Grant, Permissions, Right
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,9 @@ import pytest
 
 import forkbroker
 from forkbroker.config.file import parse_text
-from forkbroker.config.options import OPTIONS, Effect, make_settings
+from forkbroker.config.options import OPTIONS, Effect
 from forkbroker.config.policy_keys import policy_line
+from forkbroker.config.settings import make_settings
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
 
