@@ -46,8 +46,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[158]; \
-	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[158] 2>&1 >/dev/null)"; \
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[1578]; \
+	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[1578] 2>&1 >/dev/null)"; \
 	else echo "man pages not checked: install mandoc or groff"; fi
 	@sh -n etc/init.d/stomp-broker && sh -n etc/rc.d/stomp_broker
 
@@ -90,7 +90,7 @@ install:
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip uninstall --quiet --yes setuptools pip
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PRIVATE)/lib"
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man5" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man8"
+	    "$(DESTDIR)$(PREFIX)/share/man/man7" "$(DESTDIR)$(PREFIX)/share/man/man8"
 	for script in stomp-broker stomp-brokerctl; do \
 	    sed -i.orig '1s|^#!$(DESTDIR)|#!|' "$(DESTDIR)$(PRIVATE)/bin/$$script" && \
 	    rm "$(DESTDIR)$(PRIVATE)/bin/$$script.orig" && \
@@ -98,6 +98,7 @@ install:
 	done
 	install -m 644 man/stomp-brokerctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/"
 	install -m 644 man/forkbroker.toml.5 "$(DESTDIR)$(PREFIX)/share/man/man5/"
+	install -m 644 man/forkbroker-control.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
 	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
@@ -139,7 +140,8 @@ uninstall:
 	rm -rf "$(DESTDIR)$(PRIVATE)" "$(DESTDIR)$(PREFIX)/share/doc/forkbroker" "$(DESTDIR)$(UNITS)/stomp-broker.service.d"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/stomp-broker" "$(DESTDIR)$(PREFIX)/bin/stomp-brokerctl" \
 	    "$(DESTDIR)$(PREFIX)/share/man/man1/stomp-brokerctl.1" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man5/forkbroker.toml.5" "$(DESTDIR)$(PREFIX)/share/man/man8/stomp-broker.8" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man5/forkbroker.toml.5" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man7/forkbroker-control.7" "$(DESTDIR)$(PREFIX)/share/man/man8/stomp-broker.8" \
 	    "$(DESTDIR)$(UNITS)/stomp-broker.service" "$(DESTDIR)$(UNITS)/stomp-broker.socket" \
 	    "$(DESTDIR)$(PREFIX)/lib/sysusers.d/forkbroker.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/forkbroker.conf" \
 	    "$(DESTDIR)/etc/init.d/stomp-broker" "$(DESTDIR)$(PREFIX)/etc/rc.d/stomp_broker"

@@ -6,6 +6,7 @@ A name is a prefix that says what kind of thing it is, and the part behind it:
     /temp-topic/a      private to the client's connection   /temp-queue/a  private to the client's connection
     /reply-topic/a     another client's temporary topic     /reply-queue/a another client's temporary queue
     /dsub/a            a durable subscription to a topic, read like a queue: for subscriptions only
+    /control/a         a request to the broker itself: for SEND only
 
 Other brokers have other prefixes for the same things, which are normalised away: `/remote-temp-topic/` and
 `/remote-temp-queue/` (ActiveMQ), `/amq/queue/` and `/exchange/amq.topic/` (RabbitMQ), `jms.queue.` and `jms.topic.`
@@ -46,6 +47,7 @@ class Sort(Enum):
     REPLY_TOPIC = "/reply-topic/"
     REPLY_QUEUE = "/reply-queue/"
     DURABLE = "/dsub/"
+    CONTROL = "/control/"
 
 
 _SORTS = {sort.value: sort for sort in Sort} | {
@@ -113,6 +115,10 @@ def parse_subscription(text: str, bare: str) -> Destination:
         DestinationError: not a name that can be subscribed to.
     """
     destination = _parse(text, bare)
+    if destination.sort is Sort.CONTROL:
+        raise DestinationError(
+            f"destination {_quoted(text)} is for requests: SEND to it, and subscribe to what its reply-to names"
+        )
     if destination.is_pattern:
         if destination.sort is Sort.DURABLE:
             # whoever made it has chosen the name

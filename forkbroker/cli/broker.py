@@ -48,6 +48,7 @@ from forkbroker.posix.addresses import describe_listener
 from forkbroker.posix.daemonize import Readiness, complain, detach
 from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
+from forkbroker.posix.logs import set_level
 from forkbroker.posix.outlets import Outlet
 from forkbroker.posix.pidfile import Pidfile
 from forkbroker.posix.places import Places
@@ -177,6 +178,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
         status=service.status,
         beat=lambda: _beat(service, log),
         reopen_logs=log.reopen,
+        set_log_level=set_level,
         reload=Reload(check=reloader.check, prepare=reloader.prepare, begun=service.reloading, ended=service.ready),
         has_hung_up=has_hung_up,
         close_listener=close_listener,

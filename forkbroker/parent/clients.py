@@ -23,6 +23,9 @@ from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, State
 
+_KICK_TAKES_S = 10.0
+"""From CLOSE to the end of a child's channel, at most."""
+
 
 class Source(Protocol):
     """Where children come from."""
@@ -139,6 +142,15 @@ class Clients:
         """End all children at once."""
         for child in self.all:
             self._processes.kill(child)
+
+    def kick(self, child: Client, reason: str) -> None:
+        """Disconnect a client; its process is killed if it does not end soon."""
+        self._exchange.send(child, pack(Kind.CLOSE, block=reason.encode(errors="surrogateescape")))
+        self._loop.call_at(self._loop.now + _KICK_TAKES_S, lambda: self._insist(child))
+
+    def _insist(self, child: Client) -> None:
+        if self.find(child.peer) is child and not child.killed:
+            self._kill(child, f"did not end within {_KICK_TAKES_S:.0f} s")
 
     def expel(self, *, were_proven: bool) -> None:
         """Disconnect those that may not be here any more, as the users have changed.

@@ -8,6 +8,7 @@ Who does what:
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
+    control                what clients ask of the broker itself
     shutdown               the end of the broker, in bounded time
     listing, status        what the parent shows of itself
 
@@ -31,6 +32,9 @@ from dataclasses import dataclass, field
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients
+from forkbroker.parent.control.broker import State
+from forkbroker.parent.control.control import Control
+from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
@@ -116,6 +120,8 @@ class Hooks:
     """The loop turns: called about once a second."""
     reopen_logs: Callable[[], None] = _ignore
     """SIGUSR1 came."""
+    set_log_level: Callable[[str], None] = _ignore_text
+    """Log events of this level and above."""
     reload: Reload | None = None
     """How the configuration is read at SIGHUP, and taken over; None: it is not."""
     has_hung_up: Callable[[], bool] = _never
@@ -196,6 +202,15 @@ class Parent:
             finish=self._finish,
             logger=logger,
         )
+        state = State(
+            phase=lambda: self._shutdown.phase.value,
+            listening=lambda: self._listeners.names,
+            clients=lambda: self._admission.clients,
+            set_log_level=self._set_log_level,
+            reloading=self._reloading,
+        )
+        handlers = make_handlers(self._exchange, self._clients, state)
+        self._control = Control(self._exchange, self._clients.find, handlers, logger)
         self._listing = Listing(loop, router.describe, logger)
         self._status = Status(self._listeners.names, hooks.status)
 
@@ -245,6 +260,11 @@ class Parent:
     def _reopen_logs(self) -> None:
         """Children that are forked from now on have the new file."""
         self._hooks.reopen_logs()
+        self._spares.renew()
+
+    def _set_log_level(self, level: str) -> None:
+        """As with another log, children have it from now on."""
+        self._hooks.set_log_level(level)
         self._spares.renew()
 
     # -- a changed configuration
@@ -339,6 +359,8 @@ class Parent:
         router = self._router
         if router.waiting:
             self._clients.go_on()
+        if router.asked:
+            self._control.heed()
         has_changed = router.tick(self._loop.now)
         if router.out:
             self._exchange.dispatch(None)
@@ -369,6 +391,8 @@ class Parent:
         """About once a second: what need not be more exact."""
         self._clients.check()
         self._spares.check()
+        self._control.drop_waiting()
+        self._router.note_time(self._loop.now)
         self._log_notes()
         phase = self._shutdown.phase
         note = "" if phase is Phase.RUNNING else "shutting down"

@@ -26,6 +26,9 @@ from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import OF_CHECKER, check
 from forkbroker.wire.kinds import Kind, Role
 
+Told = Callable[[bool, str], None]
+"""Hears of the end of a reload: whether it was done; what has changed, or why nothing has."""
+
 PATIENCE_S = 30.0
 """How long the checker may take: a disk or a name service that does not answer by then answers nobody."""
 
@@ -91,15 +94,19 @@ class Reloading:
         )
         self._is_checking = False
         self._is_asked_again = False
+        self._told: list[Told] = []
+        self._told_next: list[Told] = []
         self._runs = 0
         self._found: bytes | None = None
         self._reason = ""
 
-    def ask(self) -> None:
-        """SIGHUP: read the configuration, and take it over if it is good."""
+    def ask(self, told: Told | None = None) -> None:
+        """Read the configuration, and take it over if it is good; `told` hears what has come of it."""
         if self._is_checking:
             self._is_asked_again = True
+            self._told_next += [told] if told is not None else []
             return
+        self._told += [told] if told is not None else []
         self._is_checking = True
         self._found, self._reason = None, ""
         self._runs += 1
@@ -129,6 +136,7 @@ class Reloading:
         self._is_checking = False
         if self._is_asked_again:
             self._is_asked_again = False
+            self._told, self._told_next = self._told_next, []
             self._loop.call_at(self._loop.now, self.ask)
         return Meaning.NOTHING
 
@@ -140,6 +148,13 @@ class Reloading:
             return
         self._adopt(plan)
         self._logger.info("reload: done, %s", plan.summary)
+        self._tell(True, plan.summary)
+
+    def _tell(self, is_done: bool, text: str) -> None:
+        told, self._told = self._told, []
+        for tell in told:
+            tell(is_done, text)
 
     def _fail(self, reason: str) -> None:
         self._logger.error("reload: nothing has changed, %s", reason)
+        self._tell(False, reason)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.sights import Sights
 from forkbroker.wire.envelope import Buffer, Envelope
 
 
@@ -54,6 +56,20 @@ class Routes(Protocol):
 
     def take_notes(self) -> Sequence[str]:
         """What an administrator should know."""
+
+    sights: Sights
+    """What there is, for whoever looks."""
+    asked: list[tuple[Peer, Envelope]]
+    """ASKs of children, in their order; the parent takes them out."""
+
+    def on_behalf_of(self, peer: Peer, now: float) -> AbstractContextManager[None]:
+        """What the parent changes meanwhile is changed for this child."""
+
+    def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
+        """Send this to the child when all that it has brought about is committed."""
+
+    def note_time(self, now: float) -> None:
+        """About a second has passed."""
 
     def take_events(self) -> Sequence[str]:
         """Normal events that are worth a line in the log."""

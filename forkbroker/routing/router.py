@@ -13,15 +13,16 @@ Nonsense from a child raises, and ends that child; it does no harm to others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
 from forkbroker.destinations import is_queue
 from forkbroker.errors import EnvelopeError
 from forkbroker.patterns import PatternError
+from forkbroker.routing.ages import Ages
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.counters import QueueView
-from forkbroker.routing.describing import describe
 from forkbroker.routing.handover import Rule, dump, load
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
@@ -33,9 +34,10 @@ from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.records import RECORDS
 from forkbroker.routing.sending import Forwarding, Sending
+from forkbroker.routing.sights import Sights
 from forkbroker.routing.stored import Stored
 from forkbroker.routing.topics.topics import Topics
-from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check_head
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -47,8 +49,8 @@ _BRINGING = (Kind.SEND, Kind.TRANSACTION)
 class Router(Rule):
     """Topics and queues of one broker."""
 
-    DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored")
-    ANEW = ("_next", "_methods", "waiting", "is_behind")
+    DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages")
+    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -72,6 +74,8 @@ class Router(Rule):
         self.is_behind = False
         """The store had so much to write in the last turn that producers wait; one that can't write holds nobody, it
         refuses."""
+        self.asked: list[tuple[Peer, Envelope]] = []
+        """ASKs, in the order in which they came to be applied: the parent takes them out in each turn."""
         self.culprits = kit.culprits
         """Peers that have sent what can't be dealt with, as has shown later, and why. Who has ended one removes it."""
         keeping = self._keeping = Keeping(kit, policy)
@@ -80,6 +84,9 @@ class Router(Rule):
         self._topics = Topics(kit, policy, keeping)
         offering = self._offering = Offering(kit, policy, slots, keeping, jobs.returns, self._topics.durables)
         self._stored = Stored(kit, keeping, jobs, self._topics)
+        self._ages = Ages()
+        self.sights = Sights(kit, keeping, self._topics, jobs.delays, offering.clientele, self._ages)
+        """What there is, for whoever looks."""
         forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
         sending = Sending(kit, keeping.queues, jobs.intake, forwarding, offering.leases, keeping.journal)
         # each gives None, or the reason of a refusal, or steps that end with one of these
@@ -92,6 +99,7 @@ class Router(Rule):
             **dict.fromkeys(EVENTS, offering.offers.receive),
             Kind.SETTLE: sending.settle,
             Kind.FENCE: self._fence,
+            Kind.ASK: self._ask,
         }
 
     def adopt(self, policy: Policy) -> None:
@@ -335,18 +343,39 @@ class Router(Rule):
 
     def describe(self) -> Iterable[str]:
         """Queues, durable subscriptions and the schedule, a line for each."""
-        return describe(self._queues, self._topics.durables, self._jobs.delays)
+        return self.sights.describe()
 
     def views(self) -> list[QueueView]:
         """All queues as they are now."""
         return self._queues.views()
+
+    def note_time(self, now: float) -> None:
+        """To be called about once a second: what comes from now on is younger."""
+        self._ages.note(self._queues.next_serial, now)
+
+    # -- what clients ask of the broker itself, as the parent carries it out
+
+    @contextmanager
+    def on_behalf_of(self, peer: Peer, now: float) -> Iterator[None]:
+        """What is changed meanwhile is changed for this peer: `answer` waits until it will survive."""
+        self._timers.now = now
+        self._kit.is_at_rest = False
+        before = self._journal.last
+        try:
+            yield
+        finally:
+            self._attribute(peer, before)
+
+    def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
+        """Send this to the peer when all that it has brought about is committed."""
+        self._journal.answer(peer, buffers)
 
     # -- another program
 
     @property
     def is_between_turns(self) -> bool:
         """Nothing is half done, and all that is to be sent was taken: what is known now can be handed over."""
-        return not (self.waiting or self._kit.chores.all or self._kit.out)
+        return not (self.waiting or self._kit.chores.all or self._kit.out or self.asked)
 
     def dump(self) -> dict[str, Any]:
         """Return all that is known, as plain data (`handover.py`).
@@ -400,6 +429,10 @@ class Router(Rule):
 
     def _ready(self, peer: Peer, envelope: Envelope) -> None:
         self._offering.clientele.become_ready(peer)
+
+    def _ask(self, peer: Peer, envelope: Envelope) -> None:
+        """All before it has been applied, and the parent may carry it out."""
+        self.asked.append((peer, envelope))
 
     def _fence(self, peer: Peer, envelope: Envelope) -> None:
         """All before it has been applied."""

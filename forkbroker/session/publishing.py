@@ -1,4 +1,4 @@
-"""SEND: what a client publishes."""
+"""SEND: what a client publishes, or asks of the broker itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from forkbroker.destinations import Destination, Sort, is_bare, is_queue
 from forkbroker.permissions import Right, Rights
+from forkbroker.session.asking import Asking, is_request
 from forkbroker.session.dialects import NOT_FORWARDED, wants_persistence
 from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
@@ -35,9 +36,13 @@ class Publishing:
         transactions: Transactions,
         upward: Upward,
         replies: Replies,
+        asking: Asking,
         subscribe_to_replies: Callable[[str], None],
     ) -> None:
-        """`subscribe_to_replies` gets the name of a temporary queue that a `reply-to` header named."""
+        """`asking` gets what is for the broker itself.
+
+        `subscribe_to_replies` gets the name of a temporary queue that a `reply-to` header named.
+        """
         self._policy = policy
         self._own = own
         self.rights = rights
@@ -45,6 +50,7 @@ class Publishing:
         self._transactions = transactions
         self._upward = upward
         self._replies = replies
+        self._asking = asking
         self._subscribe_to_replies = subscribe_to_replies
 
     def receive(self, run: FrameRun) -> None:
@@ -56,6 +62,9 @@ class Publishing:
         head = run.head
         plan = head.memo
         if not isinstance(plan, SendPlan):
+            if is_request(head):
+                self._asking.receive(run)
+                return
             plan = self._plan(head)
         if plan.transaction is None:
             self._upward.send(plan, run.bodies)

@@ -20,6 +20,7 @@ from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
 from forkbroker.permissions import DeniedError, Right, Rights, unpack
+from forkbroker.session.asking import Asking
 from forkbroker.session.budget import Budget
 from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.ending import Ending, HeartBeat, Progress
@@ -94,8 +95,9 @@ class Session:
         subscribing = self._subscribing = Subscribing(
             terms, own, self.rights, subscriptions, self._topics, self._queues, unwritten, upward, replies
         )
+        self._asking = Asking(own, self.rights, upward, replies, subscribing.subscribe_to_replies)
         self._publishing = Publishing(
-            policy, own, self.rights, transactions, upward, replies, subscribing.subscribe_to_replies
+            policy, own, self.rights, transactions, upward, replies, self._asking, subscribing.subscribe_to_replies
         )
         settling = Settling(terms, unacknowledged, transactions, self._topics.deliver_waiting, upward, replies)
         transacting = Transacting(transactions, settling, subscriptions, unacknowledged, upward, replies)
@@ -261,6 +263,9 @@ class Session:
         if kind in (Kind.REFUSED, Kind.CLOSE):
             if not self.ending.is_over:  # what was said last was the last
                 self._receive_end(envelope, now)
+        elif kind is Kind.ANSWER:
+            if not self.ending.has_begun:
+                self._asking.answered(envelope)
         elif kind is Kind.HOLD:
             self.holds.add(envelope.token)
         elif kind is Kind.RESUME:
@@ -275,7 +280,7 @@ class Session:
 
     def _change_rights(self, rights: Rights, now: float) -> None:
         """Heed other rights from now on. If something that the client has needs one that is lost, the session ends."""
-        self.rights = self._publishing.rights = self._subscribing.rights = rights
+        self.rights = self._publishing.rights = self._subscribing.rights = self._asking.rights = rights
         self.parser.forget_memos()
         if self.ending.has_begun:
             return

@@ -32,6 +32,7 @@ from forkbroker.wire.kinds import Flag, Kind
 MAX_REASON = 65_535
 """Octets of a child's last words: they become one line of the log."""
 MAX_LOGIN = 255
+MAX_VERB = 64
 MAX_OPENING = 255
 """Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
 
@@ -47,6 +48,7 @@ _TEMPORARY = int(Flag.TEMPORARY)
 _DURABLE = int(Flag.DURABLE)
 _LF, _DASH = b"\n-"
 _DURABLE_PREFIX = Sort.DURABLE.value.encode()
+_NOT_SENT_TO = (_DURABLE_PREFIX, Sort.CONTROL.value.encode())
 
 
 def _has_nothing(envelope: Envelope) -> None:
@@ -87,9 +89,12 @@ def _has_lines(envelope: Envelope) -> None:
 
 
 def _is_send(envelope: Envelope) -> None:
-    """Messages for a topic or a queue; to a durable subscription only the broker itself adds some."""
+    """Messages for a topic or a queue; to a durable subscription only the broker itself adds some.
+
+    A request to the broker is an ASK.
+    """
     destination = envelope.destination
-    if not destination or destination.startswith(_DURABLE_PREFIX):
+    if not destination or destination.startswith(_NOT_SENT_TO):
         raise EnvelopeError(f"SEND to {destination[:80]!r}")
     _has_pieces(envelope)
     if envelope.flags & _SECTION:
@@ -228,6 +233,7 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.CONGESTED: Fields(),
     Kind.RELIEVED: Fields(),
     Kind.QUIESCED: Fields(),
+    Kind.ASK: Fields(flags=Flag.FENCE, token=_U32, number=_U64, destination=MAX_VERB, block=_U16),
     Kind.LEAVING: Fields(flags=Flag.WARNING, token=1, count=_U32, number=_U64, serial=_U64, block=MAX_REASON),
 }
 

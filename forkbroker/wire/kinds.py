@@ -27,12 +27,15 @@ FENCE        nothing but its number
 CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold whoever publishes to it
 RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
+ASK          a request to the broker itself: destination: its verb; block: what it says, in JSON; token: the child's
+             number for it, which ANSWER repeats (`forkbroker.control`)
 LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped.
              Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
              count: how many
+ANSWER       to ASK: token: its number; block: JSON. Flag `FINAL`: it is the last part of it.
 FENCED       number: every fence up to this one has been passed
 REFUSED      number: the fence of what was refused, or 0; block: the reason, for the client
 HOLD         stop reading from the client; token: who holds it (0: a queue that it fills is at its limit, 1: a
@@ -142,6 +145,7 @@ class Kind(IntEnum):
     RELIEVED = 13
     QUIESCED = 14
     LEAVING = 15
+    ASK = 16
     OFFER = 32
     FENCED = 33
     REFUSED = 34
@@ -151,6 +155,7 @@ class Kind(IntEnum):
     CLOSE = 38
     RENDERED = 39
     RIGHTS = 40
+    ANSWER = 41
     WRITE = 64
     SPILL = 65
     DELETE = 66
@@ -215,7 +220,8 @@ class Flag(IntEnum):
     RECOVERED = 2048
     """The broker ended in disorder since these were written: they may have been delivered."""
     FINAL = 4096
-    """PAGED: nothing is left to fetch. FAILED: no other process of the store will do better. REAP: kill it first."""
+    """PAGED: nothing is left to fetch. ANSWER: the last part. FAILED: no other process of the store will do better.
+    REAP: kill it first."""
     BARE = 8192
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
     TLS = 16384
@@ -276,6 +282,7 @@ FROM_CHILD: dict[Kind, Permission] = {
     Kind.CONGESTED: Permission(_LOGGED_IN),
     Kind.RELIEVED: Permission(_LOGGED_IN),
     Kind.QUIESCED: Permission(_ALIVE),
+    Kind.ASK: Permission(_LOGGED_IN),
     Kind.LEAVING: Permission(_ALIVE, State.LEAVING),
 }
 
@@ -288,6 +295,7 @@ FROM_PARENT: frozenset[Kind] = frozenset(
         Kind.SEND,
         Kind.RENDERED,
         Kind.OFFER,
+        Kind.ANSWER,
         Kind.FENCED,
         Kind.REFUSED,
         Kind.HOLD,

@@ -18,6 +18,7 @@ from forkbroker.config.file import parse_text
 from forkbroker.config.options import OPTIONS, Effect
 from forkbroker.config.policy_keys import policy_line
 from forkbroker.config.settings import make_settings
+from forkbroker.ctl.main import COMMANDS, CONNECTING
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
 
@@ -84,7 +85,8 @@ def test_the_other_documents_name_no_option_that_there_is_not() -> None:
     ]
     named = {name for text in texts for name in re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)}
 
-    assert named - FOREIGN - {option.name for option in OPTIONS} == set()
+    of_ctl = {param.name[2:] for some in (CONNECTING, *(c.params for c in COMMANDS)) for param in some}
+    assert named - FOREIGN - of_ctl - {option.name for option in OPTIONS} == set()
 
 
 def test_helps_of_options_are_short() -> None:

@@ -45,6 +45,8 @@ class Switchboard:
         self._told = self._committed = 0
         self._notes: list[str] = []
         self.culprits: dict[Peer, str] = {}
+        self.asked: list[tuple[Peer, Envelope]] = []
+        self.sights = None
         self._settled: set[Peer] = set()
         self.waiting: dict[Peer, float] = {}
         """Whose LOST is not applied, and until when (seconds)."""
@@ -136,6 +138,9 @@ class Switchboard:
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
+
+    def note_time(self, now: float) -> None:
+        """A second more."""
 
     def stop_offers(self) -> None:
         self._logger.info("router: no more offers")

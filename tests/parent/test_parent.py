@@ -338,7 +338,12 @@ class _Broken:
         self.waiting: dict[int, object] = {}
         self.culprits: dict[int, str] = {}
         self.out: list[object] = []
+        self.asked: list[object] = []
+        self.sights = None
         self.is_behind = False
+
+    def note_time(self, now: float) -> None:
+        """A second more."""
 
     def add_peer(self, peer: int) -> None:
         self._is_broken = True

@@ -563,6 +563,7 @@ def test_the_parent_heeds_what_is_a_childs_to_say() -> None:
         Kind.SETTLE,
         Kind.TRANSACTION,
         Kind.FENCE,
+        Kind.ASK,
     }
 
 
@@ -594,8 +595,9 @@ def test_numbers_are_fixed() -> None:
 _KINDS = {
     "CONNECTED": 1, "SEND": 2, "SUBSCRIBE": 3, "UNSUBSCRIBE": 4, "READY": 5, "CLAIMED": 6, "LOST": 7, "PASSED": 8,
     "SETTLE": 9, "TRANSACTION": 10, "FENCE": 11, "CONGESTED": 12, "RELIEVED": 13, "QUIESCED": 14, "LEAVING": 15,
+    "ASK": 16,
     "OFFER": 32, "FENCED": 33, "REFUSED": 34, "HOLD": 35, "RESUME": 36, "QUIESCE": 37, "CLOSE": 38, "RENDERED": 39,
-    "RIGHTS": 40,
+    "RIGHTS": 40, "ANSWER": 41,
     "WRITE": 64, "SPILL": 65, "DELETE": 66, "UPDATE": 67, "MOVE": 68, "PURGE": 69, "DEFINE": 70, "FORGET": 71,
     "FETCH": 72, "RETOLD": 73, "FAN": 74, "TOGETHER": 75, "SET_ASIDE": 76,
     "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,

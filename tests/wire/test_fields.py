@@ -134,6 +134,7 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.SUBSCRIBE: {"block": 65_535},
         Kind.UNSUBSCRIBE: {"block": 65_535},
         Kind.LEAVING: {"token": 1, "block": 65_535},
+        Kind.ASK: {"destination": 64, "block": 65_535},
     }
     assert _limits(OF_STORE) == {
         Kind.OPENING: {"serial": 2**62 - 1},

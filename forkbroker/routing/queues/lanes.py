@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
+from itertools import islice
 from typing import Any
 
 from forkbroker.routing.handover import Record
@@ -46,6 +47,7 @@ class Lane(Record):
         "last",
         "memory",
         "paged",
+        "paged_from",
         "paged_octets",
         "paged_since",
         "pending",
@@ -82,6 +84,8 @@ class Lane(Record):
         """Octets that both use."""
         self.paged = 0
         """Messages that only the store has."""
+        self.paged_from = 0
+        """No paged message has a lower serial, as far as is known."""
         self.paged_octets = 0
         """Octets that these are, wherever."""
         self.paged_since = 0
@@ -146,6 +150,8 @@ class Lane(Record):
 
     def page_out(self, run: Run) -> None:
         """New messages that only the store keeps."""
+        if not self.paged:
+            self.paged_from = run.serial
         self.paged += run.count
         self.paged_octets += run.memory
         self.paged_since += run.count
@@ -162,6 +168,7 @@ class Lane(Record):
         """All that is here, of which the store has every message, is in the store alone again. Nothing is pending."""
         oldest = min(run.serial for run in (*self.stubs[-1:], *self.runs()[:1]))
         self.last = self.told = oldest - 1
+        self.paged_from = oldest
         self.paged += self.ready + self.stubbed
         self.paged_octets += self.memory + sum(stub.memory for stub in self.stubs)
         self.ready = self.memory = self.stubbed = 0
@@ -225,6 +232,15 @@ class Lane(Record):
             self.put_back(stub)
             return [front]
         return [stub]
+
+    def oldest(self) -> int:
+        """The serial of the oldest message, or a lower one that no message of the lane has; 0: there is none."""
+        runs = [*self.returned[-1:], *self.stubs[-1:], *islice(self.fresh, 1)]
+        runs += [run for _, run in islice(self.pending, 1)]
+        first = min((run.serial for run in runs if run.count), default=0)
+        if first or not self.paged:
+            return first
+        return max(self.last + 1, self.paged_from)
 
     def head(self) -> Run:
         """The oldest run. There must be one."""

@@ -27,6 +27,7 @@ class Queue(Record):
     __slots__ = (
         "_born",
         "catching_up_until",
+        "entered",
         "has_leases",
         "held",
         "is_durable",
@@ -80,6 +81,8 @@ class Queue(Record):
         """Of all these: bodies, headers and overhead, wherever they are."""
         self.memory = 0
         """Of these octets: in memory."""
+        self.entered = 0
+        """Messages that have come to it, or were here at the start: so many less `messages` have left it."""
         self.catching_up_until = 0.0
         """How long producers may wait for consumers to make room in memory (seconds); 0: there is room."""
         self.held: set[Peer] = set()
@@ -136,6 +139,7 @@ class Queue(Record):
         lane.append(run, number)
         self.ready += lane.ready
         self.messages += run.count
+        self.entered += run.count
         self.octets += memory
         self.memory += memory
         self.window.used += memory
@@ -150,6 +154,7 @@ class Queue(Record):
         """New messages that only the store keeps."""
         self.lane(run.details.priority).page_out(run)
         self.messages += run.count
+        self.entered += run.count
         self.octets += run.memory
 
     def page_in(self, run: Run) -> Lane:
@@ -206,6 +211,10 @@ class Queue(Record):
         self.ready -= sum(run.count for run in expired if not run.is_stub)
         return expired
 
+    def oldest(self) -> int:
+        """The serial of the oldest message that waits, or a lower one that no message has; 0: none waits."""
+        return min(filter(None, (lane.oldest() for lane in self.lanes)), default=0)
+
     def next_expiry(self) -> int:
         """When the first of what can be taken expires (milliseconds since the epoch); 0: never."""
         return min(filter(None, (lane.expiries.next() for lane in self.lanes)), default=0)
@@ -234,6 +243,7 @@ class Queue(Record):
         lane.paged += count
         lane.paged_octets += octets
         self.messages += count
+        self.entered += count
         self.octets += octets
 
     def lose(self, lane: Lane, count: int) -> None:

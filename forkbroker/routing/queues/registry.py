@@ -111,6 +111,10 @@ class Queues(Rule):
         """What holds for the queue of this name, whether it exists or not."""
         return (self._durable_policies if is_durable(name) else self._policies).find(name)
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._queues)
+
     def all(self) -> list[Queue]:
         """Every queue."""
         return list(self._queues.values())
@@ -188,6 +192,11 @@ class Queues(Rule):
         serial = self._serial
         self._serial += count
         return serial
+
+    @property
+    def next_serial(self) -> int:
+        """The one that the next message gets."""
+        return self._serial
 
     def resume_serials(self, serial: int) -> None:
         """The store has all below this one."""

@@ -51,6 +51,9 @@ class Interested(Protocol):
     def remove(self, peer: Peer, name: bytes) -> None:
         """The opposite of one `add`."""
 
+    def all(self) -> Iterator[tuple[Peer, bytes]]:
+        """All that is wanted, as it is known here, each when it is asked for."""
+
     def peers_for(self, destination: bytes) -> tuple[Peer, ...]:
         """The peers that may want a message to this destination."""
 
@@ -83,6 +86,10 @@ class Everybody(Rule):
 
     def remove(self, peer: Peer, name: bytes) -> None:
         """Subscriptions make no difference."""
+
+    def all(self) -> Iterator[tuple[Peer, bytes]]:
+        """Everybody may want everything."""
+        return ((peer, b"/topic/#") for peer in self._peers)
 
     def peers_for(self, destination: bytes) -> tuple[Peer, ...]:
         """All peers."""
@@ -143,6 +150,12 @@ class Interest(Rule):
         self._by_peer.setdefault(peer, {})[name] = 1
         if opening and not is_pattern(name):
             self._openings.setdefault(peer, {})[name] = opening
+
+    def all(self) -> Iterator[tuple[Peer, bytes]]:
+        """All names and widened patterns."""
+        for peer in list(self._by_peer):
+            for name in list(self._by_peer.get(peer, ())):
+                yield peer, name
 
     def remove(self, peer: Peer, name: bytes) -> None:
         """The opposite of one `add`.

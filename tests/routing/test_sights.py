@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.queues.policies import Policy
+from forkbroker.routing.queues.policies import Policy, QueuePolicy
+from forkbroker.routing.sights import QueueSight, TopicSight
 from forkbroker.wire.details import Wishes
 
 from .simulation import Child, World
@@ -87,3 +88,72 @@ def test_what_changes_between_two_lines_does_no_harm() -> None:
 
     assert [line.partition(":")[0] for line in found] == ["queue /queue/a", "queue /queue/c"]
     assert found[1].startswith("queue /queue/c: 2 ready")
+
+
+def sight(world: World, name: bytes) -> QueueSight:
+    (found,) = [one for one in world.router.sights.queues(lambda some: some == name) if one is not None]
+    return found
+
+
+def test_what_has_come_and_gone_is_counted() -> None:
+    """So two looks give the rates; messages that come back are not counted twice."""
+    world, child = make_world()
+    world.send(child, A, [b"1", b"2", b"3"])
+    world.subscribe(child, A, credit=1)
+    world.consume(child)
+
+    assert (sight(world, A).entered, sight(world, A).left) == (3, 3)
+
+
+def test_the_oldest_message_that_waits_has_an_age() -> None:
+    """Of all priorities, in memory or in the store; none waits: none."""
+    world, child = make_world(queue_memory=100_000)
+    world.router.note_time(world.now)
+    world.send(child, A, [b"1"], wishes=Wishes(priority=9))
+    world.now += 10
+    world.router.note_time(world.now)
+    for _ in range(20):
+        world.send(child, A, [b"x" * 10_000])
+        world.send(child, B, [b"x" * 10_000])
+    world.now += 5
+    world.turn()
+
+    assert sight(world, A).oldest_s == 15
+    assert sight(world, B).oldest_s == 5
+    world.subscribe(child, b"/queue/c")
+    assert sight(world, b"/queue/c").oldest_s is None
+
+
+def test_delayed_messages_and_blocked_producers_are_counted() -> None:
+    """Beside those that wait."""
+    world, child = make_world(queue=QueuePolicy(max_length=1))
+    world.send(child, A, [b"1"], wishes=Wishes(delay=1000))
+    world.send(child, A, [b"1"])
+
+    assert (sight(world, A).delayed, sight(world, A).blocked) == (1, 1)
+
+
+def test_topics_have_their_subscribers() -> None:
+    """Patterns too; durable subscriptions are counted beside them."""
+    world, child = make_world()
+    world.subscribe(child, b"/topic/a")
+    world.subscribe(world.add_child(), b"/topic/a")
+    world.subscribe(child, b"/topic/b.*", token=2)
+    world.subscribe(child, b"/topic/b.*", token=3, durable=b"/dsub/me")
+    found = [one for one in world.router.sights.topics(lambda _: True) if one is not None]
+
+    assert found == [TopicSight(b"/topic/a", 2, 0), TopicSight(b"/topic/b.*", 1, 1)]
+
+
+def test_subscriptions_tell_what_they_hold() -> None:
+    """Those to queues; of topics nothing is held."""
+    world, child = make_world()
+    world.send(child, A, [b"1", b"2", b"3"])
+    world.subscribe(child, A, credit=2)
+    world.take_one(child)
+    world.subscribe(child, b"/topic/a", token=2)
+    queue, topic = [one for one in world.router.sights.subscriptions(lambda _: True) if one is not None]
+
+    assert (queue.destination, queue.credit, queue.unsettled, queue.acknowledges) == (A, 2, 2, True)
+    assert (topic.peer, topic.destination) == (queue.peer, b"/topic/a")
+    assert world.router.sights.load_of(queue.peer) == (1, 2)

@@ -1,0 +1,90 @@
+"""The broker as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import forkbroker
+from forkbroker.control.arguments import RequestError
+from forkbroker.parent.control.asked import Asked, Steps
+from forkbroker.parent.reloading import Reloading
+from forkbroker.parent.routes import Routes
+from forkbroker.posix.loop import Loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the parent knows of itself."""
+
+    phase: Callable[[], str]
+    """`running`, or how far its end has come."""
+    listening: Callable[[], list[str]]
+    clients: Callable[[], int]
+    set_log_level: Callable[[str], None]
+    """For this process and all that are started from now on."""
+    reloading: Reloading | None
+
+
+class Whole:
+    """The handlers."""
+
+    def __init__(self, loop: Loop, router: Routes, state: State) -> None:
+        self._loop = loop
+        self._sights = router.sights
+        self._state = state
+        self._began = loop.now
+
+    def status(self, asked: Asked) -> Steps:
+        """One object."""
+        sights = self._sights
+        waiting = unsettled = octets = 0
+        for sight in sights.queues(lambda _: True):
+            if sight is not None:
+                waiting += sight.view.ready
+                unsettled += sight.view.unsettled
+                octets += sight.view.octets
+            yield None
+        delayed, _ = sights.scheduled
+        used, limit = sights.memory
+        is_open, refusal, behind = sights.store
+        return {
+            "version": forkbroker.__version__,
+            "pid": os.getpid(),
+            "seconds": round(self._loop.now - self._began, 1),
+            "phase": self._state.phase(),
+            "listening": self._state.listening(),
+            "clients": self._state.clients(),
+            "queues": sights.queue_count - sights.durable_count,
+            "durables": sights.durable_count,
+            "messages": {"waiting": waiting, "unsettled": unsettled, "delayed": delayed, "bytes": octets},
+            "memory": {"used": used, "limit": limit},
+            "store": {"open": is_open, "refuses": refusal, "uncommitted": behind},
+            "totals": {name.replace("_", "-"): value for name, value in asdict(sights.counters).items()},
+        }
+
+    def log_level(self, asked: Asked) -> Steps:
+        """Change it."""
+        yield None
+        self._state.set_log_level(asked.args["level"])
+        return {"level": asked.args["level"]}
+
+    def reload(self, asked: Asked) -> Steps:
+        """Read the configuration, and tell what has changed or what is wrong."""
+        if self._state.reloading is None or self._state.phase() != "running":
+            raise RequestError("conflict", "this broker does not read its configuration now")
+        outcome: list[tuple[bool, str]] = []
+
+        def tell(is_done: bool, text: str) -> None:
+            outcome.append((is_done, text))
+            asked.wake(asked)
+
+        self._state.reloading.ask(tell)
+        while not outcome:
+            asked.is_waiting = True
+            yield None
+        is_done, text = outcome[0]
+        if not is_done:
+            raise RequestError("conflict", f"nothing has changed, {text}")
+        return {"summary": text}

@@ -1,0 +1,79 @@
+"""Queues, topics and subscriptions, to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
+from forkbroker.parent.roster import Client
+from forkbroker.parent.routes import Routes
+from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
+from forkbroker.routing.sights import QueueSight
+
+
+class Looks:
+    """The handlers."""
+
+    def __init__(self, loop: Loop, router: Routes, find: Callable[[Peer], Client | None]) -> None:
+        """`find`: the child with this number."""
+        self._loop = loop
+        self._sights = router.sights
+        self._find = find
+
+    def queues(self, asked: Asked) -> Steps:
+        """A row for each queue."""
+        for sight in self._sights.queues(matcher(asked.args.get("pattern"))):
+            yield None if sight is None else self._show_queue(sight)
+        return None
+
+    def _show_queue(self, sight: QueueSight) -> Row:
+        view = sight.view
+        row: Row = {
+            "name": text(view.name),
+            "waiting": view.ready,
+            "unsettled": view.unsettled,
+            "delayed": sight.delayed,
+            "consumers": view.consumers,
+            "bytes": view.octets,
+            "memory": sight.memory,
+            "paged": view.paged,
+            "blocked": sight.blocked,
+            "oldest": None if sight.oldest_s is None else round(sight.oldest_s, 1),
+            "oldest-before-start": sight.is_older,
+            "entered": sight.entered,
+            "left": sight.left,
+            "at": round(self._loop.now, 3),
+        }
+        if sight.topic:
+            row |= {"topic": text(sight.topic), "used": sight.used_ms // 1000}
+        return row
+
+    def topics(self, asked: Asked) -> Steps:
+        """A row for each name or pattern."""
+        for sight in self._sights.topics(matcher(asked.args.get("pattern"))):
+            yield (
+                None
+                if sight is None
+                else {"name": text(sight.name), "subscribers": sight.subscribers, "durables": sight.durables}
+            )
+        return None
+
+    def subscriptions(self, asked: Asked) -> Steps:
+        """A row for each of them."""
+        for sight in self._sights.subscriptions(matcher(asked.args.get("pattern"))):
+            client = None if sight is None else self._find(sight.peer)
+            if sight is None or client is None:
+                yield None
+                continue
+            yield {
+                "client": client.peer,
+                "login": client.login,
+                "address": client.address,
+                "destination": text(sight.destination),
+                "ack": "client" if sight.acknowledges else "auto",
+                "prefetch": sight.credit,
+                "unsettled": sight.unsettled,
+                "exclusive": sight.exclusive,
+            }
+        return None

@@ -1,0 +1,30 @@
+"""The handler of each verb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forkbroker.parent.clients import Clients
+from forkbroker.parent.control.asked import Handler
+from forkbroker.parent.control.broker import State, Whole
+from forkbroker.parent.control.clients import Visitors
+from forkbroker.parent.control.queues import Looks
+from forkbroker.parent.exchange import Exchange
+
+
+def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping[str, Handler]:
+    """One for each row of `forkbroker.control.verbs`."""
+    loop, router = exchange.loop, exchange.router
+    whole = Whole(loop, router, state)
+    visitors = Visitors(loop, router, clients)
+    looks = Looks(loop, router, clients.find)
+    return {
+        "status": whole.status,
+        "log-level": whole.log_level,
+        "reload": whole.reload,
+        "who": visitors.who,
+        "kick": visitors.kick,
+        "queues": looks.queues,
+        "topics": looks.topics,
+        "subscriptions": looks.subscriptions,
+    }

@@ -1,0 +1,151 @@
+"""The control protocol, spoken by hand to a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support.rawclient import RawClient
+
+from forkbroker.testing.broker import RunningBroker
+
+from .conftest import Join
+
+REPLIES = "/temp-queue/answers"
+
+
+def ask(client: RawClient, verb: str, **args: Any) -> dict[str, Any]:
+    """The whole answer; what comes in parts is joined."""
+    client.send("SEND", destination=f"/control/{verb}", reply_to=REPLIES, body=json.dumps(args).encode())
+    rows: list[Any] = []
+    while True:
+        answer: dict[str, Any] = json.loads(client.expect("MESSAGE", subscription=REPLIES).body)
+        rows += answer.get("rows", [])
+        if not answer.get("more"):
+            return {**answer, "rows": rows} if "rows" in answer else answer
+
+
+def test_queues_are_told_as_they_are(join_shared: Join) -> None:
+    """What waits and what is unsettled; a queue that nobody means is not there."""
+    client, other = join_shared(), join_shared()
+    other.subscribe("/queue/seen", 1, ack="client", **{"prefetch-count": 1})
+    for body in ("1", "2", "3"):
+        client.publish("/queue/seen", body)
+    other.expect("MESSAGE")
+    (row,) = ask(client, "queues", pattern="see?")["rows"]
+
+    assert (row["name"], row["waiting"], row["unsettled"], row["consumers"]) == ("/queue/seen", 2, 1, 1)
+    assert (row["entered"], row["left"]) == (3, 0)
+    assert 0 <= row["oldest"] < 60 and not row["oldest-before-start"]
+    (row,) = ask(client, "subscriptions", pattern="seen")["rows"]
+    assert (row["address"], row["ack"], row["prefetch"], row["unsettled"]) == (other.address, "client", 1, 1)
+
+
+def test_the_answer_goes_where_reply_to_says(join_shared: Join) -> None:
+    """To another client, which reads there; with the correlation-id."""
+    asker, reader = join_shared(), join_shared()
+    reader.subscribe("/topic/of.answers", 1)
+    asker.send("SEND", destination="/control/who", reply_to="/topic/of.answers", correlation_id="c: 1")
+    message = reader.expect("MESSAGE", correlation_id="c: 1", content_type="application/json")
+
+    addresses = {row["address"] for row in json.loads(message.body)["rows"]}
+    assert {asker.address, reader.address} <= addresses
+
+
+def test_every_version_of_stomp_can_ask(join_shared: Join) -> None:
+    """The text of an answer is escaped as the version has it."""
+    for version in ("1.0", "1.1", "1.2"):
+        answer = ask(join_shared(version), "stats")
+        assert answer["text"] == "there is no verb 'stats': did you mean status?"
+
+
+def test_without_reply_to_the_client_is_told_so(join_shared: Join) -> None:
+    """By an ERROR."""
+    client = join_shared()
+    client.send("SEND", destination="/control/who")
+
+    client.expect_error("needs a reply-to header")
+
+
+def test_who_is_kicked_is_told_why_and_its_messages_go_back(join_shared: Join) -> None:
+    """The one who asks stays."""
+    admin, worker = join_shared(), join_shared(headers={"login": "mallory"})
+    worker.subscribe("/queue/kicked", 1, ack="client")
+    admin.publish("/queue/kicked", "job")
+    worker.expect("MESSAGE")
+    result = ask(admin, "kick", who="mallory", reason="come back with fewer subscriptions")["result"]
+
+    assert result["count"] == 1
+    worker.expect_error("come back with fewer subscriptions")
+    admin.subscribe("/queue/kicked", 1)
+    assert admin.expect("MESSAGE", "job")["redelivered"] == "true"
+
+
+def test_a_child_that_does_not_end_is_killed(broker: RunningBroker, join: Join) -> None:
+    """It was stopped."""
+    admin, worker = join(broker), join(broker, headers={"login": "mallory"})
+    (pid,) = [pid for pid, title in broker.wait_for_children(2) if "mallory" in title]
+    os.kill(pid, signal.SIGSTOP)
+    assert ask(admin, "kick", who="mallory")["result"]["count"] == 1
+
+    broker.wait_for_log(r"client 2 \S+ mallory: killed, did not end within 10 s", deadline_s=20.0)
+    worker.expect_eof()
+
+
+def test_a_reload_says_what_has_changed(make_broker: Callable[..., RunningBroker], join: Join, tmp_path: Path) -> None:
+    """Or what is wrong: then nothing has."""
+    file = tmp_path / "forkbroker.toml"
+    file.write_text("prefetch = 10\n")
+    broker = make_broker("--config", str(file))
+    client = join(broker)
+    assert ask(client, "reload")["result"] == {"summary": "nothing has changed"}
+    file.write_text("prefetch = 20\n")
+    assert "prefetch" in ask(client, "reload")["result"]["summary"]
+    file.write_text("prefetsh = 20\n")
+    answer = ask(client, "reload")
+
+    assert (answer["error"], answer["text"].startswith("nothing has changed, ")) == ("conflict", True)
+    assert "prefetsh" in answer["text"]
+
+
+def test_the_log_level_can_be_changed(broker: RunningBroker, join: Join) -> None:
+    """Clients that connect from then on log as is said."""
+    client = join(broker)
+    assert ask(client, "log-level", level="warning")["ok"]
+    join(broker, headers={"login": "unseen"}).close()
+    assert ask(client, "log-level", level="info")["ok"]
+    join(broker, headers={"login": "seen"})
+    broker.wait_for_log("seen: connected")
+
+    assert not [line for line in broker.log if "unseen: connected" in line]
+
+
+def test_a_change_is_logged_with_who_has_asked(broker: RunningBroker, join: Join) -> None:
+    """What it was, too."""
+    client = join(broker, headers={"login": "root"})
+    ask(client, "kick", who="ALL")
+
+    broker.wait_for_log(r'client 1 \S+ root: asks for kick \{"who": "ALL"\}')
+
+
+def test_with_users_nobody_has_rights_without_permissions(
+    make_broker: Callable[..., RunningBroker], join: Join, tmp_path: Path
+) -> None:
+    """The answer names the right."""
+    users = tmp_path / "users"
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, root / "bin" / "stomp-brokerctl", "user", "add", "--users", users, "alice"],
+        input=b"secret\n",
+        check=True,
+    )
+    client = join(make_broker("--users", str(users)), headers={"login": "alice", "passcode": "secret"})
+
+    answer = ask(client, "status")
+    assert (answer["error"], answer["text"]) == ("denied", "status needs the right monitor on /control/status")
