@@ -10,7 +10,7 @@ Who does what:
     reloading              a changed configuration, taken over
     control                what clients ask of the broker itself
     shutdown               the end of the broker, in bounded time
-    listing, status        what the parent shows of itself
+    report, status_line    what the parent shows of itself
 
 It moves envelopes between channels and the router, and decides nothing about them: what may be sent is in
 `forkbroker.wire.kinds`, where it goes in `forkbroker.routing`. It knows no STOMP, and nothing here blocks: every
@@ -41,16 +41,16 @@ from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.listener import Listeners
-from forkbroker.parent.listing import Listing
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals
 from forkbroker.parent.reloading import Plan, Reload, Reloading
+from forkbroker.parent.report import Report
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.spares import Spares
-from forkbroker.parent.status import Status
+from forkbroker.parent.status_line import StatusLine
 from forkbroker.permissions import Permissions
 from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
@@ -211,8 +211,8 @@ class Parent:
         )
         handlers = make_handlers(self._exchange, self._clients, state)
         self._control = Control(self._exchange, self._clients.find, handlers, logger)
-        self._listing = Listing(loop, router.describe, logger)
-        self._status = Status(self._listeners.names, hooks.status)
+        self._report = Report(loop, router.describe, logger)
+        self._status = StatusLine(self._listeners.names, hooks.status)
 
     def run(self) -> int:
         """Serve until a signal ends it; the exit status.
@@ -254,7 +254,7 @@ class Parent:
             signal.SIGQUIT: self._shutdown.at_once,
             signal.SIGUSR1: self._reopen_logs,
             signal.SIGHUP: self._hang_up,
-            signal.SIGUSR2: self._listing.start,
+            signal.SIGUSR2: self._report.start,
         }
 
     def _reopen_logs(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import setproctitle
 
-from forkbroker.parent.status import Status
+from forkbroker.parent.status_line import StatusLine
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def title() -> Iterator[None]:
 def test_the_same_sentence_goes_to_both() -> None:
     """With all listeners in the title."""
     told: list[str] = []
-    Status(["127.0.0.1:61613", "[::1]:61613"], told.append).refresh(2)
+    StatusLine(["127.0.0.1:61613", "[::1]:61613"], told.append).refresh(2)
 
     assert told == ["2 clients"]
     assert setproctitle.getproctitle() == "stomp-broker: parent 127.0.0.1:61613 [::1]:61613 (2 clients)"
@@ -30,7 +30,7 @@ def test_the_same_sentence_goes_to_both() -> None:
 def test_nothing_is_told_before_something_has_changed() -> None:
     """A number, or the note."""
     told: list[str] = []
-    shown = Status(["unix:/run/socket"], told.append)
+    shown = StatusLine(["unix:/run/socket"], told.append)
     for clients, note in ((0, ""), (0, ""), (1, ""), (1, ""), (1, "shutting down"), (1, "shutting down"), (0, "")):
         shown.refresh(clients, note)
 
@@ -41,7 +41,7 @@ def test_nothing_is_told_before_something_has_changed() -> None:
 def test_other_addresses_are_shown_from_the_next_time_on() -> None:
     """Although the number of clients is the same."""
     told: list[str] = []
-    shown = Status(["127.0.0.1:1"], told.append)
+    shown = StatusLine(["127.0.0.1:1"], told.append)
     shown.refresh(0)
     shown.listen(["127.0.0.1:2", "unix:/s"])
     shown.refresh(0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkbroker.parent.listing import PORTION, Listing
+from forkbroker.parent.report import PORTION, Report
 from forkbroker.posix.loop import Loop
 
 
@@ -32,7 +32,7 @@ class Desk:
         self.notebook = Notebook()
         logger = logging.Logger("desk", logging.INFO)
         logger.addHandler(self.notebook)
-        self.listing = Listing(self.loop, self.describe, logger)
+        self.report = Report(self.loop, self.describe, logger)
 
     def describe(self) -> Iterator[str]:
         for number in range(self.count):
@@ -42,7 +42,7 @@ class Desk:
     def turns(self) -> list[int]:
         """Start it, and let the loop turn to its end: how many lines each turn has written."""
         found, self.notebook.lines = [], []
-        self.listing.start()
+        self.report.start()
         while True:
             found.append(len(self.notebook.lines) - sum(found))
             if not self.loop._deadlines:
@@ -78,7 +78,7 @@ def test_a_turn_writes_a_portion_at_most(desk: Desk, expected: list[int]) -> Non
 @pytest.mark.parametrize("desk", [3 * PORTION], indirect=True)
 def test_a_line_is_made_when_it_is_written(desk: Desk) -> None:
     """Ten thousand lines are not made in one turn only to be written in many."""
-    desk.listing.start()
+    desk.report.start()
 
     assert desk.made == PORTION
 
@@ -86,10 +86,10 @@ def test_a_line_is_made_when_it_is_written(desk: Desk) -> None:
 @pytest.mark.parametrize("desk", [2 * PORTION + 1], indirect=True)
 def test_one_listing_is_written_at_a_time(desk: Desk) -> None:
     """Who asks again meanwhile gets the one that is being written."""
-    desk.listing.start()
-    desk.listing.start()
+    desk.report.start()
+    desk.report.start()
     while desk.loop._deadlines:
         desk.loop.turn()
-        desk.listing.start() if desk.loop._deadlines else None
+        desk.report.start() if desk.loop._deadlines else None
 
     assert len(desk.notebook.lines) == 2 * PORTION + 1

@@ -8,7 +8,7 @@ from forkbroker.parent.roster import count_clients
 from forkbroker.posix import titles
 
 
-class Status:
+class StatusLine:
     """The same sentence for both, told when it has changed and no more often than `refresh` is called."""
 
     def __init__(self, listening: Sequence[str], tell: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ PORTION = 200
 """Lines in one turn: some 10 ms, most of it for the log."""
 
 
-class Listing:
+class Report:
     """One listing at a time. Between two portions the state changes; each line is true when it is written."""
 
     def __init__(self, loop: Loop, describe: Callable[[], Iterable[str]], logger: logging.Logger) -> None:
