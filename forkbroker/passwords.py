@@ -7,6 +7,9 @@ A hash is one word without a colon, in the form of the PHC string format. The fi
 scrypt (RFC 7914) with N = 2^ln; salt and key are base64 without padding. A new one takes 16 MiB of memory and some
 50 ms: enough to make guessing expensive, and little enough that a login is not noticed.
 
+Hashes of bcrypt (`$2b$12$…`) and argon2 (`$argon2id$v=19$m=…,t=…,p=…$…`), which other programs have made, are read as
+well where their libraries are installed (extra `passwords`).
+
 How long an answer takes must not tell whether there is such a user. So for a name that there is not, the same work is
 done with the hash of some user: always the same one for a name, as hashes may differ in their cost.
 """
@@ -20,6 +23,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from forkbroker.errors import ForkbrokerError
 
@@ -33,6 +37,15 @@ _MAX_MEMORY = 268_435_456
 """Bytes that a verification may take: a mistyped cost must not take the machine's memory."""
 _MAX_P = 16
 _SCRYPT = re.compile(r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+_MAX_BCRYPT = 15
+"""Some 3 s of a processor."""
+_BCRYPT_BYTES = 72
+_ARGON2 = re.compile(
+    r"\$(argon2(?:id|i|d))\$v=19\$m=([1-9]\d{0,7}),t=([1-9]\d{0,4}),p=([1-9]\d{0,2})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}"
+)
+_MAX_ARGON2 = 4_194_304
+"""KiB of memory times rounds: some 4 s of a processor."""
 _FORM = "$scrypt$ln=14,r=8,p=1$SALT$KEY"
 
 
@@ -51,6 +64,11 @@ class Hash:
     salt: bytes
     key: bytes
 
+    @property
+    def scheme(self) -> str:
+        """How the passcode is hashed, with the cost."""
+        return f"scrypt ln={self.ln},r={self.r},p={self.p}"
+
     def __str__(self) -> str:
         salt, key = (b64encode(part).decode().rstrip("=") for part in (self.salt, self.key))
         return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${salt}${key}"
@@ -58,6 +76,32 @@ class Hash:
     def matches(self, passcode: str) -> bool:
         """Tell whether this is the hash of `passcode`. Takes the time and the memory that its cost says."""
         return hmac.compare_digest(_derive(passcode, self.ln, self.r, self.p, self.salt, len(self.key)), self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignHash:
+    """A hash for which a library is needed."""
+
+    text: str
+    scheme: str
+    """How the passcode is hashed, with the cost."""
+    library: str
+    """The module that knows it."""
+
+    def matches(self, passcode: str) -> bool:
+        """Tell whether this is the hash of `passcode`. Takes the time and the memory that its cost says."""
+        octets = passcode.encode(errors="surrogatepass")
+        if self.library == "bcrypt":
+            import bcrypt
+
+            # what bcrypt has always done with what it cannot use
+            return bcrypt.checkpw(octets.partition(b"\0")[0][:_BCRYPT_BYTES], self.text.encode())
+        import argon2
+
+        try:
+            return argon2.PasswordHasher().verify(self.text, octets)
+        except argon2.exceptions.VerificationError:
+            return False
 
 
 def make_hash(passcode: str, salt: bytes) -> Hash:
@@ -72,12 +116,41 @@ def _derive(passcode: str, ln: int, r: int, p: int, salt: bytes, length: int) ->
     return hashlib.scrypt(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
 
 
-def parse_hash(text: str) -> Hash:
+def parse_hash(text: str) -> Hash | ForeignHash:
     """Read a hash.
 
     Raises:
-        PasswordError: it is none, or one that costs too much.
+        PasswordError: it is none, or one that costs too much; or its library is not installed.
     """
+    return _parse_foreign(text) or _parse_scrypt(text)
+
+
+def _parse_foreign(text: str) -> ForeignHash | None:
+    """A hash of bcrypt or argon2; None: it is neither. Raises PasswordError."""
+    found = _BCRYPT.fullmatch(text)
+    if found is not None:
+        if int(found[1]) > _MAX_BCRYPT:
+            raise PasswordError(f"the hash costs too much; bcrypt may have a cost of {_MAX_BCRYPT}")
+        return _need_library(ForeignHash(text, f"bcrypt cost={int(found[1])}", "bcrypt"))
+    found = _ARGON2.fullmatch(text)
+    if found is None:
+        return None
+    memory, rounds = int(found[2]), int(found[3])
+    if 1024 * memory > _MAX_MEMORY or memory * rounds > _MAX_ARGON2:
+        raise PasswordError(
+            f"the hash costs too much; argon2 may take {_MAX_MEMORY // 1024**2} MiB, and {_MAX_ARGON2 // 1024**2} GiB "
+            "in all its rounds"
+        )
+    return _need_library(ForeignHash(text, f"{found[1]} m={memory},t={rounds},p={int(found[4])}", "argon2"))
+
+
+def _need_library(found: ForeignHash) -> ForeignHash:
+    if find_spec(found.library) is None:
+        raise PasswordError(f"hashes of {found.library} need a library that is not installed: forkbroker[passwords]")
+    return found
+
+
+def _parse_scrypt(text: str) -> Hash:
     found = _SCRYPT.fullmatch(text)
     if found is None:
         raise PasswordError(f"the hash does not have the form {_FORM}")
@@ -126,7 +199,7 @@ class Users:
             return "unknown user"
         return "" if is_right else "wrong passcode"
 
-    def _stand_in(self, name: str) -> Hash:
+    def _stand_in(self, name: str) -> Hash | ForeignHash:
         """The hash that is computed for a name that there is not."""
         digest = hashlib.blake2b(name.encode(errors="surrogatepass"), key=self._secret, digest_size=8).digest()
         if not self._names:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from forkbroker.caches import ENTRY, Cache
 from forkbroker.errors import EnvelopeError, ForkbrokerError
+from forkbroker.identity import Identity
 from forkbroker.patterns import covers
 
 
@@ -142,9 +143,9 @@ class Rights:
         return iter(self._patterns.items())
 
 
-def unlimited(user: str) -> Rights:
+def unlimited(client: Identity) -> Rights:
     """Every right for everything."""
-    return Rights(user, dict.fromkeys(Right, (_ALL,)))
+    return Rights(client.user, dict.fromkeys(Right, (_ALL,)))
 
 
 def unpack(octets: bytes) -> Rights:
@@ -195,17 +196,20 @@ class Permissions:
         subjects = self.subjects_of(user, groups)
         return (grant for grant in self.grants or () if grant.subject in subjects)
 
-    def rights_of(self, user: str, *, is_local: bool, groups: Iterable[str] = ()) -> Rights:
-        """What this user may do; `is_local`: the client is on this machine.
+    def rights_of(self, client: Identity, *, is_local: bool) -> Rights:
+        """What this client may do; `is_local`: it is on this machine.
 
         Where nothing is said of permissions, each client may do what concerns messages. To manage and to monitor the
         broker is for clients on this machine alone, and only where nobody has to prove who they are.
         """
+        if client.is_administrator:
+            return unlimited(client)
+        user = client.user
         if self.grants is None:
             given = _ON_THIS_MACHINE if is_local and not self.has_users else _BY_DEFAULT
             return Rights(user, dict.fromkeys(given, (_ALL,)))
         patterns: dict[Right, list[bytes]] = {}
-        for grant in self.grants_of(user, groups):
+        for grant in self.grants_of(user, client.groups):
             patterns.setdefault(RIGHTS[grant.right], []).append(fill(grant.pattern, user))
         return Rights(user, patterns)
 

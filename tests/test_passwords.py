@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from typing import Any
 
+import argon2
+import bcrypt
 import pytest
 
 from forkbroker import passwords
@@ -133,3 +136,48 @@ def test_a_passcode_may_be_any_text() -> None:
 
     assert users.find_problem("alice", "ü\\:" * 1000) == ""
     assert users.find_problem("alice", "\ud800") == "wrong passcode"
+
+
+BCRYPT = "$2b$04$abcdefghijklmnopqrstuu5Lh2Lj9Ql1tq7aT5yIe0VtJ5pWn5m3W"
+
+
+def test_hashes_of_other_programs_are_read_with_their_libraries() -> None:
+    """Those that the libraries make themselves."""
+    for made, scheme in (
+        (bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode(), "bcrypt cost=4"),
+        (argon2.PasswordHasher(1, 64, 1).hash("secret"), "argon2id m=64,t=1,p=1"),
+    ):
+        found = parse_hash(made)
+        assert found.scheme == scheme
+        assert [found.matches(text) for text in ("secret", "Secret", "")] == [True, False, False]
+        assert [Users({"a": made}, b"k").find_problem(name, "x") for name in "ab"] == ["wrong passcode", "unknown user"]
+
+
+def test_a_long_passcode_counts_to_bcrypts_end() -> None:
+    """As everywhere that has hashes of bcrypt."""
+    found = parse_hash(bcrypt.hashpw(b"a" * 72, bcrypt.gensalt(4)).decode())
+
+    assert [found.matches("a" * length) for length in (71, 72, 100)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BCRYPT.replace("$04$", "$16$"), "bcrypt may have a cost of 15"),
+        ("$argon2id$v=19$m=9999999,t=1,p=1$MDEyMzQ1Njc4OTo$" + "A" * 43, "argon2 may take 256 MiB"),
+        ("$argon2id$v=19$m=65536,t=99,p=1$MDEyMzQ1Njc4OTo$" + "A" * 43, "and 4 GiB in all its rounds"),
+        ("$argon2id$v=19$m=0,t=1,p=1$MDEyMzQ1Njc4OTo$" + "A" * 43, "the hash does not have the form"),
+    ],
+)
+def test_foreign_hashes_that_cost_too_much_are_refused(text: str, said: str) -> None:
+    """As with scrypt."""
+    with pytest.raises(PasswordError, match=re.escape(said)):
+        parse_hash(text)
+
+
+def test_a_missing_library_is_named(monkeypatch) -> None:
+    """What to install is said when the file is read, and not at a login."""
+    monkeypatch.setattr(passwords, "find_spec", lambda _name: None)
+
+    with pytest.raises(PasswordError, match=re.escape("forkbroker[passwords]")):
+        parse_hash(BCRYPT)

@@ -7,6 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.identity import Identity
 from forkbroker.passwords import PasswordError, check_name
 from forkbroker.patterns import PatternError, Patterns, check_pattern, covers, has_wildcards
 from forkbroker.permissions import (
@@ -150,7 +151,9 @@ PERMISSIONS = Permissions(
 def who_may(right: Right, name: str) -> set[str]:
     users = ["alice", "bob", "carol", "eve", ""]
     return {
-        user or "nobody" for user in users if PERMISSIONS.rights_of(user, is_local=True).allows(right, name.encode())
+        user or "nobody"
+        for user in users
+        if PERMISSIONS.rights_of(Identity(user), is_local=True).allows(right, name.encode())
     }
 
 
@@ -162,7 +165,9 @@ def test_what_is_granted_to_user_group_and_all_adds_up_and_the_rest_is_denied() 
     assert who_may(Right.WRITE, "/topic/eve") == {"eve"}
     assert who_may(Right.READ, "/topic/news") == {"nobody"}
     assert who_may(Right.MONITOR, "/control/status") == set()
-    assert PERMISSIONS.rights_of("eve", is_local=True, groups=["workers"]).allows(Right.READ, b"/queue/jobs.a")
+    assert PERMISSIONS.rights_of(Identity("eve", groups=("workers",)), is_local=True).allows(
+        Right.READ, b"/queue/jobs.a"
+    )
 
 
 def test_without_permissions_messages_are_free_and_the_broker_is_its_machines() -> None:
@@ -174,8 +179,15 @@ def test_without_permissions_messages_are_free_and_the_broker_is_its_machines() 
         (True, True, messages),
         (True, False, messages),
     ):
-        rights = Permissions(has_users=has_users).rights_of("x", is_local=is_local)
+        rights = Permissions(has_users=has_users).rights_of(Identity("x"), is_local=is_local)
         assert {right for right in Right if rights.allows(right, b"/queue/a")} == expected
+
+
+def test_administrators_may_do_everything() -> None:
+    """Whatever the tables say."""
+    rights = PERMISSIONS.rights_of(Identity("root", is_administrator=True), is_local=True)
+
+    assert all(rights.allows(right, b"/queue/a") for right in Right)
 
 
 @pytest.mark.parametrize("name", [b"/reply-queue/k.a", b"/temp-queue/a", b"/reply-topic/k.a", b"/temp-topic/a"])
@@ -195,7 +207,7 @@ def test_the_reason_names_user_right_and_destination() -> None:
     with pytest.raises(DeniedError) as caught:
         Rights("x", {}).check(Right.READ, b"/queue/" + b"\xff" * 60_000)
     assert len(str(caught.value)) < 300
-    unlimited("x").check(Right.MANAGE, b"/queue/a")
+    unlimited(Identity("x")).check(Right.MANAGE, b"/queue/a")
 
 
 def test_a_verdict_is_worked_out_once() -> None:

@@ -29,6 +29,7 @@ from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import Transport, TransportError
 from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
+from forkbroker.identity import Identity
 from forkbroker.permissions import Permissions, Rights
 from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.posix.blocks import give_back
@@ -130,14 +131,15 @@ class ClientChild:
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = session_id or make_session_id(shared.policy.host_name), os.urandom(32)
-        find_problem = None if shared.verifier is None else shared.verifier.find_problem
+        verifier = shared.verifier
+        verify = None if verifier is None else lambda credentials: verifier.verify(credentials, transport)
         setup = Setup(
             shared.policy,
             shared.limits,
             session_id,
             secret,
             shared.slots.try_acquire,
-            find_problem,
+            verify,
             at_point,
             self._find_rights,
         )
@@ -164,8 +166,8 @@ class ClientChild:
         if crash is not None:
             crash(point, self._phase.login)
 
-    def _find_rights(self, login: str) -> Rights:
-        return self._permissions.rights_of(login, is_local=is_on_this_machine(self._transport.socket))
+    def _find_rights(self, client: Identity) -> Rights:
+        return self._permissions.rights_of(client, is_local=is_on_this_machine(self._transport.socket))
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""

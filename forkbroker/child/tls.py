@@ -18,6 +18,7 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
@@ -26,6 +27,8 @@ from forkbroker.errors import Exit, StartError
 from forkbroker.posix import collector
 from forkbroker.wire.envelope import Buffer
 
+_ALTERNATIVES = {"dns": "DNS", "email": "email", "uri": "URI"}
+"""What Python calls these in a certificate's subjectAltName."""
 _READ_SIZE = 65_536
 _WRITE_SIZE = 65_536
 """Octets of the stream that are encrypted at once: four records."""
@@ -115,6 +118,16 @@ class TlsTransport:
             while self._unsent:
                 self._unsent = self._unsent[self.socket.send(self._unsent) :]
         self.wants_writable = bool(self._unsent)
+
+    def find_certificate_name(self, kind: str) -> str:
+        """As `forkbroker.child.transport.Transport` says. Two common names are none: nobody knows which one counts."""
+        # Any: the shape of this dictionary is documented, and typed as no more than that
+        certificate: dict[str, Any] = self._tls.getpeercert() or {}
+        if kind == "cn":
+            parts = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+            return parts[0] if len(parts) == 1 else ""
+        wanted = _ALTERNATIVES.get(kind)
+        return next((value for key, value in certificate.get("subjectAltName", ()) if key == wanted), "")
 
     def shut_down(self) -> None:
         """Send a closing record, as far as there is room for it, and shut down the sending side of the socket."""

@@ -56,6 +56,9 @@ class Transport(Protocol):
     def write(self) -> Callable[[Iterable[Buffer]], int]:
         """Write what the kernel takes of these buffers; returns how many octets of them it took."""
 
+    def find_certificate_name(self, kind: str) -> str:
+        """What the client's certificate has as its `cn`, or first `dns`, `email` or `uri`; nothing: no such thing."""
+
     def shut_down(self) -> None:
         """Tell the client that nothing more comes."""
 
@@ -74,6 +77,10 @@ class PlainTransport:
         self.socket = connection
         self.read_into: Callable[[memoryview], int] = connection.recv_into
         self.write: Callable[[Iterable[Buffer]], int] = connection.sendmsg
+
+    def find_certificate_name(self, _kind: str) -> str:
+        """There is no certificate."""
+        return ""
 
     def shut_down(self) -> None:
         """Shut down the sending side of the socket, unless the client has closed the connection."""

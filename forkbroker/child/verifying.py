@@ -1,33 +1,103 @@
-"""Is this login right? Asked by a client's own process, as the answer takes some 50 ms of a processor.
+"""Who is this client? Asked by its own process, as an answer may take some 50 ms of a processor.
 
-At most as many processes compute at a time as there are processors (`forkbroker.posix.places`): a thousand clients that
-come back at once would otherwise take 16 MiB each, and all be late. Nothing waits here: who has no place is told to ask
-again.
+There are several ways to show it, and the first that fits what the client gives is used:
+
+1. A connection can say by itself who is at its other end: by the certificate of TLS, or by the kernel for a Unix
+   socket. That counts for a client that gives no passcode, and no login or that one.
+2. A login with a passcode: the password file.
+3. Neither: a client without a name, where such are let in.
+
+At most as many processes compute a hash at a time as there are processors (`forkbroker.posix.places`): a thousand
+clients that come back at once would otherwise take 16 MiB each, and all be late. Nothing waits here: who has no place
+is told to ask again.
 """
 
 from __future__ import annotations
 
-from forkbroker.passwords import Users
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from forkbroker.child.transport import Transport
+from forkbroker.identity import Answer, Credentials, Identity, Way
+from forkbroker.passwords import PasswordError, check_name
 from forkbroker.posix.blocks import give_back
+from forkbroker.posix.peers import is_member, uid_of, user_name
 from forkbroker.posix.places import Places
 
 
-class Verifier:
-    """The users of a broker, and whether clients without a login are let in as well."""
+class Passcodes(Protocol):
+    """Users with passcodes (`forkbroker.passwords.Users`)."""
 
-    def __init__(self, users: Users, places: Places, *, allows_anonymous: bool) -> None:
+    def find_problem(self, name: str, passcode: str) -> str:
+        """Why this user may not log in, for the log; empty: the passcode is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How clients may show who they are."""
+
+    allows_anonymous: bool = False
+    """Clients that give no login are let in."""
+    certificate_user: str = "none"
+    """What of a client's certificate is its user: `cn`, `dns`, `email`, `uri` or `none`."""
+    takes_system_users: bool = False
+    """On Unix sockets each user of the system is the user of that name, and not only administrators."""
+    administrators: str | None = None
+    """The members of this group of the system are administrators on Unix sockets, beside root and the broker's user."""
+
+
+class Verifier:
+    """Finds out who a client is."""
+
+    def __init__(self, users: Passcodes | None, places: Places, ways: Ways) -> None:
+        """`users`: None: nobody has a passcode."""
         self._users = users
         self._places = places
-        self._allows_anonymous = allows_anonymous
+        self._ways = ways
 
-    def find_problem(self, login: str, passcode: str) -> str | None:
-        """Return why a client may not log in, for the log; empty: it may; None: ask again, as others are verified."""
+    def verify(self, credentials: Credentials, transport: Transport) -> Answer:
+        """Who this client is, or why it is not let in; None: ask again."""
+        login, passcode = credentials.login, credentials.passcode
+        if not passcode:
+            proven = self._find_certificate(transport) or self._find_system_user(transport)
+            if proven is not None and login in ("", proven.user):
+                return proven
         if not login:
-            return "" if self._allows_anonymous else "no login"
+            return Identity("") if self._ways.allows_anonymous else "no login"
+        return self._verify_passcode(login, passcode)
+
+    def _verify_passcode(self, login: str, passcode: str) -> Answer:
+        if self._users is None:
+            return "no way to verify a passcode"
         if not self._places.try_take():
             return None
         try:
-            return self._users.find_problem(login, passcode)
+            return self._users.find_problem(login, passcode) or Identity(login)
         finally:
             self._places.give_back()
             give_back()
+
+    def _find_certificate(self, transport: Transport) -> Identity | None:
+        name = transport.find_certificate_name(self._ways.certificate_user)
+        return Identity(name, Way.CERTIFICATE) if name and _is_name(name) else None
+
+    def _find_system_user(self, transport: Transport) -> Identity | None:
+        uid = uid_of(transport.socket)
+        if uid is None:
+            return None
+        group = self._ways.administrators
+        is_administrator = uid in (0, os.geteuid()) or (group is not None and is_member(uid, group))
+        name = user_name(uid)
+        if not (is_administrator or self._ways.takes_system_users) or not _is_name(name):
+            return None
+        return Identity(name, Way.SYSTEM, is_administrator=is_administrator)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a user can be called so: what other systems have in a name is not all that fits here."""
+    try:
+        check_name(name)
+    except PasswordError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_
     origins = {field: where for field, where in file.origins.items() if field not in arguments}
     settings = make_settings(given, origins)
     users = None if settings.users is None else read_users(settings.users, _find_owners(settings))
-    permissions = replace(file.permissions, has_users=users is not None)
+    permissions = replace(file.permissions, has_users=settings.needs_login)
     configuration = Configuration(settings, arguments, given, origins, users, permissions)
     _check(configuration)
     return configuration
@@ -81,6 +82,7 @@ def _check(configuration: Configuration) -> None:
     """What only the parts know that use the values."""
     settings, origins = configuration.settings, configuration.origins
     _check_permissions(configuration.permissions)
+    _check_administrators(settings, origins)
     try:
         routing_policy(settings)
         if settings.store is not None:
@@ -99,5 +101,19 @@ def _check_permissions(permissions: Permissions) -> None:
             raise ConfigurationFileError(
                 f"{grant.where}: permissions of {grant.subject}",
                 "clients can give any login, as there are no users",
-                f"give users, or write [permissions.{ANONYMOUS}] only",
+                f"give users or another way to log in, or write [permissions.{ANONYMOUS}] only",
             )
+
+
+def _check_administrators(settings: Settings, origins: Mapping[str, str]) -> None:
+    """A group that there is not would have no members, without a word."""
+    group = settings.administrators
+    try:
+        if group is not None:
+            grp.getgrnam(group)
+    except KeyError:
+        problem, remedy = "there is no such group", "make it, or name another one"
+        if "administrators" in origins:
+            where = f"{origins['administrators']}: administrators = {group}"
+            raise ConfigurationFileError(where, problem, remedy) from None
+        raise ConfigurationError(f"--administrators {group}", problem, remedy) from None

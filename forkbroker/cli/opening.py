@@ -149,7 +149,7 @@ def check_passed(passed: Sequence[socket.socket], settings: Settings) -> None:
         StartError: one of them reaches further than was allowed.
     """
     for listener in passed:
-        if reaches_beyond(listener) and not (settings.allow_anonymous or settings.users):
+        if reaches_beyond(listener) and not (settings.allow_anonymous or settings.needs_login):
             problem, remedy = BEYOND
             raise StartError(f"socket unit, {describe_listener(listener)}: {problem}; {remedy}", Exit.CONFIG)
 

@@ -14,9 +14,10 @@ from functools import partial
 from forkbroker.child import child, lobby, nursery, spare
 from forkbroker.child.lobby import Answers, Bell
 from forkbroker.child.rehearsal import rehearse
-from forkbroker.child.verifying import Verifier
+from forkbroker.child.verifying import Verifier, Ways
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError
+from forkbroker.identity import Way
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
@@ -67,8 +68,8 @@ PASSED_SLACK = 1_048_576
 def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolicy:
     """What the parent is to heed."""
     known = known or Known()
-    users = known.users
     may_be_empty = [""] if settings.allow_anonymous else []
+    ways = {Way.CERTIFICATE: settings.tls_client_user != "none", Way.SYSTEM: settings.socket_login == "all"}
     return ParentPolicy(
         admission=AdmissionPolicy(
             max_clients=settings.max_clients,
@@ -76,7 +77,8 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
             max_pending_logins=settings.max_pending_logins,
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
-            users=None if users is None else {*users, *may_be_empty},
+            users={*(known.users or {}), *may_be_empty} if settings.needs_login else None,
+            ways=frozenset(way for way, is_open in ways.items() if is_open),
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
         max_envelope=max_envelope(settings),
@@ -84,6 +86,16 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
         receive_memory=settings.receive_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
         permissions=known.permissions,
+    )
+
+
+def login_ways(settings: Settings) -> Ways:
+    """How clients may show who they are."""
+    return Ways(
+        allows_anonymous=settings.allow_anonymous,
+        certificate_user=settings.tls_client_user,
+        takes_system_users=settings.socket_login == "all",
+        administrators=settings.administrators,
     )
 
 
@@ -246,9 +258,9 @@ class Serving:
     def _share(self, settings: Settings, known: Known) -> child.Shared:
         session, limits = session_policy(settings), frame_limits(settings)
         verifier = None
-        if known.users is not None:
-            users = Users(known.users, self._secret)
-            verifier = Verifier(users, self._places, allows_anonymous=settings.allow_anonymous)
+        if settings.needs_login:
+            users = None if known.users is None else Users(known.users, self._secret)
+            verifier = Verifier(users, self._places, login_ways(settings))
         return child.Shared(
             session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier, known.permissions
         )

@@ -77,6 +77,7 @@ _TABLES = """
 
 
 _EXAMPLES = {
+    "administrators": '"adm"',
     "users": '"/etc/forkbroker/users"',
     "socket-owner": '"stomp-broker"',
     "socket-group": '"stomp"',

@@ -128,6 +128,8 @@ class Settings:
     fork_rate: int
     users: Path | None
     allow_anonymous: bool
+    socket_login: Literal["administrators", "all"]
+    administrators: str | None
     connect_timeout: float
     frame_timeout: float
     heart_beat: tuple[int, int]
@@ -139,6 +141,7 @@ class Settings:
     tls_key: Path | None
     tls_client_ca: Path | None
     tls_client_certificates: Literal["none", "optional", "required"]
+    tls_client_user: Literal["none", "cn", "dns", "email", "uri"]
     broadcast: Literal["interested", "all"]
     bare_destinations: Literal["topic", "queue", "error"]
     strict: bool
@@ -178,6 +181,11 @@ class Settings:
     max_transaction_frames: int
     max_transaction_size: int
     receive_memory: int
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether clients have to show who they are. Without, a login is only a name."""
+        return self.users is not None or self.tls_client_user != "none" or self.socket_login == "all"
 
 
 _START = "Starting and stopping"
@@ -322,6 +330,24 @@ OPTIONS: tuple[Option, ...] = (
         effect=Effect.ALL,
     ),
     Option(
+        "socket-login",
+        choice("administrators", "all"),
+        "administrators",
+        "WHO",
+        "without passcode on Unix sockets: administrators, or all users",
+        _CLIENTS,
+        effect=Effect.ALL,
+    ),
+    Option(
+        "administrators",
+        name,
+        None,
+        "GROUP",
+        "group of the system whose members are administrators on Unix sockets",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
+    Option(
         "connect-timeout",
         seconds(0.1),
         "10 s",
@@ -405,6 +431,15 @@ OPTIONS: tuple[Option, ...] = (
         "ask clients for certificates: none, optional or required",
         _TLS,
         effect=Effect.NEW,
+    ),
+    Option(
+        "tls-client-user",
+        choice("none", "cn", "dns", "email", "uri"),
+        "none",
+        "PART",
+        "user in a client's certificate: none, cn, dns, email or uri",
+        _TLS,
+        effect=Effect.ALL,
     ),
     Option(
         "broadcast",

@@ -66,7 +66,7 @@ class _Reader:
             raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
         for address in settings.listen:
             are_known = address.is_tls and settings.tls_client_certificates == "required"
-            if not (address.is_local or are_known or settings.allow_anonymous or settings.users):
+            if not (address.is_local or are_known or settings.allow_anonymous or settings.needs_login):
                 raise self._fault("listen", address.describe(), *BEYOND)
         self._check_tls(settings)
         send, want = settings.heart_beat
@@ -91,4 +91,11 @@ class _Reader:
                 which,
                 "nobody is known who signs certificates of clients",
                 "give --tls-client-ca FILE",
+            )
+        if settings.tls_client_user != "none" and which == "none":
+            raise self._fault(
+                "tls-client-user",
+                settings.tls_client_user,
+                "clients are asked for no certificate",
+                "give --tls-client-certificates optional or required",
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forkbroker.destinations import parse_subscription
+from forkbroker.identity import Identity
 from forkbroker.patterns import covers
 from forkbroker.permissions import RIGHTS, Grant, Permissions, Right, fill
 
@@ -29,7 +30,7 @@ def find_answer(permissions: Permissions, user: str, right: str, destination: st
         DestinationError: it is none.
     """
     name = name_of(destination)
-    is_allowed = permissions.rights_of(user, is_local=False).allows(RIGHTS[right], name)
+    is_allowed = permissions.rights_of(Identity(user), is_local=False).allows(RIGHTS[right], name)
     return Answer(user, right, destination, is_allowed, tuple(_explain(permissions, user, RIGHTS[right], name)))
 
 

@@ -36,8 +36,7 @@ class User:
 def list_users(path: Path) -> Iterator[User]:
     """Yield the users of a file, in its order. Raises OSError, ConfigurationFileError."""
     for name, text in parse_users(path.read_bytes(), str(path)).items():
-        found = parse_hash(text)
-        yield User(name, f"scrypt ln={found.ln},r={found.r},p={found.p}")
+        yield User(name, parse_hash(text).scheme)
 
 
 def add_user(path: Path, name: str, passcode: str) -> None:

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
+from forkbroker.identity import Identity, Way
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
@@ -53,7 +54,9 @@ class AdmissionPolicy:
     fork_burst: int = 100
     """Forks that may come at once."""
     users: Container[str] | None = None
-    """Logins that clients may have; the empty one is that of clients without a login. None: any."""
+    """Logins that clients may have with a passcode; the empty one is that of clients without a login. None: any."""
+    ways: frozenset[Way] = frozenset()
+    """Other ways in which clients may show who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +227,12 @@ class Admission:
         if source := self._sources[peer]:
             self._failed.add(source, now)
 
-    def is_user(self, login: str) -> bool:
-        """Whether a client may have this login."""
+    def is_user(self, client: Identity) -> bool:
+        """Whether a client may be here that has shown in this way who it is."""
         users = self._policy.users
-        return users is None or login in users
+        if users is None or client.is_administrator:
+            return True
+        return client.user in users if client.way is Way.PASSCODE else client.way in self._policy.ways
 
     @property
     def has_users(self) -> bool:

@@ -159,7 +159,7 @@ class Clients:
         """
         is_user = self._admission.is_user
         for child in self.all:
-            is_lost = not is_user(child.login) if child.has_connected else not were_proven
+            is_lost = not is_user(child.identity) if child.has_connected else not were_proven
             is_claimed = bool(child.login) and not were_proven
             if (is_lost or is_claimed) and self.find(child.peer) is not None:
                 self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from forkbroker.identity import Identity
 from forkbroker.parent.roster import Client
 from forkbroker.permissions import Permissions
 
@@ -19,7 +20,7 @@ class Entitling:
         """`source_of` gives nothing for hosts that are this machine."""
         self._permissions = permissions
         self._source_of = source_of
-        self._kept: dict[tuple[str, bool], bytes] = {}
+        self._kept: dict[tuple[Identity, bool], bytes] = {}
         self.edition = 0
         """What a process has that was forked for a nursery of now."""
 
@@ -45,7 +46,7 @@ class Entitling:
         return b"" if child.edition == self.edition else self._pack(child)
 
     def _pack(self, child: Client) -> bytes:
-        key = child.login, not self._source_of(child.host)
+        key = child.identity, not self._source_of(child.host)
         packed = self._kept.get(key)
         if packed is None:
             packed = self._permissions.rights_of(key[0], is_local=key[1]).pack()

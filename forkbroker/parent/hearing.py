@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.identity import Identity, Way
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
@@ -121,10 +122,12 @@ class Hearing:
 
     def _connected(self, child: Client, envelope: Envelope) -> None:
         child.login = to_text(envelope.destination)
+        groups = tuple(filter(None, bytes(envelope.block).decode(errors="replace").split("\n")))
+        child.identity = Identity(child.login, Way(envelope.token), groups, is_administrator=bool(envelope.count))
         child.has_connected = True
         self._admission.connected(child.peer)
         self._logger.info("%s: connected", child.name)
-        if not self._admission.is_user(child.login):
+        if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
         elif rights := self._entitling.find_news(child):

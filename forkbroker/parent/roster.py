@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from forkbroker.identity import NOBODY, Identity
 from forkbroker.posix import exits
 from forkbroker.posix.children import Ended
 from forkbroker.posix.printable import printable
@@ -68,6 +69,8 @@ class Client(Process):
     """The client's address without its port; empty for a Unix socket."""
     state: State = State.STARTING
     login: str = ""
+    identity: Identity = NOBODY
+    """Of a client that has logged in."""
     edition: int = 0
     """Of the permissions that its process has had from its beginning."""
     has_connected: bool = False

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.identity import Credentials, Identity
 from forkbroker.session.downward import Unwritten, encode_error
 from forkbroker.session.ending import Ending, Progress
 from forkbroker.session.errors import FrameError, shown
@@ -65,8 +67,8 @@ class Connecting:
         self.holds: set[int] = set()
         self._progress = Progress(setup.policy.frame_timeout_s)
         self._deadline = now + setup.policy.connect_timeout_s
-        self._asked: tuple[Terms, str] | None = None
-        """What CONNECT asks for and its passcode, while the login is not verified."""
+        self._asked: tuple[Terms, Credentials] | None = None
+        """What CONNECT asks for, and who the client says that it is, while that is not verified."""
         self._failure = ""
         """Why the login has failed, until the client is told so."""
         self._act_at = math.inf
@@ -141,10 +143,11 @@ class Connecting:
         except ProtocolError as error:
             self._blame(FrameError(error.message, error.detail), None)
         else:
-            if self._setup.find_login_problem is None:
+            if self._setup.verify is None:
                 self._grant(terms, now)
             else:
-                self._begin_login(terms, head.headers.get("passcode", ""), now)
+                passcode = head.headers.get("passcode", "")
+                self._begin_login(terms, Credentials(terms.identity.user, passcode), now)
 
     def _agree(self, headers: Mapping[str, str]) -> Terms:
         """What CONNECT asks for, as far as it is possible. Raises FrameError, ProtocolError."""
@@ -158,37 +161,37 @@ class Connecting:
             version,
             version if policy.strict else lenient(version),
             effective_heart_beat(client_beat, policy.heart_beat_ms),
-            headers.get("login", ""),
+            Identity(headers.get("login", "")),
             headers.get("client-id", ""),
         )
 
     # Logging in
 
-    def _begin_login(self, terms: Terms, passcode: str, now: float) -> None:
+    def _begin_login(self, terms: Terms, credentials: Credentials, now: float) -> None:
         """Verify who the client is: at once if possible. The time for CONNECT has been kept; this has its own."""
-        self._asked = terms, passcode
+        self._asked = terms, credentials
         self._deadline = now + self._setup.policy.connect_timeout_s
         self._progress.deadline = math.inf
         self.holds.add(_LOGIN)
         self._ask(now)
 
     def _ask(self, now: float) -> None:
-        find_problem = self._setup.find_login_problem
-        if self._asked is None or find_problem is None:
+        verify = self._setup.verify
+        if self._asked is None or verify is None:
             return
-        terms, passcode = self._asked
-        problem = find_problem(terms.login, passcode)
-        if problem is None:
+        terms, credentials = self._asked
+        answer = verify(credentials)
+        if answer is None:
             self._act_at = now + _ASK_AGAIN_S
-        elif problem:
+        elif isinstance(answer, str):
             self._asked = None
-            self._failure = f"login failed, user {shown(terms.login)}: {problem}"
+            self._failure = f"login failed, user {shown(credentials.login)}: {answer}"
             self.ending.has_failed_login = True
             self._deadline, self._act_at = math.inf, now + FAILED_S
         else:
             self._asked = None
             self.holds.discard(_LOGIN)
-            self._grant(terms, now)
+            self._grant(replace(terms, identity=answer), now)
             self.wake_at = now  # whoever turns has the session from the next turn on
             return
         self.wake_at = self._act_at
@@ -209,7 +212,16 @@ class Connecting:
             terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
         )
         self.unwritten.put([encode_frame(terms.version, "CONNECTED", connected)])
-        self.upward.request(pack(Kind.CONNECTED, destination=terms.login.encode(errors="replace")[:MAX_LOGIN]))
+        identity = terms.identity
+        self.upward.request(
+            pack(
+                Kind.CONNECTED,
+                token=identity.way,
+                count=identity.is_administrator,
+                destination=identity.user.encode(errors="replace")[:MAX_LOGIN],
+                block="\n".join(identity.groups).encode(errors="replace"),
+            )
+        )
         self.parser.negotiated(terms.version)
         session = Session(self._setup, terms, self.parser, self.unwritten, self.upward, now)
         self._begin(session)

@@ -60,8 +60,10 @@ class Session:
     ) -> None:
         """Go on with `parser`, `unwritten` and `upward` where `Connecting` has come to."""
         policy, session_id = setup.policy, setup.session_id
-        self.login = terms.login
-        self.rights = setup.rights_of(terms.login)
+        self.login = terms.identity.user
+        self._ends_at = now + terms.identity.lasts_s
+        """When it is not known any more who the client is."""
+        self.rights = setup.rights_of(terms.identity)
         """What the client may do now."""
         self.parser = parser
         self.unwritten = unwritten
@@ -320,6 +322,8 @@ class Session:
         if not self.wants_input:
             self.input_paused(now)
         try:
+            if now >= self._ends_at:
+                raise FrameError("login expired", "what the client has logged in with is not valid any more")
             if self._heart_beat.is_missing(now):
                 raise FrameError("missed heart-beat", "nothing was received for twice the agreed interval")
             if now >= self._progress.deadline:
@@ -334,7 +338,7 @@ class Session:
         """When `tick` is due; infinity: never."""
         if self.ending.has_begun:
             return math.inf if self.ending.is_over else self.ending.deadline
-        return min(self._heart_beat.deadline(), self._progress.deadline, self._topics.deadline)
+        return min(self._heart_beat.deadline(), self._progress.deadline, self._topics.deadline, self._ends_at)
 
     # What follows
 

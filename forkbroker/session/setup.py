@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forkbroker.identity import Answer, Credentials, Identity
 from forkbroker.permissions import Rights, unlimited
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.limits import Limits
@@ -23,13 +24,12 @@ class Setup:
     """What no other process knows: the names of temporary destinations are made of it (`OwnDestinations`)."""
     try_claim: Callable[[int], bool]
     """Try the semaphore of a slot."""
-    find_login_problem: Callable[[str, str], str | None] | None = None
-    """Given login and passcode: why the client may not log in, for the log. Empty: it may; None: ask again, as others
-    are being verified. Without this function each client may log in, by any name."""
+    verify: Callable[[Credentials], Answer] | None = None
+    """Find out who a client is. Without this function each client may log in, by any name."""
     crash: Callable[[str], None] | None = None
     """Called at the named fault points, if a test has set one."""
-    rights_of: Callable[[str], Rights] = unlimited
-    """What a user may do who has this login."""
+    rights_of: Callable[[Identity], Rights] = unlimited
+    """What this client may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,6 @@ class Terms:
     """What is accepted from the client: the same, or more lenient."""
     heart_beat: tuple[int, int]
     """How often the broker must send, and how often it may expect something, in ms; 0: never."""
-    login: str
+    identity: Identity
     client_id: str
     """Names of durable subscriptions are within it."""

@@ -26,6 +26,7 @@ from typing import Final
 from forkbroker.cron import CronError, check_cron
 from forkbroker.destinations import Sort, is_queue
 from forkbroker.errors import EnvelopeError
+from forkbroker.identity import Way
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -204,7 +205,7 @@ _SETTLE = Fields(flags=Flag.FENCE, token=_U32, count=_U32, number=_U64, content=
 
 #: What a client's child may send, as `kinds.FROM_CHILD`.
 OF_CHILD: dict[Kind, Fields] = {
-    Kind.CONNECTED: Fields(destination=MAX_LOGIN),
+    Kind.CONNECTED: Fields(token=max(Way), count=1, destination=MAX_LOGIN, block=_U16),
     Kind.SEND: _SEND,
     Kind.SUBSCRIBE: Fields(
         flags=Flag.FENCE | Flag.AUTO | Flag.EXCLUSIVE | Flag.TEMPORARY | Flag.DURABLE | Flag.EXISTING,

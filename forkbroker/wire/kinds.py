@@ -9,7 +9,8 @@ The fields are those of the envelope's header (`forkbroker.wire.envelope`). What
 ===========  =======================================================================================
 kind         fields
 ===========  =======================================================================================
-CONNECTED    destination: login of the client
+CONNECTED    destination: login of the client; token: how it has shown who it is (`identity.Way`); count: 1 for an
+             administrator; block: names of groups beside those of the configuration, with LF between them
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
              block: with flag `DURABLE` the name of the subscription that outlives its client; else, for a topic,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
+from forkbroker.child.transport import PlainTransport
 from forkbroker.cli import wiring
 from forkbroker.cli.wiring import Known, Serving
 from forkbroker.config.options import OPTIONS, Effect, Settings
 from forkbroker.config.settings import make_settings
+from forkbroker.errors import ConfigurationError
+from forkbroker.identity import Credentials, Way
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.keeping.fans import NAMES_OCTETS
@@ -30,9 +34,13 @@ ELSEWHERE = {
     "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "users", "allow-anonymous",
     "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
-    "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates",
+    "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
+    "socket-login", "administrators",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
+
+LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login"}
+"""Those of them that parent and children heed together."""
 
 ARRIVES: dict[str, tuple[str, str, object]] = {
     "shutdown-timeout": ("2 s", "shutdown_timeout_s", 2.0),
@@ -126,7 +134,7 @@ def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
     assert value not in _find(make_settings({}), path)
 
 
-@pytest.mark.parametrize("option", sorted(ELSEWHERE - {"listen", "users", "allow-anonymous", "status"}))
+@pytest.mark.parametrize("option", sorted(ELSEWHERE - LOGINS - {"listen", "status"}))
 def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
     """Else the table above should name it."""
     texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
@@ -231,13 +239,28 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     assert bool(for_new) == (row.effect is Effect.NEW)
 
 
+def test_ways_to_log_in_reach_parent_and_children_together() -> None:
+    """With any of them, a login is more than a name."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
+    rest = {"opened": (), "dropped": (), "summary": ""}
+    certificates = {"tls_client_user": "cn", "tls_client_certificates": "optional", "tls_client_ca": "/f"}
+    for given, ways in (({"socket_login": "all"}, {Way.SYSTEM}), (certificates, {Way.CERTIFICATE})):
+        plan = serving.prepare(make_settings(given), Known())(**rest)
+        assert (plan.admission.users, plan.admission.ways) == (set(), ways)
+        assert serving.shared.verifier is not None
+    with pytest.raises(ConfigurationError, match="clients are asked for no certificate"):
+        make_settings({"tls_client_user": "cn"})
+
+
 def test_users_reach_parent_and_children_together() -> None:
     """Clients without a login are a user with an empty name, if they are let in."""
     serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
     assert serving.shared.verifier is None
     rest = {"opened": (), "dropped": (), "summary": ""}
     plans = [
-        serving.prepare(make_settings({"users": "/f", "allow_anonymous": is_open}), Known(users))(**rest)
+        serving.prepare(make_settings({"users": "/f" if users else None, "allow_anonymous": is_open}), Known(users))(
+            **rest
+        )
         for is_open, users in ((False, {"alice": "hash"}), (True, {"alice": "hash"}), (True, None))
     ]
 
@@ -247,7 +270,8 @@ def test_users_reach_parent_and_children_together() -> None:
     assert serving.shared.verifier is None
     adopt(**rest)
     assert serving.shared.verifier is not None
-    assert serving.shared.verifier.find_problem("", "") == "no login"
+    with socket.socket() as connection:
+        assert serving.shared.verifier.verify(Credentials(""), PlainTransport(connection)) == "no login"
 
 
 NO_PLACES: Places = cast(Places, None)

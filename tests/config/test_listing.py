@@ -11,6 +11,7 @@ from forkbroker.config.file import parse_text
 from forkbroker.config.listing import list_defaults, list_effective
 from forkbroker.config.options import OPTIONS
 from forkbroker.config.settings import make_settings
+from forkbroker.identity import Identity
 from forkbroker.permissions import Grant, Permissions, Right
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_the_tables_of_the_file_to_begin_with_can_be_used() -> None:
     permissions = parse_text(tables, "f").permissions
 
     assert permissions.groups == {"workers": ("alice", "bob")}
-    assert permissions.rights_of("alice", is_local=False).allows(Right.MANAGE, b"/queue/jobs.a")
+    assert permissions.rights_of(Identity("alice"), is_local=False).allows(Right.MANAGE, b"/queue/jobs.a")
     assert len(permissions.grants or ()) == 6
 
 

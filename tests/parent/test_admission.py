@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from forkbroker.identity import Identity, Way
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.routing.peers import Peer
 
@@ -278,6 +279,7 @@ def test_the_defaults_of_the_limits() -> None:
         "fork_rate": 1000.0,
         "fork_burst": 100,
         "users": None,
+        "ways": frozenset(),
     }
 
 
@@ -391,8 +393,17 @@ def test_a_login_that_succeeds_does_not_end_the_penalty_of_others_that_failed() 
 def test_users_are_those_of_the_policy() -> None:
     """Without any, every login is one."""
     gate = Gate()
-    assert (gate.admission.has_users, gate.admission.is_user("eve")) == (False, True)
+    assert (gate.admission.has_users, gate.admission.is_user(Identity("eve"))) == (False, True)
     gate.admission.adopt(AdmissionPolicy(users={"alice"}))
 
     assert gate.admission.has_users
-    assert [gate.admission.is_user(login) for login in ("alice", "eve", "")] == [True, False, False]
+    assert [gate.admission.is_user(Identity(login)) for login in ("alice", "eve", "")] == [True, False, False]
+
+
+def test_who_has_shown_it_otherwise_is_no_user_of_the_password_file() -> None:
+    """As long as the configuration permits that way. Administrators need no way."""
+    gate = Gate()
+    gate.admission.adopt(AdmissionPolicy(users={"alice"}, ways=frozenset({Way.CERTIFICATE})))
+    clients = [Identity("eve", Way.CERTIFICATE), Identity("alice", Way.SYSTEM), Identity("x", Way.SYSTEM, (), True)]
+
+    assert [gate.admission.is_user(client) for client in clients] == [True, False, True]

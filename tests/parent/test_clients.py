@@ -14,6 +14,7 @@ from parts import OwnChildren, logger_of, turn_until
 from puppet import Switchboard
 
 from forkbroker.child.spare import ClientProgram
+from forkbroker.identity import Identity
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.entitling import Entitling
@@ -247,7 +248,7 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
     one.exchange.send = lambda child, buffers: told.append(child.login or child.state.value)
     for login in ("alice", "bob", "", "starting", "gone"):
         child = one.start(State.CONNECTED)
-        child.login, child.has_connected = login, True
+        child.login, child.identity, child.has_connected = login, Identity(login), True
         if login == "starting":
             child.state, child.login, child.has_connected = State.STARTING, "", False
     one.clients.find = lambda peer: None if peer == 5 else peer  # whose channel has ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from forkbroker.identity import Identity
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.roster import Client
 from forkbroker.permissions import Grant, Permissions, Right, unpack
@@ -16,7 +17,7 @@ def client(login: str, edition: int = 0, host: str = "") -> Client:
     theirs.close()
     channel = Channel(ours, max_envelope=100)
     made = Client(peer=Peer(1), pid=1, channel=channel, address="unix", host=host, started=0.0)
-    made.login, made.edition = login, edition
+    made.identity, made.edition = Identity(login), edition
     channel.close()
     return made
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count as counting
 
+from forkbroker.identity import Identity
 from forkbroker.permissions import Rights, unlimited
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy
@@ -106,7 +107,7 @@ class Client:
         session_id: str = "s1",
         try_claim: Callable[[int], bool] | None = None,
         crash: Callable[[str], None] | None = None,
-        rights_of: Callable[[str], Rights] = unlimited,
+        rights_of: Callable[[Identity], Rights] = unlimited,
     ) -> None:
         self.version = version
         self.now = 1000.0

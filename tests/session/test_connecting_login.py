@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.identity import Answer, Credentials, Identity
 from forkbroker.session.connecting import FAILED_S, Connecting
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
@@ -26,15 +27,16 @@ class Door:
         self.answers = list(answers)
         self.now = 1000.0
         self.session: Session | None = None
-        setup = Setup(SessionPolicy(), Limits(), "s1", b"secret", lambda _slot: True, self._find_problem)
+        setup = Setup(SessionPolicy(), Limits(), "s1", b"secret", lambda _slot: True, self._verify)
         self.connecting = Connecting(setup, self._begin, self.now)
 
     def _begin(self, session: Session) -> None:
         self.session = session
 
-    def _find_problem(self, login: str, passcode: str) -> str | None:
-        self.asked.append((login, passcode))
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+    def _verify(self, credentials: Credentials) -> Answer:
+        self.asked.append((credentials.login, credentials.passcode))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return Identity(credentials.login) if answer == "" else answer
 
     def receive(self, data: bytes) -> None:
         self.connecting.receive(data, self.now)

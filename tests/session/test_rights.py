@@ -81,7 +81,7 @@ DEEDS = {
 
 
 def client_with(rights: dict[Right, list[bytes]]) -> Client:
-    client = Client(rights_of=lambda user: Rights(user, rights))
+    client = Client(rights_of=lambda client: Rights(client.user, rights))
     client.connect(login="alice")
     return client
 

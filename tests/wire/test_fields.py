@@ -11,6 +11,7 @@ from support.lies import HONEST, LIES, SEND, join
 
 from forkbroker.cron import HAS_CRON
 from forkbroker.errors import EnvelopeError
+from forkbroker.identity import Way
 from forkbroker.wire.details import MAX_MOMENT, MAX_SPAN, Details, Wishes
 from forkbroker.wire.envelope import MAX_BATCH, MAX_SERIAL, SETTLEMENT, Envelope, pack_pieces
 from forkbroker.wire.fields import MAX_LOGIN, MAX_REASON, OF_CHECKER, OF_CHILD, OF_STORE, OF_TRANSACTION, Fields, check
@@ -129,7 +130,7 @@ def _limits(table: dict[Kind, Fields]) -> dict[Kind, dict[str, int]]:
 def test_limits_are_fixed_numbers() -> None:
     """What is not named here has the whole of its field, or is not used."""
     assert _limits(OF_CHILD) == {
-        Kind.CONNECTED: {"destination": 255},
+        Kind.CONNECTED: {"token": max(Way), "count": 1, "destination": 255, "block": 65_535},
         Kind.SEND: {"count": 1024},
         Kind.SUBSCRIBE: {"block": 65_535},
         Kind.UNSUBSCRIBE: {"block": 65_535},

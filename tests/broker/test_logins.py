@@ -1,0 +1,183 @@
+"""Ways to log in beside a passcode: a certificate, and who is at the other end of a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from broker.test_users import line, reload
+from support.certificates import HAS_OPENSSL, make_certificate
+from support.deadline import wait_until
+from support.rawclient import RawClient, connect
+
+from forkbroker.testing.broker import PATIENCE_S, RunningBroker
+
+needs_openssl = pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
+
+
+def read_frame(client: socket.socket) -> bytes:
+    heard = b""
+    while b"\0" not in heard:
+        octets = client.recv(65_536)
+        assert octets, heard
+        heard += octets
+    return heard
+
+
+class TlsClient:
+    """A client behind its handshake, with or without a certificate."""
+
+    def __init__(self, broker: RunningBroker, trusted: Path, own: tuple[Path, Path] | None) -> None:
+        context = ssl.create_default_context(cafile=str(trusted))
+        if own is not None:
+            context.load_cert_chain(*own)
+        (address,) = [address for address in broker.addresses if address.startswith("tls://")]
+        plain = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=PATIENCE_S)
+        self.socket = context.wrap_socket(plain, server_hostname="broker")
+
+    def ask(self, *frames: str) -> list[str]:
+        """Send frames one after the other, and give the first line of each answer, and its body's."""
+        with self.socket:
+            answers = []
+            for frame in frames:
+                self.socket.sendall(frame.encode() + b"\n\n\0")
+                heard = read_frame(self.socket)
+                head, _, body = heard.decode().partition("\0")[0].partition("\n\n")
+                answers.append(f"{head.splitlines()[0]} {body}")
+            return answers
+
+
+LISTEN = ("--listen", "localhost:0", "--listen", "tls://127.0.0.1:0")
+CONNECT = "CONNECT\naccept-version:1.2\nhost:/"
+
+
+@needs_openssl
+@pytest.mark.parametrize("kind", ["cn", "dns"])
+def test_a_certificate_is_a_login_with_the_rights_of_its_user(make_broker, tmp_path: Path, kind: str) -> None:
+    """Without a certificate there is no login, and a certificate is no other user's."""
+    mine, alice, eve = (make_certificate(tmp_path, name) for name in ("broker", "alice", "eve"))
+    (tmp_path / "ca.pem").write_text(alice[0].read_text() + eve[0].read_text())
+    config = tmp_path / "f.toml"
+    config.write_text(
+        f'tls-certificate = "{mine[0]}"\ntls-key = "{mine[1]}"\n'
+        f'tls-client-ca = "{tmp_path}/ca.pem"\ntls-client-certificates = "optional"\ntls-client-user = "{kind}"\n'
+        '[permissions.user.alice]\nread = "/queue/a"\ncreate = "/queue/a"\n'
+    )
+    broker = make_broker("--config", str(config), *LISTEN)
+    subscribe = "SUBSCRIBE\nid:1\ndestination:/queue/a\nreceipt:r"
+
+    assert [text.split()[0] for text in TlsClient(broker, mine[0], alice).ask(CONNECT, subscribe)] == [
+        "CONNECTED",
+        "RECEIPT",
+    ]
+    assert TlsClient(broker, mine[0], alice).ask(f"{CONNECT}\nlogin:alice")[0].startswith("CONNECTED")
+    assert "user 'eve' lacks the right read" in TlsClient(broker, mine[0], eve).ask(CONNECT, subscribe)[1]
+    assert TlsClient(broker, mine[0], eve).ask(f"{CONNECT}\nlogin:alice") == ["ERROR login failed\n"]
+    assert TlsClient(broker, mine[0], None).ask(CONNECT) == ["ERROR login failed\n"]
+    with RawClient(broker.port) as plain:
+        plain.send("CONNECT", accept_version="1.2", host="x", login="alice")
+        plain.expect_error("login failed")
+    broker.wait_for_log("alice: connected")
+
+
+@needs_openssl
+def test_a_reload_that_ends_a_way_ends_who_came_by_it(make_broker, tmp_path: Path) -> None:
+    """And lets others in by theirs."""
+    mine, alice = (make_certificate(tmp_path, name) for name in ("broker", "alice"))
+    users, config = tmp_path / "users", tmp_path / "f.toml"
+    users.touch(0o600)
+    users.write_text(line("bob", "b"))
+    text = (
+        f'users = "{users}"\ntls-certificate = "{mine[0]}"\n'
+        f'tls-key = "{mine[1]}"\ntls-client-ca = "{alice[0]}"\ntls-client-certificates = "optional"\n'
+    )
+    config.write_text(f'{text}tls-client-user = "cn"\n')
+    broker = make_broker("--config", str(config), *LISTEN)
+    client = TlsClient(broker, mine[0], alice).socket
+    with client, connect(broker.port, login="bob", passcode="b") as bob:
+        client.sendall(f"{CONNECT}\n\n\0".encode())
+        assert read_frame(client).startswith(b"CONNECTED")
+        config.write_text(text)
+        reload(broker)
+        assert b"the user may not log in any more" in read_frame(client)
+        bob.sync()
+
+
+@pytest.fixture
+def open_path() -> Iterator[str]:
+    """Of a Unix socket in a directory that everybody may enter, which those of pytest are not."""
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield f"{directory}/socket"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Of a Unix socket."""
+    return str(tmp_path / "socket")
+
+
+def test_who_runs_the_broker_is_its_administrator_on_a_unix_socket(
+    make_broker: Callable[..., RunningBroker], path: str, tmp_path: Path
+) -> None:
+    """Without a passcode, and whatever the permissions are; others by TCP are nobody."""
+    users, config = tmp_path / "users", tmp_path / "f.toml"
+    users.touch(0o600)
+    users.write_text(line("bob", "b"))
+    config.write_text(f'users = "{users}"\n[permissions]\n')
+    broker = make_broker("--config", str(config), "--listen", "localhost:0", "--listen", f"unix:{path}")
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    for headers in ({}, {"login": name}):
+        with RawClient(path) as client:
+            client.login(headers=headers)
+            client.subscribe("/queue/a")
+    with RawClient(path) as client:
+        client.login(login="bob", passcode="b")
+        client.send("SUBSCRIBE", destination="/queue/a", id="1")
+        client.expect_error("user 'bob' lacks the right read")
+    for port, login in ((broker.port, name), (path, "eve")):
+        with RawClient(port) as client:
+            client.send("CONNECT", accept_version="1.2", host="x", login=login)
+            client.expect_error("login failed")
+    broker.wait_for_log(f"unix {name}: connected")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="run as root")
+@pytest.mark.parametrize(("more", "expected"), [((), "login failed"), (("--socket-login", "all"), "lacks the right")])
+def test_other_users_of_the_system_are_users_if_all_are(
+    make_broker: Callable[..., RunningBroker], open_path: str, tmp_path: Path, more: tuple[str, ...], expected: str
+) -> None:
+    """A group of the system can be administrators; whoever is in it has another word."""
+    config, users = tmp_path / "f.toml", tmp_path / "users"
+    users.touch(0o600)
+    config.write_text(f'users = "{users}"\nsocket-mode = "0666"\n[permissions]\n')
+    program = (
+        "import os, socket, sys\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "s.sendall(b'CONNECT\\naccept-version:1.2\\nhost:/\\n\\n\\0SUBSCRIBE\\nid:1\\ndestination:/queue/a\\nreceipt:r\\n\\n\\0')\n"
+        "heard = b''\n"
+        "while heard.count(b'\\0') < 2 and (octets := s.recv(9999)): heard += octets\n"
+        "print(heard.decode())\n"
+    )
+
+    def run() -> str:
+        command = [sys.executable, "-c", program, open_path]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=True).stdout
+
+    broker = make_broker("--config", str(config), "--listen", "localhost:0", "--listen", f"unix:{open_path}", *more)
+    assert expected in run()
+    config.write_text(f'users = "{users}"\nsocket-mode = "0666"\nadministrators = "nogroup"\n[permissions]\n')
+    assert reload(broker).startswith("done")
+    assert "RECEIPT" in run()
+    config.write_text(f'users = "{users}"\nadministrators = "no-such-group"\n')
+    assert "line 2: administrators = no-such-group: there is no such group" in reload(broker)
+    wait_until(lambda: any("nobody" in text for text in broker.log), "the name in the log")
