@@ -13,23 +13,28 @@ ARGS =
 PIP_FLAGS =
 SOAK_SECONDS = 600
 CUTS = 100
+PYTHONS = 3.11 3.12 3.13
 RUNS = $(VENV)/runs
 INSTALLED = $(VENV)/installed
 
 PRIVATE = $(PREFIX)/lib/forkbroker
 UNITS = $(PREFIX)/lib/systemd/system
 
-.PHONY: help run test lint bench bench-others soak cuts mutants install install-linux uninstall clean
+.PHONY: help run test test-pythons lint bench bench-others soak cuts packages mutants dist deb install install-linux uninstall clean
 
 help:
 	@echo "make run           a broker in the foreground; ARGS has its options"
 	@echo "make test          linters, types, all tests"
+	@echo "make test-pythons  the tests of the rules under each of PYTHONS=\"$(PYTHONS)\" that is here"
 	@echo "make lint          linters and types"
 	@echo "make bench         the table of docs/benchmarks.md"
 	@echo "make bench-others  forkbroker beside NATS, Redis and others, as far as they are installed"
 	@echo "make soak          kills under load, for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make cuts          power failures under load, CUTS=$(CUTS) of them (as root)"
+	@echo "make packages      tests of each way to install, on a fresh Debian with systemd (as root)"
 	@echo "make mutants       does a test notice broken code?"
+	@echo "make dist          source archive and wheel, in dist"
+	@echo "make deb           a package for Debian and Ubuntu, in dist"
 	@echo "make install       the broker as a service, below PREFIX=$(PREFIX) (as root); DESTDIR for packages"
 	@echo "make uninstall     remove what install has installed"
 	@echo "make clean         remove what the others have made here"
@@ -40,6 +45,10 @@ run: $(RUNS)
 test: lint
 	@# Tests of processes wait more than they compute: one worker more than there are processors.
 	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal $(ARGS)
+
+test-pythons: $(INSTALLED)
+	$(BIN)/python tests/pythons.py $(PYTHONS) --pip="$(PIP_FLAGS)" \
+	    --pytest="-n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal $(ARGS)"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -63,6 +72,9 @@ soak: $(INSTALLED)
 cuts: $(INSTALLED)
 	$(BIN)/python tests/faults/power.py --cuts $(CUTS) --seconds 3600 $(ARGS)
 
+packages: $(INSTALLED)
+	$(BIN)/python -m pytest --durations=10 tests/services/packages.py $(ARGS)
+
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py $(ARGS)
 
@@ -76,6 +88,30 @@ $(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[test,lint]"
 	touch $(INSTALLED)
 
+# The archive has each file that git knows, and can make itself again. Nothing is made beside the sources.
+dist: $(RUNS)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) build
+	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	if [ -e .git ]; then git ls-files; else find . -type f ! -path './.venv/*' ! -path './dist/*' ! -name '*.pyc'; fi | \
+	    tar -cf - -T - | tar -xf - -C "$$copy" && \
+	printf 'global-include *\nglobal-exclude *.py[co]\nprune .venv\nprune dist\n' > "$$copy/MANIFEST.in" && \
+	$(BIN)/python -m build --outdir dist "$$copy" >/dev/null && ls dist/*.tar.gz dist/*.whl
+
+# posix_ipc, which Debian has not, is a second source archive of the package. The tools are those of the system.
+deb: dist
+	rm -rf dist/deb dist/*.deb && mkdir -p dist/deb/fetched dist/deb/forkbroker
+	grep -A1000 '^posix-ipc==' etc/requirements.lock | sed '2,$${/^[a-z]/,$$d;}' > dist/deb/posix-ipc.lock
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps --no-binary posix-ipc \
+	    --require-hashes --requirement dist/deb/posix-ipc.lock --dest dist/deb/fetched
+	version=$$(sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' debian/changelog) && cd dist/deb && \
+	cp "../forkbroker-$$version.tar.gz" "forkbroker_$$version.orig.tar.gz" && \
+	cp fetched/posix_ipc-*.tar.gz "forkbroker_$$version.orig-posix-ipc.tar.gz" && \
+	tar -xf "forkbroker_$$version.orig.tar.gz" --strip-components=1 -C forkbroker && mkdir forkbroker/posix-ipc && \
+	tar -xf "forkbroker_$$version.orig-posix-ipc.tar.gz" --strip-components=1 -C forkbroker/posix-ipc && cd forkbroker && \
+	PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --no-sign
+	cp dist/deb/*.deb dist/
+	ls dist/*.deb
+
 # The program has a virtual environment of its own, which has nothing to do with the packages of the system, and is
 # built from a copy of the source: nothing here changes hands. Its scripts name their interpreter, without DESTDIR.
 install:
@@ -84,22 +120,21 @@ install:
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_FLAGS) \
 	    --require-hashes --requirement etc/requirements.lock
 	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
-	cp -R setup.cfg pyproject.toml README.md LICENSE bin forkbroker "$$copy" && \
+	cp -R setup.cfg pyproject.toml README.md LICENSE bin etc forkbroker man "$$copy" && \
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_FLAGS) \
 	    --no-deps "$$copy"
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m pip uninstall --quiet --yes setuptools pip
 	"$(DESTDIR)$(PRIVATE)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PRIVATE)/lib"
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man5" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man7" "$(DESTDIR)$(PREFIX)/share/man/man8"
+	install -d "$(DESTDIR)$(PREFIX)/bin"
 	for script in stomp-broker stomp-brokerctl; do \
 	    sed -i.orig '1s|^#!$(DESTDIR)|#!|' "$(DESTDIR)$(PRIVATE)/bin/$$script" && \
 	    rm "$(DESTDIR)$(PRIVATE)/bin/$$script.orig" && \
 	    ln -sf "../lib/forkbroker/bin/$$script" "$(DESTDIR)$(PREFIX)/bin/$$script" || exit 1; \
 	done
-	install -m 644 man/stomp-brokerctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/"
-	install -m 644 man/forkbroker.toml.5 "$(DESTDIR)$(PREFIX)/share/man/man5/"
-	install -m 644 man/forkbroker-control.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
-	install -m 644 man/stomp-broker.8 "$(DESTDIR)$(PREFIX)/share/man/man8/"
+	for page in man/*; do \
+	    section="$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}" && install -d "$$section" && \
+	    install -m 644 "$$page" "$$section/" || exit 1; \
+	done
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
 	install -m 644 etc/forkbroker.toml etc/logrotate.d/stomp-broker \
@@ -128,7 +163,8 @@ install-linux:
 	fi
 	# packages do this themselves when they are installed
 	if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
-	    systemd-sysusers etc/sysusers.d/forkbroker.conf; \
+	    systemd-sysusers "$(PREFIX)/lib/sysusers.d/forkbroker.conf"; \
+	    systemd-tmpfiles --create "$(PREFIX)/lib/tmpfiles.d/forkbroker.conf"; \
 	    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
 	fi
 
@@ -139,12 +175,15 @@ uninstall:
 	fi
 	rm -rf "$(DESTDIR)$(PRIVATE)" "$(DESTDIR)$(PREFIX)/share/doc/forkbroker" "$(DESTDIR)$(UNITS)/stomp-broker.service.d"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/stomp-broker" "$(DESTDIR)$(PREFIX)/bin/stomp-brokerctl" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man1/stomp-brokerctl.1" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man5/forkbroker.toml.5" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man7/forkbroker-control.7" "$(DESTDIR)$(PREFIX)/share/man/man8/stomp-broker.8" \
 	    "$(DESTDIR)$(UNITS)/stomp-broker.service" "$(DESTDIR)$(UNITS)/stomp-broker.socket" \
 	    "$(DESTDIR)$(PREFIX)/lib/sysusers.d/forkbroker.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/forkbroker.conf" \
 	    "$(DESTDIR)/etc/init.d/stomp-broker" "$(DESTDIR)$(PREFIX)/etc/rc.d/stomp_broker"
+	for page in man/*; do rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+	# links of runlevels to the script, which `systemctl enable` makes as well
+	if [ -z "$(DESTDIR)" ]; then \
+	    if command -v update-rc.d >/dev/null; then update-rc.d stomp-broker remove; fi; \
+	    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
+	fi
 
 clean:
 	rm -rf $(VENV) benchmarks/build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

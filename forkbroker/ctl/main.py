@@ -15,7 +15,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.config.values import seconds
-from forkbroker.ctl import changing, health, looking, offline, sending
+from forkbroker.ctl import changing, health, installing, looking, offline, sending
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
 from forkbroker.errors import Exit
@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
             param.add_to(sub)
         sub.set_defaults(run=command.run)
     offline.add_parsers(verbs)
+    installing.add_parser(verbs)
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 
 import pytest
 from support.deadline import wait_until
@@ -75,6 +76,20 @@ def test_no_passcode_and_no_body_is_logged(make_broker, join, passcode) -> None:
     log = "\n".join(broker.log)
     assert passcode not in log
     assert "confidential" not in log
+
+
+def test_a_health_check_is_logged_as_debug_and_a_mistake_in_the_protocol_as_a_warning(make_broker, join) -> None:
+    """Who connects and closes, as a load balancer does every second, fills no log."""
+    broker = make_broker("--log-level", "debug")
+    with socket.create_connection((broker.host, broker.port)):
+        broker.wait_for_children(1)
+    broker.wait_for_log(r"debug client 1 .*: disconnected")
+    client = join(broker)
+    client.send("NONSENSE")
+    client.expect("ERROR")
+    broker.wait_for_log(r"warn\w* client 2 .*: disconnected, ")
+
+    assert [line for line in broker.log if " client 1 " in line and " debug " not in line] == []
 
 
 def test_sigterm_to_a_child_ends_its_client_and_is_no_crash(broker, join) -> None:

@@ -133,6 +133,21 @@ def test_a_file_that_may_not_be_unlinked_is_emptied(tmp_path) -> None:
     assert (tmp_path / "pid").read_text() == ""
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_writes_its_number_into_no_file_that_is_a_link_or_somebody_elses(tmp_path) -> None:
+    """A user who may write the directory of the pidfile would choose what root empties."""
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "second name").hardlink_to(tmp_path / "precious")
+    (tmp_path / "of somebody").write_text("x")
+    os.chown(tmp_path / "of somebody", 12_345, 12_345)
+    for name, problem in (("link", "is a link"), ("second name", "hard links"), ("of somebody", "user 12345")):
+        with pytest.raises(StartError, match=rf"cannot write pidfile .*/{name}: .*{problem}"):
+            Pidfile(tmp_path / name)
+
+    assert [(tmp_path / name).read_text() for name in ("precious", "of somebody")] == ["x", "x"]
+
+
 def test_a_file_that_cannot_be_written_is_a_start_error(tmp_path) -> None:
     """The message names it and says why."""
     with pytest.raises(StartError, match=r"cannot write pidfile .*: No such file") as caught:

@@ -15,6 +15,7 @@ import pytest
 from support.deadline import wait_until
 from support.rawclient import RawClient
 
+import forkbroker
 from forkbroker.testing.broker import RunningBroker
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,24 @@ def test_the_lock_has_what_the_broker_needs_and_nothing_else() -> None:
 def number(version: str) -> tuple[int, ...]:
     """Return a version that can be compared."""
     return tuple(map(int, version.split(".")))
+
+
+def test_the_versions_of_python_that_are_promised_are_those_that_are_tested() -> None:
+    """By `make test-pythons`, from the oldest one that is permitted on."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    promised = re.findall(
+        r"^Programming Language :: Python :: (3\.\d+)$", config["metadata"]["classifiers"], re.MULTILINE
+    )
+    (tested,) = re.findall(r"^PYTHONS = (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert promised == tested.split()
+    assert config["options"]["python_requires"] == f">={promised[0]}"
+
+
+def test_the_versions_of_the_package_and_of_the_program_are_the_same() -> None:
+    """The newest entry of debian/changelog."""
+    assert (ROOT / "debian" / "changelog").read_text().startswith(f"forkbroker ({forkbroker.__version__}-")
 
 
 def test_the_user_of_all_files_is_the_same() -> None:
