@@ -16,6 +16,10 @@ class Way(IntEnum):
     """By the certificate of its TLS connection."""
     SYSTEM = 2
     """The operating system says who is at the other end of a Unix socket."""
+    TOKEN = 3
+    """By a token that somebody has signed."""
+    PROGRAM = 4
+    """By what a program of the administrator's says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Credentials:
 
     login: str
     passcode: str = ""
+    bearer: str = ""
+    """The token of an `Authorization` header."""
 
 
 Answer = Identity | str | None

@@ -4,8 +4,9 @@ There are several ways to show it, and the first that fits what the client gives
 
 1. A connection can say by itself who is at its other end: by the certificate of TLS, or by the kernel for a Unix
    socket. That counts for a client that gives no passcode, and no login or that one.
-2. A login with a passcode: the password file.
-3. Neither: a client without a name, where such are let in.
+2. A token that somebody has signed, in a header or as the passcode (`forkbroker.child.tokens`).
+3. A login with a passcode: the password file, or a program of the administrator's (`forkbroker.child.program`).
+4. Neither: a client without a name, where such are let in.
 
 At most as many processes compute a hash at a time as there are processors (`forkbroker.posix.places`): a thousand
 clients that come back at once would otherwise take 16 MiB each, and all be late. Nothing waits here: who has no place
@@ -15,15 +16,23 @@ is told to ask again.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from forkbroker.child.program import Program
 from forkbroker.child.transport import Transport
 from forkbroker.identity import Answer, Credentials, Identity, Way
 from forkbroker.passwords import PasswordError, check_name
+from forkbroker.posix.addresses import describe_peer
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.peers import is_member, uid_of, user_name
 from forkbroker.posix.places import Places
+
+_TOKEN = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+"""Three parts in base64url, of which the first is a JSON object: no passcode looks like that by chance."""
+_MAX_GROUPS = 8_192
+"""Characters of the names of groups: they travel with CONNECTED."""
 
 
 class Passcodes(Protocol):
@@ -31,6 +40,13 @@ class Passcodes(Protocol):
 
     def find_problem(self, name: str, passcode: str) -> str:
         """Why this user may not log in, for the log; empty: the passcode is right."""
+
+
+class Reads(Protocol):
+    """Tokens (`forkbroker.child.tokens.Tokens`)."""
+
+    def read(self, token: str) -> Identity | str:
+        """Whose token this is; or why it is not accepted, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +66,43 @@ class Ways:
 class Verifier:
     """Finds out who a client is."""
 
-    def __init__(self, users: Passcodes | None, places: Places, ways: Ways) -> None:
-        """`users`: None: nobody has a passcode."""
+    def __init__(
+        self,
+        users: Passcodes | None,
+        places: Places,
+        ways: Ways,
+        tokens: Reads | None = None,
+        program: Program | None = None,
+    ) -> None:
+        """None: there is no such way."""
         self._users = users
         self._places = places
         self._ways = ways
+        self._tokens = tokens
+        self._program = program
 
     def verify(self, credentials: Credentials, transport: Transport) -> Answer:
         """Who this client is, or why it is not let in; None: ask again."""
+        answer = self._find(credentials, transport)
+        if isinstance(answer, Identity) and sum(map(len, answer.groups)) > _MAX_GROUPS:
+            return f"its groups have more than {_MAX_GROUPS:,} characters"
+        return answer
+
+    def _find(self, credentials: Credentials, transport: Transport) -> Answer:
         login, passcode = credentials.login, credentials.passcode
+        token = credentials.bearer or (passcode if _TOKEN.fullmatch(passcode) else "")
+        if token and self._tokens is not None:
+            found = self._tokens.read(token)
+            is_other = isinstance(found, Identity) and login not in ("", found.user)
+            return "token: it is another user's" if is_other else found
         if not passcode:
             proven = self._find_certificate(transport) or self._find_system_user(transport)
             if proven is not None and login in ("", proven.user):
                 return proven
         if not login:
             return Identity("") if self._ways.allows_anonymous else "no login"
+        if self._program is not None:
+            return self._program.verify(credentials, describe_peer(transport.socket))
         return self._verify_passcode(login, passcode)
 
     def _verify_passcode(self, login: str, passcode: str) -> Answer:

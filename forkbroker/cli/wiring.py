@@ -13,10 +13,11 @@ from functools import partial
 
 from forkbroker.child import child, lobby, nursery, spare
 from forkbroker.child.lobby import Answers, Bell
+from forkbroker.child.program import RUNNING, Program
 from forkbroker.child.rehearsal import rehearse
-from forkbroker.child.verifying import Verifier, Ways
+from forkbroker.child.verifying import Reads, Verifier, Ways
 from forkbroker.config.options import Settings
-from forkbroker.errors import ConfigurationError
+from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.identity import Way
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
@@ -69,7 +70,12 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
     """What the parent is to heed."""
     known = known or Known()
     may_be_empty = [""] if settings.allow_anonymous else []
-    ways = {Way.CERTIFICATE: settings.tls_client_user != "none", Way.SYSTEM: settings.socket_login == "all"}
+    ways = {
+        Way.CERTIFICATE: settings.tls_client_user != "none",
+        Way.SYSTEM: settings.socket_login == "all",
+        Way.TOKEN: bool(settings.token_key),
+        Way.PROGRAM: settings.authenticator is not None,
+    }
     return ParentPolicy(
         admission=AdmissionPolicy(
             max_clients=settings.max_clients,
@@ -87,6 +93,23 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
         shutdown_timeout_s=settings.shutdown_timeout,
         permissions=known.permissions,
     )
+
+
+def make_tokens(settings: Settings) -> Reads | None:
+    """What reads tokens; None: there is no key for any.
+
+    Raises:
+        StartError: a key cannot be used, or the library is not installed.
+    """
+    if not settings.token_key:
+        return None
+    try:
+        # OpenSSL comes with it, of which nobody else should have the memory
+        from forkbroker.child.tokens import TokenPolicy, Tokens
+    except ImportError:
+        raise StartError("tokens: PyJWT is not installed; pip install 'forkbroker[jwt]'", Exit.CONFIG) from None
+    policy = TokenPolicy(settings.token_key, settings.token_algorithms, settings.token_audience, settings.token_issuer)
+    return Tokens(policy)
 
 
 def login_ways(settings: Settings) -> Ways:
@@ -260,7 +283,10 @@ class Serving:
         verifier = None
         if settings.needs_login:
             users = None if known.users is None else Users(known.users, self._secret)
-            verifier = Verifier(users, self._places, login_ways(settings))
+            program = None
+            if settings.authenticator is not None:
+                program = Program(settings.authenticator, self._places.beside(RUNNING))
+            verifier = Verifier(users, self._places, login_ways(settings), make_tokens(settings), program)
         return child.Shared(
             session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier, known.permissions
         )

@@ -78,6 +78,10 @@ _TABLES = """
 
 _EXAMPLES = {
     "administrators": '"adm"',
+    "token-key": '["/etc/forkbroker/issuer.pem"]',
+    "token-audience": '"stomp-broker"',
+    "token-issuer": '"https://login.example.org"',
+    "authenticator": '"/usr/local/lib/forkbroker/authenticator"',
     "users": '"/etc/forkbroker/users"',
     "socket-owner": '"stomp-broker"',
     "socket-group": '"stomp"',

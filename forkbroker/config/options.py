@@ -15,6 +15,7 @@ from typing import Literal
 
 from forkbroker.config.policy_keys import PolicyLine, policy_line
 from forkbroker.config.values import (
+    algorithms,
     choice,
     file_mode,
     heart_beat,
@@ -130,6 +131,11 @@ class Settings:
     allow_anonymous: bool
     socket_login: Literal["administrators", "all"]
     administrators: str | None
+    token_key: tuple[Path, ...]
+    token_algorithms: tuple[str, ...]
+    token_audience: str | None
+    token_issuer: str | None
+    authenticator: Path | None
     connect_timeout: float
     frame_timeout: float
     heart_beat: tuple[int, int]
@@ -185,7 +191,8 @@ class Settings:
     @property
     def needs_login(self) -> bool:
         """Whether clients have to show who they are. Without, a login is only a name."""
-        return self.users is not None or self.tls_client_user != "none" or self.socket_login == "all"
+        has_passcodes = self.users is not None or self.authenticator is not None
+        return bool(has_passcodes or self.token_key or self.tls_client_user != "none" or self.socket_login == "all")
 
 
 _START = "Starting and stopping"
@@ -346,6 +353,46 @@ OPTIONS: tuple[Option, ...] = (
         "group of the system whose members are administrators on Unix sockets",
         _CLIENTS,
         effect=Effect.NEW,
+    ),
+    Option(
+        "token-key",
+        path,
+        None,
+        "FILE",
+        "key of whoever signs JSON web tokens for logins; repeatable",
+        _CLIENTS,
+        repeatable=True,
+        effect=Effect.ALL,
+    ),
+    Option(
+        "token-algorithms",
+        algorithms,
+        "RS256,ES256,EdDSA",
+        "NAMES",
+        "algorithms that the signatures of tokens may have",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "token-audience",
+        name,
+        None,
+        "NAME",
+        "audience that tokens must have; default: none",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "token-issuer", name, None, "NAME", "issuer that tokens must have; default: any", _CLIENTS, effect=Effect.NEW
+    ),
+    Option(
+        "authenticator",
+        path,
+        None,
+        "FILE",
+        "program that says who may log in, in the place of a password file",
+        _CLIENTS,
+        effect=Effect.ALL,
     ),
     Option(
         "connect-timeout",

@@ -68,6 +68,10 @@ class _Reader:
             are_known = address.is_tls and settings.tls_client_certificates == "required"
             if not (address.is_local or are_known or settings.allow_anonymous or settings.needs_login):
                 raise self._fault("listen", address.describe(), *BEYOND)
+        if settings.authenticator is not None and settings.users is not None:
+            raise self._fault(
+                "authenticator", str(settings.authenticator), "--users is given as well", "give one of them"
+            )
         self._check_tls(settings)
         send, want = settings.heart_beat
         if want and want < _SHORTEST_BEAT_MS:

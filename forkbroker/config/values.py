@@ -178,6 +178,19 @@ def host_name(text: str) -> str:
     return text
 
 
+_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+_SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
+
+
+def algorithms(text: str) -> tuple[str, ...]:
+    """Names of algorithms for signatures, with commas between them."""
+    names = tuple(part.strip() for part in text.split(","))
+    known = (*_ALGORITHMS, *_SECRET_ALGORITHMS)
+    if not set(names) <= set(known):
+        raise ConfigurationError(text, "not a list of algorithms", f"give some of {', '.join(known)}")
+    return names
+
+
 def name(text: str) -> str:
     """A user's or group's name or number; whether there is one, the system says at start."""
     if not text:

@@ -14,6 +14,7 @@ import fcntl
 import os
 import tempfile
 from contextlib import suppress
+from copy import copy
 
 from forkbroker.errors import Exit, StartError
 
@@ -28,10 +29,17 @@ class Places:
             StartError: there is no directory for temporary files.
         """
         self.count = count or count_processors()
+        self._first = 0
         try:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         except OSError as error:
             raise StartError(f"cannot make a temporary file: {error.strerror}", Exit.CANTCREAT) from error
+
+    def beside(self, count: int) -> Places:
+        """Other places, in the same file. A process can have one of these as well."""
+        other = copy(self)
+        other._first, other.count = self._first + self.count, count
+        return other
 
     @property
     def descriptor(self) -> int:
@@ -44,13 +52,13 @@ class Places:
         first = os.getpid()
         for place in range(first, first + self.count):
             with suppress(BlockingIOError, PermissionError):
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place % self.count)
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._first + place % self.count)
                 return True
         return False
 
     def give_back(self) -> None:
         """Free the place that this process has."""
-        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, self.count, 0)
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, self.count, self._first)
 
     def close(self) -> None:
         """Close the file; this process has no place any more."""

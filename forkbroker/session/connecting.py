@@ -146,8 +146,7 @@ class Connecting:
             if self._setup.verify is None:
                 self._grant(terms, now)
             else:
-                passcode = head.headers.get("passcode", "")
-                self._begin_login(terms, Credentials(terms.identity.user, passcode), now)
+                self._begin_login(terms, _read_credentials(head.headers), now)
 
     def _agree(self, headers: Mapping[str, str]) -> Terms:
         """What CONNECT asks for, as far as it is possible. Raises FrameError, ProtocolError."""
@@ -291,6 +290,14 @@ class Connecting:
         """ERROR, and the end (E02)."""
         self.ending.finish(error.reason)
         self.unwritten.put([encode_error(None, error, receipt)])
+
+
+def _read_credentials(headers: Mapping[str, str]) -> Credentials:
+    """What CONNECT says of who the client is. `Authorization` is as in HTTP (RFC 6750, 2.1)."""
+    value = headers.get("Authorization", headers.get("authorization", ""))
+    scheme, _, token = value.partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return Credentials(headers.get("login", ""), headers.get("passcode", ""), bearer)
 
 
 def _choose_version(headers: Mapping[str, str]) -> Version:

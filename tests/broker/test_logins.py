@@ -8,12 +8,17 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import jwt
 import pytest
 from broker.test_users import line, reload
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from support.certificates import HAS_OPENSSL, make_certificate
 from support.deadline import wait_until
 from support.rawclient import RawClient, connect
@@ -181,3 +186,63 @@ def test_other_users_of_the_system_are_users_if_all_are(
     config.write_text(f'users = "{users}"\nadministrators = "no-such-group"\n')
     assert "line 2: administrators = no-such-group: there is no such group" in reload(broker)
     wait_until(lambda: any("nobody" in text for text in broker.log), "the name in the log")
+
+
+def sign(key: object, **claims: object) -> str:
+    return jwt.encode({"sub": "alice", "groups": ["workers"], **claims}, key, "ES256")
+
+
+def test_a_token_is_a_login_that_ends(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """In the header `Authorization` or as the passcode; its groups count, and its end is the session's."""
+    key, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key.pem").write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+    config = tmp_path / "f.toml"
+    config.write_text(
+        f'token-key = "{tmp_path}/key.pem"\n[groups]\nworkers = []\n[permissions.group.workers]\nread = "/queue/a"\n'
+        'create = "/queue/a"\n'
+    )
+    broker = make_broker("--config", str(config))
+    token = sign(key, exp=time.time() + 600)
+    for headers in ({"Authorization": f"Bearer {token}"}, {"passcode": token}, {"login": "alice", "passcode": token}):
+        with RawClient(broker.port) as client:
+            client.login(headers=headers)
+            client.subscribe("/queue/a")
+    for headers in ({"Authorization": f"Bearer {sign(other, exp=9e9)}"}, {"login": "bob", "passcode": token}, {}):
+        with RawClient(broker.port) as client:
+            client.send("CONNECT", headers, accept_version="1.2", host="x")
+            client.expect_error("login failed")
+    with RawClient(broker.port) as client:
+        client.login(headers={"passcode": sign(key, exp=time.time())})
+        client.expect_error("login expired")
+    broker.wait_for_log("alice: disconnected, login expired")
+    assert not any(token in text for text in broker.log)
+
+
+def test_a_program_says_who_may_log_in(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """Its groups count as well; many logins at a time are answered all the same."""
+    path = tmp_path / "authenticator"
+    path.write_text(
+        f"#!{sys.executable}\nimport json, sys\nfound = json.load(sys.stdin)\n"
+        "if found['passcode'] != 'right':\n    print(json.dumps({'reason': 'not right'}))\n    sys.exit(1)\n"
+        "print(json.dumps({'groups': ['workers']}))\n"
+    )
+    path.chmod(0o755)
+    config = tmp_path / "f.toml"
+    config.write_text(
+        f'authenticator = "{path}"\n[groups]\nworkers = []\n[permissions.group.workers]\nread = "/queue/a"\n'
+        'create = "/queue/a"\n'
+    )
+    broker = make_broker("--config", str(config))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(broker.port)) for _ in range(20)]
+        for client in clients:
+            client.send("CONNECT", accept_version="1.2", host="x", login="alice", passcode="right")
+        for client in clients:
+            client.expect("CONNECTED")
+        clients[0].subscribe("/queue/a")
+        with RawClient(broker.port) as wrong:
+            wrong.send("CONNECT", accept_version="1.2", host="x", login="alice", passcode="wrong")
+            wrong.expect_error("login failed")
+    broker.wait_for_log("login failed, user 'alice': not right")
+    assert not any("wrong" in text for text in broker.log)

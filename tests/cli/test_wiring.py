@@ -36,10 +36,11 @@ ELSEWHERE = {
     "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
+    "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
-LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login"}
+LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator"}
 """Those of them that parent and children heed together."""
 
 ARRIVES: dict[str, tuple[str, str, object]] = {
@@ -138,7 +139,12 @@ def test_a_setting_arrives_where_it_has_its_effect(option: str) -> None:
 def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
     """Else the table above should name it."""
     texts = {"log-level": "debug", "store": "memory:", "user": "nobody", "group": "nogroup"}
-    texts |= {"log-format": "json", "socket-mode": "0600", "tls-client-certificates": "none"}
+    texts |= {
+        "log-format": "json",
+        "socket-mode": "0600",
+        "tls-client-certificates": "none",
+        "token-algorithms": "ES256",
+    }
     row = next(row for row in OPTIONS if row.name == option)
     settings = _given(option, "" if row.is_flag else texts.get(option, "1"))
 
@@ -248,6 +254,8 @@ def test_ways_to_log_in_reach_parent_and_children_together() -> None:
         plan = serving.prepare(make_settings(given), Known())(**rest)
         assert (plan.admission.users, plan.admission.ways) == (set(), ways)
         assert serving.shared.verifier is not None
+    program = wiring.parent_policy(make_settings({"authenticator": "/bin/false"}))
+    assert program.admission.ways == {Way.PROGRAM}
     with pytest.raises(ConfigurationError, match="clients are asked for no certificate"):
         make_settings({"tls_client_user": "cn"})
 

@@ -136,7 +136,12 @@ def test_nought_is_no_limit_where_the_help_says_so() -> None:
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.repeatable], ids=lambda option: option.name)
 def test_what_may_be_repeated_keeps_its_order(option) -> None:
     """Later rules win, and addresses are listened on one after the other."""
-    texts = {"listen": ["unix:/b", "unix:/a"], "policy": ["/queue/b lease=1s", "/queue/a lease=1s"]}[option.name]
+    of_option = {
+        "listen": ["unix:/b", "unix:/a"],
+        "policy": ["/queue/b lease=1s", "/queue/a lease=1s"],
+        "token-key": ["/b", "/a"],
+    }
+    texts = of_option[option.name]
     values = getattr(make_settings({option.field: texts}), option.field)
 
     assert [option.parse(text) for text in texts] == list(values)
