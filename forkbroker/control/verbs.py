@@ -7,13 +7,29 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from forkbroker.control.arguments import FLAG, PATTERN, TEXT, Argument, RequestError, read, word
+from forkbroker.control.arguments import (
+    FLAG,
+    IDS,
+    PAIRS,
+    PATTERN,
+    QUEUE,
+    TEXT,
+    Argument,
+    RequestError,
+    number,
+    read,
+    word,
+)
 
 CONTROL = "/control/"
 """What the destination of a request begins with."""
 
 LEVELS = ("debug", "info", "warning", "error")
 """Of the log."""
+
+
+REASONS = ("rejected", "deliveries", "expired", "limit", "poison")
+"""Of dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,21 @@ class Verb:
 
 _PATTERN = Argument("pattern", PATTERN, "a shell pattern of names")
 _DRY_RUN = Argument("dry-run", FLAG, "tell what would be done, and do nothing")
+_QUEUE = Argument("queue", QUEUE, "the name of a queue", is_required=True)
+_FROM = Argument("from", QUEUE, "the queue that they are in", is_required=True)
+_TO = Argument("to", QUEUE, "the queue that they come to", is_required=True)
+_WHICH = (
+    Argument("ids", IDS, "those with these message-ids"),
+    Argument("reason", word(*REASONS), "dead letters for this reason"),
+    Argument("header", PAIRS, "those with these headers"),
+)
+_CHOSEN = (
+    *_WHICH,
+    Argument("all", FLAG, "all that wait"),
+    Argument("limit", number(1, 1_000_000_000), "how many at most, the oldest ones"),
+    _DRY_RUN,
+)
+"""Which messages a change is for: something has to be said."""
 
 _TABLE = (
     Verb("status", "monitor", "the broker as a whole: clients, queues, store, totals"),
@@ -75,6 +106,31 @@ _TABLE = (
         (Argument("level", word(*LEVELS), "debug, info, warning or error", is_required=True),),
     ),
     Verb("reload", "manage", "read the configuration again, as SIGHUP does"),
+    Verb(
+        "show",
+        "browse",
+        "the messages that wait in a queue, which stay there",
+        (
+            _QUEUE,
+            *_WHICH,
+            Argument("limit", number(1, 1000), "how many at most; 50 if it is not said"),
+            Argument("body", FLAG, "with their bodies"),
+        ),
+        concerns=("queue",),
+        lists=True,
+    ),
+    Verb("purge", "manage", "drop all messages that wait in a queue", (_QUEUE, _DRY_RUN), ("queue",), changes=True),
+    Verb("rm", "manage", "drop messages of a queue", (_QUEUE, *_CHOSEN), concerns=("queue",), changes=True),
+    Verb("move", "manage", "move messages to another queue", (_FROM, _TO, *_CHOSEN), ("from", "to"), changes=True),
+    Verb("copy", "manage", "copy messages to another queue", (_FROM, _TO, *_CHOSEN), ("from", "to"), changes=True),
+    Verb(
+        "retry",
+        "manage",
+        "move dead letters back to where they came from",
+        (_QUEUE, Argument("to", QUEUE, "where to, instead"), *_CHOSEN),
+        concerns=("queue", "to"),
+        changes=True,
+    ),
 )
 
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _TABLE}

@@ -33,11 +33,18 @@ class Param:
     """It may be given several times."""
     completes: str = ""
     """What the shell offers: `queue`, `file`, or words with blanks between."""
+    dest: str = ""
+    """The name that its value has in the program, if it is another one."""
 
     @property
     def is_option(self) -> bool:
         """It has a name on the command line."""
         return self.name.startswith("--")
+
+    @property
+    def dest_name(self) -> str:
+        """The name that its value has in the program."""
+        return self.dest or self.name.lower().lstrip("-").replace("-", "_")
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Let the parser know it."""
@@ -51,9 +58,8 @@ class Param:
             )
         else:
             nargs = {(True, False): "?", (False, True): "+", (True, True): "*"}.get((self.is_optional, self.is_many))
-            dest = self.name.lower().replace("-", "_")
             parser.add_argument(
-                dest, metavar=self.name, type=self._convert, nargs=nargs, default=self.default, help=help_text
+                self.dest_name, metavar=self.name, type=self._convert, nargs=nargs, default=self.default, help=help_text
             )
 
     def _convert(self, text: str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.config.values import seconds
-from forkbroker.ctl import changing, health, installing, looking, offline, sending
+from forkbroker.ctl import changing, health, installing, looking, messages, offline, sending
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
 from forkbroker.errors import Exit
@@ -26,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     *looking.COMMANDS,
     *changing.COMMANDS,
     *health.COMMANDS,
+    *messages.COMMANDS,
     *sending.COMMANDS,
 )
 """All verbs that ask a broker."""
@@ -61,7 +62,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parsed = make_parser().parse_args(arguments)
+    parser = make_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and not _take_rest(parsed, rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(parsed.run(Context(parsed, lambda: _find_target(parsed))))
     except CtlError as error:
@@ -70,6 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.IOERR
     except KeyboardInterrupt:
         return _complain("interrupted", Exit.UNAVAILABLE)
+
+
+def _take_rest(parsed: argparse.Namespace, rest: list[str]) -> bool:
+    """Arguments that may be left out can stand behind options too, where argparse does not look for them."""
+    if any(one.startswith("-") and one != "-" for one in rest):
+        return False
+    command = next((command for command in COMMANDS if command.name == parsed.verb), None)
+    for param in command.params if command is not None else ():
+        if param.is_option or not param.is_optional or not rest:
+            continue
+        if param.is_many:
+            setattr(parsed, param.dest_name, [*(getattr(parsed, param.dest_name) or ()), *rest])
+            return True
+        if getattr(parsed, param.dest_name) is None:
+            setattr(parsed, param.dest_name, rest.pop(0))
+    return not rest
 
 
 def _find_target(parsed: argparse.Namespace) -> Target:

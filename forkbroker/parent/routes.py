@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from forkbroker.routing.moving import Moving
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.sights import Sights
@@ -59,6 +60,8 @@ class Routes(Protocol):
 
     sights: Sights
     """What there is, for whoever looks."""
+    moving: Moving
+    """What an administrator does with messages."""
     asked: list[tuple[Peer, Envelope]]
     """ASKs of children, in their order; the parent takes them out."""
 

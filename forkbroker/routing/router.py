@@ -27,6 +27,7 @@ from forkbroker.routing.handover import Rule, dump, load
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
+from forkbroker.routing.moving import Moving
 from forkbroker.routing.offers.claims import Slots
 from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.offers.offers import EVENTS
@@ -50,7 +51,7 @@ class Router(Rule):
     """Topics and queues of one broker."""
 
     DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages")
-    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights")
+    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -87,6 +88,8 @@ class Router(Rule):
         self._ages = Ages()
         self.sights = Sights(kit, keeping, self._topics, jobs.delays, offering.clientele, self._ages)
         """What there is, for whoever looks."""
+        self.moving = Moving(kit, keeping, jobs.returns)
+        """What an administrator does with messages."""
         forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
         sending = Sending(kit, keeping.queues, jobs.intake, forwarding, offering.leases, keeping.journal)
         # each gives None, or the reason of a refusal, or steps that end with one of these

@@ -32,7 +32,7 @@ def parts(page: str) -> dict[str, str]:
 
 def test_the_protocol_has_every_verb_its_right_and_its_members() -> None:
     """And no other verb."""
-    section = PROTOCOL.partition(".Sh VERBS")[2].partition(".Sh EXAMPLES")[0]
+    section = PROTOCOL.partition(".Sh VERBS")[2].partition(".Ss Which messages")[0]
     told = parts(section)
 
     assert list(told) == list(VERBS)
@@ -91,8 +91,8 @@ def commands(text: str) -> list[str]:
 
 def test_the_examples_of_the_command_run(broker: RunningBroker, tmp_path: Path) -> None:
     """Those of the manual page and of the README, in their order; kick needs somebody."""
-    typed = commands(COMMAND.partition(".Sh EXAMPLES")[2])
-    typed += commands(README.partition("## Ask the broker")[2].partition("\n## ")[0])
+    typed = commands(README.partition("## Ask the broker")[2].partition("\n## ")[0])
+    typed += commands(COMMAND.partition(".Sh EXAMPLES")[2])
     (tmp_path / "stomp-brokerctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/bin/stomp-brokerctl" "$@"\n')
     (tmp_path / "stomp-brokerctl").chmod(0o755)
     environment = {
@@ -103,6 +103,7 @@ def test_the_examples_of_the_command_run(broker: RunningBroker, tmp_path: Path) 
     assert len(typed) >= 10
     with RawClient(broker.port) as alice:
         alice.login(login="alice")
+        alice.publish("/queue/orders", "the first")
         for line in typed:
             done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, timeout=60)
             assert (done.returncode, done.stderr) == (0, ""), line

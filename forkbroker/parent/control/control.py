@@ -37,6 +37,8 @@ MOST = 100
 _FULL = 262_144
 """Octets that may wait in the channel of who has asked before it gets more."""
 _LOOK_AGAIN_S = 0.02
+_SHOWN = 500
+"""Characters of a request that one line of the log has."""
 _FINAL = int(Flag.FINAL)
 
 
@@ -126,8 +128,8 @@ class Control:
         asked = Asked(client, envelope.token, name, args, self._wake)
         self._work[asked] = self._handlers[name](asked)
         self._ready.append(asked)
-        if verb.right != "monitor" and not asked.is_dry_run:
-            self._logger.info("%s: asks for %s %s", client.name, name, printable(json.dumps(args)))
+        if verb.right == "manage" and not asked.is_dry_run:
+            self._logger.info("%s: asks for %s %s", client.name, name, _shorten(json.dumps(args)))
 
     def _wake(self, asked: Asked) -> None:
         if asked.is_waiting and asked in self._work:
@@ -208,6 +210,11 @@ class Control:
         for asked in list(islice(self._work, 1000)):
             if asked.is_waiting and self._find(asked.client.peer) is not asked.client:
                 self._forget(asked)
+
+
+def _shorten(text: str) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _pack(asked: Asked, answer: Row, flags: int) -> list[Buffer]:

@@ -8,6 +8,7 @@ from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Handler
 from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.clients import Visitors
+from forkbroker.parent.control.messages import Messages
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.exchange import Exchange
 
@@ -18,6 +19,7 @@ def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping
     whole = Whole(loop, router, state)
     visitors = Visitors(loop, router, clients)
     looks = Looks(loop, router, clients.find)
+    messages = Messages(loop, router)
     return {
         "status": whole.status,
         "log-level": whole.log_level,
@@ -27,4 +29,10 @@ def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping
         "queues": looks.queues,
         "topics": looks.topics,
         "subscriptions": looks.subscriptions,
+        "show": messages.show,
+        "purge": messages.purge,
+        "rm": messages.remove,
+        "move": messages.move,
+        "copy": messages.copy,
+        "retry": messages.retry,
     }

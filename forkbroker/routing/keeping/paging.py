@@ -50,6 +50,10 @@ class Paging(Rule):
         """From which lane to take what can be spared first; None as with `next_lane`."""
         return self._find(queue, takewhile(_can_spare, reversed(queue.lanes)))
 
+    def find_first(self, queue: Queue, lane: Lane) -> Lane | None:
+        """As `next_lane`, of this lane alone."""
+        return self._find(queue, (lane,))
+
     def look_on(self, queue: Queue) -> None:
         """What was in memory has expired: ask for what follows, which may have as well."""
         for lane in queue.lanes:

@@ -1,0 +1,203 @@
+"""The verbs of stomp-brokerctl that ask a broker, against a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deadline import stretched
+from support.rawclient import RawClient, connect
+
+from forkbroker.testing.broker import RunningBroker
+
+COMMAND = [sys.executable, str(Path(__file__).parents[2] / "bin" / "stomp-brokerctl")]
+Ctl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RunningBroker]:
+    with RunningBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def ctl(broker: RunningBroker) -> Ctl:
+    """Run the command to its end."""
+
+    def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=stretched(60.0),
+            env={**os.environ, "FORKBROKER_URL": f"{broker.host}:{broker.port}", **environment},
+        )
+
+    return run
+
+
+@pytest.fixture
+def client(broker: RunningBroker) -> Iterator[RawClient]:
+    with connect(broker.port, headers={"login": "alice"}) as client:
+        yield client
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def waiting(ctl: Ctl, name: str) -> int:
+    return sum(row["waiting"] for row in rows(ctl("queues", name, "--interval", "0", "--json")))
+
+
+def reject(client: RawClient, queue: str, count: int) -> None:
+    """So many dead letters of a queue."""
+    for number in range(count):
+        client.publish(queue, f"m{number}", persistent="true", parity=str(number % 2))
+    client.subscribe(queue, "r", ack="client-individual")
+    for _ in range(count):
+        client.nack(client.expect("MESSAGE"), requeue="false")
+    client.request("UNSUBSCRIBE", id="r")
+
+
+def test_listings_have_titles_and_stable_columns(ctl: Ctl, client: RawClient) -> None:
+    """And JSON has the members of the protocol."""
+    client.subscribe("/queue/columns", 1)
+    titles = {
+        "who": "CLIENT LOGIN ADDRESS PID STATE SINCE QUEUES UNSETTLED PENDING",
+        "queues": "QUEUE WAITING UNSETTLED DELAYED CONSUMERS BYTES OLDEST IN/S OUT/S",
+        "topics": "TOPIC SUBSCRIBERS DURABLES",
+        "subscriptions": "CLIENT LOGIN ADDRESS DESTINATION ACK PREFETCH UNSETTLED EXCLUSIVE",
+    }
+    for verb, line in titles.items():
+        done = ctl(verb, *(["--interval", "0"] if verb == "queues" else []))
+        assert done.stdout.split("\n")[0].split() == line.split()
+    (row,) = rows(ctl("who", "alice", "--json"))
+    assert (row["login"], row["address"]) == ("alice", client.address)
+
+
+def test_rates_are_measured(ctl: Ctl, client: RawClient) -> None:
+    """Between two looks."""
+    client.publish("/queue/rates", "1")
+    (row,) = rows(ctl("queues", "rates", "--interval", "0.2s", "--json"))
+
+    assert (row["in-rate"], row["out-rate"]) == (0, 0)
+
+
+def test_a_message_is_sent_from_an_argument_or_from_standard_input(ctl: Ctl, client: RawClient) -> None:
+    """Or one of each line."""
+    assert ctl("send", "/queue/sent", "a", "--header", "k:v:w").stdout == "sent 1 message to /queue/sent\n"
+    assert ctl("send", "/queue/sent", "--persistent", "b").returncode == 0
+    ctl("send", "/queue/sent", stdin="c\n")
+    assert "sent 2 messages" in ctl("send", "/queue/sent", "--lines", stdin="d\ne\n").stdout
+    assert "sent 2 messages" in ctl("send", "/queue/sent", "f", "--count", "2").stdout
+    client.subscribe("/queue/sent", 1)
+
+    messages = client.expect_messages("a", "b", "c\n", "d", "e", "f", "f")
+    assert messages[0]["k"] == "v:w"
+    assert messages[1]["persistent"] == "true"
+
+
+def test_dead_letters_go_back(ctl: Ctl, client: RawClient) -> None:
+    """By id, from standard input, by header, and all."""
+    reject(client, "/queue/failing", 6)
+    found = rows(ctl("show", "DLQ", "--reason", "rejected", "--json"))
+    ids = [row["id"] for row in found if row["origin"] == "/queue/failing"]
+    assert len(ids) == 6
+    assert ctl("retry", "DLQ", ids[0], "--dry-run").stdout == "1 message would be moved back\n"
+    assert ctl("retry", "DLQ", "-", stdin="\n".join(ids[:2])).stdout == "2 messages moved back\n"
+    assert ctl("retry", "DLQ", "--header", "parity:0").stdout == "2 messages moved back\n"
+    assert ctl("retry", "DLQ", "ALL").stdout == "2 messages moved back\n"
+
+    assert (waiting(ctl, "DLQ"), waiting(ctl, "failing")) == (0, 6)
+    client.subscribe("/queue/failing", 1)
+    assert "delivery-count" not in client.expect("MESSAGE")
+
+
+def test_messages_are_shown_with_their_bodies(ctl: Ctl, client: RawClient) -> None:
+    """Control characters do not reach the terminal."""
+    client.publish("/queue/shown", "first\x1b[31m", k="v")
+    (row,) = rows(ctl("show", "shown", "--json"))
+    assert row["headers"]["k"] == "v" and "body" not in row
+    text = ctl("show", "shown", row["id"]).stdout
+
+    assert "first\\x1b[31m" in text and "k: v" in text
+    assert ctl("show", "shown", "no-such-id").returncode == 66
+    assert waiting(ctl, "shown") == 1
+
+
+def test_messages_are_moved_copied_and_dropped(ctl: Ctl, client: RawClient) -> None:
+    """It is always said how many."""
+    for number in range(4):
+        client.publish("/queue/from", f"{number}", persistent="true")
+    assert ctl("move", "from", "to", "ALL", "--limit", "3").stdout == "3 messages moved\n"
+    assert ctl("copy", "to", "from", "--limit", "2", "ALL").stdout == "2 messages copied\n"
+    assert (waiting(ctl, "from"), waiting(ctl, "to")) == (3, 3)
+    assert ctl("rm", "to", "nope").stdout == "0 messages dropped, not found: nope\n"
+    assert ctl("purge", "to", "--dry-run").stdout == "3 messages would be dropped\n"
+    assert ctl("purge", "to").stdout == "3 messages dropped\n"
+    assert ctl("rm", "from", "ALL").stdout == "3 messages dropped\n"
+    assert (waiting(ctl, "from"), waiting(ctl, "to")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["purge", "nowhere"], 66, "there is no queue /queue/nowhere"),
+        (["kick", "nobody"], 66, "there is no client"),
+        (["rm", "DLQ"], 2, "say which messages: IDs, --reason, --header, or ALL"),
+        (["rm", "DLQ", "ALL", "x"], 2, "ALL stands alone"),
+        (["move", "a", "/queue/a", "ALL"], 65, "are the same queue"),
+        (["log-level", "loud"], 65, "must be one of debug, info, warning, error"),
+        (["health", "--warn", "age"], 2, "not a limit"),
+        (["status", "--url", "localhost:1"], 69, "localhost:1: Connection refused"),
+        (["status", "--url", "http://x"], 2, "write stomp://HOST:PORT"),
+        (["status", "--passcode-file", "/nonexistent"], 66, "/nonexistent: No such file"),
+        (["queues", "a", "b"], 2, "unrecognized arguments: b"),
+    ],
+)
+def test_what_goes_wrong_has_a_sentence_and_a_status(ctl: Ctl, arguments: list[str], status: int, said: str) -> None:
+    """On standard error, and nothing on standard output."""
+    done = ctl(*arguments)
+
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_health_says_what_monitoring_wants_to_know(ctl: Ctl, client: RawClient) -> None:
+    """0, 1, 2; a broker that is not there is critical."""
+    client.publish("/queue/sick", "1")
+    assert (ctl("health").returncode, ctl("health").stdout[:4]) == (0, "OK: ")
+    done = ctl("health", "--warn", "queue=sick,waiting=0")
+    assert (done.returncode, done.stdout) == (1, "WARNING: /queue/sick: 1 waiting\n")
+    done = ctl("health", "--warn", "waiting=0", "--critical", "queue=sic?,consumers=1")
+    assert (done.returncode, done.stdout.startswith("CRITICAL: /queue/sick: 0 consumers; ")) == (2, True)
+    assert ctl("health", "--url", "localhost:1").returncode == 2
+
+
+def test_a_passcode_comes_from_a_file_or_the_environment(ctl: Ctl, tmp_path: Path) -> None:
+    """A wrong one is status 77."""
+    users = tmp_path / "users"
+    subprocess.run([*COMMAND, "user", "add", "--users", str(users), "root"], input=b"secret\n", check=True)
+    config = tmp_path / "forkbroker.toml"
+    config.write_text(f'users = "{users}"\n[permissions.user.root]\nmonitor = "/control/>"\nread = "/>"\n')
+    passcode = tmp_path / "passcode"
+    passcode.write_text("secret\n")
+    with RunningBroker("--config", str(config)) as broker:
+        url = f"stomp://{broker.host}:{broker.port}"
+        assert ctl("status", "--url", url, "--login", "root", "--passcode-file", str(passcode)).returncode == 0
+        as_root = {"FORKBROKER_LOGIN": "root", "FORKBROKER_PASSCODE": "secret"}
+        assert ctl("status", "--url", url, **as_root).returncode == 0
+        done = ctl("kick", "ALL", "--url", url, **as_root)
+        assert (done.returncode, "needs the right manage on /control/kick" in done.stderr) == (77, True)
+        done = ctl("status", "--url", url, **{**as_root, "FORKBROKER_PASSCODE": "wrong"})
+        assert (done.returncode, "login failed" in done.stderr) == (77, True)
