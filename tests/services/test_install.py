@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -124,14 +126,29 @@ def test_the_user_of_all_files_is_the_same() -> None:
     assert [name for name, text in texts.items() if text not in (ROOT / name).read_text()] == []
 
 
-def test_the_image_stops_and_is_watched_as_the_broker_wants_it() -> None:
+def test_the_image_stops_as_the_broker_wants_it() -> None:
     """No root, the signal of a clean shutdown, and only files that there are."""
     text = (ROOT / "Dockerfile").read_text()
 
     assert "\nSTOPSIGNAL SIGTERM\n" in text
-    assert '"--status"]\n' in text
     assert (ROOT / "etc" / "requirements.lock").exists()
     assert text.index("\nUSER ") < text.index("\nENTRYPOINT ")
+
+
+def test_the_health_check_of_the_image_notices_a_broker_that_hangs(make_broker) -> None:
+    """With the status that Docker understands: 0 or 1."""
+    (check,) = re.findall(r"^HEALTHCHECK .* CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    broker: RunningBroker = make_broker()
+    command = f"{sys.executable} {ROOT}/bin/stomp-brokerctl health --url stomp://127.0.0.1:{broker.port}"
+    check = check.replace("stomp-brokerctl health", command).replace("--timeout 8s", "--timeout 1s")
+
+    assert "127.0.0.1" in check and "1s" in check
+    assert subprocess.run(check, shell=True, capture_output=True).returncode == 0
+    broker.kill(signal.SIGSTOP)
+    assert subprocess.run(check, shell=True, capture_output=True).returncode == 1
+    broker.kill(signal.SIGCONT)
+    broker.stop()
+    assert subprocess.run(check, shell=True, capture_output=True).returncode == 1
 
 
 @pytest.fixture
