@@ -24,6 +24,7 @@ from support.rawclient import RawClient
 import forkbroker
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 PORT = 61613
 SERVICE = "stomp-broker.service"
 JOBS = "/queue/jobs"
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def commands_of_readme(word: str) -> list[str]:
     """Return the commands of the block with this word in the README's section, without their comments."""
-    section = (ROOT / "README.md").read_text().partition("## Run it for good\n")[2].partition("\n## ")[0]
+    section = README.partition("## Run it for good\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"(?:^    .+\n)+", section, re.MULTILINE)
     (block,) = (block for block in blocks if word in block)
     return [line.partition(" # ")[0].strip() for line in block.splitlines()]
@@ -296,18 +297,25 @@ def test_a_killed_parent_leaves_nothing_and_is_replaced(service: Machine) -> Non
     assert service.run("ls /dev/shm") == ""
 
 
-def test_other_hosts_are_kept_out_until_a_drop_in_lets_them_in(service: Machine) -> None:
-    """Whatever the broker listens on: the unit passes packets of loopback addresses only."""
-    service.path("/etc/forkbroker/forkbroker.toml").write_text('listen = ["0.0.0.0:61613"]\nallow-anonymous = true\n')
-    service.run(f"ip address add 192.0.2.7/32 dev lo; systemctl restart {SERVICE}")
-    connect(service).close()
+def test_another_host_logs_in_after_what_the_readme_says_and_not_before(service: Machine) -> None:
+    """A password file, two options, and two lines for the unit, without which no packet comes through."""
+    section = README.partition("## Run it beyond loopback\n")[2].partition("\n## ")[0]
+    make_file, add_user = re.findall(r"^    (sudo .+)$", section, re.MULTILINE)
+    options = "".join(re.findall(r"^    ([a-z-]+ = .+\n)", section.partition("Tables stand")[0], re.MULTILINE))
+    (line,) = re.findall(r"^    \[Service\]\n    (.+)$", section, re.MULTILINE)
+    service.run(f"ip address add 192.0.2.7/32 dev lo; {make_file}; echo secret | {add_user}")
+    service.path("/etc/forkbroker/forkbroker.toml").write_text(options)
+    service.run(f"systemctl restart {SERVICE}")
     with service.network(), socket.socket() as other:
         other.settimeout(1.5)
         with pytest.raises(TimeoutError):
             other.connect(("192.0.2.7", PORT))
-    drop_in(service, "IPAddressAllow=192.0.2.0/24")
+    drop_in(service, line)
     with service.network():
-        RawClient(PORT, "192.0.2.7").close()
+        client = RawClient(PORT, "192.0.2.7")
+    client.login(login="alice", passcode="secret")
+    client.close()
+    service.run("rm /etc/forkbroker/users")
 
 
 def test_a_log_file_of_the_init_script_is_rotated(service: Machine) -> None:
