@@ -87,6 +87,8 @@ class Shared:
     slots: SemaphorePool
     max_envelope: int
     """Octets of the largest envelope that the parent may send."""
+    session_prefix: str = ""
+    """What the names of all sessions begin with: unique over restarts of the broker, and without `-`."""
     spin_s: float = 0.0
     """How long a wait may begin with polling; 0: it does not."""
     verifier: Verifier | None = None
@@ -94,16 +96,15 @@ class Shared:
     permissions: Permissions = NO_PERMISSIONS
     """What the users may do."""
 
+    def name_session(self, peer: int) -> str:
+        """What CONNECTED tells as the session of the client with this number in the parent, which no other one has."""
+        return f"{self.session_prefix}{peer}"
+
 
 def show_title(address: str, login: str, count: int) -> None:
     """`ps` is the dashboard: who this process serves, and how many subscriptions the client has."""
     login = f" {login}" if login else ""
     set_title(f"client {address}{login} {count} subscription{'' if count == 1 else 's'}")
-
-
-def make_session_id(host_name: str) -> str:
-    """What CONNECTED tells as the session: unique over restarts of the broker, and without `-`."""
-    return f"{host_name}.{os.urandom(8).hex()}".lstrip(".")
 
 
 class ClientChild:
@@ -115,12 +116,12 @@ class ClientChild:
         transport: Transport,
         address: str,
         shared: Shared,
-        session_id: str = "",
+        peer: int,
         began: float | None = None,
     ) -> None:
         """`end` is this process's end of the channel, `address` the client's, for the title.
 
-        `session_id` is what the client was told already, and `began` when it had connected (monotonic seconds).
+        `peer` is the client's number in the parent, and `began` when it had connected (monotonic seconds): now.
         """
         self._loop = Loop(spin_s=shared.spin_s)
         self._transport = transport
@@ -130,7 +131,7 @@ class ClientChild:
         self._channel = Channel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
-        session_id, secret = session_id or make_session_id(shared.policy.host_name), os.urandom(32)
+        session_id, secret = shared.name_session(peer), os.urandom(32)
         verifier = shared.verifier
         verify = None if verifier is None else lambda credentials: verifier.verify(credentials, transport)
         setup = Setup(

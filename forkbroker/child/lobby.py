@@ -17,31 +17,34 @@ end the wait of the lobby, and only while it waits.
 
 from __future__ import annotations
 
-import re
 import select
 import signal
 import socket
-import time
+from time import monotonic
 from types import FrameType
 
-from forkbroker.child.child import ClientChild, Shared, make_session_id, show_title
+from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix import collector
+from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
-from forkbroker.wire.envelope import pack
+from forkbroker.wire.envelope import HEADER, VERSION
 from forkbroker.wire.kinds import Kind
 
-_MOST = 512
-"""Octets of a plain CONNECT."""
-_HEADERS = 5
-_PLAIN = re.compile(
-    rb"(?:CONNECT|STOMP)\n((?:(?:accept-version|host|login|passcode|heart-beat):[!-9;-\[\]-~]*\n)+)\n\0\n?"
-)
-"""Known headers, with values that mean the same in all versions: no colon, no backslash, no blank, no control octet."""
+_MOST = 448
+"""Octets of a plain CONNECT. What is longer than the interpreter's own blocks comes from another part of the heap."""
+_COMMANDS = (b"CONNECT", b"STOMP")
+_NAMES = frozenset((b"accept-version", b"host", b"login", b"passcode", b"heart-beat"))
+_PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b":\\")
+"""Of values that mean the same in all versions: no colon, no backslash, no blank, no control octet."""
 _VERSIONS = ("1.0", "1.1", "1.2", "1.1,1.2", "1.2,1.1", "1.0,1.1", "1.1,1.0", "1.0,1.1,1.2", "1.2,1.1,1.0")
 _SESSION = "0123456789abcdef"
+_PEEK = int(socket.MSG_PEEK)
+_CONNECTED = int(Kind.CONNECTED)
+_PACK, _HEADER = HEADER.pack, HEADER.size
 
 
 class Answers:
@@ -49,40 +52,44 @@ class Answers:
 
     def __init__(self, shared: Shared) -> None:
         limits, self._is_strict = shared.limits, shared.policy.strict
-        self.host_name = shared.policy.host_name
         self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
         """Octets of what may be answered here."""
         # a login has to be verified by the full program
-        if shared.verifier is None and limits.max_command >= len("CONNECT") and limits.max_headers >= _HEADERS:
+        if shared.verifier is None and limits.max_command >= len("CONNECT") and limits.max_headers >= len(_NAMES):
             for versions in _VERSIONS:
                 self._of_version[versions.encode()] = _ask(shared, versions)
 
     def find(self, octets: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """The login, and CONNECTED before and behind the session's id; None: the full program has to answer."""
-        match = _PLAIN.fullmatch(octets)
-        if match is None or len(octets) > self.most:
+        """The login, and CONNECTED before and behind the client's number; None: the full program has to answer."""
+        block, _, rest = octets.partition(b"\n\n\0")
+        if (rest and rest != b"\n") or len(octets) > self.most:
             return None
-        lines = match[1].split(b"\n")
-        headers = dict([line.split(b":") for line in lines[:-1]])
-        if (
-            len(headers) < len(lines) - 1
-            or headers.get(b"heart-beat", b"0,0") != b"0,0"
-            or (self._is_strict and b"host" not in headers)
-        ):
+        lines = block.split(b"\n")
+        if lines.pop(0) not in _COMMANDS:
             return None
+        headers = {}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon or name not in _NAMES or name in headers or value.translate(None, _PLAIN):
+                return None
+            headers[name] = value
         found = self._of_version.get(headers.get(b"accept-version", b""))
-        return None if found is None else (headers.get(b"login", b""), *found)
+        if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
+            return None
+        if self._is_strict and b"host" not in headers:
+            return None
+        return headers.get(b"login", b""), found[0], found[1]
 
 
 def _ask(shared: Shared, versions: str) -> tuple[bytes, bytes]:
-    """What `Connecting` says to a client that has these versions, before and behind the session's id."""
+    """What `Connecting` says to a client that has these versions, before and behind its number."""
     sessions: list[Session] = []
     setup = Setup(shared.policy, shared.limits, _SESSION, bytes(32), shared.slots.try_acquire)
     connecting = Connecting(setup, sessions.append, 0.0)
     connecting.receive(f"CONNECT\naccept-version:{versions}\nhost:/\n\n\0".encode(), 0.0)
     before, _, behind = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
-    return before, behind
+    return before + shared.session_prefix.encode(), behind
 
 
 class _RungError(Exception):
@@ -99,10 +106,6 @@ class Bell:
     def hang(self) -> None:
         """Be the handler of SIGTERM, in this process and those that it forks."""
         signal.signal(signal.SIGTERM, self._ring)
-
-    def begin(self) -> None:
-        """A client is there: what has come before was not meant for it."""
-        self.has_rung = False
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
         self.has_rung = True
@@ -122,64 +125,72 @@ class Bell:
 
 
 class Lobby:
-    """One client that has not said more than CONNECT."""
+    """One client that has not said more than CONNECT.
 
-    def __init__(self, end: socket.socket, client: socket.socket, address: str, answers: Answers, bell: Bell) -> None:
-        """`end` is this process's end of the channel, non-blocking, `client` the accepted socket."""
+    Made before the fork that it is meant for, with sockets that get their descriptors after it.
+    """
+
+    def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell) -> None:
+        """The client of this spare is served."""
+        end, client = spare.end, spare.client
+        self._spare = spare
         self._end = end
         self._client = client
-        self._address = address
+        self._shared = shared
         self._answers = answers
         self._bell = bell
-        self._began = time.monotonic()
-        self._session_id = make_session_id(answers.host_name)
+        self._timeout_ms = shared.policy.connect_timeout_s * 1000
+        self._said = [(client.fileno(), select.POLLIN)]
         self._poll = select.poll()
         self._poll.register(end.fileno(), select.POLLIN)
         self._poll.register(client.fileno(), select.POLLIN)
+        self._address, self._peer, self._began = "", 0, 0.0
         self._read = b""
         self._written = 0
-        show_title(address, "", 0)
 
-    def meet(self, timeout_s: float) -> bool:
+    def serve(self, address: str, peer: int) -> int:
+        """Serve the client until it is gone; returns the exit status of the process. Both sockets are closed then."""
+        if self.meet(address, peer):
+            self.wait()
+        collector.begin()
+        return serve_in_full(self.leave(), self._bell)
+
+    def meet(self, address: str, peer: int) -> bool:
         """Wait for the first octets; tell whether they were a plain CONNECT, which was answered."""
-        ready = self._bell.poll(self._poll, timeout_s * 1000)
-        if ready != [(self._client.fileno(), select.POLLIN)]:
+        # a client is there: what has come before was not meant for it
+        self._bell.has_rung = False
+        self._address, self._peer, self._began = address, peer, monotonic()
+        set_title(f"client {address} 0 subscriptions")
+        client = self._client
+        if self._bell.poll(self._poll, self._timeout_ms) != self._said:
             return False
         try:
-            octets = self._client.recv(self._answers.most + 1, socket.MSG_PEEK)
+            octets = client.recv(self._answers.most + 1, _PEEK)
             found = self._answers.find(octets)
             if found is None:
                 return False
             login, before, behind = found
-            self._end.send(b"".join(pack(Kind.CONNECTED, destination=login)))
-            self._read = self._client.recv(len(octets))
-            self._written = self._client.send(before + self._session_id.encode() + behind)
+            size = len(login)
+            self._end.send(_PACK(_HEADER + size, VERSION, _CONNECTED, 0, 0, 0, 0, 0, 0, 0, size, 0, 0) + login)
+            self._read = client.recv(len(octets))
+            self._written = client.send(b"%b%d%b" % (before, peer, behind))
         except OSError:  # the full program will meet it as well
             return False
-        show_title(self._address, login.decode(), 0)
+        if login:
+            set_title(f"client {address} {login.decode()} 0 subscriptions")
         return True
 
     def wait(self) -> None:
         """Wait for whatever comes next."""
         self._bell.poll(self._poll, None)
 
-    def leave(self, shared: Shared) -> ClientChild:
+    def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""
-        child = ClientChild(
-            self._end, PlainTransport(self._client), self._address, shared, self._session_id, self._began
-        )
+        transport = PlainTransport(self._spare.take_client())
+        child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._began)
         if self._read:
             child.go_on(self._read, self._written)
         return child
-
-
-def serve(end: socket.socket, client: socket.socket, address: str, shared: Shared, answers: Answers, bell: Bell) -> int:
-    """Serve one client until it is gone; returns the exit status of the process. Both sockets are closed on return."""
-    lobby = Lobby(end, client, address, answers, bell)
-    if lobby.meet(shared.policy.connect_timeout_s):
-        lobby.wait()
-    collector.begin()
-    return serve_in_full(lobby.leave(shared), bell)
 
 
 def serve_in_full(child: ClientChild, bell: Bell) -> int:

@@ -30,48 +30,49 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from os import close
 
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix import births, children, collector
+from forkbroker.posix.children import run
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.titles import set_title
 from forkbroker.wire import descriptors
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
-Spare = Callable[[socket.socket], int]
-"""What a spare runs: (its end of the channel, blocking); returns the exit status."""
+SpareProgram = Callable[[int], int]
+"""What a spare runs: (the descriptor of its end of the channel, blocking); returns the exit status."""
 
+_TITLE = "nursery"
 _LOOK_S = 0.05
 """How often is looked whether a process has ended that has only closed its channel."""
 
 
-def main(end: socket.socket, rehearse: Callable[[], None], spare: Spare) -> int:
+def main(end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram) -> int:
     """Fork a process that runs `spare` for each one that is ordered through `end`; returns the exit status."""
-    set_title("nursery")
+    set_title(_TITLE)
     rehearse()
-    set_title("nursery")  # after that of the client that was played
+    set_title(_TITLE)  # after that of the client that was played
+    nursery = Nursery(end, spare)
     collector.settle_for_forks()
-    born = Nursery(end).run()
-    return Exit.OK if born is None else spare(socket.socket(fileno=born))
+    return nursery.run()
 
 
 class Nursery:
     """What the process has."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, spare: SpareProgram) -> None:
+        """`end`: of the channel to the parent; `spare`: see `main`."""
         self._end = end
+        self._spare = spare
         self._mine: set[int] = set()
         """Those that were forked here and are not reaped, where forked processes are this one's own."""
         self._ending: set[int] = set()
         """Processes that are to be reaped as soon as they have ended."""
 
-    def run(self) -> int | None:
-        """Do what is ordered, until the parent has had enough, or is gone.
-
-        Returns twice, as fork(2): in a spare it gives the descriptor of its channel, and nothing of the nursery is
-        open any more.
-        """
+    def run(self) -> int:
+        """Do what is ordered, until the parent has had enough, or is gone; returns the exit status."""
         self._end.setblocking(True)
         self._tell(pack(Kind.REHEARSED))
         poll = select.poll()
@@ -82,46 +83,50 @@ class Nursery:
                 continue
             received = descriptors.receive(self._end)
             if received is None:
-                return None
+                return Exit.OK
             order, fds = Envelope(received[0]), received[1]
             if order.kind is Kind.SPARES:
-                born = self._bear(order.number, fds)
-                if born is not None:
-                    return born
+                self._bear(order.number, fds)
             elif order.kind is Kind.REAP:
                 self._look_after(order.number, is_killed=bool(order.flags & Flag.FINAL))
             elif order.kind is Kind.CLOSE:
                 # what is left here of spares gets no client, and ends
                 children.await_all()
-                return None
+                return Exit.OK
             else:
                 raise EnvelopeError(f"{order.kind.name} for the nursery")
 
-    def _bear(self, number: int, fds: tuple[int, ...]) -> int | None:
-        """Fork a spare for each descriptor. In a spare: its own."""
+    def _bear(self, number: int, fds: tuple[int, ...]) -> None:
+        """Fork a spare for each descriptor, and report."""
         if crash is not None:
             crash("nursery.ordered", "")
         pids: list[int] = []
         failure = ""
-        bear, close, append = births.bear, os.close, pids.append
-        for fd in fds:
+        bear, append, spare, end, others = births.bear, pids.append, self._spare, self._end.fileno(), iter(fds)
+        set_title("spare")  # theirs as well: none of them has to write to that page
+        for fd in others:
             try:
                 pid = bear()
+                if pid < 0:
+                    raise births.refusal()
             except OSError as error:
                 failure = error.strerror or str(error)
+                close(fd)
                 break
             if not pid:
-                close(self._end.fileno())
-                for other in fds[len(pids) :]:
-                    if other != fd:
-                        close(other)
-                return fd
+                # Nothing of the nursery's stays open. Its frames stay: to leave them would be to write to each object
+                # that they hold.
+                close(end)
+                for other in others:
+                    close(other)
+                run(spare, fd)
             close(fd)
             append(pid)
             if crash is not None:
                 crash("nursery.born", "")
-        for fd in fds[len(pids) :]:
-            close(fd)
+        set_title(_TITLE)
+        for other in others:
+            close(other)
         if births.WAY is not births.Way.SIBLING:
             self._mine.update(pids)
         self._tell(pack(Kind.BORN, number=number, count=len(pids), payload=[struct.pack(f">{len(pids)}I", *pids)]))
@@ -129,7 +134,6 @@ class Nursery:
             self._tell(pack(Kind.UNBORN, block=failure.encode()))
         if crash is not None:
             crash("nursery.told", "")
-        return None
 
     def _look_after(self, pid: int, *, is_killed: bool) -> None:
         """Reap this process soon. If that is done already, the parent has not heard it yet, and hears it now."""

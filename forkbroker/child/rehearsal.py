@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import socket
 
-from forkbroker.child import spare
 from forkbroker.child.child import Shared
 from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.spare import Spare
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -41,20 +41,22 @@ def _play(shared: Shared, answers: Answers) -> None:
     parents_end, childs_end = open_pair()
     client, served = socket.socketpair()
     channel = Channel(parents_end, max_envelope=shared.max_envelope)
+    spare = Spare()
+    lobby = Lobby(spare, shared, answers, Bell())
 
-    def serve(end: socket.socket, served: socket.socket, address: str, _peer: int) -> int:
-        lobby = Lobby(end, served, address, answers, Bell())
+    def serve(address: str, peer: int) -> int:
         client.sendall(_CONNECT)
-        lobby.meet(0.0)
+        lobby.meet(address, peer)
         client.sendall(_FRAMES)
         client.shutdown(socket.SHUT_WR)
         channel.send(pack(Kind.FENCED, number=_FENCES))
         channel.flush()
         lobby.wait()
-        return lobby.leave(shared).run()
+        return lobby.leave().run()
 
     with client:
         channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])
         served.close()
-        spare.wait(childs_end, serve)
+        spare.program = serve
+        spare.wait(childs_end.detach())
     channel.close()

@@ -1,49 +1,72 @@
 """A spare: a client's child that has no client yet.
 
 It waits for its client on its channel, without a loop or a session of its own, as each page that it writes to is a
-page that it no longer shares. When the parent has gone, or wants it no longer, it ends.
+page that it no longer shares. So it is an object that was made before the fork, with sockets into whose places the
+descriptors are put after it. When the parent has gone, or wants it no longer, it ends.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from os import close, dup2
 
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
-from forkbroker.posix.titles import set_title
-from forkbroker.wire import descriptors
+from forkbroker.wire.descriptors import receive
 from forkbroker.wire.envelope import HEADER
 from forkbroker.wire.kinds import Flag, Kind
 
-ClientProgram = Callable[[socket.socket, socket.socket, str, int], int]
-"""What serves a client: (its end of the channel, the client's socket, the client's address for people, its number in
-the parent), the channel's end non-blocking; returns the exit status."""
+ClientProgram = Callable[[str, int], int]
+"""What serves the client of a spare: (its address for people, its number in the parent), the channel's end
+non-blocking; returns the exit status."""
 
-_SERVE = int(Kind.SERVE)
+_SERVE, _TLS = int(Kind.SERVE), int(Flag.TLS)
+_HEADER = HEADER.size
 
 
-def wait(end: socket.socket, program: ClientProgram, tls_program: ClientProgram | None = None) -> int:
-    """Wait for a client on `end`, a blocking socket, and serve it; returns the exit status.
+class Spare:
+    """Sockets for a child and a client that are still to come, and what is to become of them."""
 
-    `tls_program`: what serves a client that speaks TLS, where there are such.
+    def __init__(self) -> None:
+        self.end, self.client = socket.socketpair()
+        """The channel's end and the client's socket; as long as these have not come, sockets that nobody uses.
 
-    Raises:
-        EnvelopeError: the parent sends something else.
-    """
-    set_title("spare")
-    handed = descriptors.receive(end)
-    if handed is None:
-        return Exit.OK
-    raw, fds = handed
-    fields = HEADER.unpack_from(raw)
-    if fields[2] != _SERVE or len(fds) != 1:
-        raise EnvelopeError(f"kind {fields[2]} for a spare, with {len(fds)} descriptors")
-    peer, address = fields[8], raw[HEADER.size : HEADER.size + fields[10]]
-    if crash is not None:
-        crash("spare.handed", str(peer))
-    end.setblocking(False)
-    serve = tls_program if fields[3] & Flag.TLS else program
-    if serve is None:
-        raise EnvelopeError("a client that speaks TLS, where there is no certificate")
-    return serve(end, socket.socket(fileno=fds[0]), address.decode(), peer)
+        The client's says of itself that it is a Unix socket, whatever has come: it is good to read and to write only.
+        """
+        self.program: ClientProgram | None = None
+        """What serves a client. Without one there are no such clients."""
+        self.tls_program: ClientProgram | None = None
+        """What serves a client that speaks TLS."""
+
+    def take_client(self) -> socket.socket:
+        """The client's socket for whoever asks it what it is; the other object is none any more."""
+        return socket.socket(fileno=self.client.detach())
+
+    def wait(self, fd: int) -> int:
+        """Wait for a client on the channel's end `fd`, a blocking one, and serve it; returns the exit status.
+
+        Raises:
+            EnvelopeError: the parent sends something else.
+        """
+        end, client = self.end, self.client
+        dup2(fd, end.fileno(), False)  # not inheritable: by its name that would be a dictionary
+        close(fd)
+        handed = receive(end)
+        if handed is None:
+            return Exit.OK
+        raw, fds = handed
+        fields = HEADER.unpack_from(raw)
+        if fields[2] != _SERVE or len(fds) != 1:
+            raise EnvelopeError(f"kind {fields[2]} for a spare, with {len(fds)} descriptors")
+        peer, address = fields[8], raw[_HEADER : _HEADER + fields[10]]
+        if crash is not None:
+            crash("spare.handed", str(peer))
+        end.setblocking(False)
+        [fd] = fds
+        dup2(fd, client.fileno(), False)
+        close(fd)
+        serve = self.tls_program if fields[3] & _TLS else self.program
+        if serve is None:
+            raise EnvelopeError("a client for whom there is no program; of TLS, where there is no certificate")
+        return serve(address.decode(), peer)

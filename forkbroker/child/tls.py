@@ -22,7 +22,8 @@ from typing import Any
 
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
-from forkbroker.child.transport import TransportError, prepare
+from forkbroker.child.spare import Spare
+from forkbroker.child.transport import TransportError
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import collector
 from forkbroker.wire.envelope import Buffer
@@ -38,8 +39,8 @@ class TlsTransport:
     """The stream is what the records of a TLS connection have in them; the client has to begin the handshake."""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
-        """Prepare `connection`, a stream socket; `context` is a server's."""
-        prepare(connection)
+        """Take over `connection`, a stream socket, which does not block any more; `context` is a server's."""
+        connection.setblocking(False)
         self.socket = connection
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
@@ -139,15 +140,15 @@ class TlsTransport:
             self.socket.shutdown(socket.SHUT_WR)
 
 
-def serve(
-    end: socket.socket, client: socket.socket, address: str, shared: Shared, bell: Bell, *, context: ssl.SSLContext
-) -> int:
-    """Serve one client until it is gone; returns the exit status of the process. Both sockets are closed on return.
+def serve(spare: Spare, address: str, peer: int, shared: Shared, bell: Bell, *, context: ssl.SSLContext) -> int:
+    """Serve the client of a spare until it is gone; returns the exit status of the process.
 
     There is no lobby: what a connection of TLS needs is many times what a session needs.
     """
+    bell.has_rung = False
     collector.begin()
-    return serve_in_full(ClientChild(end, TlsTransport(client, context), address, shared), bell)
+    child = ClientChild(spare.end, TlsTransport(spare.take_client(), context), address, shared, peer)
+    return serve_in_full(child, bell)
 
 
 def make_context(certificate: Path, key: Path | None, client_ca: Path | None, *, demands: bool) -> ssl.SSLContext:

@@ -72,8 +72,8 @@ class PlainTransport:
     wants_writable = False
 
     def __init__(self, connection: socket.socket) -> None:
-        """Prepare `connection`, a stream socket."""
-        prepare(connection)
+        """Take over `connection`, a stream socket; it does not block any more."""
+        connection.setblocking(False)
         self.socket = connection
         self.read_into: Callable[[memoryview], int] = connection.recv_into
         self.write: Callable[[Iterable[Buffer]], int] = connection.sendmsg
@@ -86,11 +86,3 @@ class PlainTransport:
         """Shut down the sending side of the socket, unless the client has closed the connection."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
-
-
-def prepare(connection: socket.socket) -> None:
-    """Let a stream socket not block, nor wait for company of what is written, and notice if its peer is gone."""
-    connection.setblocking(False)
-    if connection.family != socket.AF_UNIX:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

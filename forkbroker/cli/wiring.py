@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from forkbroker.child import child, lobby, nursery, spare
-from forkbroker.child.lobby import Answers, Bell
+from forkbroker.child import child, nursery
+from forkbroker.child.lobby import Answers, Bell, Lobby
 from forkbroker.child.program import RUNNING, Program
 from forkbroker.child.rehearsal import rehearse
+from forkbroker.child.spare import Spare
 from forkbroker.child.verifying import Reads, Verifier, Ways
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -239,7 +240,7 @@ def refuse(reason: str) -> bytes:
     return encode_frame(None, "ERROR", headers, f"{reason}\n".encode())
 
 
-def make_tls(settings: Settings) -> Callable[[socket.socket, socket.socket, str, child.Shared, Bell], int] | None:
+def make_tls(settings: Settings) -> Callable[..., int] | None:
     """What serves a client that speaks TLS; None: there is no address for it.
 
     Raises:
@@ -267,6 +268,7 @@ class Serving:
         self._semaphores = semaphores
         self._places = places
         self._secret = os.urandom(32)
+        self._session_prefix = f".{os.urandom(8).hex()}."
         self._settings = settings
         self._max_envelope = max_passed(settings)
         self.shared = self._share(settings, known)
@@ -287,8 +289,9 @@ class Serving:
             if settings.authenticator is not None:
                 program = Program(settings.authenticator, self._places.beside(RUNNING))
             verifier = Verifier(users, self._places, login_ways(settings), make_tokens(settings), program)
+        prefix, spin = f"{session.host_name}{self._session_prefix}".lstrip("."), spin_s(settings)
         return child.Shared(
-            session, limits, self._semaphores, self._max_envelope, spin_s(settings), verifier, known.permissions
+            session, limits, self._semaphores, self._max_envelope, prefix, spin, verifier, known.permissions
         )
 
     def prepare(self, settings: Settings, known: Known) -> Callable[..., Plan]:
@@ -322,32 +325,27 @@ class Serving:
     def raise_children(self, end: socket.socket) -> int:
         """The program of the nursery: its children have the settings that hold when it begins."""
         settings, shared, tls = self._settings, self.shared, self._tls
-        answers, bell = Answers(shared), Bell()
+        answers, bell, spare = Answers(shared), Bell(), Spare()
+        spare.program = Lobby(spare, shared, answers, bell).serve
+        if tls is not None:
+            spare.tls_program = partial(tls, spare, shared=shared, bell=bell)
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 
-        def serve(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
-            bell.begin()
-            return lobby.serve(end, client, address, shared, answers, bell)
-
-        def serve_encrypted(end: socket.socket, client: socket.socket, address: str, _peer: int) -> int:
-            assert tls is not None
-            bell.begin()
-            return tls(end, client, address, shared, bell)
-
-        def wait_and_serve(end: socket.socket) -> int:
-            if is_limited:  # as whatever a spare runs costs memory of each client
-                apply_limits(
-                    memory_bytes=settings.child_memory or None,
-                    cpu_s=settings.child_cpu or None,
-                    files=settings.child_files or None,
-                )
-            return spare.wait(end, serve, None if tls is None else serve_encrypted)
+        def wait_within_limits(fd: int) -> int:
+            apply_limits(
+                memory_bytes=settings.child_memory or None,
+                cpu_s=settings.child_cpu or None,
+                files=settings.child_files or None,
+            )
+            return spare.wait(fd)
 
         if settings.daemonize:
             drop_standard_streams()
         go_first()
         bell.hang()
-        return nursery.main(end, lambda: rehearse(replace(shared, verifier=None), answers), wait_and_serve)
+        # whatever a spare runs costs memory of each client
+        program = wait_within_limits if is_limited else spare.wait
+        return nursery.main(end, lambda: rehearse(replace(shared, verifier=None), answers), program)
 
 
 def run_broker(

@@ -23,6 +23,7 @@ import signal
 import sys
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
 VARIABLE = "FORKBROKER_BIRTHS"
 
@@ -45,18 +46,10 @@ def _raw_fork() -> Callable[[], int] | None:
         import ctypes
 
         # PyDLL keeps the interpreter's lock: nothing of the interpreter runs between the fork and the return
-        library = ctypes.PyDLL(None, use_errno=True)
-        fork, get_errno = library.fork, ctypes.get_errno
+        fork: Callable[[], int] = ctypes.PyDLL(None, use_errno=True).fork
     except (ImportError, OSError, AttributeError, MemoryError):
         return None
-
-    def bear() -> int:
-        pid: int = fork()
-        if pid < 0:
-            raise OSError(get_errno(), os.strerror(get_errno()))
-        return pid
-
-    return bear
+    return fork
 
 
 def _sibling_fork() -> Callable[[], int] | None:
@@ -67,20 +60,11 @@ def _sibling_fork() -> Callable[[], int] | None:
     try:
         import ctypes
 
-        library = ctypes.PyDLL(None, use_errno=True)
-        call, get_errno = library.syscall, ctypes.get_errno
-        call.restype = ctypes.c_long
-        arguments = [ctypes.c_long(value) for value in (number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)]
+        call: Callable[..., int] = ctypes.PyDLL(None, use_errno=True).syscall
     except (ImportError, OSError, AttributeError, MemoryError):
         return None
-
-    def bear() -> int:
-        pid: int = call(*arguments)
-        if pid < 0:
-            raise OSError(get_errno(), os.strerror(get_errno()))
-        return pid
-
-    return bear
+    # small numbers: as int each of them fills a register
+    return partial(call, number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
 
 
 def _choose() -> tuple[Way, Callable[[], int]]:
@@ -96,6 +80,14 @@ def _choose() -> tuple[Way, Callable[[], int]]:
     raise SystemExit(f"stomp-broker: {VARIABLE}={wanted}: there are {', '.join(w.value for w in ways if ways[w])}")
 
 
+def refusal() -> OSError:
+    """Why `bear` has just given a negative number."""
+    import ctypes
+
+    return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 WAY, bear = _choose()
-"""The best way, and its function: as fork(2), it gives 0 in the new process and that one's number in the caller, and it
-raises OSError if the system has no room for a process."""
+"""The best way, and its function: as fork(2), it gives 0 in the new process and that one's number in the caller. If the
+system has no room for a process, it gives a negative number (`refusal`), or raises OSError. No function of Python's, as
+each of those would be written to in the new process."""

@@ -20,7 +20,8 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeVar
 
 from forkbroker.errors import Exit
 from forkbroker.posix import collector
@@ -28,6 +29,9 @@ from forkbroker.posix.signals import ALL_SIGNALS, reset_signals
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_SOFTWARE = int(Exit.SOFTWARE)
 _STANDARD = 3
 """Descriptors below this are the standard streams."""
 
@@ -59,7 +63,7 @@ def fork(main: Callable[[], int], keep: Iterable[int]) -> int:
     try:
         pid = os.fork()
         if pid == 0:
-            run(lambda: _begin(main, kept))
+            run(partial(_begin, main), kept)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
@@ -72,14 +76,14 @@ def _begin(main: Callable[[], int], kept: list[int]) -> int:
     return main()
 
 
-def run(main: Callable[[], int]) -> NoReturn:
-    """End this process, which was just forked, with the status that `main` returns.
+def run(main: Callable[[T], int], argument: T) -> NoReturn:
+    """End this process, which was just forked, with the status that `main(argument)` returns.
 
     An exception in it is logged with its traceback, and makes the exit status `Exit.SOFTWARE`.
     """
-    status: int = Exit.SOFTWARE
+    status = _SOFTWARE
     try:
-        status = main()
+        status = main(argument)
     except MemoryError:
         log.error(
             "process %d: out of memory, exiting; raise --child-memory if it is too low for this client", os.getpid()

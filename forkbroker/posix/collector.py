@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gc
 
+from forkbroker.posix.heap import fill_holes
+
 _NEVER = 1_000_000_000
 _usual = gc.get_threshold()
 
@@ -26,8 +28,12 @@ def settle() -> None:
 
 
 def settle_for_forks() -> None:
-    """As `settle`, in a process that only forks: there is nothing to collect here, until `begin` in a forked one."""
+    """As `settle`, in a process that only forks: there is nothing to collect here, until `begin` in a forked one.
+
+    What forked processes allocate lies close together, behind all that is there now.
+    """
     gc.collect()
+    fill_holes()
     gc.freeze()
     gc.disable()
 

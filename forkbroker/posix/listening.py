@@ -142,12 +142,24 @@ def _open_tcp(family: int, host: str, port: int, backlog: int, *, is_tls: bool) 
             # ::ffff:127.0.0.1.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))
+        set_options(listener)
         listener.listen(backlog)
         listener.setblocking(False)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def set_options(listener: socket.socket) -> None:
+    """Let what comes by TCP not wait for company when something is written, and notice at last if a client is gone.
+
+    What is accepted has these options of its listener, on all systems (Stevens, UNIX Network Programming, 7.4): so no
+    process of a client has to set them.
+    """
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 # -- Unix sockets

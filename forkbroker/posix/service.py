@@ -15,6 +15,7 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 
 from forkbroker.errors import Exit, StartError
+from forkbroker.posix.listening import set_options
 
 _FIRST_PASSED = 3
 """SD_LISTEN_FDS_START."""
@@ -96,6 +97,7 @@ def _take_listener(fd: int, name: str) -> socket.socket:
         raise StartError(f"{what} is not a TCP or Unix stream socket; use ListenStream= in the unit", Exit.CONFIG)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise StartError(f"{what} does not listen; use Accept=no in the socket unit", Exit.CONFIG)
+    set_options(listener)
     listener.setblocking(False)
     listener.set_inheritable(False)
     return listener

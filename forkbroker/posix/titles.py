@@ -9,25 +9,26 @@ the parents alone.
 
 from __future__ import annotations
 
-from setproctitle import getproctitle, setproctitle, setthreadtitle
+from setproctitle import setproctitle, setthreadtitle
 
 from forkbroker.posix.printable import printable
 
 _PROGRAM = "stomp-broker"
+_program = [_PROGRAM]
+"""What stands before the colon; forked processes have it as well."""
 
 
 def name_instance(name: str) -> None:
     """Show the broker's name in the titles of this process, and of those that it forks from now on."""
-    setproctitle(f"{_PROGRAM} {printable(name)}: parent")
+    _program[0] = f"{_PROGRAM} {printable(name)}"
+    setproctitle(f"{_program[0]}: parent")
 
 
 def set_title(text: str) -> None:
     """Show this process as "stomp-broker: TEXT"; what a client has chosen of it is made printable.
 
-    The first word says what the process is. What stands before the colon stays: a forked process has it from the one
-    that forked it. Three microseconds.
+    The first word says what the process is. Three microseconds.
     """
-    program = getproctitle().partition(":")[0]
-    setproctitle(f"{program if program.startswith(_PROGRAM) else _PROGRAM}: {printable(text)}")
+    setproctitle(f"{_program[0]}: {printable(text)}")
     role = text.partition(" ")[0]
     setthreadtitle(_PROGRAM if role == "parent" else f"stomp-{role}")

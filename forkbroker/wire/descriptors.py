@@ -15,14 +15,17 @@ import struct
 from collections.abc import Sequence
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.wire.envelope import HEADER, read_length
+from forkbroker.wire.envelope import HEADER, LENGTH
 
 MOST = 65_536
 """Octets that such an envelope may have."""
 MOST_DESCRIPTORS = 8
 
 _LENGTH = 4
-_SIZE = struct.calcsize("i")
+_ONE = struct.Struct("i")
+_SIZE = _ONE.size
+_LEAST = HEADER.size
+_WHOLE = int(socket.MSG_WAITALL)
 _ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * _SIZE)
 
 
@@ -46,11 +49,12 @@ def receive(end: socket.socket) -> tuple[bytes, tuple[int, ...]] | None:
     descriptors = ()
     if ancillary:
         octets = ancillary[0][2]
-        descriptors = struct.unpack(f"{len(octets) // _SIZE}i", octets)
+        one_alone = len(octets) == _SIZE
+        descriptors = _ONE.unpack(octets) if one_alone else struct.unpack(f"{len(octets) // _SIZE}i", octets)
     if len(start) < _LENGTH:
         return None
-    total = read_length(start, 0)
-    if not HEADER.size <= total <= MOST:
+    (total,) = LENGTH.unpack(start)
+    if not _LEAST <= total <= MOST:
         raise EnvelopeError(f"an envelope of {total} bytes with a descriptor, {MOST} permitted")
-    raw = start + end.recv(total - _LENGTH, socket.MSG_WAITALL)
+    raw = start + end.recv(total - _LENGTH, _WHOLE)
     return (raw, descriptors) if len(raw) == total else None

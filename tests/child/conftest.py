@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 import pytest
 from support.deadline import wait_until
 
-from forkbroker.child import child, lobby
-from forkbroker.child.lobby import Answers, Bell
+from forkbroker.child import child
+from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
 from forkbroker.posix.children import fork
 from forkbroker.posix.semaphores import SemaphorePool
@@ -80,6 +82,20 @@ class Play:
         return self.status is not None
 
 
+class Watched(Bell):
+    """A bell that says when it is waited for the first time."""
+
+    def __init__(self, ready: int) -> None:
+        super().__init__()
+        self._ready = [ready]
+
+    def poll(self, poll: select.poll, milliseconds: float | None) -> list[tuple[int, int]]:
+        """As it does, after it is said."""
+        if self._ready:
+            os.write(self._ready.pop(), b".")
+        return super().poll(poll, milliseconds)
+
+
 @contextmanager
 def playing(
     make_transport: Callable[[socket.socket], Transport] | None = None, policy: SessionPolicy | None = None
@@ -97,11 +113,16 @@ def playing(
 
     def serve() -> int:
         if make_transport is None:
-            bell = Bell()
+            bell = Watched(ready)
             bell.hang()
-            os.write(ready, b".")
-            return lobby.serve(theirs, served, "test", shared, Answers(shared), bell)
-        one = child.ClientChild(theirs, make_transport(served), "test", shared)
+            spare = Spare()
+            one_client = Lobby(spare, shared, Answers(shared), bell)
+            for socket_, place in ((theirs, spare.end), (served, spare.client)):
+                os.dup2(socket_.fileno(), place.fileno(), inheritable=False)
+                socket_.close()
+            spare.end.setblocking(False)
+            return one_client.serve("test", 1)
+        one = child.ClientChild(theirs, make_transport(served), "test", shared, 1)
         one.obey_signals()
         os.write(ready, b".")
         return one.run()

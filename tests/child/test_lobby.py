@@ -24,7 +24,7 @@ from forkbroker.stomp.limits import Limits
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 
-ID = "5e55104f0c1d2b3a"
+PEER = 77
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:alice\n\n\0"
 
 
@@ -42,7 +42,7 @@ def shared_of(slots: SemaphorePool, policy: SessionPolicy | None = None, limits:
 def ask_fully(shared: Shared, octets: bytes) -> tuple[bytes, list[tuple[Kind, bytes]], bool]:
     """What the full program says to the client and to the parent, and whether the client is connected then."""
     sessions: list[Session] = []
-    setup = Setup(shared.policy, shared.limits, ID, bytes(32), shared.slots.try_acquire)
+    setup = Setup(shared.policy, shared.limits, shared.name_session(PEER), bytes(32), shared.slots.try_acquire)
     connecting = Connecting(setup, sessions.append, 0.0)
     connecting.receive(octets, 0.0)
     told = [Envelope(b"".join(buffers)) for buffers in connecting.upward.take()]
@@ -56,7 +56,7 @@ def agrees(shared: Shared, octets: bytes) -> bool:
     if found is None:
         return False
     login, before, behind = found
-    assert ask_fully(shared, octets) == (before + ID.encode() + behind, [(Kind.CONNECTED, login)], True)
+    assert ask_fully(shared, octets) == (b"%b%d%b" % (before, PEER, behind), [(Kind.CONNECTED, login)], True)
     return True
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 from support.deadline import wait_until
+from support.spares import spare_for
 
-from forkbroker.child import nursery, spare
+from forkbroker.child import nursery
+from forkbroker.child.spare import Spare
 from forkbroker.posix import births, children
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
@@ -90,9 +92,7 @@ class Ward:
 def ward() -> Iterator[Ward]:
     """A nursery that has rehearsed; at the end it ends by itself."""
     ours, theirs = open_pair()
-    pid = children.fork(
-        lambda: nursery.main(theirs, lambda: None, lambda end: spare.wait(end, greet)), [theirs.fileno()]
-    )
+    pid = children.fork(lambda: nursery.main(theirs, lambda: None, spare_for(greet)), [theirs.fileno()])
     theirs.close()
     made = Ward(pid, Channel(ours, max_envelope=1000))
     made.hear(Kind.REHEARSED)
@@ -182,3 +182,16 @@ def test_a_spare_is_reaped_when_the_parent_asks_and_not_before(ward: Ward) -> No
     ward.order(2)
     ward.pids(2)
     assert len(ward.hear(Kind.ENDED)) == 1
+
+
+def test_a_clients_socket_says_what_it_is() -> None:
+    """The object from before the fork does not know it: who decides by it would take each client for a local one."""
+    spare = Spare()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        os.dup2(accepted.fileno(), spare.client.fileno(), inheritable=False)
+        accepted.close()
+        with spare.take_client() as taken:
+            assert taken.family is socket.AF_INET
+            assert taken.getpeername() == client.getsockname()
+    spare.end.close()

@@ -67,13 +67,9 @@ def pair() -> Iterator[tuple[PlainTransport, socket.socket]]:
         yield PlainTransport(served), client
 
 
-def test_a_tcp_connection_is_made_ready(pair: tuple[PlainTransport, socket.socket]) -> None:
-    """No waiting in calls, no waiting for company, and a client that vanished is noticed at last."""
-    connection = pair[0].socket
-
-    assert not connection.getblocking()
-    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+def test_a_connection_does_not_block(pair: tuple[PlainTransport, socket.socket]) -> None:
+    """The loop waits, and nobody else."""
+    assert not pair[0].socket.getblocking()
 
 
 def test_octets_pass_as_they_are(pair: tuple[PlainTransport, socket.socket]) -> None:

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forkbroker.child import nursery, spare
+from support.spares import spare_for
+
+from forkbroker.child import nursery
 from forkbroker.errors import StartError
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.routes import Routes
@@ -232,7 +234,7 @@ def _serve(
     )
 
     def raise_spares(end: socket.socket) -> int:
-        return nursery.main(end, lambda: None, lambda end: spare.wait(end, program))  # type: ignore[arg-type]
+        return nursery.main(end, lambda: None, spare_for(program))  # type: ignore[arg-type]
 
     parent = Parent(
         Loop(),

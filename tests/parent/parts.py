@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from driven import PATIENCE_S
+from support.spares import ClientProgram
 
-from forkbroker.child.spare import ClientProgram
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children

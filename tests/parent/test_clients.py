@@ -12,8 +12,8 @@ import pytest
 from driven import wait_until
 from parts import OwnChildren, logger_of, turn_until
 from puppet import Switchboard
+from support.spares import ClientProgram
 
-from forkbroker.child.spare import ClientProgram
 from forkbroker.identity import Identity
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.clients import Clients

@@ -14,8 +14,9 @@ import pytest
 from driven import Broker, Starter, is_alive, wait_until
 from parts import logger_of, no_descriptors
 from puppet import Switchboard
+from support.spares import spare_for
 
-from forkbroker.child import nursery, spare
+from forkbroker.child import nursery
 from forkbroker.errors import Exit
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.exchange import Exchange
@@ -44,7 +45,7 @@ def greet(end: socket.socket, client: socket.socket, address: str, peer: int) ->
 
 
 def plain(end: socket.socket) -> int:
-    return nursery.main(end, lambda: None, lambda end: spare.wait(end, greet))
+    return nursery.main(end, lambda: None, spare_for(greet))
 
 
 class House:

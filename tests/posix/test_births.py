@@ -69,7 +69,8 @@ from forkbroker.posix import births
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 os.setuid(pwd.getpwnam("nobody").pw_uid)
 try:
-    births.bear()
+    if births.bear() < 0:
+        raise births.refusal()
 except OSError as error:
     print(error.strerror)
 """

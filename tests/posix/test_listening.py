@@ -51,6 +51,9 @@ def test_a_listener_accepts_and_both_ends_are_described(listen) -> None:
         assert describe_listener(listener) == f"127.0.0.1:{listener.getsockname()[1]}"
         assert describe_peer(accepted) == f"127.0.0.1:{client.getsockname()[1]}"
         assert not reaches_beyond(listener)
+        # nothing that is written waits for company, and a client that has vanished is noticed at last
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         accepted.close()
 
 

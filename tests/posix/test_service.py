@@ -79,7 +79,7 @@ def test_what_was_read_is_no_longer_in_the_environment() -> None:
 
 
 TAKE = """
-import os, sys
+import os, socket, sys
 from forkbroker.errors import StartError
 from forkbroker.posix.addresses import describe_listener
 from forkbroker.posix.service import take_listeners
@@ -89,6 +89,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(given)), LISTE
 try:
     for listener in take_listeners():
         print(listener.fileno(), describe_listener(listener), listener.getblocking(), listener.get_inheritable())
+        if listener.family == socket.AF_INET: print(bool(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
 except StartError as error:
     print(int(error.status), error)
 """
@@ -116,6 +117,7 @@ def test_passed_sockets_are_taken_in_their_order(run_script, tmp_path) -> None:
 
         assert _pass(run_script, tcp, unix) == [
             f"3 127.0.0.1:{tcp.getsockname()[1]} False False",
+            "True",
             f"4 unix:{tmp_path}/socket False False",
         ]
 
