@@ -13,6 +13,7 @@ from forkbroker.control.arguments import (
     PAIRS,
     PATTERN,
     QUEUE,
+    SPAN,
     TEXT,
     Argument,
     RequestError,
@@ -64,14 +65,16 @@ _DRY_RUN = Argument("dry-run", FLAG, "tell what would be done, and do nothing")
 _QUEUE = Argument("queue", QUEUE, "the name of a queue", is_required=True)
 _FROM = Argument("from", QUEUE, "the queue that they are in", is_required=True)
 _TO = Argument("to", QUEUE, "the queue that they come to", is_required=True)
+_IDS = Argument("ids", IDS, "those with these message-ids")
+_ALL = Argument("all", FLAG, "all that wait")
 _WHICH = (
-    Argument("ids", IDS, "those with these message-ids"),
+    _IDS,
     Argument("reason", word(*REASONS), "dead letters for this reason"),
     Argument("header", PAIRS, "those with these headers"),
 )
 _CHOSEN = (
     *_WHICH,
-    Argument("all", FLAG, "all that wait"),
+    _ALL,
     Argument("limit", number(1, 1_000_000_000), "how many at most, the oldest ones"),
     _DRY_RUN,
 )
@@ -118,6 +121,31 @@ _TABLE = (
         ),
         concerns=("queue",),
         lists=True,
+    ),
+    Verb(
+        "hold",
+        "manage",
+        "let a queue take messages, and deliver none",
+        (_QUEUE, Argument("for", SPAN, "seconds after which it is released")),
+        concerns=("queue",),
+    ),
+    Verb("release", "manage", "let a queue that is held deliver again", (_QUEUE,), concerns=("queue",)),
+    Verb("schedule", "monitor", "the messages that wait for their time", (_PATTERN,), lists=True),
+    Verb(
+        "schedule-run",
+        "manage",
+        "let the time of such messages come at once",
+        (_QUEUE, _IDS, _ALL, _DRY_RUN),
+        concerns=("queue",),
+        changes=True,
+    ),
+    Verb(
+        "schedule-cancel",
+        "manage",
+        "drop messages that wait for their time",
+        (_QUEUE, _IDS, _ALL, _DRY_RUN),
+        concerns=("queue",),
+        changes=True,
     ),
     Verb("purge", "manage", "drop all messages that wait in a queue", (_QUEUE, _DRY_RUN), ("queue",), changes=True),
     Verb("rm", "manage", "drop messages of a queue", (_QUEUE, *_CHOSEN), concerns=("queue",), changes=True),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from forkbroker.config.values import seconds
 from forkbroker.control.verbs import LEVELS, VERBS
-from forkbroker.ctl.command import Command, Context, Param
-from forkbroker.ctl.tables import counted
+from forkbroker.ctl.command import EVERYTHING, Command, Context, Param, read_ids, tell
+from forkbroker.ctl.tables import counted, short_span
 from forkbroker.errors import Exit
 from forkbroker.posix.printable import printable
 
@@ -36,7 +39,62 @@ def _reload(context: Context) -> int:
     return Exit.OK
 
 
+def _hold(context: Context) -> int:
+    parsed = context.parsed
+    args = {"queue": parsed.queue, "for": parsed.span}
+    with context.connect() as connection:
+        result = connection.ask_one("hold", args)
+    until = f" for {short_span(args['for'])}" if args["for"] else ""
+    context.show(
+        f"{printable(result['queue'])} is held{until}, {counted(result['waiting'], 'message')} waiting", result
+    )
+    return Exit.OK
+
+
+def _release(context: Context) -> int:
+    with context.connect() as connection:
+        result = connection.ask_one("release", {"queue": context.parsed.queue})
+    context.show(f"{printable(result['queue'])} is released, {counted(result['waiting'], 'message')} waiting", result)
+    return Exit.OK
+
+
+def _change_schedule(verb: str, done: str) -> Callable[[Context], int]:
+    def run(context: Context) -> int:
+        parsed = context.parsed
+        ids = read_ids(parsed.id) or []
+        is_all = ids == [EVERYTHING]
+        args = {"queue": parsed.queue, "all": is_all or None, "ids": None if is_all else ids}
+        with context.connect() as connection:
+            result = connection.ask_one(verb, {**args, "dry-run": parsed.dry_run or None})
+        tell(context, result, f"would be {done}" if parsed.dry_run else done)
+        return Exit.NOINPUT if result.get("not-found") else Exit.OK
+
+    return run
+
+
+_QUEUE = Param("QUEUE", "name of the queue", completes="queue")
+_IDS = Param("ID", "message-ids; - reads them from standard input, ALL is all messages", is_many=True)
+
 COMMANDS = (
+    Command(
+        "hold",
+        VERBS["hold"].help,
+        _hold,
+        (_QUEUE, Param("--for", "release it after this time", "TIME", seconds(1), dest="span")),
+    ),
+    Command("release", VERBS["release"].help, _release, (_QUEUE,)),
+    Command(
+        "schedule-run",
+        VERBS["schedule-run"].help,
+        _change_schedule("schedule-run", "let come now"),
+        (_QUEUE, _IDS, DRY_RUN),
+    ),
+    Command(
+        "schedule-cancel",
+        VERBS["schedule-cancel"].help,
+        _change_schedule("schedule-cancel", "dropped"),
+        (_QUEUE, _IDS, DRY_RUN),
+    ),
     Command(
         "kick",
         VERBS["kick"].help,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 from forkbroker.ctl import tables
 from forkbroker.ctl.connection import Connection, Target
-from forkbroker.ctl.tables import Column, Row
+from forkbroker.ctl.tables import Column, Row, counted
 from forkbroker.errors import ConfigurationError
+from forkbroker.posix.printable import printable
 
 EVERYTHING = "ALL"
 """How everything is spelled where it would be a pity to do it by mistake."""
@@ -50,11 +52,17 @@ class Param:
         """Let the parser know it."""
         help_text = self.help.replace("%", "%%")
         if self.is_option and not self.metavar:
-            parser.add_argument(self.name, action="store_true", help=help_text)
+            parser.add_argument(self.name, dest=self.dest_name, action="store_true", help=help_text)
         elif self.is_option:
             action = "append" if self.is_many else "store"
             parser.add_argument(
-                self.name, metavar=self.metavar, type=self._convert, default=self.default, action=action, help=help_text
+                self.name,
+                dest=self.dest_name,
+                metavar=self.metavar,
+                type=self._convert,
+                default=self.default,
+                action=action,
+                help=help_text,
             )
         else:
             nargs = {(True, False): "?", (False, True): "+", (True, True): "*"}.get((self.is_optional, self.is_many))
@@ -110,3 +118,23 @@ class Command:
     help: str
     run: Callable[[Context], int]
     params: tuple[Param, ...] = ()
+
+
+def read_ids(given: list[str] | None) -> list[str] | None:
+    """Those of the command line, and those of standard input where there is a `-`."""
+    if not given:
+        return None
+    found: list[str] = []
+    for one in given:
+        found += [line.strip() for line in sys.stdin if line.strip()] if one == "-" else [one]
+    return found
+
+
+def tell(context: Context, result: Row, done: str) -> None:
+    """How many messages it were."""
+    sentence = f"{counted(result['count'], 'message')} {done}"
+    if result.get("left-out"):
+        sentence += f", {result['left-out']:,} left where they are: {result['left-out-reason']}"
+    if result.get("not-found"):
+        sentence += f", not found: {', '.join(map(printable, result['not-found'][:20]))}"
+    context.show(sentence, result)

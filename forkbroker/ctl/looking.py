@@ -79,6 +79,7 @@ QUEUES = (
     Column("OLDEST", _show_age, is_number=True),
     _rate("in-rate"),
     _rate("out-rate"),
+    Column("HELD", lambda row: "yes" if row["held"] else "no"),
 )
 """Columns of the listing of queues."""
 
@@ -141,6 +142,16 @@ def add_rates(row: Row, before: Row | None) -> None:
         row["out-rate"] = max(0, row["left"] - before["left"]) / passed_s
 
 
+_SCHEDULE = (
+    tables.text("QUEUE", "queue"),
+    tables.text("ID", "id"),
+    tables.number("MESSAGES", "messages"),
+    tables.span("DUE IN", "due-in"),
+    tables.span("PERIOD", "period"),
+    tables.number("REPEAT", "repeat"),
+    tables.text("CRON", "cron"),
+)
+
 COMMANDS = (
     Command("status", VERBS["status"].help, _status),
     _list("who", _WHO),
@@ -155,5 +166,6 @@ COMMANDS = (
         ),
     ),
     _list("topics", _TOPICS),
+    _list("schedule", _SCHEDULE),
     _list("subscriptions", _SUBSCRIPTIONS),
 )

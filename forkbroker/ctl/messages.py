@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from forkbroker.config.values import number
@@ -10,7 +9,7 @@ from forkbroker.control.arguments import MAX_ITEMS
 from forkbroker.control.verbs import REASONS, VERBS
 from forkbroker.ctl import tables
 from forkbroker.ctl.changing import DRY_RUN
-from forkbroker.ctl.command import EVERYTHING, Command, Context, Param
+from forkbroker.ctl.command import EVERYTHING, Command, Context, Param, read_ids, tell
 from forkbroker.ctl.connection import Connection, CtlError
 from forkbroker.ctl.sending import parse_header
 from forkbroker.ctl.tables import Row, counted, short_octets
@@ -68,16 +67,6 @@ def describe_message(row: Row) -> list[str]:
     return [*lines, "  …", ""] if row.get("is-cut") else [*lines, ""]
 
 
-def read_ids(given: list[str] | None) -> list[str] | None:
-    """Those of the command line, and those of standard input where there is a `-`."""
-    if not given:
-        return None
-    found: list[str] = []
-    for one in given:
-        found += [line.strip() for line in sys.stdin if line.strip()] if one == "-" else [one]
-    return found
-
-
 def _change(verb: str, done: str, *, has_target: bool = False) -> Any:
     """Carry out a change; many ids are asked for in several requests."""
 
@@ -119,16 +108,6 @@ def _ask_in_parts(connection: Connection, verb: str, args: dict[str, Any], ids: 
         if "left-out-reason" in result:
             whole["left-out-reason"] = result["left-out-reason"]
     return whole
-
-
-def tell(context: Context, result: Row, done: str) -> None:
-    """How many messages it were."""
-    sentence = f"{counted(result['count'], 'message')} {done}"
-    if result.get("left-out"):
-        sentence += f", {result['left-out']:,} left where they are: {result['left-out-reason']}"
-    if result.get("not-found"):
-        sentence += f", not found: {', '.join(map(printable, result['not-found'][:20]))}"
-    context.show(sentence, result)
 
 
 def _purge(context: Context) -> int:

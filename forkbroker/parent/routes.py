@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from forkbroker.routing.holding import Holding
+from forkbroker.routing.jobs.delays import Delays
 from forkbroker.routing.moving import Moving
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.queues.policies import Policy
@@ -60,6 +62,10 @@ class Routes(Protocol):
 
     sights: Sights
     """What there is, for whoever looks."""
+    holding: Holding
+    """Queues that an administrator holds."""
+    delays: Delays
+    """Messages that wait for their time."""
     moving: Moving
     """What an administrator does with messages."""
     asked: list[tuple[Peer, Envelope]]

@@ -24,6 +24,7 @@ from forkbroker.routing.ages import Ages
 from forkbroker.routing.chores import STEPS, Work
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.handover import Rule, dump, load
+from forkbroker.routing.holding import Holding
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -50,8 +51,8 @@ _BRINGING = (Kind.SEND, Kind.TRANSACTION)
 class Router(Rule):
     """Topics and queues of one broker."""
 
-    DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages")
-    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving")
+    DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages", "holding")
+    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "delays")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -88,6 +89,10 @@ class Router(Rule):
         self._ages = Ages()
         self.sights = Sights(kit, keeping, self._topics, jobs.delays, offering.clientele, self._ages)
         """What there is, for whoever looks."""
+        self.holding = Holding(kit, keeping.queues)
+        """Queues that an administrator holds."""
+        self.delays = jobs.delays
+        """Messages that wait for their time."""
         self.moving = Moving(kit, keeping, jobs.returns)
         """What an administrator does with messages."""
         forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)

@@ -102,6 +102,15 @@ class Sights:
             queue = self._queues.find(name) if matches(name) else None
             yield None if queue is None else self._see(queue)
 
+    def queue(self, name: bytes) -> QueueSight | None:
+        """The queue of this name, if there is one."""
+        queue = self._queues.find(name)
+        return None if queue is None else self._see(queue)
+
+    def wall_ms(self) -> int:
+        """The time (milliseconds since the epoch)."""
+        return self._kit.timers.wall_ms()
+
     def _see(self, queue: Queue) -> QueueSight:
         durable = self._durables.find(queue.name)
         serial = queue.oldest()

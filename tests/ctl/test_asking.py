@@ -74,7 +74,7 @@ def test_listings_have_titles_and_stable_columns(ctl: Ctl, client: RawClient) ->
     client.subscribe("/queue/columns", 1)
     titles = {
         "who": "CLIENT LOGIN ADDRESS PID STATE SINCE QUEUES UNSETTLED PENDING",
-        "queues": "QUEUE WAITING UNSETTLED DELAYED CONSUMERS BYTES OLDEST IN/S OUT/S",
+        "queues": "QUEUE WAITING UNSETTLED DELAYED CONSUMERS BYTES OLDEST IN/S OUT/S HELD",
         "topics": "TOPIC SUBSCRIBERS DURABLES",
         "subscriptions": "CLIENT LOGIN ADDRESS DESTINATION ACK PREFETCH UNSETTLED EXCLUSIVE",
     }
@@ -201,3 +201,36 @@ def test_a_passcode_comes_from_a_file_or_the_environment(ctl: Ctl, tmp_path: Pat
         assert (done.returncode, "needs the right manage on /control/kick" in done.stderr) == (77, True)
         done = ctl("status", "--url", url, **{**as_root, "FORKBROKER_PASSCODE": "wrong"})
         assert (done.returncode, "login failed" in done.stderr) == (77, True)
+
+
+def test_a_queue_that_is_held_delivers_nothing(ctl: Ctl, client: RawClient) -> None:
+    """It takes messages; then all come in their order. A time ends the hold as well."""
+    client.publish("/queue/held", "1")
+    assert ctl("hold", "held").stdout == "/queue/held is held, 1 message waiting\n"
+    client.subscribe("/queue/held", 1)
+    client.publish("/queue/held", "2")
+    client.expect_nothing()
+    (row,) = rows(ctl("queues", "held", "--interval", "0", "--json"))
+    assert (row["held"], row["waiting"]) == (True, 2)
+    assert ctl("release", "held").stdout == "/queue/held is released, 2 messages waiting\n"
+    client.expect_messages("1", "2")
+    assert ctl("release", "held").returncode == 69
+
+    assert ctl("hold", "held", "--for", "1s").returncode == 0
+    client.publish("/queue/held", "3")
+    client.expect_messages("3")
+
+
+def test_delayed_messages_are_listed_let_come_and_dropped(ctl: Ctl, client: RawClient) -> None:
+    """By their ids, or all."""
+    for body in ("1", "2"):
+        client.publish("/queue/later", body, x_delay="3600000", persistent="true")
+    found = rows(ctl("schedule", "later", "--json"))
+    assert [row["messages"] for row in found] == [1, 1] and 3500 < found[0]["due-in"] <= 3600
+    client.subscribe("/queue/later", 1)
+    assert ctl("schedule-run", "later", found[0]["id"]).stdout == "1 message let come now\n"
+    client.expect_messages("1")
+    assert ctl("schedule-cancel", "later", "ALL", "--dry-run").stdout == "1 message would be dropped\n"
+    assert ctl("schedule-cancel", "later", "nope").returncode == 66
+    assert ctl("schedule-cancel", "later", "ALL").stdout == "1 message dropped\n"
+    assert rows(ctl("schedule", "later", "--json")) == []

@@ -46,7 +46,7 @@ class Switchboard:
         self._notes: list[str] = []
         self.culprits: dict[Peer, str] = {}
         self.asked: list[tuple[Peer, Envelope]] = []
-        self.sights = None
+        self.sights = self.moving = self.holding = self.delays = None
         self._settled: set[Peer] = set()
         self.waiting: dict[Peer, float] = {}
         """Whose LOST is not applied, and until when (seconds)."""

@@ -339,7 +339,7 @@ class _Broken:
         self.culprits: dict[int, str] = {}
         self.out: list[object] = []
         self.asked: list[object] = []
-        self.sights = None
+        self.sights = self.moving = self.holding = self.delays = None
         self.is_behind = False
 
     def note_time(self, now: float) -> None:

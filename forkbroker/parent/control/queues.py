@@ -19,6 +19,7 @@ class Looks:
         """`find`: the child with this number."""
         self._loop = loop
         self._sights = router.sights
+        self._router = router
         self._find = find
 
     def queues(self, asked: Asked) -> Steps:
@@ -39,6 +40,7 @@ class Looks:
             "memory": sight.memory,
             "paged": view.paged,
             "blocked": sight.blocked,
+            "held": view.name in self._router.holding.names,
             "oldest": None if sight.oldest_s is None else round(sight.oldest_s, 1),
             "oldest-before-start": sight.is_older,
             "entered": sight.entered,

@@ -10,6 +10,7 @@ from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.clients import Visitors
 from forkbroker.parent.control.messages import Messages
 from forkbroker.parent.control.queues import Looks
+from forkbroker.parent.control.times import Times
 from forkbroker.parent.exchange import Exchange
 
 
@@ -20,6 +21,7 @@ def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping
     visitors = Visitors(loop, router, clients)
     looks = Looks(loop, router, clients.find)
     messages = Messages(loop, router)
+    times = Times(router)
     return {
         "status": whole.status,
         "log-level": whole.log_level,
@@ -30,6 +32,11 @@ def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping
         "topics": looks.topics,
         "subscriptions": looks.subscriptions,
         "show": messages.show,
+        "hold": times.hold,
+        "release": times.release,
+        "schedule": times.schedule,
+        "schedule-run": times.run_now,
+        "schedule-cancel": times.cancel,
         "purge": messages.purge,
         "rm": messages.remove,
         "move": messages.move,

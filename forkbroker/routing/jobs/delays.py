@@ -272,6 +272,32 @@ class Delays(Rule):
             self._custody.delete(run)
             yield
 
+    # -- for an administrator
+
+    def all(self) -> Iterator[tuple[bytes, Run]]:
+        """What waits, with the names of the queues: each when it is asked for."""
+        for name in sorted(self._waiting):
+            waiting = self._waiting.get(name)
+            for serial in list(waiting.runs) if waiting is not None else ():
+                run = waiting.runs.get(serial) if waiting is not None else None
+                if run is not None:
+                    yield name, run
+
+    def run_now(self, name: bytes, run: Run) -> None:
+        """Let its time come at once, instead of the next time."""
+        key = (name, run.serial)
+        if self._has(key):
+            self._spans.cancel(key)
+            self._dates.at(self._timers.wall_ms(), key)
+
+    def cancel(self, name: bytes, run: Run) -> None:
+        """It never comes."""
+        key = (name, run.serial)
+        if self._has(key):
+            self._cancel(key)
+            self._counters.messages_dropped += run.count
+            self._custody.delete(run)
+
     # -- the time has come
 
     def _end_span(self, key: Key) -> None:
