@@ -135,6 +135,11 @@ install:
 	    section="$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}" && install -d "$$section" && \
 	    install -m 644 "$$page" "$$section/" || exit 1; \
 	done
+	for shell in bash:bash-completion/completions/stomp-brokerctl zsh:zsh/site-functions/_stomp-brokerctl \
+	    fish:fish/vendor_completions.d/stomp-brokerctl.fish; do \
+	    file="$(DESTDIR)$(PREFIX)/share/$${shell#*:}" && install -d "$${file%/*}" && \
+	    "$(DESTDIR)$(PRIVATE)/bin/python" -I -m forkbroker.ctl.completion "$${shell%%:*}" > "$$file" || exit 1; \
+	done
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
 	install -m 644 etc/forkbroker.toml etc/logrotate.d/stomp-broker \
@@ -178,6 +183,9 @@ uninstall:
 	    "$(DESTDIR)$(UNITS)/stomp-broker.service" "$(DESTDIR)$(UNITS)/stomp-broker.socket" \
 	    "$(DESTDIR)$(PREFIX)/lib/sysusers.d/forkbroker.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/forkbroker.conf" \
 	    "$(DESTDIR)/etc/init.d/stomp-broker" "$(DESTDIR)$(PREFIX)/etc/rc.d/stomp_broker"
+	rm -f "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/stomp-brokerctl" \
+	    "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_stomp-brokerctl" \
+	    "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/stomp-brokerctl.fish"
 	for page in man/*; do rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
 	# links of runlevels to the script, which `systemctl enable` makes as well
 	if [ -z "$(DESTDIR)" ]; then \

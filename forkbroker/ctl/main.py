@@ -31,6 +31,13 @@ COMMANDS: tuple[Command, ...] = (
 )
 """All verbs that ask a broker."""
 
+OFFLINE = {
+    "user": "the users of a password file",
+    "can": "whether a user has a right, and which line says so",
+    "install-service": "make the broker a service",
+}
+"""The verbs that ask none, for completion."""
+
 CONNECTING = (
     Param("--url", "where the broker is: stomp://HOST:PORT, tls://HOST:PORT or unix:/PATH", "URL"),
     Param("--login", "log in as this user", "NAME"),

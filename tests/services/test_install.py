@@ -64,6 +64,7 @@ def test_the_program_has_an_environment_of_its_own_and_leaves_nothing(tmp_path: 
     assert "\nExecStart=/usr/local/bin/stomp-broker $OPTIONS\n" in unit
     assert "usr/local/share/man/man5/forkbroker.toml.5" in files(tmp_path)
     assert "usr/local/share/man/man1/stomp-brokerctl.1" in files(tmp_path)
+    assert "usr/local/share/bash-completion/completions/stomp-brokerctl" in files(tmp_path)
     assert {path for path in ROOT.iterdir() if path.name in ("build", "dist")} == before
     make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr/local")
     assert files(tmp_path) == set()

@@ -1,0 +1,151 @@
+"""Completion for shells, made of the table of verbs: `python -m forkbroker.ctl.completion bash|zsh|fish`.
+
+Names of queues are asked of the broker, with a short patience: a shell must not hang because a broker does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+from forkbroker.ctl.command import Command, Param
+from forkbroker.ctl.main import COMMANDS, CONNECTING, OFFLINE, PROGRAM
+
+FILES = {"bash": "stomp-brokerctl", "zsh": "_stomp-brokerctl", "fish": "stomp-brokerctl.fish"}
+"""What a script is called in the directory of its shell."""
+
+_NAMES = f"{PROGRAM} queues --interval 0 --timeout 1s 2>/dev/null | sed '1d;s/ .*//' | grep '^[A-Za-z0-9/._-]*$'"
+"""Clients choose the names of queues, and bash expands what it offers: so only harmless ones are offered."""
+
+
+def make_bash() -> Iterator[str]:
+    """For bash-completion 2."""
+    yield f"# completion of {PROGRAM} for bash"
+    yield "_stomp_brokerctl() {"
+    yield '    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=""'
+    yield "    COMPREPLY=()"
+    yield '    if [ "$COMP_CWORD" -eq 1 ]; then'
+    yield f'        COMPREPLY=($(compgen -W "{" ".join(verb for verb, _ in _verbs())}" -- "$word"))'
+    yield "        return"
+    yield "    fi"
+    yield '    case "${COMP_WORDS[1]} $before" in'
+    for name, params in [*((command.name, command.params) for command in COMMANDS), ("*", CONNECTING)]:
+        for param in params:
+            if param.is_option and param.metavar:
+                place = f'"{name} {param.name}"' if name != "*" else f'*" {param.name}"'
+                yield f"        {place}) {_offer_bash(param)}; return ;;"
+    yield "    esac"
+    yield '    case "${COMP_WORDS[1]}" in'
+    for command in COMMANDS:
+        options = " ".join(param.name for param in _options(command))
+        offers = [_words(param) for param in command.params if not param.is_option]
+        more = " ".join(words for words in offers if words != "queue")
+        yield f"        {command.name})"
+        yield f'            words="{f"{options} {more}".strip()}"'
+        if "queue" in offers:
+            yield f'            case "$word" in -*) ;; *) words="$words $({_NAMES})" ;; esac'
+        yield "            ;;"
+    yield "    esac"
+    yield '    COMPREPLY=($(compgen -W "$words" -- "$word"))'
+    yield "}"
+    yield f"complete -F _stomp_brokerctl {PROGRAM}"
+
+
+def _offer_bash(param: Param) -> str:
+    if param.completes == "file":
+        return 'COMPREPLY=($(compgen -f -- "$word"))'
+    words = f"$({_NAMES})" if param.completes == "queue" else param.completes
+    if not words:
+        return ":"
+    return f'COMPREPLY=($(compgen -W "{words}" -- "$word"))'
+
+
+def make_zsh() -> Iterator[str]:
+    """For compsys."""
+    yield f"#compdef {PROGRAM}"
+    yield "_stomp_brokerctl_queues() {"
+    yield f'    local -a names=(${{(f)"$({_NAMES})"}})'
+    yield "    compadd -a names"
+    yield "}"
+    yield "if (( CURRENT == 2 )); then"
+    yield "    local -a verbs=("
+    for verb, text in _verbs():
+        yield f"        '{verb}:{_quote(text)}'"
+    yield "    )"
+    yield "    _describe verb verbs"
+    yield "    return"
+    yield "fi"
+    yield "case $words[2] in"
+    for command in COMMANDS:
+        yield f"    {command.name})"
+        yield "        shift words; (( CURRENT-- ))"
+        yield "        _arguments \\"
+        places = 0
+        for param in (*command.params, *CONNECTING):
+            places += not param.is_option
+            yield f"            {_argument(param, places)} \\"
+        yield "            ;;"
+    yield "esac"
+
+
+def _argument(param: Param, place: int) -> str:
+    action = {"file": "_files", "queue": "_stomp_brokerctl_queues"}.get(param.completes, f"({param.completes})")
+    action = action if param.completes else " "
+    if not param.is_option:
+        return f"'{'*' if param.is_many else place}:{param.name}:{action}'"
+    star = "*" if param.is_many else ""
+    value = f":{param.metavar.replace(':', chr(92) + ':')}:{action}" if param.metavar else ""
+    return f"'{star}{param.name}[{_quote(param.help)}]{value}'"
+
+
+def _quote(text: str) -> str:
+    return text.replace("'", "'\\''").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
+
+
+def make_fish() -> Iterator[str]:
+    """For fish."""
+    yield f"# completion of {PROGRAM} for fish"
+    yield f"complete -c {PROGRAM} -f"
+    for verb, text in _verbs():
+        yield f"complete -c {PROGRAM} -n __fish_use_subcommand -a {verb} -d {_single(text)}"
+    for command in COMMANDS:
+        seen = f"-n '__fish_seen_subcommand_from {command.name}'"
+        for param in (*command.params, *CONNECTING):
+            offer = _offer_fish(param)
+            if param.is_option:
+                needs = " -r" if param.metavar else ""
+                yield f"complete -c {PROGRAM} {seen} -l {param.name[2:]}{needs}{offer} -d {_single(param.help)}"
+            elif offer:
+                yield f"complete -c {PROGRAM} {seen}{offer}"
+
+
+def _offer_fish(param: Param) -> str:
+    if param.completes == "file":
+        return " -F"
+    if param.completes == "queue":
+        return f" -a {_single(f'({_NAMES})')}"
+    return f" -a '{param.completes}'" if param.completes else ""
+
+
+def _single(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _verbs() -> Iterator[tuple[str, str]]:
+    yield from ((command.name, command.help) for command in COMMANDS)
+    yield from OFFLINE.items()
+
+
+def _options(command: Command) -> list[Param]:
+    return [param for param in (*command.params, *CONNECTING) if param.is_option]
+
+
+def _words(param: Param) -> str:
+    """What is offered for an argument."""
+    return param.completes if param.completes != "file" else ""
+
+
+SHELLS: dict[str, Callable[[], Iterator[str]]] = {"bash": make_bash, "zsh": make_zsh, "fish": make_fish}
+
+if __name__ == "__main__":
+    sys.stdout.write("".join(f"{line}\n" for line in SHELLS[sys.argv[1]]()))
