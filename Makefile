@@ -16,6 +16,7 @@ CUTS = 100
 PYTHONS = 3.11 3.12 3.13
 RUNS = $(VENV)/runs
 INSTALLED = $(VENV)/installed
+BUILDS = $(VENV)/build/installed
 
 PRIVATE = $(PREFIX)/lib/forkbroker
 UNITS = $(PREFIX)/lib/systemd/system
@@ -88,20 +89,20 @@ $(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[test,lint]"
 	touch $(INSTALLED)
 
-# The archive has each file that git knows, and can make itself again. Nothing is made beside the sources.
-dist: $(RUNS)
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) build
+# The archive has each file that git knows, and can make itself again. Nothing is made beside the sources, and the tools
+# have an environment of their own.
+dist: $(BUILDS)
 	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
 	if [ -e .git ]; then git ls-files; else find . -type f ! -path './.venv/*' ! -path './dist/*' ! -name '*.pyc'; fi | \
 	    tar -cf - -T - | tar -xf - -C "$$copy" && \
 	printf 'global-include *\nglobal-exclude *.py[co]\nprune .venv\nprune dist\n' > "$$copy/MANIFEST.in" && \
-	$(BIN)/python -m build --outdir dist "$$copy" >/dev/null && ls dist/*.tar.gz dist/*.whl
+	$(VENV)/build/bin/python -m build --no-isolation --outdir dist "$$copy" >/dev/null && ls dist/*.tar.gz dist/*.whl
 
 # posix_ipc, which Debian has not, is a second source archive of the package. The tools are those of the system.
 deb: dist
 	rm -rf dist/deb dist/*.deb && mkdir -p dist/deb/fetched dist/deb/forkbroker
 	grep -A1000 '^posix-ipc==' etc/requirements.lock | sed '2,$${/^[a-z]/,$$d;}' > dist/deb/posix-ipc.lock
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps --no-binary posix-ipc \
+	$(VENV)/build/bin/python -m pip download --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps --no-binary posix-ipc \
 	    --require-hashes --requirement dist/deb/posix-ipc.lock --dest dist/deb/fetched
 	version=$$(sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' debian/changelog) && cd dist/deb && \
 	cp "../forkbroker-$$version.tar.gz" "forkbroker_$$version.orig.tar.gz" && \
@@ -111,6 +112,11 @@ deb: dist
 	PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --no-sign
 	cp dist/deb/*.deb dist/
 	ls dist/*.deb
+
+$(BUILDS): pyproject.toml
+	$(PYTHON) -m venv $(VENV)/build
+	$(VENV)/build/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) build "setuptools>=77"
+	touch $(BUILDS)
 
 # The program has a virtual environment of its own, which has nothing to do with the packages of the system, and is
 # built from a copy of the source: nothing here changes hands. Its scripts name their interpreter, without DESTDIR.
