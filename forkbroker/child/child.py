@@ -186,9 +186,9 @@ class ClientChild:
         self._unwritten.written(written, now)
         self._titled_count = 0
 
-    def obey_signals(self) -> None:
+    def obey_signals(self) -> Signals:
         """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""
-        Signals(self._loop, {signal.SIGTERM: self.end_soon})
+        return Signals(self._loop, {signal.SIGTERM: self.end_soon})
 
     def end_soon(self) -> None:
         """SIGTERM has come: end the client, unless the parent turns out to end as well."""

@@ -10,15 +10,17 @@ It takes the way of every client: as a spare that is given its client, through t
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 from forkbroker.child.child import Shared
 from forkbroker.child.lobby import Answers, Bell, Lobby
 from forkbroker.child.spare import Spare
+from forkbroker.posix.hot_code import gather
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
 
-_ROUNDS = 20
+ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
 _CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
@@ -32,8 +34,9 @@ _FENCES = 2
 
 
 def rehearse(shared: Shared, answers: Answers) -> None:
-    """Serve a client that exists only here, some times over. Nothing of it is left but warm code."""
-    for _ in range(_ROUNDS):
+    """Serve a client that exists only here, some times over. Nothing of it is left but warm code, in one place."""
+    gather(partial(_play, shared, answers))
+    for _ in range(ROUNDS):
         _play(shared, answers)
 
 
@@ -52,7 +55,11 @@ def _play(shared: Shared, answers: Answers) -> None:
         channel.send(pack(Kind.FENCED, number=_FENCES))
         channel.flush()
         lobby.wait()
-        return lobby.leave().run()
+        child = lobby.leave()
+        signals = child.obey_signals()
+        status = child.run()
+        signals.close()
+        return status
 
     with client:
         channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])

@@ -8,7 +8,7 @@ import pytest
 
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Answers
-from forkbroker.child.rehearsal import rehearse
+from forkbroker.child.rehearsal import ROUNDS, rehearse
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
@@ -44,7 +44,7 @@ def test_a_client_is_played_whatever_the_settings_are(
     rehearse(shared, Answers(shared))
     slots.close()
 
-    assert received == [sent] * 20
+    assert received == [sent] * (ROUNDS + 1)
 
 
 def test_both_ends_are_closed_behind_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from itertools import count
 
@@ -119,6 +120,22 @@ def test_a_burst_empties_the_bucket_and_time_fills_it() -> None:
     assert gate.opens_at() == pytest.approx(100.1)
     assert gate.opens_at(100.05) == pytest.approx(100.1)
     assert gate.opens_at(100.11) == 100.11
+
+
+@pytest.mark.parametrize("rate", [100.0, 555.0, 2000.0])
+def test_the_rate_is_what_it_says_where_waits_are_whole_milliseconds(rate: float) -> None:
+    """As with epoll: what a wait takes longer lets more in behind it."""
+    admission = Admission(AdmissionPolicy(fork_rate=rate, fork_burst=100, max_pending_logins=0), lambda _: "", 0.0)
+    admitted, now = 0, 0.0
+    while now < 10.0:
+        opens_at = admission.opens_at(now)
+        if opens_at > now:
+            now = max(math.ceil(opens_at * 1000), round(now * 1000) + 1) / 1000
+        else:
+            admitted += 1
+            admission.add(Peer(admitted), "192.0.2.1", now)
+
+    assert admitted - 100 == pytest.approx(10 * rate, rel=0.01)
 
 
 def test_the_bucket_never_holds_more_than_a_burst() -> None:
