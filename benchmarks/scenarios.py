@@ -134,6 +134,7 @@ PLAIN = [
     topic(10, KIB, 4_000, None),
     topic(100, 100, 2_000, 2_080_000),
     topic(100, KIB, 500, None),
+    topic(100, 64 * KIB, 20, None),
     parallel(100, 10_000, 920_000),
     parallel(KIB, 4_000, None),
     Scenario("queue-1-1", "queue 1→1 auto", Load(queue=True), 50_000, target=800_000),

@@ -43,7 +43,7 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.channel import PLACE, Channel
+from forkbroker.wire.channel import PLACE, FileChannel
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -128,7 +128,7 @@ class ClientChild:
         self._read_into, self._write = transport.read_into, transport.write
         self._address = address
         self._permissions = shared.permissions
-        self._channel = Channel(end, max_envelope=shared.max_envelope)
+        self._channel = FileChannel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = shared.name_session(peer), os.urandom(32)
@@ -237,7 +237,10 @@ class ClientChild:
 
     def _read_channel(self) -> None:
         channel, now = self._channel, self._loop.now
-        for envelope in channel.receive():
+        envelopes = channel.receive()
+        if channel.files:
+            channel.give_files(envelopes)
+        for envelope in envelopes:
             self._phase.receive_envelope(envelope, now)
         if channel.closed:
             self._loop.stop()
@@ -294,7 +297,10 @@ class ClientChild:
             self._tidy_at = now + _IDLE_S
         try:
             for _ in range(_WRITES):
-                unwritten.written(self._write(unwritten.gather()), now)
+                if unwritten.files and (part := unwritten.next_file()) is not None:
+                    unwritten.written(self._transport.write_file(*part), now)
+                else:
+                    unwritten.written(self._write(unwritten.gather()), now)
                 if not unwritten.pending:
                     break
         except BlockingIOError:

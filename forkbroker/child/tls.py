@@ -27,6 +27,7 @@ from forkbroker.child.transport import TransportError
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import collector
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.memory_file import MemoryFile
 
 _ALTERNATIVES = {"dns": "DNS", "email": "email", "uri": "URI"}
 """What Python calls these in a certificate's subjectAltName."""
@@ -110,6 +111,15 @@ class TlsTransport:
             raise BlockingIOError
         written, self.in_hand = self.in_hand, 0
         return written
+
+    def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
+        """As `write`: what is to be encrypted has to be read first.
+
+        Raises:
+            BlockingIOError: the kernel has not taken all of a part: call again with the same octets.
+            OSError: the connection is broken.
+        """
+        return self.write([] if self._unsent else [file.read(offset, min(octets, _WRITE_SIZE))])
 
     def _send(self) -> None:
         """Give the kernel what it takes of the records that are made; the rest is `wants_writable`."""

@@ -13,12 +13,14 @@ The plain transport costs nothing: its `read_into` and `write` are the socket's 
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.memory_file import MemoryFile
 
 
 class TransportError(ConnectionError):
@@ -59,6 +61,9 @@ class Transport(Protocol):
     def find_certificate_name(self, kind: str) -> str:
         """What the client's certificate has as its `cn`, or first `dns`, `email` or `uri`; nothing: no such thing."""
 
+    def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
+        """Write what the kernel takes of these octets of a file; in all other respects it is a `write`."""
+
     def shut_down(self) -> None:
         """Tell the client that nothing more comes."""
 
@@ -81,6 +86,10 @@ class PlainTransport:
     def find_certificate_name(self, _kind: str) -> str:
         """There is no certificate."""
         return ""
+
+    def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
+        """Let the kernel take the octets from where they are: sendfile(2)."""
+        return os.sendfile(self.socket.fileno(), file.fd, offset, octets)
 
     def shut_down(self) -> None:
         """Shut down the sending side of the socket, unless the client has closed the connection."""

@@ -67,7 +67,7 @@ SLOTS = 64
 open at once, a queue that is emptied has 20 to 50 long ones: more slots made no benchmark faster. Each is a mapping in
 every process, which costs a fork half a microsecond and 0.2 KiB of the kernel's memory."""
 
-FILES_BESIDE_CLIENTS = 80
+FILES_BESIDE_CLIENTS = 112
 """Descriptors that the parent has besides one for each client: listeners, log, pidfile, the channels to helpers and to
 spares, connections being refused."""
 

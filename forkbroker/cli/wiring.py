@@ -43,7 +43,7 @@ from forkbroker.routing.queues.policies import (
     find_overflow_cycle,
 )
 from forkbroker.routing.router import Router
-from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.policy import MAX_FILES, SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
 from forkbroker.store import process
@@ -65,6 +65,8 @@ ENVELOPE_SLACK = 16_777_216
 """Octets that an envelope may have beyond the largest body or transaction: header blocks, and a read's other frames."""
 PASSED_SLACK = 1_048_576
 """Octets that a message may have more when the parent passes it on: names of queues, and what is known of it."""
+OWN_FILES = 16
+"""Descriptors that a child needs beside files with messages: some ten, and one that has just come."""
 
 
 def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolicy:
@@ -214,8 +216,14 @@ def session_policy(settings: Settings) -> SessionPolicy:
         max_transaction_size=settings.max_transaction_size,
         prefetch=settings.prefetch,
         max_client_buffer=settings.max_client_buffer,
+        max_files=max_files(settings),
         slow_subscribers=settings.slow_subscribers,
     )
+
+
+def max_files(settings: Settings) -> int:
+    """How many files with messages a child may keep open for its client."""
+    return max(0, min(MAX_FILES, settings.child_files - OWN_FILES)) if settings.child_files else MAX_FILES
 
 
 def frame_limits(settings: Settings) -> Limits:

@@ -146,7 +146,7 @@ class Forwarding:
         """Give many whose frames are the same these frames; return who is to get the envelope as it is."""
         groups, others = self._interest.groups_for(envelope.destination)
         for opening, peers in groups:
-            self._out.extend(zip(peers, repeat(render(envelope, opening) or [envelope.raw])))
+            self._out.extend(zip(peers, repeat(render(envelope, opening, len(peers)) or [envelope.raw])))
         return others
 
 

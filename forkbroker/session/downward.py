@@ -20,6 +20,7 @@ from forkbroker.session.errors import FrameError
 from forkbroker.stomp.encoder import encode_block, encode_frame, translate_block
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.memory_file import MemoryFile
 
 _GATHER = 256
 
@@ -29,7 +30,7 @@ Run = tuple[int, int, int]
 
 @dataclass(slots=True)
 class _Parcel:
-    """Buffers that belong together, and what they are."""
+    """Buffers that belong together, or a file of which the last `size` octets are meant, and what they are."""
 
     buffers: list[Buffer]
     size: int
@@ -38,6 +39,7 @@ class _Parcel:
     undo: Callable[[], None] | None = None
     """What dropping it makes undone."""
     run: Run | None = None
+    file: MemoryFile | None = None
 
 
 class Unwritten:
@@ -52,6 +54,8 @@ class Unwritten:
         """Those that were written; whoever tells the parent of one takes it out."""
         self.pending = 0
         """Octets that the kernel has not taken."""
+        self.files = 0
+        """How many files wait, each of them an open descriptor."""
         self.written_at = 0.0
         """When the kernel has taken some."""
         self.delivered = 0
@@ -71,14 +75,31 @@ class Unwritten:
         self.pending += size
         self.delivered += messages
 
+    def put_topic_file(self, file: MemoryFile, messages: int) -> None:
+        """Queue messages of a topic that are in a file."""
+        self._parcels.append(_Parcel([], file.size, messages, file=file))
+        self.files += 1
+        self.pending += file.size
+        self.delivered += messages
+
     def gather(self) -> list[Buffer]:
-        """The next buffers for one gather write; tell `written` how much of them went."""
+        """The next buffers for one gather write, up to a file; tell `written` how much of them went."""
         buffers: list[Buffer] = []
         for parcel in self._parcels:
+            if parcel.file is not None:
+                break
             buffers += parcel.buffers
             if len(buffers) >= _GATHER:
                 break
         return buffers[:_GATHER]
+
+    def next_file(self) -> tuple[MemoryFile, int, int] | None:
+        """A file that is next to be written, from where, and how many octets; None: `gather` has what is next."""
+        if not self.files:
+            return None
+        parcel = self._parcels[0]
+        file = parcel.file
+        return None if file is None else (file, file.size - parcel.size, parcel.size)
 
     def written(self, octets: int, now: float) -> None:
         """The kernel has taken so many octets."""
@@ -92,12 +113,16 @@ class Unwritten:
             self._head_is_started = False
             if parcel.run is not None:
                 self.written_runs.append(parcel.run)
+            elif parcel.file is not None:
+                self.files -= 1
         if octets:
             self._cut_head(parcels[0], octets)
 
     def _cut_head(self, parcel: _Parcel, octets: int) -> None:
         self._head_is_started = True
         parcel.size -= octets
+        if parcel.file is not None:
+            return
         for position, buffer in enumerate(parcel.buffers):
             if octets < len(buffer):
                 parcel.buffers = [memoryview(buffer)[octets:], *parcel.buffers[position + 1 :]]
@@ -124,6 +149,7 @@ class Unwritten:
                 if parcel.undo:
                     parcel.undo()
                 self.pending -= parcel.size
+                self.files -= parcel.file is not None
             else:
                 kept.append(parcel)
         self._parcels.extendleft(reversed(kept))

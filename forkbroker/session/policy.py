@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_FILES = 16
+"""Default of `max_files`, and the most that makes sense: what is in files is what waits for a client that is slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionPolicy:
@@ -43,6 +46,8 @@ class SessionPolicy:
     max_client_buffer: int = 16_777_216
     """Octets of topic messages that wait for a client that doesn't read."""
     slow_subscribers: Literal["disconnect", "drop-oldest", "hold"] = "disconnect"
+    max_files: int = MAX_FILES
+    """Files with messages of topics that may wait open for the client: what is in others is read into memory."""
 
 
 FRAME_PROGRESS = 65_536

@@ -79,13 +79,25 @@ class TopicDelivery:
                 continue
             if envelope.kind is Kind.RENDERED:
                 if subscription.opening == envelope.block:
-                    self._unwritten.put_topic([envelope.payload], envelope.count)
+                    self._put_rendered(envelope)
                 continue
             if messages is None:
                 messages = Messages(envelope, self._version)
             self._unwritten.put_topic(messages.frames(subscription.opening, 0, envelope.count), envelope.count)
         if self._unwritten.pending + self._waiting_octets > self._much:
-            self._limit(max(self._policy.max_client_buffer, _AT_LEAST * len(envelope.raw)), now)
+            # a RENDERED has a number if its frames are in a file
+            octets = len(envelope.raw) + (envelope.number if envelope.kind is Kind.RENDERED else 0)
+            self._limit(max(self._policy.max_client_buffer, _AT_LEAST * octets), now)
+
+    def _put_rendered(self, envelope: Envelope) -> None:
+        """Files that wait are open descriptors: beyond so many, their frames are kept without them."""
+        unwritten = self._unwritten
+        if not envelope.number:
+            unwritten.put_topic([envelope.payload], envelope.count)
+        elif unwritten.files < self._policy.max_files:
+            unwritten.put_topic_file(envelope.file, envelope.count)
+        else:
+            unwritten.put_topic([envelope.file.read(0, envelope.file.size)], envelope.count)
 
     def deliver_waiting(self, subscription: TopicSubscription) -> None:
         """Deliver what waits for credit, as far as there is credit."""

@@ -6,6 +6,10 @@ A large envelope is received in its final place, for which the channel may have 
 The owner sends envelopes with `send` (which only queues), and calls `flush` once a turn of its loop: one gather
 write for all that has gathered. `pending` tells the owner how many octets wait; the policy for that number is the
 owner's. The end of the other process shows as `closed`, after everything it has written was received.
+
+`Frames` that many processes get go in a file that all of them share, each by a write of its own. They count in
+`pending` with all of their octets, and go as these where that is not possible, or too much of it is under way
+(`Lending`).
 """
 
 from __future__ import annotations
@@ -13,14 +17,17 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.descriptors import rights
+from forkbroker.wire.descriptors import ROOM_FOR_ONE, rights, unpack_one
 from forkbroker.wire.envelope import HEADER, KIND_AT, LENGTH, Buffer, Envelope, read_length
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.lending import BUSY, Lending
+from forkbroker.wire.memory_file import MemoryFile
+from forkbroker.wire.rendering import Frames
 
 READ_SIZE = 262_144
 """Octets read at once. Large reads make large batches; more than 256 KiB brought nothing when it was measured."""
@@ -54,12 +61,16 @@ class Channel:
         share it can at the same time; without one there is no such bound.
         """
         self._socket = end
+        self._read_into: Callable[[memoryview], int] = end.recv_into
         self._max_envelope = max_envelope
         self._budget = budget
         self._announced = 0
         self.holds_room = False
         """Octets of the budget are this channel's: `give_back` what has been applied."""
         self._out: deque[Buffer] = deque()
+        self._behind: deque[Sequence[Buffer]] = deque()
+        """Envelopes that go after those: the first of them are `Frames`, which may go in a file."""
+        self._lending: Lending | None = None
         self._rest = b""
         self._large: bytearray | None = None
         self._filled = 0
@@ -78,7 +89,10 @@ class Channel:
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Queue one envelope, as `pack` gives it. The buffers must not change until they are flushed."""
-        self._out.extend(buffers)
+        if self._behind or type(buffers) is Frames:
+            self._behind.append(buffers)
+        else:
+            self._out.extend(buffers)
         self.pending += sum(map(len, buffers))
 
     def flush(self) -> bool:
@@ -88,15 +102,18 @@ class Channel:
         wrote before its end may still wait there, and counts: a claim, for one.
         """
         out = self._out
-        while out:
+        while out or self._behind:
+            if not out:
+                if not self._flush_behind():
+                    return False
+                continue
             buffers = out if len(out) <= _GATHER else list(islice(out, _GATHER))
             try:
                 sent = self._socket.sendmsg(buffers)
             except BlockingIOError:
                 return False
             except OSError:
-                out.clear()
-                self.pending = 0
+                self._drop_all()
                 return True
             self.pending -= sent
             self.flushed += sent
@@ -105,6 +122,57 @@ class Channel:
             elif self._drop(sent, len(buffers)):
                 return False
         return True
+
+    def _flush_behind(self) -> bool:
+        """Write the next `Frames` in a file, or let what is behind go as other octets; False: not possible now."""
+        behind = self._behind
+        frames = behind[0]
+        if type(frames) is Frames:
+            try:
+                if self._lend(frames):
+                    behind.popleft()
+                    return True
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._drop_all()
+                return True
+            self._out.extend(behind.popleft())
+        while behind and type(behind[0]) is not Frames:
+            self._out.extend(behind.popleft())
+        return True
+
+    def _lend(self, frames: Frames) -> bool:
+        """Write them in a file; False: they have to go as they are."""
+        file = frames.file()
+        if file is None:
+            return False
+        if self._lending is None:
+            self._lending = Lending(self._socket.fileno())
+        if not self._lending.has_room(file.size):
+            return False
+        head = frames.head
+        try:
+            sent = self._socket.sendmsg([head], rights([file.fd]))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno in BUSY:
+                return False
+            raise
+        self._lending.lent(file.size)
+        octets = sum(map(len, frames))
+        self.flushed += octets
+        self.pending -= octets
+        if sent < len(head):
+            self._out.append(memoryview(head)[sent:])
+            self.pending += len(head) - sent
+        return True
+
+    def _drop_all(self) -> None:
+        self._out.clear()
+        self._behind.clear()
+        self.pending = 0
 
     def hand(self, buffers: Sequence[Buffer], descriptors: Sequence[int]) -> bool:
         """Write an envelope, and copies of descriptors with it, behind all that is queued; False: not possible now.
@@ -144,7 +212,7 @@ class Channel:
                 self._start_large()
             if self._large is not None:
                 return self._receive_large(self._large)
-            data = bytes(PLACE[: self._socket.recv_into(PLACE)])
+            data = bytes(PLACE[: self._read_into(PLACE)])
         except BlockingIOError:
             return []
         except OSError:
@@ -238,6 +306,39 @@ class Channel:
         if self._budget is not None:
             self._budget.give_back(self)
         self._large = None
-        self._out.clear()
-        self.pending = 0
+        self._drop_all()
+        if self._lending is not None:
+            self._lending.close()
+            self._lending = None
         self._socket.close()
+
+
+class FileChannel(Channel):
+    """The end of a channel at which frames may come in files: that of a client's child.
+
+    On a stream, descriptors come with the first octets of what they were sent with, and a read ends behind the octets
+    that brought one. The parent sends one with each RENDERED that has a number, and with nothing else: so the first
+    descriptor that has come belongs to the first of these.
+    """
+
+    def __init__(self, end: socket.socket, *, max_envelope: int) -> None:
+        """As `Channel`."""
+        super().__init__(end, max_envelope=max_envelope)
+        self._read_into = self._read_with_files
+        self.files: deque[MemoryFile] = deque()
+        """Those that have come, and belong to envelopes that come: `give_files` to them if there are any."""
+
+    def _read_with_files(self, place: memoryview) -> int:
+        octets, ancillary, flags, _address = self._socket.recvmsg_into([place], ROOM_FOR_ONE)
+        if flags & socket.MSG_CTRUNC:
+            raise EnvelopeError("frames in a file, and no descriptor is free for it: --child-files is too low")
+        if ancillary:
+            self.files.append(MemoryFile(unpack_one(ancillary), 0))
+        return octets
+
+    def give_files(self, envelopes: Iterable[Envelope]) -> None:
+        """Let those of the envelopes that `receive` gave have their files."""
+        for envelope in envelopes:
+            if envelope.kind is Kind.RENDERED and envelope.number:
+                envelope.file = file = self.files.popleft()
+                file.size = envelope.number

@@ -2,7 +2,8 @@
 
 The receiver is a process that does nothing but wait for such an envelope, and takes one at a time, without buffering:
 what its channel holds behind is left there for whoever reads it afterwards. The sender writes it with `Channel.hand`.
-The envelope is not made an object here: nursery and spares touch as few pages as they can.
+The envelope is not made an object here: nursery and spares touch as few pages as they can. (Frames in a file come among
+other envelopes: `forkbroker.wire.channel.FileChannel`.)
 
 On a stream, descriptors come with the first octets of what they were sent with. So these are read alone: a read that
 takes octets of two envelopes could lose a descriptor on one system or another.
@@ -27,6 +28,14 @@ _SIZE = _ONE.size
 _LEAST = HEADER.size
 _WHOLE = int(socket.MSG_WAITALL)
 _ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * _SIZE)
+ROOM_FOR_ONE = socket.CMSG_SPACE(_SIZE)
+"""What recvmsg(2) needs for one descriptor; `unpack_one` makes it of what comes."""
+
+
+def unpack_one(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
+    """The descriptor that recvmsg(2) gave, where there is one."""
+    (descriptor,) = _ONE.unpack(ancillary[0][2])
+    return int(descriptor)
 
 
 def rights(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:

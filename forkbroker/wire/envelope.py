@@ -34,10 +34,14 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.details import DURABLY, PLAIN, Details, Wishes, unpack_details, unpack_wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
+
+if TYPE_CHECKING:
+    from forkbroker.wire.memory_file import MemoryFile
 
 Buffer = bytes | bytearray | memoryview
 
@@ -87,6 +91,7 @@ class Envelope:
         "count",
         "deliveries",
         "destination",
+        "file",
         "flags",
         "index",
         "kind",
@@ -97,6 +102,9 @@ class Envelope:
         "slot",
         "token",
     )
+
+    file: MemoryFile
+    """What a RENDERED has its frames in if it has a number, and nothing else."""
 
     def __init__(self, raw: Buffer) -> None:
         """Decode `raw`, which must be exactly one envelope.

@@ -35,7 +35,8 @@ LEAVING      block: the reason, for the log; number, serial and count: messages 
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
-             count: how many
+             count: how many. With a number there is no payload: a descriptor comes with it, of a file that has the
+             frames in so many octets (`forkbroker.wire.memory_file`)
 ANSWER       to ASK: token: its number; block: JSON. Flag `FINAL`: it is the last part of it.
 FENCED       number: every fence up to this one has been passed
 REFUSED      number: the fence of what was refused, or 0; block: the reason, for the client

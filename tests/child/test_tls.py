@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from forkbroker.child.transport import TransportError
 from forkbroker.errors import StartError
 from forkbroker.wire.envelope import pack, pack_pieces
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.memory_file import MemoryFile
 
 pytestmark = pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
 
@@ -265,3 +268,44 @@ def test_a_file_that_is_not_there_is_named(files, tmp_path: Path) -> None:
     (tmp_path / "y").write_text("no certificate\n")
     with pytest.raises(StartError, match=rf"^TLS: .*; look at {tmp_path}/y$"):
         make_context(tmp_path / "y", None, None, demands=False)
+
+
+def test_a_file_is_written_like_other_octets(files) -> None:
+    """A part at a time, each of them to its end, whatever the socket takes; what comes behind comes behind."""
+    context = make_context(*files["broker"], None, demands=False)
+    trusted = ssl.create_default_context(cafile=str(files["broker"][0]))
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    theirs.settimeout(PATIENCE_S)
+    transport = TlsTransport(ours, context)
+    whole = b"".join(b"%06d" % number for number in range(60_000))
+    file = MemoryFile.make([whole])
+    if file is None:
+        pytest.skip("the system has no such files")
+    heard = bytearray()
+
+    def listen() -> None:
+        with trusted.wrap_socket(theirs, server_hostname="broker", suppress_ragged_eofs=True) as client:
+            while octets := client.recv(1 << 16):
+                heard.extend(octets)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    poll = select.poll()
+    poll.register(ours, select.POLLIN | select.POLLOUT)
+    written, place = 0, memoryview(bytearray(1024))
+    while written < len(whole) + 3:
+        poll.poll(PATIENCE_S * 1000)
+        with suppress(BlockingIOError):
+            transport.read_into(place)
+        with suppress(BlockingIOError):
+            if written < len(whole):
+                written += transport.write_file(file, written, len(whole) - written)
+            else:
+                written += transport.write([b"end"[written - len(whole) :]])
+    ours.setblocking(True)
+    transport.shut_down()
+    ours.close()
+    listener.join(PATIENCE_S)
+
+    assert bytes(heard) == whole + b"end"

@@ -33,7 +33,7 @@ ELSEWHERE = {
     "config", "check-config", "listen", "socket-mode", "socket-owner", "socket-group",
     "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "users", "allow-anonymous",
-    "child-memory", "child-cpu", "child-files", "spin", "store", "store-repair", "disk-free",
+    "child-memory", "child-cpu", "spin", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
     "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator",
@@ -87,6 +87,7 @@ ARRIVES: dict[str, tuple[str, str, object]] = {
     "max-transactions": ("15", "max_transactions", 15),
     "max-transaction-frames": ("16", "max_transaction_frames", 16),
     "max-transaction-size": ("1 MiB", "max_transaction_size", 1_048_576),
+    "child-files": ("20", "max_files", 4),
     "receive-memory": ("2 MiB", "receive_memory", 2_097_152),
 }
 """A value that is not the default, the field that it reaches in one of these records, and what stands there then."""
@@ -197,6 +198,12 @@ def test_what_is_passed_on_may_be_larger_than_what_comes() -> None:
 
     assert wiring.max_passed(settings) - wiring.max_envelope(settings) >= 2 * 65_535 + NAMES_OCTETS + 10_000
     assert wiring.parent_policy(settings).max_passed == wiring.max_passed(settings)
+
+
+@pytest.mark.parametrize(("child_files", "files"), [("0", 16), ("12", 0), ("31", 15), ("1000", 16)])
+def test_a_child_keeps_no_more_files_open_than_it_may(child_files: str, files: int) -> None:
+    """And some of those that it may have are for itself."""
+    assert wiring.session_policy(_given("child-files", child_files)).max_files == files
 
 
 def test_the_burst_of_forks_is_never_above_a_low_rate() -> None:

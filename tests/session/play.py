@@ -175,8 +175,12 @@ class Client:
         """The octets that wait for the client; they are written now."""
         data = b""
         while self.session.unwritten.pending:
-            buffers = self.session.unwritten.gather()
-            part = b"".join(bytes(buffer) for buffer in buffers)
+            in_file = self.session.unwritten.next_file()
+            if in_file is None:
+                part = b"".join(bytes(buffer) for buffer in self.session.unwritten.gather())
+            else:
+                file, offset, octets = in_file
+                part = file.read(offset, octets)
             data += part
             self.session.unwritten.written(len(part), self.now)
             self.session.end_turn(self.now)
@@ -203,7 +207,10 @@ class Client:
 
     def forward(self, envelope: Envelope) -> None:
         """The parent forwards a topic's batch."""
-        self.session.receive_envelope(Envelope(envelope.raw), self.now)
+        again = Envelope(envelope.raw)
+        if envelope.kind is Kind.RENDERED and envelope.number:
+            again.file = envelope.file
+        self.session.receive_envelope(again, self.now)
 
     def offer(
         self,

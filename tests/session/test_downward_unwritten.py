@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.session.downward import Unwritten
+from forkbroker.wire.memory_file import MemoryFile
 
 
-@given(st.lists(st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=4), max_size=10), st.data())
-def test_every_octet_leaves_once_and_in_order(parcels: list[list[bytes]], data: st.DataObject) -> None:
-    """However little the kernel takes at a time."""
+def make_file(octets: bytes) -> MemoryFile:
+    made = MemoryFile.make([octets])
+    assert made is not None
+    return made
+
+
+def see_next(unwritten: Unwritten) -> bytes:
+    """What is to be written next, from a file or not."""
+    in_file = unwritten.next_file()
+    if in_file is None:
+        return b"".join(bytes(buffer) for buffer in unwritten.gather())
+    file, offset, octets = in_file
+    assert unwritten.gather() == []
+    return file.read(offset, octets)
+
+
+@given(
+    st.lists(
+        st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=4) | st.binary(min_size=1, max_size=9),
+        max_size=10,
+    ),
+    st.data(),
+)
+def test_every_octet_leaves_once_and_in_order(parcels: list[list[bytes] | bytes], data: st.DataObject) -> None:
+    """However little the kernel takes at a time; some of it is in files."""
     unwritten = Unwritten()
     for parcel in parcels:
-        unwritten.put(parcel)
+        if isinstance(parcel, bytes):
+            unwritten.put_topic_file(make_file(parcel), 1)
+        else:
+            unwritten.put(parcel)
     written = b""
     while unwritten.pending:
-        waiting = b"".join(bytes(buffer) for buffer in unwritten.gather())
+        waiting = see_next(unwritten)
         taken = data.draw(st.integers(1, len(waiting)))
         written += waiting[:taken]
         unwritten.written(taken, 0.0)
 
-    assert written == b"".join(b"".join(parcel) for parcel in parcels)
+    assert written == b"".join(parcel if isinstance(parcel, bytes) else b"".join(parcel) for parcel in parcels)
+    assert unwritten.files == 0
+
+
+def test_files_that_nothing_was_written_of_may_be_dropped() -> None:
+    """Not the one that has been begun; the descriptors of the others are closed at once."""
+    unwritten = Unwritten()
+    for octets in (b"begun", b"old", b"new"):
+        unwritten.put_topic_file(make_file(octets), 1)
+    unwritten.put([b"reply"])
+    unwritten.written(2, 0.0)
+    closed = unwritten._parcels[1].file.fd
+
+    assert unwritten.drop_oldest_topics(11) == 1
+    assert (unwritten.files, unwritten.pending, unwritten.delivered) == (2, 11, 2)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(closed)
+    written = b""
+    while unwritten.pending:
+        written += see_next(unwritten)
+        unwritten.written(len(see_next(unwritten)), 0.0)
+    assert written == b"gunnewreply"
 
 
 def test_a_gather_write_is_bounded() -> None:

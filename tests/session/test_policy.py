@@ -40,5 +40,6 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "prefetch_auto": 8_192,
         "max_client_buffer": 16 * 1024 * 1024,
         "slow_subscribers": "disconnect",
+        "max_files": 16,
     }
     assert FRAME_PROGRESS == 64 * 1024

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.wire.envelope import Envelope
+from forkbroker.session.topic_delivery import SlowSubscriberError
+from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import Kind
-from forkbroker.wire.rendering import LARGE, render
+from forkbroker.wire.memory_file import MemoryFile
+from forkbroker.wire.rendering import FILE_OCTETS, FILE_RECEIVERS, LARGE, Frames, render
 
 from .clients import subscribed
 from .play import Client, frame, joined, sent
 
 VERSIONS = ["1.0", "1.1", "1.2"]
 OPENING = b"MESSAGE\nsubscription:1\n"
+FEW = FILE_RECEIVERS - 1
+
+
+def in_a_file(frames: list[Buffer] | None) -> Envelope:
+    """As it comes to a child that gets it with a descriptor."""
+    assert isinstance(frames, Frames)
+    made = frames.file()
+    assert made is not None
+    envelope = Envelope(frames.head)
+    envelope.file = MemoryFile(os.dup(made.fd), envelope.number)
+    return envelope
 
 
 def rendered(envelope: Envelope, opening: bytes = OPENING) -> Envelope:
     """The frames, which there have to be."""
-    buffers = render(envelope, opening)
+    buffers = render(envelope, opening, FEW)
     assert buffers is not None
     return joined(buffers)
 
@@ -55,7 +71,7 @@ def test_it_is_what_the_child_would_have_made(sender: str, receiver: str, messag
     for envelope in published(sender, stream):
         client.forward(envelope)
         plain = client.raw()
-        buffers = render(envelope, OPENING)
+        buffers = render(envelope, OPENING, FEW)
         if buffers is not None:
             client.forward(joined(buffers))
             assert client.raw() == plain
@@ -77,13 +93,103 @@ def test_plain_messages_are_rendered(bodies: tuple[bytes, ...]) -> None:
 )
 def test_what_each_receiver_has_to_look_at_is_not(headers: dict[str, object]) -> None:
     """Escapes, a time to live, and header lines that are not ASCII."""
-    assert render(sent("/topic/a", b"x", headers=headers), OPENING) is None
+    assert render(sent("/topic/a", b"x", headers=headers), OPENING, FEW) is None
 
 
-def test_large_bodies_are_not() -> None:
+def test_large_bodies_are_not_for_a_few() -> None:
     """They would be copied for it."""
-    assert render(sent("/topic/a", bytes(LARGE)), OPENING) is None
-    assert render(sent("/topic/a", bytes(LARGE - 1000)), OPENING) is not None
+    assert render(sent("/topic/a", bytes(LARGE)), OPENING, FEW) is None
+    assert render(sent("/topic/a", bytes(LARGE - 1000)), OPENING, FEW) is not None
+
+
+@pytest.mark.parametrize("headers", [{}, {"name": "mixed"}])
+@pytest.mark.parametrize("octets", [FILE_OCTETS // 20, FILE_OCTETS])
+def test_what_is_much_goes_to_many_in_a_file(octets: int, headers: dict[str, object]) -> None:
+    """A batch, and large bodies, with the same header lines or with others: what the client gets is the same."""
+    bodies = [b"%d" % number * octets for number in range(10, 30)]
+    envelopes = published(
+        "1.2",
+        b"".join(
+            frame("SEND", {"destination": "/topic/a", "content-length": len(body)} | headers, body) for body in bodies
+        )
+        + frame("SEND", {"destination": "/topic/a"}, b"another"),
+    )
+    client, _ = subscribed("/topic/a")
+    for envelope in envelopes:
+        client.forward(envelope)
+    plain = client.raw()
+    made = [render(envelope, OPENING, FILE_RECEIVERS) for envelope in envelopes]
+    for buffers in made:
+        client.forward(joined(buffers))
+        assert client.session.unwritten.files == 0
+    assert client.raw() == plain
+    for buffers in made:
+        client.forward(in_a_file(buffers) if isinstance(buffers, Frames) else joined(buffers))
+    assert client.session.unwritten.files == sum(isinstance(buffers, Frames) for buffers in made) > 0
+    assert client.raw() == plain
+
+
+@pytest.mark.parametrize(("octets", "receivers"), [(FILE_OCTETS - 1000, 100), (FILE_OCTETS, FILE_RECEIVERS - 1)])
+def test_little_and_few_need_no_file(octets: int, receivers: int) -> None:
+    """Handing it over would cost more than the copies."""
+    buffers = render(sent("/topic/a", *[bytes(octets // 4)] * 4), OPENING, receivers)
+
+    assert type(buffers) is list
+
+
+def test_nothing_of_a_file_is_read_or_made_before_it_is_wanted() -> None:
+    """All receivers get the same one."""
+    frames = render(sent("/topic/a", bytes(FILE_OCTETS)), OPENING, FILE_RECEIVERS)
+    assert isinstance(frames, Frames)
+
+    assert frames.file() is frames.file()
+    assert frames.file() is not None
+
+
+def test_a_file_is_closed_when_nobody_wants_it() -> None:
+    """The subscription has ended; the descriptor that came goes with the envelope."""
+    client, _ = subscribed("/topic/a")
+    client.do("UNSUBSCRIBE", id="1")
+    envelope = in_a_file(render(sent("/topic/a", bytes(FILE_OCTETS)), OPENING, FILE_RECEIVERS))
+    fd = envelope.file.fd
+    client.forward(envelope)
+    del envelope
+
+    assert client.read() == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_no_more_files_wait_than_may_be_open() -> None:
+    """What is in others is read; the client gets all of it in order."""
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_files=2))
+    bodies = [b"%d" % number * FILE_OCTETS for number in range(5)]
+    for body in bodies:
+        client.forward(in_a_file(render(sent("/topic/a", body), OPENING, FILE_RECEIVERS)))
+
+    assert client.session.unwritten.files == 2
+    assert [got.body for got in client.read()] == bodies
+    assert client.session.unwritten.files == 0
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "drop-oldest", "hold"])
+@pytest.mark.parametrize("is_in_a_file", [True, False])
+def test_who_is_slow_is_so_whether_it_is_in_a_file_or_not(policy: str, is_in_a_file: bool) -> None:
+    """What waits is counted in the octets of the frames."""
+    limit = 6 * FILE_OCTETS
+    client, _ = subscribed("/topic/a", policy=SessionPolicy(max_client_buffer=limit, slow_subscribers=policy))
+    received = 0
+    with suppress(SlowSubscriberError):
+        for number in range(9):
+            frames = render(sent("/topic/a", b"%d" % number * FILE_OCTETS), OPENING, FILE_RECEIVERS)
+            topics = client.session._topics
+            topics.receive(in_a_file(frames) if is_in_a_file else joined(frames), 0.0)
+            received += 1
+
+    assert (received, topics.dropped) == {"disconnect": (5, 0), "drop-oldest": (9, 4), "hold": (9, 0)}[policy]
+    assert [envelope.kind for envelope in client.told()] == [Kind.CONGESTED] * (policy != "drop-oldest")
+    if policy == "drop-oldest":
+        assert client.session.unwritten.files == 5 * is_in_a_file
 
 
 def test_a_subscription_that_has_ended_gets_nothing() -> None:
