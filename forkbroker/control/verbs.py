@@ -108,6 +108,13 @@ _TABLE = (
         "log events of this level and above, until a reload or restart",
         (Argument("level", word(*LEVELS), "debug, info, warning or error", is_required=True),),
     ),
+    Verb(
+        "drain",
+        "manage",
+        "let no client come, and let all leave",
+        (Argument("within", SPAN, "seconds in which clients are disconnected; without it they may stay"),),
+    ),
+    Verb("undrain", "manage", "let clients come again"),
     Verb("reload", "manage", "read the configuration again, as SIGHUP does"),
     Verb(
         "show",

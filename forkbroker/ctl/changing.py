@@ -32,6 +32,21 @@ def _log_level(context: Context) -> int:
     return Exit.OK
 
 
+def _drain(context: Context) -> int:
+    with context.connect() as connection:
+        result = connection.ask_one("drain", {"within": context.parsed.within})
+    clients, leaving = counted(result["clients"], "client"), result["leaving"]
+    context.show(f"no client comes any more; {clients} connected, {leaving:,} to be disconnected", result)
+    return Exit.OK
+
+
+def _undrain(context: Context) -> int:
+    with context.connect() as connection:
+        result = connection.ask_one("undrain", {})
+    context.show("clients come again", result)
+    return Exit.OK
+
+
 def _reload(context: Context) -> int:
     with context.connect() as connection:
         result = connection.ask_one("reload", {})
@@ -111,5 +126,12 @@ COMMANDS = (
         _log_level,
         (Param("LEVEL", ", ".join(LEVELS), completes=" ".join(LEVELS)),),
     ),
+    Command(
+        "drain",
+        VERBS["drain"].help,
+        _drain,
+        (Param("--within", "disconnect all within this time", "TIME", seconds(0.001)),),
+    ),
+    Command("undrain", VERBS["undrain"].help, _undrain),
     Command("reload", VERBS["reload"].help, _reload),
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.config.values import seconds
-from forkbroker.ctl import changing, health, installing, looking, messages, offline, sending
+from forkbroker.ctl import changing, health, installing, looking, messages, offline, sending, tailing
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
 from forkbroker.errors import Exit
@@ -28,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     *health.COMMANDS,
     *messages.COMMANDS,
     *sending.COMMANDS,
+    *tailing.COMMANDS,
 )
 """All verbs that ask a broker."""
 

@@ -35,6 +35,7 @@ from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.broker import State
 from forkbroker.parent.control.control import Control
 from forkbroker.parent.control.table import make_handlers
+from forkbroker.parent.draining import Draining
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
@@ -185,12 +186,15 @@ class Parent:
             if hooks.reload is None
             else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
         )
+        self._draining = Draining(loop, self._clients.kick, logger)
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._listeners = Listeners(
             loop,
             listeners,
             opens_at=self._opens_at,
-            accepted=Reception(self._exchange, self._admission, self._clients, self._refusals, logger).accepted,
+            accepted=Reception(
+                self._exchange, self._admission, self._clients, self._refusals, logger, self._draining.refusal
+            ).accepted,
             close=hooks.close_listener,
             logger=logger,
         )
@@ -203,13 +207,13 @@ class Parent:
             logger=logger,
         )
         state = State(
-            phase=lambda: self._shutdown.phase.value,
+            phase=self._name_phase,
             listening=lambda: self._listeners.names,
             clients=lambda: self._admission.clients,
             set_log_level=self._set_log_level,
             reloading=self._reloading,
         )
-        handlers = make_handlers(self._exchange, self._clients, state)
+        handlers = make_handlers(self._exchange, self._clients, self._draining, state)
         self._control = Control(self._exchange, self._clients.find, handlers, logger)
         self._report = Report(loop, router.describe, logger)
         self._status = StatusLine(self._listeners.names, hooks.status)
@@ -262,6 +266,11 @@ class Parent:
         self._hooks.reopen_logs()
         self._spares.renew()
 
+    def _name_phase(self) -> str:
+        """`running`, `draining`, or how far the end has come."""
+        phase = self._shutdown.phase
+        return "draining" if phase is Phase.RUNNING and self._draining.is_on else phase.value
+
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""
         self._hooks.set_log_level(level)
@@ -278,6 +287,7 @@ class Parent:
 
     def _adopt(self, plan: Plan) -> None:
         were_proven = self._admission.has_users
+        self._draining.end()
         self._admission.adopt(plan.admission)
         if self._admission.has_users:
             self._clients.expel(were_proven=were_proven)

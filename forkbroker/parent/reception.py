@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.clients import Clients
@@ -19,8 +20,16 @@ class Reception:
     """Asks the rules (`admission`), and does what they say."""
 
     def __init__(
-        self, exchange: Exchange, admission: Admission, clients: Clients, refusals: Refusals, logger: logging.Logger
+        self,
+        exchange: Exchange,
+        admission: Admission,
+        clients: Clients,
+        refusals: Refusals,
+        logger: logging.Logger,
+        closed: Callable[[str], str] = lambda _: "",
     ) -> None:
+        """`closed`: why nobody from a host may come just now, or nothing."""
+        self._closed = closed
         self._exchange = exchange
         self._admission = admission
         self._clients = clients
@@ -30,7 +39,7 @@ class Reception:
     def accepted(self, client: Connection) -> None:
         """A client has connected."""
         now = self._exchange.loop.now
-        reason = self._admission.refusal(client.host, now)
+        reason = self._closed(client.host) or self._admission.refusal(client.host, now)
         if reason:
             self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.rawclient import RawClient
+from support.rawclient import RawClient, connect
 
 from forkbroker.testing.broker import RunningBroker
 
@@ -149,3 +149,26 @@ def test_with_users_nobody_has_rights_without_permissions(
 
     answer = ask(client, "status")
     assert (answer["error"], answer["text"]) == ("denied", "status needs the right monitor on /control/status")
+
+
+def test_a_broker_that_is_drained_lets_nobody_come(
+    make_broker: Callable[..., RunningBroker], join: Join, knock: Join, tmp_path: Path
+) -> None:
+    """But over Unix sockets; who is there leaves in time, with a reason. Then clients come again."""
+    path = str(tmp_path / "socket")
+    broker = make_broker("--listen", f"unix:{path}")
+    others = [join(broker) for _ in range(5)]
+    with connect(path) as admin:
+        assert ask(admin, "drain", within=0.5)["result"] == {"clients": 5, "leaving": 5}
+        assert ask(admin, "status")["result"]["phase"] == "draining"
+        knock(broker).expect_error("the broker is being drained, connect to another one")
+        for other in others:
+            other.expect_error("the broker is being drained")
+        with connect(path) as second:
+            assert ask(second, "undrain")["ok"]
+        join(broker)
+        assert ask(admin, "undrain")["error"] == "conflict"
+        assert ask(admin, "drain")["result"]["leaving"] == 0
+    broker.kill(signal.SIGHUP)
+    broker.wait_for_log("reload: done")
+    join(broker)

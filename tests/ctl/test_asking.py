@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.deadline import stretched
+from support.deadline import stretched, wait_until
 from support.rawclient import RawClient, connect
 
 from forkbroker.testing.broker import RunningBroker
@@ -234,3 +234,22 @@ def test_delayed_messages_are_listed_let_come_and_dropped(ctl: Ctl, client: RawC
     assert ctl("schedule-cancel", "later", "nope").returncode == 66
     assert ctl("schedule-cancel", "later", "ALL").stdout == "1 message dropped\n"
     assert rows(ctl("schedule", "later", "--json")) == []
+
+
+def test_topics_are_listened_to(broker: RunningBroker, client: RawClient) -> None:
+    """So many messages; a queue is not emptied by looking at it."""
+    command = [*COMMAND, "tail", "/topic/news.*", "--count", "2", "--body", "--url", f"{broker.host}:{broker.port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        wait_until(lambda: any("1 subscription" in title for _, title in broker.children()), "a subscription")
+        while tail.poll() is None:
+            client.publish("/topic/news.a", "some\x1bnews", k="v")
+        said = tail.stdout.read() if tail.stdout is not None else ""
+
+    assert said.count("/topic/news.a  9") == 2 and said.count("  some\\x1bnews") == 2 and "  k: v" in said
+
+
+def test_queues_are_not_listened_to(ctl: Ctl) -> None:
+    """That would take the messages away."""
+    done = ctl("tail", "/queue/a")
+
+    assert (done.returncode, "only topics" in done.stderr) == (2, True)

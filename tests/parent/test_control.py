@@ -24,6 +24,7 @@ from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
 from forkbroker.parent.control.broker import State
 from forkbroker.parent.control.control import BEGUN, MOST, PORTION, STEPS, Control
 from forkbroker.parent.control.table import make_handlers
+from forkbroker.parent.draining import Draining
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
@@ -58,7 +59,8 @@ class Bench:
             set_log_level=self.lines.append,
             reloading=None,
         )
-        table = dict(make_handlers(self.exchange, self, state)) | dict(handlers or {})  # type: ignore[arg-type]
+        self.draining = Draining(self.loop, self.kick, logger_of(self.lines))
+        table = dict(make_handlers(self.exchange, self, self.draining, state)) | dict(handlers or {})  # type: ignore[arg-type]
         self.control = Control(self.exchange, self.clients.get, table, logger_of(self.lines))
 
     @property

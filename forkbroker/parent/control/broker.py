@@ -72,7 +72,7 @@ class Whole:
 
     def reload(self, asked: Asked) -> Steps:
         """Read the configuration, and tell what has changed or what is wrong."""
-        if self._state.reloading is None or self._state.phase() != "running":
+        if self._state.reloading is None or self._state.phase() not in ("running", "draining"):
             raise RequestError("conflict", "this broker does not read its configuration now")
         outcome: list[tuple[bool, str]] = []
 

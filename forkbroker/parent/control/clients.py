@@ -5,6 +5,7 @@ from __future__ import annotations
 from forkbroker.control.arguments import RequestError
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Asked, Steps, matches_any
+from forkbroker.parent.draining import Draining
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
@@ -19,8 +20,9 @@ EVERYBODY = "ALL"
 class Visitors:
     """The handlers."""
 
-    def __init__(self, loop: Loop, router: Routes, clients: Clients) -> None:
+    def __init__(self, loop: Loop, router: Routes, clients: Clients, draining: Draining) -> None:
         self._loop = loop
+        self._draining = draining
         self._sights = router.sights
         self._clients = clients
 
@@ -58,6 +60,21 @@ class Visitors:
         if not kicked and who != EVERYBODY:
             raise RequestError("not-found", f"there is no client with the number, login or address {who!r}")
         return {"count": len(kicked), "clients": kicked}
+
+    def drain(self, asked: Asked) -> Steps:
+        """Let nobody come, and let all but who asks leave."""
+        yield None
+        within_s = asked.args.get("within")
+        others = [client for client in self._clients.all if _is_here(client) and client is not asked.client]
+        self._draining.begin(others, within_s)
+        return {"clients": len(others), "leaving": 0 if within_s is None else len(others)}
+
+    def undrain(self, asked: Asked) -> Steps:
+        """Let clients come again."""
+        yield None
+        if not self._draining.end():
+            raise RequestError("conflict", "the broker is not being drained")
+        return {}
 
 
 def _is_here(client: Client) -> bool:

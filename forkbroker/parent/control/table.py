@@ -11,14 +11,15 @@ from forkbroker.parent.control.clients import Visitors
 from forkbroker.parent.control.messages import Messages
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.control.times import Times
+from forkbroker.parent.draining import Draining
 from forkbroker.parent.exchange import Exchange
 
 
-def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping[str, Handler]:
+def make_handlers(exchange: Exchange, clients: Clients, draining: Draining, state: State) -> Mapping[str, Handler]:
     """One for each row of `forkbroker.control.verbs`."""
     loop, router = exchange.loop, exchange.router
     whole = Whole(loop, router, state)
-    visitors = Visitors(loop, router, clients)
+    visitors = Visitors(loop, router, clients, draining)
     looks = Looks(loop, router, clients.find)
     messages = Messages(loop, router)
     times = Times(router)
@@ -28,6 +29,8 @@ def make_handlers(exchange: Exchange, clients: Clients, state: State) -> Mapping
         "reload": whole.reload,
         "who": visitors.who,
         "kick": visitors.kick,
+        "drain": visitors.drain,
+        "undrain": visitors.undrain,
         "queues": looks.queues,
         "topics": looks.topics,
         "subscriptions": looks.subscriptions,
