@@ -7,6 +7,7 @@ A name is a prefix that says what kind of thing it is, and the part behind it:
     /reply-topic/a     another client's temporary topic     /reply-queue/a another client's temporary queue
     /dsub/a            a durable subscription to a topic, read like a queue: for subscriptions only
     /control/a         a request to the broker itself: for SEND only
+    /topic/$SYS/a      what the broker says of itself: for subscriptions only
 
 Other brokers have other prefixes for the same things, which are normalised away: `/remote-temp-topic/` and
 `/remote-temp-queue/` (ActiveMQ), `/amq/queue/` and `/exchange/amq.topic/` (RabbitMQ), `jms.queue.` and `jms.topic.`
@@ -63,6 +64,9 @@ _PREFIX = re.compile("|".join(map(re.escape, _SORTS)))
 _BARE = {"topic": Sort.TOPIC, "queue": Sort.QUEUE}
 _KNOWN = ", ".join(sorted(_SORTS))
 _TOPIC_PREFIX = Sort.TOPIC.value.encode()
+SYSTEM = "/topic/$SYS/"
+"""What the names of topics begin with to which the broker alone sends: events, and figures of itself."""
+_SYSTEM = SYSTEM.encode()
 QUEUES = tuple(sort.value.encode() for sort in (Sort.QUEUE, Sort.REPLY_QUEUE, Sort.DURABLE))
 """What names of queues begin with: see `is_queue`."""
 
@@ -95,6 +99,11 @@ def parse_destination(text: str, bare: str) -> Destination:
     if destination.sort is Sort.DURABLE:
         raise DestinationError(
             f"destination {_quoted(text)} is a durable subscription, which gets what is sent to its topic: send to that"
+        )
+    if is_system(destination.name):
+        raise DestinationError(
+            f"destination {_quoted(text)} is the broker's own, which alone sends to what is below {SYSTEM}: "
+            "subscribe to it, or send to another topic"
         )
     return destination
 
@@ -148,6 +157,11 @@ def is_queue(name: bytes) -> bool:
 def is_pattern(name: bytes) -> bool:
     """Whether this canonical name has wildcard levels where they mean something: in `/topic/`."""
     return name.startswith(_TOPIC_PREFIX) and has_wildcards(name)
+
+
+def is_system(name: bytes) -> bool:
+    """Whether the broker alone sends to this canonical name, or to what this pattern matches."""
+    return name.startswith(_SYSTEM)
 
 
 def _parse(text: str, bare: str) -> Destination:

@@ -4,6 +4,9 @@ A canonical name has levels, each with the separator in front of it: `/topic/a.b
 are compared literally. In a pattern `*` stands for exactly one level; as the last level, `#` stands for any number of
 levels, and `>` for at least one. Within a longer word these three are ordinary characters. A level may be empty.
 
+The first level of a topic's name is matched by no wildcard if it begins with `$`, as in MQTT (version 5, 4.7.2): who
+subscribes to `/topic/>` gets nothing from `/topic/$SYS/events/connect`.
+
 The trie has a node for each beginning of a pattern. A look-up walks along the levels of the name, and in each node
 follows the level itself and `*`. Only patterns whose beginning the name shares are ever touched. With many `*` among
 their levels these can be thousands, made for one name: `widen` bounds that where more than what matches is permitted.
@@ -27,6 +30,8 @@ WIDE_LEVELS = 16
 """What a pattern may have before `widen` cuts it: more than programs are seen to use."""
 
 _SHOWN = 80
+_HIDDEN = b"/topic/$"
+"""What names begin with whose first level stands for itself alone."""
 _WILDCARDS = frozenset((b"*", b"#", b">"))
 _TAILS = frozenset((b"#", b">"))
 
@@ -157,8 +162,12 @@ class Patterns(Generic[Value]):
     def find(self, name: bytes) -> list[Value]:
         """Return the values of all patterns that match this canonical name, in no particular order."""
         found: list[Value] = []
+        levels = _split(name)
         nodes = [self._root]
-        for level in _split(name):
+        if name.startswith(_HIDDEN):
+            nodes = self._follow(levels[:2])
+            levels = levels[2:]
+        for level in levels:
             separator = level[:1]
             star, rest = b"*" + separator, b">" + separator
             following = []
@@ -176,6 +185,13 @@ class Patterns(Generic[Value]):
         for node in nodes:
             found += node.ends.values()
         return found
+
+    def _follow(self, levels: list[bytes]) -> list[_Node[Value]]:
+        """Return the node that these levels lead to, each for itself, if there is one."""
+        node: _Node[Value] | None = self._root
+        for level in levels:
+            node = None if node is None else node.following.get(level)
+        return [] if node is None else [node]
 
 
 def _split(name: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ from forkbroker.destinations import (
     is_bare,
     is_pattern,
     is_queue,
+    is_system,
     parse_destination,
     parse_subscription,
 )
@@ -202,3 +203,13 @@ def test_wildcards_behind_another_brokers_prefix_are_those_of_a_topic() -> None:
     for text in ("/amq/queue/a.*", "jms.queue.#"):
         with pytest.raises(DestinationError, match="wildcard levels"):
             parse_subscription(text, "error")
+
+
+def test_nobody_but_the_broker_sends_to_what_it_says_of_itself() -> None:
+    """Whatever prefix is written; names that only look like it are anybody's."""
+    for text in ("/topic/$SYS/a", "/exchange/amq.topic/$SYS/a", "jms.topic.$SYS/a", "$SYS/a"):
+        with pytest.raises(DestinationError, match="is the broker's own"):
+            parse_destination(text, "topic")
+        assert is_system(parse_subscription(text, "topic").name)
+    for text in ("/topic/$SYS", "/topic/$SYS.a", "/topic/a/$SYS/b", "/queue/$SYS/a"):
+        assert not is_system(parse_destination(text, "topic").name)

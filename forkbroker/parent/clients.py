@@ -15,7 +15,7 @@ from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.hearing import NO_USER, Hearing
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Life, Processes
-from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed
+from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed, show_end
 from forkbroker.permissions import Permissions
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
@@ -66,6 +66,8 @@ class Clients:
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
         self._silent: set[Client] = set()
+        self._octets = [0, 0]
+        """Of channels that have ended: received, sent."""
 
     @property
     def all(self) -> list[Client]:
@@ -110,7 +112,18 @@ class Clients:
         """Nobody will tell how these processes end: some of them may be clients' children."""
         self._processes.orphaned(pids)
 
+    @property
+    def octets(self) -> tuple[int, int]:
+        """That came from all children since the start, and went to them."""
+        channels = [child.channel for child in self.all if not child.is_closed]
+        return (
+            self._octets[0] + sum(channel.taken for channel in channels),
+            self._octets[1] + sum(channel.flushed for channel in channels),
+        )
+
     def _closed(self, child: Client) -> None:
+        self._octets[0] += child.channel.taken
+        self._octets[1] += child.channel.flushed
         self._source.closed(child.pid)
         child.checks_without_progress = 0
         if child.state is State.LEAVING:
@@ -137,6 +150,8 @@ class Clients:
         elif not child.has_connected:
             level = logging.DEBUG  # a health check connects every few seconds, and says nothing
         self._logger.log(level, "%s", describe_end(child, self._loop.now))
+        if self._router.news.listeners and child.has_connected:
+            self._router.news.tell("disconnect", **show_end(child, self._loop.now))
 
     def kill_all(self) -> None:
         """End all children at once."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from forkbroker.parent.roster import Client, count_clients
 from forkbroker.posix.loop import Loop
+from forkbroker.routing.news import News
 
 REASON = "the broker is being drained, connect to another one"
 _TICK_S = 0.1
@@ -21,11 +22,12 @@ _TICK_S = 0.1
 class Draining:
     """Whether it is going on, and who is still to leave."""
 
-    def __init__(self, loop: Loop, kick: Callable[[Client, str], None], logger: logging.Logger) -> None:
+    def __init__(self, loop: Loop, kick: Callable[[Client, str], None], logger: logging.Logger, news: News) -> None:
         """`kick` disconnects a client, with this reason."""
         self._loop = loop
         self._kick = kick
         self._logger = logger
+        self._news = news
         self.is_on = False
         """No client is to come."""
         self._left: deque[Client] = deque()
@@ -43,6 +45,7 @@ class Draining:
         self._left = deque(leaving if within_s is not None else ())
         self._ends_at = self._loop.now + (within_s or 0.0)
         self._logger.info("draining: begun, %s to leave", count_clients(len(self._left)))
+        self._tell("draining")
         self._go_on(self._run)
 
     def _go_on(self, run: int) -> None:
@@ -62,4 +65,9 @@ class Draining:
         self._left.clear()
         if was_on:
             self._logger.info("draining: ended")
+            self._tell("running")
         return was_on
+
+    def _tell(self, phase: str) -> None:
+        if self._news.listeners:
+            self._news.tell("phase", phase=phase)

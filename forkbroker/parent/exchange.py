@@ -65,6 +65,10 @@ class Exchange:
         self._touched.discard(process)
         self.loop.forget(process.fd)
 
+    def find(self, peer: Peer) -> Process | None:
+        """The process with this number, if its channel is open."""
+        return self._reachable.get(peer)
+
     def send(self, process: Process, buffers: Sequence[Buffer]) -> None:
         """Queue an envelope for a process, to be flushed at the turn's end."""
         process.channel.send(buffers)

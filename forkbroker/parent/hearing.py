@@ -14,7 +14,7 @@ from forkbroker.identity import Identity, Way
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
-from forkbroker.parent.roster import Client, to_text
+from forkbroker.parent.roster import Client, show_client, to_text
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
@@ -127,6 +127,8 @@ class Hearing:
         child.has_connected = True
         self._admission.connected(child.peer)
         self._logger.info("%s: connected", child.name)
+        if self._router.news.listeners:
+            self._router.news.tell("connect", **show_client(child))
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))

@@ -103,6 +103,11 @@ class Helpers:
         post = self._posts.get(role)
         return None if post is None else post.process
 
+    @property
+    def count(self) -> int:
+        """How many processes run."""
+        return sum(post.process is not None for post in self._posts.values())
+
     def start(self, row: Helper) -> None:
         """Have a process of this role from now on."""
         if row.handlers.keys() | {Kind.FAILED} != SENT_BY[row.role]:

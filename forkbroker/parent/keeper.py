@@ -53,6 +53,7 @@ class Keeper:
             handlers={
                 **dict.fromkeys(FROM_STORE - {Kind.FAILED}, self._receive),
                 Kind.OPENED: self._receive_opened,
+                Kind.DISK: self._receive_disk,
             },
             closed=self._closed,
             may_wait=lambda: self.has_opened,
@@ -61,6 +62,7 @@ class Keeper:
         self.has_opened = False
         """A store was open once: the broker has begun."""
         self._is_open = False
+        self._is_refusing = False
         self._is_finishing = False
         self._is_told = False
         self._is_given_up = False
@@ -85,6 +87,7 @@ class Keeper:
         self._is_open = True
         if self.has_opened:
             self._logger.info("store: open again")
+            self._tell("open", "")
         else:
             self.has_opened = True
             self._opened()
@@ -94,8 +97,22 @@ class Keeper:
     # -- its end
 
     def _closed(self, reason: str) -> None:
-        self._is_open = False
+        self._is_open = self._is_refusing = False
         self._router.store_ended(reason)
+        self._tell("ended", reason)
+
+    def _receive_disk(self, envelope: Envelope) -> None:
+        """There is no room for more, or there is again."""
+        self._receive(envelope)
+        is_refusing = bool(envelope.token)
+        if is_refusing is not self._is_refusing:
+            self._is_refusing = is_refusing
+            self._tell("refuses" if is_refusing else "accepts", envelope.block.decode(errors="replace"))
+
+    def _tell(self, state: str, reason: str) -> None:
+        """For listeners; and where nobody is to be told, this is no news."""
+        if self._router.news.listeners:
+            self._router.news.tell("store", state=state, reason=reason)
 
     def _judge(self, status: int) -> Meaning:
         was_told, self._is_told = self._is_told, False

@@ -9,6 +9,7 @@ Who does what:
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
     control                what clients ask of the broker itself
+    bulletin               what the broker says of itself
     shutdown               the end of the broker, in bounded time
     report, status_line    what the parent shows of itself
 
@@ -31,9 +32,11 @@ from dataclasses import dataclass, field
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.bulletin import Bulletin
 from forkbroker.parent.clients import Clients
-from forkbroker.parent.control.broker import State
+from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.control import Control
+from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.entitling import Entitling
@@ -186,7 +189,7 @@ class Parent:
             if hooks.reload is None
             else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
         )
-        self._draining = Draining(loop, self._clients.kick, logger)
+        self._draining = Draining(loop, self._clients.kick, logger, router.news)
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._listeners = Listeners(
             loop,
@@ -210,10 +213,14 @@ class Parent:
             phase=self._name_phase,
             listening=lambda: self._listeners.names,
             clients=lambda: self._admission.clients,
+            processes=self._count_processes,
+            octets=lambda: self._clients.octets,
             set_log_level=self._set_log_level,
             reloading=self._reloading,
         )
-        handlers = make_handlers(self._exchange, self._clients, self._draining, state)
+        whole, looks = Whole(loop, router, state), Looks(loop, router, self._clients.find)
+        handlers = make_handlers(self._exchange, self._clients, self._draining, whole, looks)
+        self._bulletin = Bulletin(self._exchange, whole, looks)
         self._control = Control(self._exchange, self._clients.find, handlers, logger)
         self._report = Report(loop, router.describe, logger)
         self._status = StatusLine(self._listeners.names, hooks.status)
@@ -270,6 +277,9 @@ class Parent:
         """`running`, `draining`, or how far the end has come."""
         phase = self._shutdown.phase
         return "draining" if phase is Phase.RUNNING and self._draining.is_on else phase.value
+
+    def _count_processes(self) -> dict[str, int]:
+        return {"clients": len(self._clients.all), "spares": self._spares.count, "helpers": self._helpers.count}
 
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""
@@ -380,6 +390,8 @@ class Parent:
         if self._shutdown.phase is not Phase.RUNNING:
             self._shutdown.go_on()
             has_changed = True
+        if router.news.waiting:
+            self._bulletin.publish()
         self._exchange.end_turn()
         if has_changed or self._was_due:
             self._was_due = False
@@ -402,6 +414,7 @@ class Parent:
         self._clients.check()
         self._spares.check()
         self._control.drop_waiting()
+        self._bulletin.check()
         self._router.note_time(self._loop.now)
         self._log_notes()
         phase = self._shutdown.phase

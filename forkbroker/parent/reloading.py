@@ -79,6 +79,7 @@ class Reloading:
     ) -> None:
         """`adopt` carries a plan out."""
         self._loop = exchange.loop
+        self._news = exchange.router.news
         self._helpers = helpers
         self._reload = reload
         self._adopt = adopt
@@ -151,6 +152,8 @@ class Reloading:
         self._tell(True, plan.summary)
 
     def _tell(self, is_done: bool, text: str) -> None:
+        if self._news.listeners:
+            self._news.tell("reload", done=is_done, text=text)
         told, self._told = self._told, []
         for tell in told:
             tell(is_done, text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 from forkbroker.identity import NOBODY, Identity
 from forkbroker.posix import exits
@@ -102,6 +103,26 @@ def has_crashed(child: Client) -> bool:
 def describe_crash(child: Client) -> str:
     """How the process of this child ended, if it crashed of itself; else nothing."""
     return _describe_crash(child.ended) if has_crashed(child) and not child.killed else ""
+
+
+def show_client(child: Client) -> dict[str, Any]:
+    """Who it is, for JSON."""
+    return {"client": child.peer, "login": child.login, "address": child.address, "pid": child.pid}
+
+
+def show_end(child: Client, now: float) -> dict[str, Any]:
+    """What `describe_end` says, for JSON."""
+    is_crash = has_crashed(child)
+    return {
+        **show_client(child),
+        "reason": _describe_crash(child.ended) if is_crash else child.reason,
+        "crashed": is_crash,
+        "killed": child.killed,
+        "seconds": round(now - child.started, 1),
+        "received": child.received,
+        "delivered": child.delivered,
+        "dropped": child.dropped,
+    }
 
 
 def describe_end(child: Client, now: float) -> str:

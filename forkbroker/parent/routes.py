@@ -9,6 +9,7 @@ from typing import Protocol
 from forkbroker.routing.holding import Holding
 from forkbroker.routing.jobs.delays import Delays
 from forkbroker.routing.moving import Moving
+from forkbroker.routing.news import News
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.sights import Sights
@@ -76,6 +77,12 @@ class Routes(Protocol):
 
     def answer(self, peer: Peer, buffers: list[Buffer]) -> None:
         """Send this to the child when all that it has brought about is committed."""
+
+    news: News
+    """What happens, for whoever has subscribed: what the parent has to tell is added, and all of it is taken out."""
+
+    def find_listeners(self, destination: bytes) -> Collection[Peer]:
+        """Children that may want what is sent to this topic."""
 
     def note_time(self, now: float) -> None:
         """About a second has passed."""

@@ -77,6 +77,12 @@ class Shutdown:
         self._logger = logger
         self._waits_for: set[Client] = set()
         self.phase = Phase.RUNNING
+        """How far the end has come; to read."""
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        if self._router.news.listeners:
+            self._router.news.tell("phase", phase=phase.value)
 
     def adopt(self, timeout_s: float) -> None:
         """Take so many seconds for an end that has not begun."""
@@ -90,7 +96,7 @@ class Shutdown:
             self.at_once()
 
     def _settle(self) -> None:
-        self.phase = Phase.SETTLING
+        self._enter(Phase.SETTLING)
         children = self._clients.all
         self._logger.info("shutdown: started, %s", count_clients(len(children)))
         self._begin_once()
@@ -107,7 +113,7 @@ class Shutdown:
 
     def _quiesce(self) -> None:
         if self.phase is Phase.SETTLING:
-            self.phase = Phase.QUIESCING
+            self._enter(Phase.QUIESCING)
             self._tell(self._waits_for, pack(Kind.QUIESCE, token=_NOW))
 
     def _tell(self, children: Iterable[Client], buffers: Sequence[Buffer]) -> None:
@@ -136,7 +142,7 @@ class Shutdown:
 
     def _close(self) -> None:
         if self.phase in (Phase.SETTLING, Phase.QUIESCING):
-            self.phase = Phase.CLOSING
+            self._enter(Phase.CLOSING)
             self._tell(self._clients.all, pack(Kind.CLOSE, block=REASON.encode()))
 
     def _expire(self) -> None:
@@ -156,7 +162,7 @@ class Shutdown:
         self._kill()
 
     def _kill(self) -> None:
-        self.phase = Phase.KILLING
+        self._enter(Phase.KILLING)
         self._clients.kill_all()
         left_s = max(_KILL_TAKES_AT_LEAST_S, self._ends_at - self._loop.now)
         self._loop.call_at(self._loop.now + min(_KILL_TAKES_S, left_s), self._give_up)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from forkbroker.routing.chores import STEPS, Chores
 from forkbroker.routing.counters import Counters
 from forkbroker.routing.handover import Rule
+from forkbroker.routing.news import News
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.rows import Rows
 from forkbroker.routing.timers import Timers
@@ -20,9 +21,21 @@ class Kit(Rule):
     """The things that all rules of one router share."""
 
     DUMPED = ("timers", "counters", "notes", "events", "culprits")
-    ANEW = ("steps", "is_at_rest", "rows", "chores", "out")
+    ANEW = ("steps", "is_at_rest", "rows", "chores", "out", "news")
     """Rows, chores and what is to be sent are empty when a dump is made."""
-    __slots__ = ("chores", "counters", "culprits", "events", "is_at_rest", "notes", "out", "rows", "steps", "timers")
+    __slots__ = (
+        "chores",
+        "counters",
+        "culprits",
+        "events",
+        "is_at_rest",
+        "news",
+        "notes",
+        "out",
+        "rows",
+        "steps",
+        "timers",
+    )
 
     def __init__(self, wall: Callable[[], float], steps: int = STEPS) -> None:
         """`wall` gives seconds since the epoch; `steps`: so many of each kind of work in one turn."""
@@ -41,5 +54,7 @@ class Kit(Rule):
         """What an administrator should know."""
         self.events: list[str] = []
         """Normal events that are worth a line in the log."""
+        self.news = News()
+        """What happens, for whoever has subscribed to it."""
         self.culprits: dict[Peer, str] = {}
         """Peers that are to be ended, and why."""

@@ -52,7 +52,7 @@ class Router(Rule):
     """Topics and queues of one broker."""
 
     DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages", "holding")
-    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "delays")
+    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "delays", "news")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -71,6 +71,8 @@ class Router(Rule):
         self._rows = kit.rows
         self.waiting: Mapping[Peer, object] = kit.rows.by_peer
         """Peers of which something is to be applied, or whose end is: no more should be received from these."""
+        self.news = kit.news
+        """What happens, and whether anybody wants to know: the parent adds to it, and takes it out in each turn."""
         self.out = kit.out
         """What `take` returns next; to read."""
         self.is_behind = False
@@ -356,6 +358,10 @@ class Router(Rule):
     def views(self) -> list[QueueView]:
         """All queues as they are now."""
         return self._queues.views()
+
+    def find_listeners(self, destination: bytes) -> tuple[Peer, ...]:
+        """The peers that may want what the broker itself sends to this topic."""
+        return self._topics.interest.peers_for(destination)
 
     def note_time(self, now: float) -> None:
         """To be called about once a second: what comes from now on is younger."""

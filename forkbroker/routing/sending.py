@@ -113,6 +113,8 @@ class Forwarding:
         for queue in queues:
             excess = self._queues.find_excess(queue) if queue.policy.full is Full.REFUSE else None
             if excess is not None:
+                if self._kit.news.listeners:
+                    self._queues.tell_full(queue, excess)
                 return f"durable subscription {shown(queue.name)} {excess}"
         return None
 

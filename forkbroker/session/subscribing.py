@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forkbroker.destinations import Sort, durable_name, is_queue
+from forkbroker.destinations import Sort, durable_name, is_queue, is_system
 from forkbroker.permissions import Right, Rights
 from forkbroker.session.dialects import (
     names_prefetch,
@@ -169,6 +169,12 @@ class Subscribing:
             make = QueueSubscription
         made = make(subscription_id, token, destination, mode, opening, prefetch.messages, prefetch.octets)
         made.is_exclusive = wants_exclusive(headers)
+        if durable is not None and is_system(destination.name):
+            raise FrameError(
+                "no durable subscription",
+                f"{shown(headers['destination'])} is what the broker says of itself, which is not kept: subscribe "
+                "without the headers for a durable subscription",
+            )
         if isinstance(made, QueueSubscription) and durable is not None:
             made.durable = durable_name(durable)
         return made
@@ -192,7 +198,8 @@ class Subscribing:
             self._check_right(subscription)
 
     def _check_right(self, subscription: Subscription) -> None:
-        self.rights.check(Right.READ, subscription.destination.name)
+        name = subscription.destination.name
+        self.rights.check(Right.MONITOR if is_system(name) else Right.READ, name)
         durable = _durable_name_of(subscription)
         if durable:
             self.rights.check(Right.READ, durable)

@@ -80,6 +80,8 @@ class Channel:
         """Octets queued and not yet taken by the kernel."""
         self.flushed = 0
         """Octets taken by the kernel since the start."""
+        self.taken = 0
+        """Octets received since the start."""
         self.closed = False
         """The other side is gone: nothing more comes, and nothing more can be sent."""
 
@@ -220,6 +222,7 @@ class Channel:
         if not data:
             self.closed = True
             return []
+        self.taken += len(data)
         if self._rest:
             data = self._rest + data
         elif HEADER.size <= len(data) <= self._max_envelope and LENGTH.unpack_from(data)[0] == len(data):
@@ -287,6 +290,7 @@ class Channel:
         if not got:
             self.closed = True
             return []
+        self.taken += got
         self._filled += got
         if self._filled < len(large):
             return []

@@ -24,7 +24,7 @@ from itertools import repeat
 from typing import Final
 
 from forkbroker.cron import CronError, check_cron
-from forkbroker.destinations import Sort, is_queue
+from forkbroker.destinations import SYSTEM, Sort, is_queue, is_system
 from forkbroker.errors import EnvelopeError
 from forkbroker.identity import Way
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
@@ -49,7 +49,7 @@ _TEMPORARY = int(Flag.TEMPORARY)
 _DURABLE = int(Flag.DURABLE)
 _LF, _DASH = b"\n-"
 _DURABLE_PREFIX = Sort.DURABLE.value.encode()
-_NOT_SENT_TO = (_DURABLE_PREFIX, Sort.CONTROL.value.encode())
+_NOT_SENT_TO = (_DURABLE_PREFIX, Sort.CONTROL.value.encode(), SYSTEM.encode())
 
 
 def _has_nothing(envelope: Envelope) -> None:
@@ -92,7 +92,7 @@ def _has_lines(envelope: Envelope) -> None:
 def _is_send(envelope: Envelope) -> None:
     """Messages for a topic or a queue; to a durable subscription only the broker itself adds some.
 
-    A request to the broker is an ASK.
+    A request to the broker is an ASK, and what the broker says of itself is its own to send.
     """
     destination = envelope.destination
     if not destination or destination.startswith(_NOT_SENT_TO):
@@ -128,7 +128,7 @@ def _is_subscription(envelope: Envelope) -> None:
             raise EnvelopeError(f"{envelope.kind.name} with a block")
     elif envelope.flags & _TEMPORARY or not envelope.block.startswith(_DURABLE_PREFIX):
         raise EnvelopeError(f"{envelope.kind.name}: {envelope.block[:80]!r} is not the name of a durable subscription")
-    elif envelope.kind is Kind.SUBSCRIBE and is_queue(envelope.destination):
+    elif envelope.kind is Kind.SUBSCRIBE and (is_queue(envelope.destination) or is_system(envelope.destination)):
         raise EnvelopeError(f"SUBSCRIBE: {envelope.destination[:80]!r} is no topic for a durable subscription")
 
 

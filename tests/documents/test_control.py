@@ -15,6 +15,7 @@ from support.rawclient import RawClient
 from forkbroker.control.arguments import WORDS
 from forkbroker.control.verbs import VERBS
 from forkbroker.ctl.main import COMMANDS, CONNECTING
+from forkbroker.routing.news import EVENTS
 from forkbroker.testing.broker import RunningBroker
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,14 @@ def test_the_protocol_has_every_word_of_an_error() -> None:
     found = dict(re.findall(r"^\.It Ql ([a-z-]+)\n(.+)$", PROTOCOL.partition(".Ss Rights")[0], re.MULTILINE))
 
     assert found == WORDS
+
+
+def test_the_protocol_has_every_event() -> None:
+    """With what has happened, and no other event."""
+    section = PROTOCOL.partition(".Sh TOPICS")[2].partition(".Sh EXAMPLES")[0]
+    told = {event: text.strip().partition("\n")[0] for event, text in parts(section).items()}
+
+    assert told == EVENTS
 
 
 def test_the_command_has_every_verb_and_every_option() -> None:

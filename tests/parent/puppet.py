@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.routing.news import News
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces, with_fence
@@ -47,6 +48,7 @@ class Switchboard:
         self.culprits: dict[Peer, str] = {}
         self.asked: list[tuple[Peer, Envelope]] = []
         self.sights = self.moving = self.holding = self.delays = None
+        self.news = News()
         self._settled: set[Peer] = set()
         self.waiting: dict[Peer, float] = {}
         """Whose LOST is not applied, and until when (seconds)."""
@@ -138,6 +140,9 @@ class Switchboard:
     def take_notes(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
+
+    def find_listeners(self, destination: bytes) -> list[Peer]:
+        return []
 
     def note_time(self, now: float) -> None:
         """A second more."""

@@ -21,8 +21,9 @@ from forkbroker.control.arguments import RequestError
 from forkbroker.control.verbs import VERBS
 from forkbroker.parent.control import control as module
 from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
-from forkbroker.parent.control.broker import State
+from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.control import BEGUN, MOST, PORTION, STEPS, Control
+from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.exchange import Exchange
@@ -56,11 +57,14 @@ class Bench:
             phase=lambda: "running",
             listening=lambda: ["127.0.0.1:1"],
             clients=lambda: len(self.clients),
+            processes=lambda: {"clients": len(self.clients)},
+            octets=lambda: (1, 2),
             set_log_level=self.lines.append,
             reloading=None,
         )
-        self.draining = Draining(self.loop, self.kick, logger_of(self.lines))
-        table = dict(make_handlers(self.exchange, self, self.draining, state)) | dict(handlers or {})  # type: ignore[arg-type]
+        self.draining = Draining(self.loop, self.kick, logger_of(self.lines), self.router.news)
+        whole, looks = Whole(self.loop, self.router, state), Looks(self.loop, self.router, self.find)
+        table = dict(make_handlers(self.exchange, self, self.draining, whole, looks)) | dict(handlers or {})  # type: ignore[arg-type]
         self.control = Control(self.exchange, self.clients.get, table, logger_of(self.lines))
 
     @property

@@ -15,6 +15,7 @@ from puppet import Switchboard
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import Parent, ParentPolicy, Programs
 from forkbroker.posix.loop import Loop
+from forkbroker.routing.news import News
 
 
 def test_each_client_has_a_process(start: Starter) -> None:
@@ -340,6 +341,7 @@ class _Broken:
         self.out: list[object] = []
         self.asked: list[object] = []
         self.sights = self.moving = self.holding = self.delays = None
+        self.news = News()
         self.is_behind = False
 
     def note_time(self, now: float) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
 import forkbroker
 from forkbroker.control.arguments import RequestError
-from forkbroker.parent.control.asked import Asked, Steps
+from forkbroker.parent.control.asked import Asked, Row, Steps
 from forkbroker.parent.reloading import Reloading
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
@@ -22,6 +22,10 @@ class State:
     """`running`, or how far its end has come."""
     listening: Callable[[], list[str]]
     clients: Callable[[], int]
+    processes: Callable[[], dict[str, int]]
+    """How many there are of each kind."""
+    octets: Callable[[], tuple[int, int]]
+    """That came from the processes of clients, and went to them, since the start."""
     set_log_level: Callable[[str], None]
     """For this process and all that are started from now on."""
     reloading: Reloading | None
@@ -38,6 +42,10 @@ class Whole:
 
     def status(self, asked: Asked) -> Steps:
         """One object."""
+        return (yield from self.look())
+
+    def look(self) -> Generator[None, None, Row]:
+        """What there is, in steps."""
         sights = self._sights
         waiting = unsettled = octets = 0
         for sight in sights.queues(lambda _: True):
@@ -56,11 +64,13 @@ class Whole:
             "phase": self._state.phase(),
             "listening": self._state.listening(),
             "clients": self._state.clients(),
+            "processes": self._state.processes(),
             "queues": sights.queue_count - sights.durable_count,
             "durables": sights.durable_count,
             "messages": {"waiting": waiting, "unsettled": unsettled, "delayed": delayed, "bytes": octets},
             "memory": {"used": used, "limit": limit},
             "store": {"open": is_open, "refuses": refusal, "uncommitted": behind},
+            "octets": dict(zip(("received", "sent"), self._state.octets(), strict=True)),
             "totals": {name.replace("_", "-"): value for name, value in asdict(sights.counters).items()},
         }
 

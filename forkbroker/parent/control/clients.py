@@ -6,7 +6,7 @@ from forkbroker.control.arguments import RequestError
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Asked, Steps, matches_any
 from forkbroker.parent.draining import Draining
-from forkbroker.parent.roster import Client
+from forkbroker.parent.roster import Client, show_client
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.kinds import State
@@ -36,10 +36,7 @@ class Visitors:
             subscriptions, unsettled = self._sights.load_of(client.peer)
             asked.spent = subscriptions // 50
             yield {
-                "client": client.peer,
-                "login": client.login,
-                "address": client.address,
-                "pid": client.pid,
+                **show_client(client),
                 "state": client.state.value,
                 "seconds": round(self._loop.now - client.started, 1),
                 "queues": subscriptions,

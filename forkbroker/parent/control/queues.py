@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.sights import QueueSight
+from forkbroker.routing.sights import Matches, QueueSight
 
 
 class Looks:
@@ -24,9 +24,18 @@ class Looks:
 
     def queues(self, asked: Asked) -> Steps:
         """A row for each queue."""
-        for sight in self._sights.queues(matcher(asked.args.get("pattern"))):
-            yield None if sight is None else self._show_queue(sight)
+        yield from self.all_queues(matcher(asked.args.get("pattern")))
         return None
+
+    def all_queues(self, matches: Matches) -> Iterator[Row | None]:
+        """A row for each queue that is meant, in steps."""
+        for sight in self._sights.queues(matches):
+            yield None if sight is None else self._show_queue(sight)
+
+    def queue(self, name: bytes) -> Row | None:
+        """The row of this queue, if it exists."""
+        sight = self._sights.queue(name)
+        return None if sight is None else self._show_queue(sight)
 
     def _show_queue(self, sight: QueueSight) -> Row:
         view = sight.view

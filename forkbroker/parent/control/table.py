@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Handler
-from forkbroker.parent.control.broker import State, Whole
+from forkbroker.parent.control.broker import Whole
 from forkbroker.parent.control.clients import Visitors
 from forkbroker.parent.control.messages import Messages
 from forkbroker.parent.control.queues import Looks
@@ -15,12 +15,12 @@ from forkbroker.parent.draining import Draining
 from forkbroker.parent.exchange import Exchange
 
 
-def make_handlers(exchange: Exchange, clients: Clients, draining: Draining, state: State) -> Mapping[str, Handler]:
+def make_handlers(
+    exchange: Exchange, clients: Clients, draining: Draining, whole: Whole, looks: Looks
+) -> Mapping[str, Handler]:
     """One for each row of `forkbroker.control.verbs`."""
     loop, router = exchange.loop, exchange.router
-    whole = Whole(loop, router, state)
     visitors = Visitors(loop, router, clients, draining)
-    looks = Looks(loop, router, clients.find)
     messages = Messages(loop, router)
     times = Times(router)
     return {

@@ -80,7 +80,11 @@ class Intake(Rule):
         if policy.full.is_losing or not (policy.is_limited or queue.window.refusal):
             return None
         excess = queues.find_excess(queue)
-        return None if excess is None or queues.is_holding(peer, queue) else f"queue {shown(name)} {excess}"
+        if excess is None or queues.is_holding(peer, queue):
+            return None
+        if self._kit.news.listeners:
+            queues.tell_full(queue, excess)
+        return f"queue {shown(name)} {excess}"
 
     def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""

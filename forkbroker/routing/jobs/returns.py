@@ -17,7 +17,7 @@ from forkbroker.routing.keeping.paging import Paging
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.queues.policies import Expired, Full
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.registry import Queues, shown
+from forkbroker.routing.queues.registry import Queues, shown, text
 from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.timers import BUDGET
 from forkbroker.wire.details import Reason
@@ -83,6 +83,8 @@ class Returns(Rule):
                 self._put_back_later(queue, run)
             return None
         self._counters.messages_dead_lettered += run.count
+        if self._kit.news.listeners:
+            self._tell_of_dead(queue, run, reason)
         queue.forget(run)
         if run.envelope.flags & _RECOVERED:
             # the new serial does not tell that it may have been delivered before the broker's start
@@ -91,6 +93,16 @@ class Returns(Rule):
         grave = grave or self._queues.make(grave_name)
         self._custody.move(grave, run, replace(run.details, origin=queue.name, reason=reason, expires=0))
         return grave
+
+    def _tell_of_dead(self, queue: Queue, run: Run, reason: Reason) -> None:
+        self._kit.news.tell(
+            "dead-letter",
+            queue=text(queue.name),
+            to=text(queue.policy.dead_letter),
+            reason=reason.name.lower(),
+            count=run.count,
+            **({} if run.is_stub else {"message-id": _name(run)}),
+        )
 
     def _is_closed(self, grave: Queue | None, name: bytes) -> bool:
         """Whether the dead letters of this name can't be more: they are full, or may not be made."""
@@ -114,6 +126,8 @@ class Returns(Rule):
             self._queues.tidy(queue)
         elif queue not in self._crowded:
             self._crowded.add(queue)
+            if self._kit.news.listeners:
+                self._queues.tell_full(queue, "is full: its oldest messages make room")
             self._kit.chores.add(self._make_room(queue))
 
     def _make_room(self, queue: Queue) -> Iterator[None]:

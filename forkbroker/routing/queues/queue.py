@@ -31,6 +31,7 @@ class Queue(Record):
         "has_leases",
         "held",
         "is_durable",
+        "is_full",
         "is_gone",
         "lanes",
         "memory",
@@ -91,6 +92,8 @@ class Queue(Record):
         """Runs that were delivered and wait for their redelivery, by their serials."""
         self.used = 0.0
         """When somebody last sent to it, or stopped consuming from it (seconds)."""
+        self.is_full = False
+        """It was told that the queue is at a limit, and has had no room since."""
         self.returning = 0
         """Readers from which messages come back in several turns: what could be offered meanwhile is younger."""
         self.is_gone = False

@@ -53,6 +53,7 @@ class Queues(Rule):
         self._durable_policies = QueuePolicies(policy.durable, policy.rules)
         self._kit = kit
         self._counters = kit.counters
+        self._news = kit.news
         self._timers = kit.timers
         self._queues: dict[bytes, Queue] = {}
         self._reserved: set[bytes] = set()
@@ -164,6 +165,8 @@ class Queues(Rule):
         self._absent.discard(name)
         for maker in self.makers:
             maker(queue)
+        if self._news.listeners:
+            self._news.tell("queue-made", name=text(name))
         return queue
 
     def open(self, name: bytes, peer: Peer, *, is_temporary: bool) -> Queue | str:
@@ -271,9 +274,18 @@ class Queues(Rule):
 
         One that is gone again holds nobody: what was sent to it waits for its time.
         """
-        is_full = queue.catching_up_until > self._timers.now or self.find_excess(queue) is not None
+        excess = self.find_excess(queue)
+        is_full = queue.catching_up_until > self._timers.now or excess is not None
         if is_full and not queue.is_gone and self.is_holding(peer, queue):
+            if excess is not None and self._news.listeners:
+                self.tell_full(queue, excess)
             self.hold_because_of(queue, peer)
+
+    def tell_full(self, queue: Queue, excess: str) -> None:
+        """Let listeners know that the queue has reached a limit; once, until it has room again."""
+        if not queue.is_full:
+            queue.is_full = True
+            self._news.tell("queue-full", name=text(queue.name), full=queue.policy.full.value, reason=excess)
 
     def hold_because_of(self, holder: Holder, peer: Peer) -> None:
         """Hold the peer, which has filled this."""
@@ -283,7 +295,8 @@ class Queues(Rule):
         """After messages or consumers left: let producers go on; forget a queue that is nobody's."""
         if queue.catching_up_until and queue.memory * 100 < self.window.free * RESUME_PERCENT:
             queue.catching_up_until = 0.0
-        if queue.held and self._has_room(queue):
+        if (queue.held or queue.is_full) and self._has_room(queue):
+            queue.is_full = False
             self.holds.release(queue)
         if not (queue.messages or queue.readers.all or queue.is_gone or queue.is_durable):
             self.remove(queue)
@@ -320,6 +333,8 @@ class Queues(Rule):
         """The queue is gone here; what the store has of it stays there."""
         queue.is_gone = True
         del self._queues[queue.name]
+        if self._news.listeners:
+            self._news.tell("queue-deleted", name=text(queue.name), messages=queue.messages)
         if queue.name in self._reserved:
             self._absent.add(queue.name)
         for container in queue.drop_ready():
@@ -348,6 +363,11 @@ def is_durable(name: bytes) -> bool:
 def refuse_to_create(what: str, name: bytes) -> str:
     """Why a client can't use what does not exist, as it may not create it."""
     return f"{what} {shown(name)} does not exist, and the user lacks the right create for it"
+
+
+def text(name: bytes) -> str:
+    """A name as JSON has it: octets that are not UTF-8 are lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def shown(name: bytes) -> str:

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from forkbroker.audience import Audience
 from forkbroker.caches import Cache
-from forkbroker.destinations import is_pattern
+from forkbroker.destinations import is_pattern, is_system
 from forkbroker.patterns import check_pattern, widen
 from forkbroker.routing.handover import Loaded, Rule
+from forkbroker.routing.news import News
 from forkbroker.routing.peers import Peer
 
 CACHE_OCTETS = 4_194_304
@@ -64,11 +65,14 @@ class Interested(Protocol):
 class Everybody(Rule):
     """`--broadcast=all`: each peer gets everything and decides for itself."""
 
-    DUMPED = ("_peers",)
+    DUMPED = ("_peers", "_listening")
 
-    def __init__(self) -> None:
-        """Start without peers."""
+    def __init__(self, news: News | None = None) -> None:
+        """Start without peers. `news` is told how many listen to what the broker says of itself."""
+        self._news = news or News()
         self._peers: tuple[Peer, ...] = ()
+        self._listening: dict[Peer, list[bytes]] = {}
+        """To what of that each peer has subscribed."""
         nothing: dict[bytes, tuple[Peer, ...]] = {}
         self.known: Callable[[bytes], tuple[Peer, ...] | None] = nothing.get
 
@@ -79,13 +83,29 @@ class Everybody(Rule):
     def peer_ended(self, peer: Peer) -> Iterator[None]:
         """The peer gets nothing any more."""
         self._peers = tuple(other for other in self._peers if other != peer)
+        for name in self._listening.pop(peer, ()):
+            self._news.ignore(name)
         yield
 
     def add(self, peer: Peer, name: bytes, opening: bytes = b"") -> None:
-        """Subscriptions make no difference."""
+        """Subscriptions make no difference, but for those that the broker itself heeds."""
+        if is_system(name):
+            self._listening.setdefault(peer, []).append(name)
+            self._news.listen(name)
 
     def remove(self, peer: Peer, name: bytes) -> None:
-        """Subscriptions make no difference."""
+        """The opposite of one `add`. Raises KeyError: the peer has no such interest."""
+        if is_system(name):
+            if name not in self._listening.get(peer, ()):
+                raise KeyError(name)
+            self._listening[peer].remove(name)
+            self._news.ignore(name)
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Tell who listens."""
+        for names in self._listening.values():
+            for name in names:
+                self._news.listen(name)
 
     def all(self) -> Iterator[tuple[Peer, bytes]]:
         """Everybody may want everything."""
@@ -106,8 +126,9 @@ class Interest(Rule):
     DUMPED = ("_by_peer", "_openings")
     ANEW = ("_audience", "_groups")
 
-    def __init__(self) -> None:
-        """Start without interest in anything."""
+    def __init__(self, news: News | None = None) -> None:
+        """Start without interest in anything. `news` is told how many listen to what the broker says of itself."""
+        self._news = news or News()
         self._audience: Audience[Peer] = Audience(CACHE_OCTETS)
         self._by_peer: dict[Peer, dict[bytes, int]] = {}
         self._openings: dict[Peer, dict[bytes, bytes]] = {}
@@ -121,6 +142,8 @@ class Interest(Rule):
         for peer, names in self._by_peer.items():
             for name in names:
                 self._audience.add(peer, name)
+                if is_system(name):
+                    self._news.listen(name)
 
     def add_peer(self, peer: Peer) -> None:
         """A new peer, which wants nothing yet."""
@@ -130,6 +153,8 @@ class Interest(Rule):
         for name in self._by_peer.pop(peer, ()):
             self._audience.remove(peer, name)
             self._ungroup(name)
+            if is_system(name):
+                self._news.ignore(name)
             yield
         self._openings.pop(peer, None)
 
@@ -148,6 +173,8 @@ class Interest(Rule):
             return
         self._audience.add(peer, name)
         self._by_peer.setdefault(peer, {})[name] = 1
+        if is_system(name):
+            self._news.listen(name)
         if opening and not is_pattern(name):
             self._openings.setdefault(peer, {})[name] = opening
 
@@ -169,6 +196,8 @@ class Interest(Rule):
         if names[name]:
             return
         del names[name]
+        if is_system(name):
+            self._news.ignore(name)
         if not names:
             del self._by_peer[peer]
         self._openings.get(peer, {}).pop(name, None)

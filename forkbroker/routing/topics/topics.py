@@ -17,6 +17,6 @@ class Topics(Rule):
     DUMPED = ("interest", "durables")
 
     def __init__(self, kit: Kit, policy: Policy, keeping: Keeping) -> None:
-        self.interest: Interested = Everybody() if policy.broadcast_all else Interest()
+        self.interest: Interested = (Everybody if policy.broadcast_all else Interest)(kit.news)
         self.durables = Durables(kit, keeping.queues, keeping.journal, keeping.custody, limit=policy.max_durables)
         self.strays = Strays(kit.notes)
