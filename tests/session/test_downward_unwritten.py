@@ -7,15 +7,9 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.files import make_file
 
 from forkbroker.session.downward import Unwritten
-from forkbroker.wire.memory_file import MemoryFile
-
-
-def make_file(octets: bytes) -> MemoryFile:
-    made = MemoryFile.make([octets])
-    assert made is not None
-    return made
 
 
 def see_next(unwritten: Unwritten) -> bytes:

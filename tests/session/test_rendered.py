@@ -8,12 +8,12 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.files import make_file, needs_memory_files
 
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.topic_delivery import SlowSubscriberError
 from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import Kind
-from forkbroker.wire.memory_file import MemoryFile
 from forkbroker.wire.rendering import FILE_OCTETS, FILE_RECEIVERS, LARGE, Frames, render
 
 from .clients import subscribed
@@ -27,10 +27,9 @@ FEW = FILE_RECEIVERS - 1
 def in_a_file(frames: list[Buffer] | None) -> Envelope:
     """As it comes to a child that gets it with a descriptor."""
     assert isinstance(frames, Frames)
-    made = frames.file()
-    assert made is not None
     envelope = Envelope(frames.head)
-    envelope.file = MemoryFile(os.dup(made.fd), envelope.number)
+    envelope.file = make_file(bytes(joined(frames).payload))
+    assert envelope.file.size == envelope.number
     return envelope
 
 
@@ -137,6 +136,7 @@ def test_little_and_few_need_no_file(octets: int, receivers: int) -> None:
     assert type(buffers) is list
 
 
+@needs_memory_files
 def test_nothing_of_a_file_is_read_or_made_before_it_is_wanted() -> None:
     """All receivers get the same one."""
     frames = render(sent("/topic/a", bytes(FILE_OCTETS)), OPENING, FILE_RECEIVERS)

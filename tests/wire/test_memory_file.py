@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.files import needs_memory_files
 
 from forkbroker.wire.memory_file import MOST, VARIABLE, MemoryFile
 
@@ -32,6 +33,7 @@ def lowest_free() -> int:
     return fd
 
 
+@needs_memory_files
 def test_it_has_all_octets_of_all_buffers() -> None:
     """Of more buffers than one call takes; it can be read in parts."""
     buffers = [b"%d " % number for number in range(1000)]
@@ -44,6 +46,7 @@ def test_it_has_all_octets_of_all_buffers() -> None:
     assert made.read(6, 4) == b"0 1 "
 
 
+@needs_memory_files
 def test_nobody_can_change_it() -> None:
     """Whoever else has a descriptor."""
     made = MemoryFile.make([b"octets"])
@@ -59,6 +62,7 @@ def test_nobody_can_change_it() -> None:
     assert made.read(0, 9) == b"octets"
 
 
+@needs_memory_files
 def test_it_is_closed_with_the_last_reference() -> None:
     """As one that came from another process is."""
     made = MemoryFile.make([b"octets"])
@@ -72,6 +76,7 @@ def test_it_is_closed_with_the_last_reference() -> None:
             os.fstat(fd)
 
 
+@needs_memory_files
 def test_only_so_many_are_open_at_the_same_time() -> None:
     """Of those that this process has made."""
     others = [MemoryFile(os.dup(0), 0) for _ in range(MOST)]
@@ -101,6 +106,7 @@ def test_without_room_there_is_none() -> None:
     assert lowest_free() == fd
 
 
+@needs_memory_files
 def test_they_can_be_switched_off() -> None:
     """As where the system has none."""
     program = "from forkbroker.wire.memory_file import MemoryFile; print(MemoryFile.make([b'x']) is None)"
