@@ -364,8 +364,9 @@ class Router(Rule):
         return self._topics.interest.peers_for(destination)
 
     def note_time(self, now: float) -> None:
-        """To be called about once a second: what comes from now on is younger."""
+        """To be called about once a second: what comes from now on is younger, and what was rejected is told."""
         self._ages.note(self._queues.next_serial, now)
+        self._jobs.returns.note_rejected()
 
     # -- what clients ask of the broker itself, as the parent carries it out
 

@@ -238,3 +238,20 @@ def test_the_longest_wait_and_the_largest_factor_overflow_nothing() -> None:
     policy = QueuePolicy(redelivery_delay=longest, redelivery_backoff=KEYS["redelivery-backoff"]("1000"))  # type: ignore[arg-type]
 
     assert {policy.redelivery_wait(deliveries) for deliveries in (3, 66, 100_000)} == {policy.redelivery_delay_max}
+
+
+def test_what_consumers_reject_is_told_once_for_each_queue() -> None:
+    """In the next second."""
+    world = World(Policy(), stock=Stock())
+    child = world.add_child()
+    world.subscribe(child, b"/queue/a")
+    for body in (b"1", b"2"):
+        world.send(child, b"/queue/a", [body])
+        offer = world.take_one(child)
+        world.settle(child, offer.serial, 1, Outcome.REJECTED)
+        world.turn()
+    world.router.note_time(world.now)
+    assert world.router.take_events() == ["queue /queue/a: 2 messages rejected by consumers, for /queue/DLQ"]
+
+    world.router.note_time(world.now)
+    assert world.router.take_events() == []

@@ -29,7 +29,7 @@ _RECOVERED = int(Flag.RECOVERED)
 class Returns(Rule):
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
 
-    ANEW = ("_crowded",)
+    ANEW = ("_crowded", "_rejected")
     """Nobody makes room between two turns: that is done by chores."""
 
     def __init__(self, kit: Kit, queues: Queues, custody: Custody, paging: Paging) -> None:
@@ -38,6 +38,8 @@ class Returns(Rule):
         self._queues = queues
         self._custody = custody
         self._paging = paging
+        self._rejected: dict[tuple[bytes, bytes], int] = {}
+        """Messages that consumers have rejected, by their queue and that of its dead letters: for the log."""
         self._crowded: set[Queue] = set()
         """Queues that are making room, perhaps in several turns."""
 
@@ -64,7 +66,16 @@ class Returns(Rule):
     def reject(self, queue: Queue, run: Run) -> None:
         """NACK with `requeue:false`."""
         run.deliveries += 1
+        names = (queue.name, queue.policy.dead_letter)
+        self._rejected[names] = self._rejected.get(names, 0) + run.count
         self.bury(queue, run, Reason.REJECTED)
+
+    def note_rejected(self) -> None:
+        """Let the log say what consumers have rejected since the last call: a line for each queue, not one for each."""
+        for (name, grave), count in self._rejected.items():
+            messages = f"{count:,} message{'' if count == 1 else 's'}"
+            self._kit.events.append(f"queue {shown(name)}: {messages} rejected by consumers, for {shown(grave)}")
+        self._rejected.clear()
 
     def bury(self, queue: Queue, run: Run, reason: Reason) -> None:
         """Taken messages, to the dead letters; back to their place where that can't be."""
