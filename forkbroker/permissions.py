@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from enum import Enum
 from sys import getsizeof
 from typing import NamedTuple
@@ -104,12 +104,40 @@ def fill(pattern: str, user: str) -> bytes:
     return "%".join(part.replace("%u", quote(user)) for part in parts).encode(errors="surrogateescape")
 
 
-class Rights:
-    """What one user may do."""
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much one user may have; 0: no limit of the user's own."""
 
-    def __init__(self, user: str, patterns: Mapping[Right, Sequence[bytes]]) -> None:
+    connections: int = 0
+    """Of all clients of the user together; all others are of each client."""
+    subscriptions: int = 0
+    messages_per_second: int = 0
+    bytes_per_second: int = 0
+    memory: int = 0
+    """Octets of address space of the client's process."""
+    cpu: int = 0
+    """Seconds of a processor of that process."""
+    nice: int = 0
+    """How much lower its priority is (nice(1))."""
+
+    @property
+    def has_rate(self) -> bool:
+        """The client may be held back."""
+        return bool(self.messages_per_second or self.bytes_per_second)
+
+
+QUOTA_KEYS = {field.name.replace("_", "-"): field.name for field in fields(Quota)}
+"""Names in the configuration, and the fields that they are."""
+UNBOUNDED = Quota()
+
+
+class Rights:
+    """What one user may do, and how much."""
+
+    def __init__(self, user: str, patterns: Mapping[Right, Sequence[bytes]], quota: Quota = UNBOUNDED) -> None:
         """`patterns`: those of the destinations for which the user has each right."""
         self.user = user
+        self.quota = quota
         self._patterns = patterns
         self._verdicts: Cache[tuple[Right, bytes], bool] = Cache(_CACHE_OCTETS, _weigh)
 
@@ -137,7 +165,7 @@ class Rights:
     def pack(self) -> bytes:
         """Serialise, for another process."""
         patterns = {right.value: [one.decode("utf-8", "surrogateescape") for one in some] for right, some in self}
-        return json.dumps([self.user, patterns]).encode()
+        return json.dumps([self.user, patterns, astuple(self.quota)]).encode()
 
     def __iter__(self) -> Iterator[tuple[Right, Sequence[bytes]]]:
         return iter(self._patterns.items())
@@ -155,10 +183,11 @@ def unpack(octets: bytes) -> Rights:
         EnvelopeError: it did not.
     """
     try:
-        user, patterns = json.loads(octets)
+        user, patterns, quota = json.loads(octets)
         return Rights(
             user,
             {Right(name): [one.encode("utf-8", "surrogateescape") for one in some] for name, some in patterns.items()},
+            Quota(*quota),
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise EnvelopeError(f"rights: {error}") from None
@@ -178,11 +207,13 @@ class Permissions:
     """The members of each group."""
     has_users: bool = False
     """Clients have to prove who they are."""
+    quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What each subject may have: the fields of `Quota` that are given."""
 
     def to_plain(self) -> list[object]:
         """What JSON can carry."""
         grants = None if self.grants is None else [list(grant) for grant in self.grants]
-        return [grants, {name: list(members) for name, members in self.groups.items()}, self.has_users]
+        return [grants, {name: list(members) for name, members in self.groups.items()}, self.has_users, self.quotas]
 
     def subjects_of(self, user: str, groups: Iterable[str] = ()) -> list[str]:
         """Of the grants that are for this user; empty: a client without a login. `groups`: others of the user's."""
@@ -204,23 +235,37 @@ class Permissions:
         """
         if client.is_administrator:
             return unlimited(client)
-        user = client.user
+        user, quota = client.user, self.quota_of(client)
         if self.grants is None:
             given = _ON_THIS_MACHINE if is_local and not self.has_users else _BY_DEFAULT
-            return Rights(user, dict.fromkeys(given, (_ALL,)))
+            return Rights(user, dict.fromkeys(given, (_ALL,)), quota)
         patterns: dict[Right, list[bytes]] = {}
         for grant in self.grants_of(user, client.groups):
             patterns.setdefault(RIGHTS[grant.right], []).append(fill(grant.pattern, user))
-        return Rights(user, patterns)
+        return Rights(user, patterns, quota)
+
+    def quota_of(self, client: Identity) -> Quota:
+        """How much this client may have.
+
+        Of each limit, that of the user counts before those of groups, in their order, and these before all users'.
+        """
+        if not self.quotas or client.is_administrator:
+            return UNBOUNDED
+        found: dict[str, int] = {}
+        for subject in reversed(self.subjects_of(client.user, client.groups)):
+            found.update(self.quotas.get(subject, {}))
+        return Quota(**found)
 
 
 def from_plain(plain: Sequence[object]) -> Permissions:
     """What `Permissions.to_plain` made."""
-    grants, groups, has_users = plain
+    grants, groups, has_users, quotas = plain
+    assert isinstance(quotas, dict)
     assert isinstance(groups, dict)
     assert grants is None or isinstance(grants, list)
     return Permissions(
         None if grants is None else tuple(Grant(*grant) for grant in grants),
         {name: tuple(members) for name, members in groups.items()},
         bool(has_users),
+        quotas,
     )

@@ -14,6 +14,7 @@ from forkbroker.permissions import (
     DeniedError,
     Grant,
     Permissions,
+    Quota,
     Right,
     Rights,
     fill,
@@ -107,7 +108,10 @@ def test_patterns_of_subscriptions(wide: str, narrow: str, expected: bool) -> No
     assert covers(wide.encode(), narrow.encode()) is expected
 
 
-@given(st.text(min_size=1, max_size=12), st.sampled_from(["/topic/%u.>", "/queue/%u", "/dsub/in-%u.x", "/topic/*.%u"]))
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=":"), min_size=1, max_size=12)
+
+
+@given(NAMES, st.sampled_from(["/topic/%u.>", "/queue/%u", "/dsub/in-%u.x", "/topic/*.%u"]))
 @example("*", "/topic/%u.>")
 @example(">", "/queue/%u")
 @example("a.b", "/queue/%u")
@@ -229,8 +233,45 @@ def test_rights_and_permissions_travel() -> None:
 
     assert list(unpack(rights.pack())) == list(rights)
     assert unpack(rights.pack()).user == rights.user
-    for permissions in (PERMISSIONS, Permissions(), Permissions((), {})):
+    assert unpack(Rights("x", {}, Quota(memory=7)).pack()).quota == Quota(memory=7)
+    for permissions in (
+        PERMISSIONS,
+        Permissions(),
+        Permissions((), {}),
+        Permissions(None, {}, False, {"all-users": {"cpu": 7}}),
+    ):
         assert from_plain(permissions.to_plain()) == permissions
-    for octets in (b"", b"{}", b"[1]", b'["x", {"fly": []}]', b'["x", {"read": [1]}]', b'["x", []]'):
+    for octets in (
+        b"",
+        b"{}",
+        b"[1]",
+        b'["x", {"fly": []}, []]',
+        b'["x", {"read": [1]}, []]',
+        b'["x", [], []]',
+        b'["x", {}]',
+        b'["x", {}, "123456789"]',
+    ):
         with pytest.raises(EnvelopeError, match="rights: "):
             unpack(octets)
+
+
+def test_of_each_limit_the_nearest_counts() -> None:
+    """The user's own before those of groups, and these before all users'; administrators have none."""
+    quotas = {
+        "user alice": {"connections": 1},
+        "group workers": {"connections": 2, "subscriptions": 2},
+        "all-users": {"connections": 3, "subscriptions": 3, "cpu": 3},
+        "anonymous": {"cpu": 4},
+    }
+    permissions = Permissions(None, {"workers": ("alice", "bob")}, True, quotas)
+
+    found = {user: permissions.quota_of(Identity(user)) for user in ("alice", "bob", "eve", "")}
+    assert found == {
+        "alice": Quota(connections=1, subscriptions=2, cpu=3),
+        "bob": Quota(connections=2, subscriptions=2, cpu=3),
+        "eve": Quota(connections=3, subscriptions=3, cpu=3),
+        "": Quota(cpu=4),
+    }
+    assert permissions.quota_of(Identity("eve", groups=("workers",))).connections == 2
+    assert permissions.quota_of(Identity("alice", is_administrator=True)) == Quota()
+    assert permissions.rights_of(Identity("alice"), is_local=True).quota == found["alice"]

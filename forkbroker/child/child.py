@@ -31,10 +31,11 @@ from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
 from forkbroker.identity import Identity
 from forkbroker.permissions import Permissions, Rights
-from forkbroker.posix.addresses import is_on_this_machine
+from forkbroker.posix.addresses import is_loopback, is_on_this_machine, join
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
+from forkbroker.posix.privileges import lower_limits
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.signals import Signals
 from forkbroker.posix.titles import set_title
@@ -44,6 +45,7 @@ from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import PLACE, FileChannel
+from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -127,13 +129,15 @@ class ClientChild:
         self._transport = transport
         self._read_into, self._write = transport.read_into, transport.write
         self._address = address
+        self._is_local: bool | None = None
+        """Whether the client is on this machine, if something else than its socket says so."""
         self._permissions = shared.permissions
         self._channel = FileChannel(end, max_envelope=shared.max_envelope)
         now = self._loop.now
         at_point = None if crash is None else self._reach
         session_id, secret = shared.name_session(peer), os.urandom(32)
         verifier = shared.verifier
-        verify = None if verifier is None else lambda credentials: verifier.verify(credentials, transport)
+        verify = None if verifier is None else lambda given: verifier.verify(given, transport, self._address)
         setup = Setup(
             shared.policy,
             shared.limits,
@@ -168,10 +172,22 @@ class ClientChild:
             crash(point, self._phase.login)
 
     def _find_rights(self, client: Identity) -> Rights:
-        return self._permissions.rights_of(client, is_local=is_on_this_machine(self._transport.socket))
+        is_local = self._is_local
+        if is_local is None:
+            is_local = is_on_this_machine(self._transport.socket)
+        return self._permissions.rights_of(client, is_local=is_local)
+
+    def learn_address(self, host: str, port: int) -> None:
+        """A proxy has said where the client is."""
+        self._address, self._is_local = join(host, port), is_loopback(host)
+        self._upward.request(pack(Kind.ADDRESS, number=port, destination=host.encode()))
+        self._titled_count = -1
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""
+        quota = session.rights.quota
+        if quota.memory or quota.cpu or quota.nice:
+            lower_limits(memory_bytes=quota.memory, cpu_s=quota.cpu, nice=quota.nice)
         self._phase = session
         self._titled_count = -1
 

@@ -38,6 +38,9 @@ class Spare:
         """What serves a client. Without one there are no such clients."""
         self.tls_program: ClientProgram | None = None
         """What serves a client that speaks TLS."""
+        self.proxied_program: ClientProgram | None = None
+        self.tls_proxied_program: ClientProgram | None = None
+        """The same for clients of a proxy, which says first whose connection it is."""
 
     def take_client(self) -> socket.socket:
         """The client's socket for whoever asks it what it is; the other object is none any more."""
@@ -67,6 +70,8 @@ class Spare:
         dup2(fd, client.fileno(), False)
         close(fd)
         serve = self.tls_program if fields[3] & _TLS else self.program
+        if fields[4]:
+            serve = self.tls_proxied_program if fields[3] & _TLS else self.proxied_program
         if serve is None:
             raise EnvelopeError("a client for whom there is no program; of TLS, where there is no certificate")
         return serve(address.decode(), peer)

@@ -17,9 +17,11 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from forkbroker.child import proxied
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
@@ -150,11 +152,25 @@ class TlsTransport:
             self.socket.shutdown(socket.SHUT_WR)
 
 
-def serve(spare: Spare, address: str, peer: int, shared: Shared, bell: Bell, *, context: ssl.SSLContext) -> int:
+def serve(
+    spare: Spare,
+    address: str,
+    peer: int,
+    shared: Shared,
+    bell: Bell,
+    *,
+    context: ssl.SSLContext,
+    is_proxied: bool = False,
+) -> int:
     """Serve the client of a spare until it is gone; returns the exit status of the process.
+
+    `is_proxied`: a proxy says first whose connection it is.
 
     There is no lobby: what a connection of TLS needs is many times what a session needs.
     """
+    if is_proxied:
+        make = partial(TlsTransport, context=context)
+        return proxied.serve(spare, address, peer, shared, bell, make)
     bell.has_rung = False
     collector.begin()
     child = ClientChild(spare.end, TlsTransport(spare.take_client(), context), address, shared, peer)

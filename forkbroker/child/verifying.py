@@ -24,7 +24,6 @@ from forkbroker.child.program import Program
 from forkbroker.child.transport import Transport
 from forkbroker.identity import Answer, Credentials, Identity, Way
 from forkbroker.passwords import PasswordError, check_name
-from forkbroker.posix.addresses import describe_peer
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.peers import is_member, uid_of, user_name
 from forkbroker.posix.places import Places
@@ -81,14 +80,14 @@ class Verifier:
         self._tokens = tokens
         self._program = program
 
-    def verify(self, credentials: Credentials, transport: Transport) -> Answer:
-        """Who this client is, or why it is not let in; None: ask again."""
-        answer = self._find(credentials, transport)
+    def verify(self, credentials: Credentials, transport: Transport, address: str) -> Answer:
+        """Who the client with this address is, or why it is not let in; None: ask again."""
+        answer = self._find(credentials, transport, address)
         if isinstance(answer, Identity) and sum(map(len, answer.groups)) > _MAX_GROUPS:
             return f"its groups have more than {_MAX_GROUPS:,} characters"
         return answer
 
-    def _find(self, credentials: Credentials, transport: Transport) -> Answer:
+    def _find(self, credentials: Credentials, transport: Transport, address: str) -> Answer:
         login, passcode = credentials.login, credentials.passcode
         token = credentials.bearer or (passcode if _TOKEN.fullmatch(passcode) else "")
         if token and self._tokens is not None:
@@ -102,7 +101,7 @@ class Verifier:
         if not login:
             return Identity("") if self._ways.allows_anonymous else "no login"
         if self._program is not None:
-            return self._program.verify(credentials, describe_peer(transport.socket))
+            return self._program.verify(credentials, address)
         return self._verify_passcode(login, passcode)
 
     def _verify_passcode(self, login: str, passcode: str) -> Answer:

@@ -183,7 +183,7 @@ def _without_places(permissions: Permissions) -> Permissions:
     """What the tables say, wherever in the file that stands."""
     grants = permissions.grants
     bare = None if grants is None else tuple(grant._replace(where="") for grant in grants)
-    return Permissions(bare, permissions.groups)
+    return Permissions(bare, permissions.groups, quotas=permissions.quotas)
 
 
 def _differs(option: Option, wanted: Settings, running: Settings) -> bool:

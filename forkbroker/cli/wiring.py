@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from forkbroker.child import child, nursery
+from forkbroker.child import child, nursery, proxied
 from forkbroker.child.lobby import Answers, Bell, Lobby
 from forkbroker.child.program import RUNNING, Program
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.spare import Spare
+from forkbroker.child.transport import PlainTransport
 from forkbroker.child.verifying import Reads, Verifier, Ways
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -87,6 +88,7 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
             users={*(known.users or {}), *may_be_empty} if settings.needs_login else None,
+            proxies=settings.proxy_address,
             ways=frozenset(way for way, is_open in ways.items() if is_open),
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
@@ -335,8 +337,10 @@ class Serving:
         settings, shared, tls = self._settings, self.shared, self._tls
         answers, bell, spare = Answers(shared), Bell(), Spare()
         spare.program = Lobby(spare, shared, answers, bell).serve
+        spare.proxied_program = partial(proxied.serve, spare, shared=shared, bell=bell, make=PlainTransport)
         if tls is not None:
             spare.tls_program = partial(tls, spare, shared=shared, bell=bell)
+            spare.tls_proxied_program = partial(spare.tls_program, is_proxied=True)
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 
         def wait_within_limits(fd: int) -> int:
@@ -353,7 +357,9 @@ class Serving:
         bell.hang()
         # whatever a spare runs costs memory of each client
         program = wait_within_limits if is_limited else spare.wait
-        return nursery.main(end, lambda: rehearse(replace(shared, verifier=None), answers), program)
+        # who plays a client in the nursery must not have the limits of one
+        rehearsing = replace(shared, verifier=None, permissions=Permissions())
+        return nursery.main(end, lambda: rehearse(rehearsing, answers), program)
 
 
 def run_broker(

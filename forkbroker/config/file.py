@@ -140,7 +140,7 @@ def _find_option(key: str, value: object, where: str) -> Option:
     if option is None:
         if isinstance(value, dict):
             raise ConfigurationFileError(
-                f"{where}: {key}", "unknown table", f"tables are {' and '.join(TABLES)}; options stand in none"
+                f"{where}: {key}", "unknown table", f"tables are {', '.join(TABLES)}; options stand in none"
             )
         close = get_close_matches(
             key.replace("_", "-").lower(), [option.name for option in OPTIONS if option.in_file], 1

@@ -72,12 +72,19 @@ _TABLES = """
 
 #[permissions.anonymous]
 #read = ["/topic/news.>"]
+
+# -- Quotas: connections, subscriptions, messages-per-second, bytes-per-second, memory, cpu and nice.
+
+#[quotas.group.workers]
+#connections = 10
+#bytes-per-second = "1 MiB"
 """
 """What stands behind the options in the file to begin with."""
 
 
 _EXAMPLES = {
     "administrators": '"adm"',
+    "proxy-address": '["192.0.2.1", "10.0.0.0/8"]',
     "token-key": '["/etc/forkbroker/issuer.pem"]',
     "token-audience": '"stomp-broker"',
     "token-issuer": '"https://login.example.org"',

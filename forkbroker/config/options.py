@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from forkbroker.config.values import (
     host_name,
     instance,
     name,
+    network,
     none_or,
     number,
     path,
@@ -136,6 +138,7 @@ class Settings:
     token_audience: str | None
     token_issuer: str | None
     authenticator: Path | None
+    proxy_address: tuple[IPv4Network | IPv6Network, ...]
     connect_timeout: float
     frame_timeout: float
     heart_beat: tuple[int, int]
@@ -392,6 +395,16 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         "program that says who may log in, in the place of a password file",
         _CLIENTS,
+        effect=Effect.ALL,
+    ),
+    Option(
+        "proxy-address",
+        network,
+        None,
+        "NETWORK",
+        "address or network of proxies that send a PROXY header; repeatable",
+        _CLIENTS,
+        repeatable=True,
         effect=Effect.ALL,
     ),
     Option(

@@ -17,6 +17,10 @@
     [permissions.anonymous]
     read = "/topic/news"
 
+    [quotas.group.workers]
+    connections = 10
+    bytes-per-second = "1 MiB"
+
 Each key of a table of permissions is a right, and its value one pattern or several (`forkbroker.permissions`).
 """
 
@@ -27,12 +31,14 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from forkbroker.errors import ConfigurationFileError
+from forkbroker.config.values import number, size
+from forkbroker.errors import ConfigurationError, ConfigurationFileError
 from forkbroker.passwords import PasswordError, check_name
 from forkbroker.patterns import PatternError, check_pattern
 from forkbroker.permissions import (
     ALL_USERS,
     ANONYMOUS,
+    QUOTA_KEYS,
     RIGHTS,
     Grant,
     Permissions,
@@ -41,11 +47,20 @@ from forkbroker.permissions import (
     user_subject,
 )
 
-GROUPS, PERMISSIONS = "groups", "permissions"
-TABLES = (GROUPS, PERMISSIONS)
+GROUPS, PERMISSIONS, QUOTAS = "groups", "permissions", "quotas"
+TABLES = (GROUPS, PERMISSIONS, QUOTAS)
 
 _SUBJECTS = {"user": user_subject, "group": group_subject}
 _KINDS = (*_SUBJECTS, ALL_USERS, ANONYMOUS)
+_LIMITS = {
+    "connections": number(1),
+    "subscriptions": number(1),
+    "messages-per-second": number(1),
+    "bytes-per-second": size(1),
+    "memory": size(67_108_864),
+    "cpu": number(1),
+    "nice": number(1, 19),
+}
 _PREFIXES = ("/queue/", "/topic/", "/dsub/", "/control/")
 _PERCENT = re.compile(r"%(?![u%])")
 _TEMPORARY = ("/temp-queue/", "/temp-topic/", "/reply-queue/", "/reply-topic/")
@@ -64,9 +79,9 @@ def read_permissions(values: Mapping[str, object], lines: Lines, name: str) -> P
     """
     reader = _Reader(lines, name)
     groups = reader.read_groups(values.get(GROUPS, {}))
-    if PERMISSIONS not in values:
-        return Permissions(None, groups)
-    return Permissions(tuple(reader.read_grants(values[PERMISSIONS], groups)), groups)
+    quotas = dict(reader.read_quotas(values.get(QUOTAS, {}), groups))
+    grants = tuple(reader.read_grants(values[PERMISSIONS], groups)) if PERMISSIONS in values else None
+    return Permissions(grants, groups, quotas=quotas)
 
 
 def list_permissions(permissions: Permissions) -> Iterator[str]:
@@ -83,12 +98,23 @@ def list_permissions(permissions: Permissions) -> Iterator[str]:
     for grant in permissions.grants or ():
         table.setdefault(grant.subject, {}).setdefault(grant.right, []).append(grant)
     for subject, rights in table.items():
-        kind, _, whose = subject.partition(" ")
         yield ""
-        yield f"[{PERMISSIONS}.{kind}{f'.{_write_key(whose)}' if whose else ''}]"
+        yield _write_header(PERMISSIONS, subject)
         for right, grants in rights.items():
             patterns = json.dumps([grant.pattern for grant in grants], ensure_ascii=False)
             yield f"{right} = {patterns} # {grants[0].where}"
+
+    names = {field: key for key, field in QUOTA_KEYS.items()}
+    for subject, limits in permissions.quotas.items():
+        yield ""
+        yield _write_header(QUOTAS, subject)
+        for field, limit in limits.items():
+            yield f"{names[field]} = {limit}"
+
+
+def _write_header(table: str, subject: str) -> str:
+    kind, _, whose = subject.partition(" ")
+    return f"[{table}.{kind}{f'.{_write_key(whose)}' if whose else ''}]"
 
 
 def _write_key(name: str) -> str:
@@ -111,13 +137,38 @@ class _Reader:
         }
 
     def read_grants(self, found: object, groups: Mapping[str, object]) -> Iterator[Grant]:
-        remedy = "write a table for each user or group, as in [permissions.group.workers]"
-        for kind, within in self._read_table(found, self._where(PERMISSIONS), remedy):
-            path = (PERMISSIONS, kind)
+        for subject, rights, path in self._read_subjects(PERMISSIONS, found, groups):
+            yield from self._read_rights(rights, subject, path)
+
+    def read_quotas(self, found: object, groups: Mapping[str, object]) -> Iterator[tuple[str, dict[str, int]]]:
+        for subject, limits, path in self._read_subjects(QUOTAS, found, groups):
+            yield subject, dict(self._read_limits(limits, path))
+
+    def _read_limits(self, found: object, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        for key, value in self._read_table(found, self._where(*path), "write limits as in connections = 10"):
+            here = (*path, key)
+            if key not in QUOTA_KEYS:
+                close = get_close_matches(key, list(QUOTA_KEYS), 1)
+                raise self._fault(here, "unknown limit", f"write {close[0] if close else _join(tuple(QUOTA_KEYS))}")
+            if not isinstance(value, int | str) or isinstance(value, bool):
+                raise self._fault(here, "not a number", 'write a number, or a size as in "1 MiB"')
+            try:
+                yield QUOTA_KEYS[key], _LIMITS[key](str(value))
+            except ConfigurationError as error:
+                shown = f"{self._where(*here)} = {value}"
+                raise ConfigurationFileError(shown, error.problem, error.remedy) from None
+
+    def _read_subjects(
+        self, table: str, found: object, groups: Mapping[str, object]
+    ) -> Iterator[tuple[str, object, tuple[str, ...]]]:
+        """Each subject, what is said of it, and where that stands."""
+        remedy = f"write a table for each user or group, as in [{table}.group.workers]"
+        for kind, within in self._read_table(found, self._where(table), remedy):
+            path = (table, kind)
             if kind not in _KINDS:
-                raise self._fault(path, "not whose permissions these are", f"write {_join(_KINDS)}")
+                raise self._fault(path, f"not whose {table} these are", f"write {_join(_KINDS)}")
             if kind not in _SUBJECTS:
-                yield from self._read_rights(within, kind, path)
+                yield kind, within, path
                 continue
             for whose, rights in self._read_table(within, self._where(*path), remedy):
                 here = (*path, whose)
@@ -126,7 +177,7 @@ class _Reader:
                     close = get_close_matches(whose, list(groups), 1)
                     remedy = f"write {close[0]}" if close else "name its members in [groups], or give it none: []"
                     raise self._fault(here, "unknown group", remedy)
-                yield from self._read_rights(rights, _SUBJECTS[kind](whose), here)
+                yield _SUBJECTS[kind](whose), rights, here
 
     def _read_rights(self, found: object, subject: str, path: tuple[str, ...]) -> Iterator[Grant]:
         for right, patterns in self._read_table(found, self._where(*path), 'write rights as in read = "/queue/jobs"'):

@@ -6,6 +6,7 @@ Those with an argument give such a function.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,14 @@ def host_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]{1,63}", text) is None:
         raise ConfigurationError(text, "not a short host name", "give up to 63 letters, digits, '-' or '_'")
     return text
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An address, or a network with the length of its prefix."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigurationError(text, f"not a network: {error}", "give an address, or one as in 10.0.0.0/8") from None
 
 
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from forkbroker.identity import Identity, Way
 from forkbroker.routing.peers import Peer
@@ -55,6 +56,8 @@ class AdmissionPolicy:
     """Forks that may come at once."""
     users: Container[str] | None = None
     """Logins that clients may have with a passcode; the empty one is that of clients without a login. None: any."""
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where proxies are, who say themselves for whom they have connected."""
     ways: frozenset[Way] = frozenset()
     """Other ways in which clients may show who they are."""
 
@@ -169,9 +172,12 @@ class Admission:
         clients = self.clients
         if clients >= policy.max_clients:
             return f"too many clients, {clients} are connected and max-clients is {policy.max_clients}"
-        source = self._source_of(host)
+        return self._refusal_of_source(self._source_of(host), now)
+
+    def _refusal_of_source(self, source: str, now: float) -> str:
         if not source:
             return ""
+        policy = self._policy
         limit = policy.max_clients_per_address
         if limit and self._clients[source] >= limit:
             return f"too many clients from {source}, {limit} are connected and max-clients-per-address is {limit}"
@@ -196,13 +202,33 @@ class Admission:
         self._pending[peer] = now
         self._tokens -= 1.0
 
-    def remove(self, peer: Peer) -> None:
-        """The child of this client is gone."""
-        source = self._sources.pop(peer)
-        self._pending.pop(peer, None)
+    def is_proxy(self, host: str) -> bool:
+        """Whether a client from `host` is a proxy, whose clients have addresses of their own."""
+        proxies = self._policy.proxies
+        if not (proxies and host):
+            return False
+        address = ip_address(host.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return any((mapped or address) in network for network in proxies)
+
+    def move(self, peer: Peer, host: str, now: float) -> str:
+        """A proxy has said that this client is at `host`: why it can't stay; empty if it can."""
+        source = self._source_of(host)
+        reason = self._refusal_of_source(source, now)
+        self._leave(self._sources[peer])
+        self._sources[peer] = source
+        self._clients[source] += 1
+        return reason
+
+    def _leave(self, source: str) -> None:
         self._clients[source] -= 1
         if not self._clients[source]:
             del self._clients[source]
+
+    def remove(self, peer: Peer) -> None:
+        """The child of this client is gone."""
+        self._pending.pop(peer, None)
+        self._leave(self._sources.pop(peer))
 
     def fork_failed(self, now: float) -> None:
         """The system had no room for a process, and will hardly have it in the next moment."""

@@ -91,7 +91,8 @@ class Clients:
         pid, channel = self._source.give(client, peer)
         client.socket.close()
         now = self._loop.now
-        self._admission.add(peer, client.host, now)
+        # a proxy's client counts when it is known where it is
+        self._admission.add(peer, "" if client.is_proxied else client.host, now)
         child = Client(
             peer=peer,
             pid=pid,
@@ -100,6 +101,7 @@ class Clients:
             host=client.host,
             started=now,
             edition=self._entitling.edition,
+            is_proxied=client.is_proxied,
         )
         self._router.add_peer(peer)
         self._processes.add(child)
@@ -135,6 +137,8 @@ class Clients:
         if has_crashed(child) and not child.killed and child.state is State.STARTING:
             self._admission.crashed(child.peer, self._loop.now)
         self._admission.remove(child.peer)
+        if child.has_connected:
+            self._entitling.leave(child)
         self._log_end(child)
         if child.state is not State.LEAVING:
             self._router.peer_ended(child.peer, self._loop.now, describe_crash(child))

@@ -6,6 +6,7 @@ from then on is told them (RIGHTS). A client that connects later from an older p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from forkbroker.identity import Identity
@@ -21,6 +22,7 @@ class Entitling:
         self._permissions = permissions
         self._source_of = source_of
         self._kept: dict[tuple[Identity, bool], bytes] = {}
+        self._connections: Counter[str] = Counter()
         self.edition = 0
         """What a process has that was forked for a nursery of now."""
 
@@ -40,6 +42,23 @@ class Entitling:
             return b"" if packed == before._pack(child) else packed
 
         return find_changed
+
+    def arrive(self, child: Client) -> str:
+        """A client has logged in: why it can't stay, as its user has too many; empty if it can."""
+        user = child.identity.user
+        self._connections[user] += 1
+        limit = self._permissions.quota_of(child.identity).connections
+        if not limit or self._connections[user] <= limit:
+            return ""
+        whose = f"of user {user}" if user else "without a login"
+        return f"too many clients {whose}, the quota for connections is {limit:,}"
+
+    def leave(self, child: Client) -> None:
+        """A client that had logged in has gone."""
+        user = child.identity.user
+        self._connections[user] -= 1
+        if not self._connections[user]:
+            del self._connections[user]
 
     def find_news(self, child: Client) -> bytes:
         """The rights of a client that has just connected, if its process has older permissions; else nothing."""

@@ -15,6 +15,7 @@ from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, show_client, to_text
+from forkbroker.posix.addresses import join
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
@@ -53,6 +54,7 @@ class Hearing:
         self._quiet = quiet
         self._logger = logger
         self._heeded: dict[Kind, Callable[[Client, Envelope], None]] = {
+            Kind.ADDRESS: self._addressed,
             Kind.CONNECTED: self._connected,
             Kind.LEAVING: self._leaving,
             Kind.QUIESCED: self._quiesced,
@@ -129,11 +131,24 @@ class Hearing:
         self._logger.info("%s: connected", child.name)
         if self._router.news.listeners:
             self._router.news.tell("connect", **show_client(child))
+        excess = self._entitling.arrive(child).encode(errors="replace")
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+        elif excess:
+            self._exchange.send(child, pack(Kind.CLOSE, block=excess))
         elif rights := self._entitling.find_news(child):
             self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
+
+    def _addressed(self, child: Client, envelope: Envelope) -> None:
+        if not child.is_proxied:
+            raise EnvelopeError("ADDRESS of a client that no proxy has brought")
+        child.is_proxied = False
+        child.host = to_text(envelope.destination)
+        child.address = join(child.host, envelope.number)
+        reason = self._admission.move(child.peer, child.host, self._loop.now)
+        if reason:
+            self._exchange.send(child, pack(Kind.CLOSE, block=reason.encode()))
 
     def _quiesced(self, child: Client, _: Envelope) -> None:
         """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""

@@ -42,6 +42,8 @@ class Connection:
     """The address without its port; empty for a Unix socket."""
     is_tls: bool = False
     """It begins with a handshake of TLS."""
+    is_proxied: bool = False
+    """It comes from a proxy, which says first for whom."""
 
 
 Accepted = Callable[[Connection], None]

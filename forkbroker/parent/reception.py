@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.clients import Clients
@@ -39,7 +40,10 @@ class Reception:
     def accepted(self, client: Connection) -> None:
         """A client has connected."""
         now = self._exchange.loop.now
-        reason = self._closed(client.host) or self._admission.refusal(client.host, now)
+        if self._admission.is_proxy(client.host):
+            client = replace(client, is_proxied=True)
+        host = "" if client.is_proxied else client.host
+        reason = self._closed(client.host) or self._admission.refusal(host, now)
         if reason:
             self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
             return

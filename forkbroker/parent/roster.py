@@ -68,6 +68,8 @@ class Client(Process):
     """The client's address, for log lines: `127.0.0.1:40112`."""
     host: str
     """The client's address without its port; empty for a Unix socket."""
+    is_proxied: bool = False
+    """A proxy is to say whose client this is; `address` and `host` are the proxy's until then."""
     state: State = State.STARTING
     login: str = ""
     identity: Identity = NOBODY

@@ -143,7 +143,9 @@ class Spares:
             OSError: the system has no room for a process; or all spares were killed while they waited.
         """
         flags = int(Flag.TLS) if client.is_tls else 0
-        envelope = pack(Kind.SERVE, flags=flags, number=peer, destination=client.address.encode())
+        envelope = pack(
+            Kind.SERVE, flags=flags, token=client.is_proxied, number=peer, destination=client.address.encode()
+        )
         while self._spares:
             pid = next(iter(self._spares))
             channel = self._spares.pop(pid)

@@ -122,6 +122,16 @@ def apply_limits(*, memory_bytes: int | None, cpu_s: int | None, files: int | No
         _lower(resource.RLIMIT_NOFILE, files, files)
 
 
+def lower_limits(*, memory_bytes: int, cpu_s: int, nice: int) -> None:
+    """As `apply_limits`, for a process whose client has shown who it is; 0 leaves a limit as it is.
+
+    `nice` is how much lower its priority is from now on.
+    """
+    apply_limits(memory_bytes=memory_bytes or None, cpu_s=cpu_s or None, files=None)
+    if nice:
+        os.nice(nice)
+
+
 def _lower(limit: int, soft: int, hard: int) -> None:
     """Set a limit, but never above the one that is there: only root could, and nobody means to."""
     ceiling = resource.getrlimit(limit)[1]

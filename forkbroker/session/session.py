@@ -28,6 +28,7 @@ from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.own_destinations import OwnDestinations
 from forkbroker.session.publishing import Publishing
 from forkbroker.session.queue_delivery import QueueDelivery
+from forkbroker.session.rate import Rate
 from forkbroker.session.settling import Settling, Unacknowledged
 from forkbroker.session.setup import Setup, Terms
 from forkbroker.session.subscribing import Subscribing
@@ -48,6 +49,8 @@ CLOSING_S = 5.0
 QUIET = -1
 """In `holds` when the broker ends and nothing more is read: no HOLD of the parent has such a token."""
 _DENIED = "permission denied"
+_RATE = -3
+"""In `holds` when the client has sent faster than it may."""
 TICK_S = 0.01
 """Between two ticks at least: a beat that is due while octets wait to be written is not asked for in every turn."""
 
@@ -65,6 +68,12 @@ class Session:
         """When it is not known any more who the client is."""
         self.rights = setup.rights_of(terms.identity)
         """What the client may do now."""
+        self._rate = Rate(self.rights.quota, now) if self.rights.quota.has_rate else None
+        """What may hold the client back; None: nothing does."""
+        self._read_at = math.inf
+        """When it may be read again that was held back."""
+        self._counted = 0
+        """Messages that the rate knows of."""
         self.parser = parser
         self.unwritten = unwritten
         self.upward = upward
@@ -85,7 +94,9 @@ class Session:
         # Tokens are part of the names that ACKs give. Counted from 1 in each session, the name of a delivery of the
         # client's last connection would be that of another one of this connection: a late ACK would settle that.
         first_token = (crc32(session_id.encode()) >> 8) + 1
-        subscriptions = self._subscriptions = Subscriptions(budget, policy.max_subscriptions, first_token)
+        self._most_subscriptions = policy.max_subscriptions
+        most = self.rights.quota.subscriptions or policy.max_subscriptions
+        subscriptions = self._subscriptions = Subscriptions(budget, most, first_token)
         self.subscribed: Mapping[str, Subscription] = subscriptions.by_id
         """The client's subscriptions, by its ids."""
         unacknowledged = self._unacknowledged = Unacknowledged(subscriptions, terms.rules)
@@ -122,12 +133,25 @@ class Session:
         self._heart_beat.received_at = now
         self._progress.octets += len(data)
         self._process(self.parser.receive(data), now)
+        if self._rate is not None:
+            self._hold_back(self._rate, len(data), now)
 
     def body_received(self, octets: int, now: float) -> None:
         """So many octets were put into `parser.body_buffer()`, where the rest of a large body is to be read to."""
         self._heart_beat.received_at = now
         self._progress.octets += octets
         self._process(self.parser.body_received(octets), now)
+        if self._rate is not None:
+            self._hold_back(self._rate, octets, now)
+
+    def _hold_back(self, rate: Rate, octets: int, now: float) -> None:
+        """Let the client wait, if it sends faster than it may."""
+        until = rate.spend(self.received - self._counted, octets, now)
+        self._counted = self.received
+        if until > now:
+            self.holds.add(_RATE)
+            self._read_at = until
+            self.wake_at = min(self.wake_at, until)
 
     def end_of_input(self, now: float) -> None:
         """The client has shut down its sending side, or is gone: nobody knows which (C16)."""
@@ -283,6 +307,10 @@ class Session:
     def _change_rights(self, rights: Rights, now: float) -> None:
         """Heed other rights from now on. If something that the client has needs one that is lost, the session ends."""
         self.rights = self._publishing.rights = self._subscribing.rights = self._asking.rights = rights
+        quota = rights.quota
+        self._subscriptions.limit(quota.subscriptions or self._most_subscriptions)
+        self._rate = Rate(quota, now) if quota.has_rate else None
+        self._counted = self.received
         self.parser.forget_memos()
         if self.ending.has_begun:
             return
@@ -318,6 +346,9 @@ class Session:
         self.wake_at = max(self.deadline(), now + TICK_S)
 
     def _tick_open(self, now: float) -> None:
+        if now >= self._read_at:
+            self._read_at = math.inf
+            self.holds.discard(_RATE)
         self._topics.tick(now)
         if not self.wants_input:
             self.input_paused(now)
@@ -338,7 +369,9 @@ class Session:
         """When `tick` is due; infinity: never."""
         if self.ending.has_begun:
             return math.inf if self.ending.is_over else self.ending.deadline
-        return min(self._heart_beat.deadline(), self._progress.deadline, self._topics.deadline, self._ends_at)
+        return min(
+            self._heart_beat.deadline(), self._progress.deadline, self._topics.deadline, self._ends_at, self._read_at
+        )
 
     # What follows
 

@@ -165,6 +165,10 @@ class Subscriptions:
         self.first_token = first_token
         self.last_token = first_token - 1
 
+    def limit(self, most: int) -> None:
+        """So many may be open from now on; those that are stay."""
+        self._most = most
+
     def __iter__(self) -> Iterator[Subscription]:
         return iter(list(self.by_id.values()))
 
@@ -186,7 +190,10 @@ class Subscriptions:
             name = shown(subscription_id.lstrip("\0"))
             raise FrameError("subscription exists", f"there is a subscription {name} already; UNSUBSCRIBE it first")
         if len(self.by_id) >= self._most:
-            raise FrameError("too many subscriptions", f"max-subscriptions is {self._most:,}, and all are in use")
+            raise FrameError(
+                "too many subscriptions",
+                f"max-subscriptions is {self._most:,} (or the quota of the user), and all are in use",
+            )
 
     def next_token(self) -> int:
         """A token that was never used in this session.

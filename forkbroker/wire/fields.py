@@ -33,6 +33,8 @@ from forkbroker.wire.kinds import Flag, Kind
 MAX_REASON = 65_535
 """Octets of a child's last words: they become one line of the log."""
 MAX_LOGIN = 255
+MAX_HOST = 45
+"""Of an IPv6 address as text."""
 MAX_VERB = 64
 MAX_OPENING = 255
 """Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
@@ -205,6 +207,7 @@ _SETTLE = Fields(flags=Flag.FENCE, token=_U32, count=_U32, number=_U64, content=
 
 #: What a client's child may send, as `kinds.FROM_CHILD`.
 OF_CHILD: dict[Kind, Fields] = {
+    Kind.ADDRESS: Fields(number=_U16, destination=MAX_HOST),
     Kind.CONNECTED: Fields(token=max(Way), count=1, destination=MAX_LOGIN, block=_U16),
     Kind.SEND: _SEND,
     Kind.SUBSCRIBE: Fields(

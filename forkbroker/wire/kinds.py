@@ -11,6 +11,7 @@ kind         fields
 ===========  =======================================================================================
 CONNECTED    destination: login of the client; token: how it has shown who it is (`identity.Way`); count: 1 for an
              administrator; block: names of groups beside those of the configuration, with LF between them
+ADDRESS      destination: the client's address, as a proxy has said it; number: its port. Before CONNECTED
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
              block: with flag `DURABLE` the name of the subscription that outlives its client; else, for a topic,
@@ -112,7 +113,7 @@ Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that
 SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
 REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
 SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
-             the client's socket. Flag `TLS`
+             the client's socket. Flag `TLS`; token 1: a proxy says first whose client it is
 REHEARSED    spares may be ordered
 BORN         number: the order's; count: how many spares were forked; payload: the numbers of their processes (u32 each)
 UNBORN       block: why the system gives no process, behind a BORN with fewer than were ordered
@@ -148,6 +149,7 @@ class Kind(IntEnum):
     QUIESCED = 14
     LEAVING = 15
     ASK = 16
+    ADDRESS = 17
     OFFER = 32
     FENCED = 33
     REFUSED = 34
@@ -270,6 +272,7 @@ _ALIVE = frozenset({State.STARTING, State.CONNECTED})
 
 #: What a client's child may send. A kind that is missing here is the parent's own.
 FROM_CHILD: dict[Kind, Permission] = {
+    Kind.ADDRESS: Permission(frozenset({State.STARTING})),
     Kind.CONNECTED: Permission(frozenset({State.STARTING}), State.CONNECTED),
     Kind.SEND: Permission(_LOGGED_IN),
     Kind.SUBSCRIBE: Permission(_LOGGED_IN),
@@ -289,7 +292,9 @@ FROM_CHILD: dict[Kind, Permission] = {
 }
 
 #: Those of them that the parent heeds itself. All others are the router's, which answers fences.
-HEEDED: frozenset[Kind] = frozenset({Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED})
+HEEDED: frozenset[Kind] = frozenset(
+    {Kind.ADDRESS, Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED}
+)
 
 #: What the parent sends to a client's child. SEND goes both ways: the parent forwards a topic's batch untouched.
 FROM_PARENT: frozenset[Kind] = frozenset(

@@ -62,7 +62,7 @@ class Judge:
 
     def find_problem(self, login: str, passcode: str) -> str | None:
         """Nothing if the client is let in with this login."""
-        answer = self._made.verify(Credentials(login, passcode), self._transport)
+        answer = self._made.verify(Credentials(login, passcode), self._transport, "unix")
         if isinstance(answer, Identity):
             assert answer == Identity(login)
             return ""
@@ -109,7 +109,7 @@ def ask(ways: Ways, login: str = "", passcode: str = "") -> object:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         made = Verifier(None, cast(Places, Counted(1)), ways)
-        return made.verify(Credentials(login, passcode), PlainTransport(ours))
+        return made.verify(Credentials(login, passcode), PlainTransport(ours), "unix")
 
 
 def test_the_kernel_says_who_the_brokers_own_user_is() -> None:

@@ -36,11 +36,11 @@ ELSEWHERE = {
     "child-memory", "child-cpu", "spin", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
-    "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator",
+    "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "proxy-address",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
-LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator"}
+LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator", "proxy-address"}
 """Those of them that parent and children heed together."""
 
 ARRIVES: dict[str, tuple[str, str, object]] = {
@@ -286,7 +286,7 @@ def test_users_reach_parent_and_children_together() -> None:
     adopt(**rest)
     assert serving.shared.verifier is not None
     with socket.socket() as connection:
-        assert serving.shared.verifier.verify(Credentials(""), PlainTransport(connection)) == "no login"
+        assert serving.shared.verifier.verify(Credentials(""), PlainTransport(connection), "") == "no login"
 
 
 NO_PLACES: Places = cast(Places, None)

@@ -46,12 +46,13 @@ def test_each_of_its_lines_is_the_default_or_an_example_that_can_be_used() -> No
 def test_the_tables_of_the_file_to_begin_with_can_be_used() -> None:
     """Without the signs of comments."""
     text = "\n".join(list_defaults()).partition("\n# -- Permissions")[2]
-    tables = "\n".join(re.findall(r"^#((?:\[|[a-z]+ = ).*)$", text, re.MULTILINE))
+    tables = "\n".join(re.findall(r"^#((?:\[|[a-z-]+ = ).*)$", text, re.MULTILINE))
     permissions = parse_text(tables, "f").permissions
 
     assert permissions.groups == {"workers": ("alice", "bob")}
     assert permissions.rights_of(Identity("alice"), is_local=False).allows(Right.MANAGE, b"/queue/jobs.a")
     assert len(permissions.grants or ()) == 6
+    assert permissions.quotas == {"group workers": {"connections": 10, "bytes_per_second": 1_048_576}}
 
 
 def test_what_is_in_effect_can_be_used_as_a_file() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.config.file import parse_text
+from forkbroker.config.permissions import list_permissions
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.permissions import Grant
 
@@ -91,6 +92,17 @@ def test_no_table_is_something_else_than_an_empty_one() -> None:
         ("[permissions.all-users]\nread = '/queue/50%'", "% stands alone; write %u for the user's name, or %% for %"),
         ("[permissions.all-users]\nread = '/queue/%%%x'", "% stands alone"),
         ("[permissions.anonymous]\nread = '/queue/%u'", "clients without a login have no name; write no %u here"),
+        ("[quotas.users]\n", "f, line 1: quotas.users: not whose quotas these are; write user, group, all-users or"),
+        ("[quotas.group.x]", "f, line 1: quotas.group.x: unknown group"),
+        (
+            "[quotas.all-users]\nconnection = 1",
+            "f, line 2: quotas.all-users.connection: unknown limit; write connections",
+        ),
+        ("[quotas.all-users]\nmemory = '1 MiB'", "f, line 2: quotas.all-users.memory = 1 MiB: too small; give"),
+        ("[quotas.all-users]\nnice = 20", "f, line 2: quotas.all-users.nice = 20: too large"),
+        ("[quotas.all-users]\ncpu = 0", "f, line 2: quotas.all-users.cpu = 0: too small"),
+        ("[quotas.all-users]\ncpu = true", "f, line 2: quotas.all-users.cpu: not a number"),
+        ("[quotas.all-users]\ncpu = 1.5", "f, line 2: quotas.all-users.cpu: not a number"),
         ("[[permissions]]\nread = '/>'", "f, line 1: permissions: not a table"),
     ],
 )
@@ -100,3 +112,19 @@ def test_a_mistake_is_told_with_file_line_key_and_what_would_be_right(text: str,
         parse_text(text, "f")
 
     assert said in str(caught.value)
+
+
+def test_quotas_are_read_by_subject() -> None:
+    """Sizes as in options."""
+    text = (
+        "[groups]\nw = ['a']\n[quotas.group.w]\nconnections = 7\nbytes-per-second = '1 MiB'\n"
+        "[quotas.user.\"a.b\"]\nmemory = '128 MiB'\nnice = 5\n[quotas.anonymous]\nmessages-per-second = 9\n"
+    )
+    permissions = parse_text(text, "f").permissions
+    assert permissions.quotas == {
+        "group w": {"connections": 7, "bytes_per_second": 1_048_576},
+        "user a.b": {"memory": 134_217_728, "nice": 5},
+        "anonymous": {"messages_per_second": 9},
+    }
+    again = parse_text("\n".join(list_permissions(permissions)), "f").permissions
+    assert again == permissions

@@ -140,6 +140,7 @@ def test_what_may_be_repeated_keeps_its_order(option) -> None:
         "listen": ["unix:/b", "unix:/a"],
         "policy": ["/queue/b lease=1s", "/queue/a lease=1s"],
         "token-key": ["/b", "/a"],
+        "proxy-address": ["10.0.0.0/8", "::1"],
     }
     texts = of_option[option.name]
     values = getattr(make_settings({option.field: texts}), option.field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from ipaddress import ip_network
 from itertools import count
 
 import pytest
@@ -296,6 +297,7 @@ def test_the_defaults_of_the_limits() -> None:
         "fork_rate": 1000.0,
         "fork_burst": 100,
         "users": None,
+        "proxies": (),
         "ways": frozenset(),
     }
 
@@ -424,3 +426,33 @@ def test_who_has_shown_it_otherwise_is_no_user_of_the_password_file() -> None:
     clients = [Identity("eve", Way.CERTIFICATE), Identity("alice", Way.SYSTEM), Identity("x", Way.SYSTEM, (), True)]
 
     assert [gate.admission.is_user(client) for client in clients] == [True, False, True]
+
+
+def test_a_proxy_is_where_the_policy_says() -> None:
+    """Also an IPv4 address in the clothes of the other family; a Unix socket is none."""
+    gate = Gate()
+    assert not gate.admission.is_proxy("10.0.0.1")
+    gate.admission.adopt(AdmissionPolicy(proxies=(ip_network("10.0.0.0/8"), ip_network("fe80::/64"))))
+
+    hosts = ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "11.0.0.1", "fe81::1", "")
+    assert [gate.admission.is_proxy(host) for host in hosts] == [True, True, True, False, False, False]
+
+
+def test_a_proxys_client_counts_where_it_is_said_to_be() -> None:
+    """As others from there: up to the limit, and with the penalties of that address."""
+    gate = Gate(max_clients_per_address=1)
+    first, second, third = (gate.add("") for _ in range(3))
+
+    assert gate.admission.move(first, "192.0.2.1", 100.0) == ""
+    assert "too many clients from 192.0.2.1" in gate.admission.move(second, "192.0.2.1", 100.0)
+    assert gate.admission.move(third, "192.0.2.2", 100.0) == ""
+    assert "too many clients from 192.0.2.2" in gate.refusal("192.0.2.2")
+    for peer in (first, second, third):
+        gate.admission.remove(peer)
+    assert gate.refusal("192.0.2.2") == ""
+    for _ in range(4):
+        guessing = gate.add("")
+        gate.admission.move(guessing, "192.0.2.3", 100.0)
+        gate.admission.login_failed(guessing, 100.0)
+        gate.admission.remove(guessing)
+    assert "too many failed logins" in gate.admission.move(gate.add(""), "192.0.2.3", 100.0)

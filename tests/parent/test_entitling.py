@@ -58,3 +58,20 @@ def test_who_is_on_this_machine_is_told_other_rights() -> None:
 
     assert unpack(find_changed(client("x", host=""))).allows(Right.MANAGE, b"/queue/a")
     assert not unpack(find_changed(client("x", host="192.0.2.1"))).allows(Right.MANAGE, b"/queue/a")
+
+
+def test_so_many_clients_of_a_user_may_be_here_at_a_time() -> None:
+    """One that goes makes room; another limit holds for who comes after a reload."""
+    quotas = {"all-users": {"connections": 2}, "anonymous": {"connections": 1}}
+    entitling = Entitling(Permissions(None, quotas=quotas), str)
+    clients = [client("alice") for _ in range(3)]
+
+    assert [entitling.arrive(one) for one in clients[:2]] == ["", ""]
+    assert entitling.arrive(clients[2]) == "too many clients of user alice, the quota for connections is 2"
+    assert entitling.arrive(client("bob")) == ""
+    assert [entitling.arrive(client("")) for _ in range(2)][1].startswith("too many clients without a login")
+    for one in clients[:2]:
+        entitling.leave(one)
+    assert entitling.arrive(client("alice")) == ""
+    entitling.adopt(Permissions(None))
+    assert [entitling.arrive(client("alice")) for _ in range(3)] == [""] * 3

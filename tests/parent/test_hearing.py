@@ -109,7 +109,7 @@ def test_what_is_the_routers_goes_there_in_its_order(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_child_may_say_what_the_table_permits(bench: Bench, kind: Kind, state: State) -> None:
     """In its state; all else names both."""
-    bench.child.state = state
+    bench.child.state, bench.child.is_proxied = state, True
     permission = FROM_CHILD.get(kind)
     if permission is not None and state in permission.states:
         happened = bench.say(*pack(kind))
@@ -210,3 +210,17 @@ def test_nothing_said_is_no_lie(bench: Bench) -> None:
     bench.hearing.receive(bench.child)
 
     assert bench.child.channel.closed
+
+
+def test_a_proxys_client_has_the_address_that_its_process_has_read(bench: Bench) -> None:
+    """Once, and only if it came from a proxy; it is ended if it may not be here."""
+    bench.child.is_proxied = True
+    bench.say(*pack(Kind.ADDRESS, destination=b"2001:db8::1", number=7))
+    assert (bench.child.name, bench.child.host) == ("client 1 [2001:db8::1]:7", "2001:db8::1")
+    with pytest.raises(EnvelopeError, match="no proxy has brought"):
+        bench.say(*pack(Kind.ADDRESS, destination=b"2001:db8::1", number=7))
+    bench.child.is_proxied = True
+    for _ in range(9):
+        bench.admission.login_failed(bench.child.peer, bench.loop.now)
+    bench.say(*pack(Kind.ADDRESS, destination=b"2001:db8::1", number=7))
+    assert bench.child.channel.pending > 48

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from forkbroker.permissions import Right, Rights
+from forkbroker.permissions import Quota, Right, Rights
 from forkbroker.wire.kinds import Flag, Kind
 from session.play import Broker, Client, bodies, frame
 
@@ -248,3 +248,73 @@ def test_rights_for_who_ends_already_change_nothing() -> None:
     client.pass_fence()
 
     assert [got.command for got in client.read()] == ["RECEIPT"]
+
+
+def limited(quota: Quota) -> Client:
+    client = Client(rights_of=lambda one: Rights(one.user, {right: [b"/>"] for right in Right}, quota))
+    client.connect(login="alice")
+    return client
+
+
+def test_who_sends_faster_than_the_quota_waits_and_loses_nothing() -> None:
+    """What has come is taken; then the client is not read until it is even."""
+    client = limited(Quota(messages_per_second=10))
+    for _ in range(10):
+        client.do("SEND", destination="/topic/t")
+    assert client.session.wants_input
+    client.receive(frame("SEND", {"destination": "/topic/t"}) * 20)
+    assert not client.session.wants_input
+    assert sum(envelope.count for envelope in client.told()) == 30
+    client.wait(1.9)
+    assert not client.session.wants_input
+    client.wait(0.2)
+    assert client.session.wants_input
+    assert client.session.is_open
+
+
+def test_octets_count_as_well_and_with_them_each_frame() -> None:
+    """Also those of a body that comes in pieces."""
+    client = limited(Quota(bytes_per_second=1000))
+    data = frame("SEND", {"destination": "/topic/t", "content-length": 9000}, bytes(9000))
+    client.receive(data[:4000])
+    assert not client.session.wants_input
+    client.wait(3.1)
+    assert client.session.wants_input
+    client.receive(data[4000:])
+    client.wait(4.5)
+    assert not client.session.wants_input
+    client.wait(1.0)
+    assert client.session.wants_input
+
+
+def test_a_client_that_is_held_back_is_not_taken_for_silent() -> None:
+    """Its heart-beats cannot be read meanwhile."""
+    quota = Quota(bytes_per_second=100)
+    client = Client(rights_of=lambda one: Rights(one.user, {right: [b"/>"] for right in Right}, quota))
+    client.connect(login="alice", heart_beat="0,1000")
+    client.do("SEND", bytes(2000), destination="/topic/t")
+    client.wait(15.0)
+
+    assert client.session.is_open
+    assert not client.session.wants_input
+
+
+def test_quotas_that_change_hold_at_once() -> None:
+    """For what is still to come."""
+    client = limited(Quota(subscriptions=2))
+    for number in "12":
+        client.subscribe("/topic/t", subscription_id=number)
+    everything = {right: [b"/>"] for right in Right}
+    client.down(Kind.RIGHTS, block=Rights("alice", everything, Quota(subscriptions=1, messages_per_second=1)).pack())
+    assert client.session.is_open
+    client.receive(frame("SEND", {"destination": "/topic/t"}) * 3)
+    assert not client.session.wants_input
+    client.down(Kind.RIGHTS, block=Rights("alice", everything).pack())
+    client.wait(3.0)
+    client.receive(frame("SEND", {"destination": "/topic/t"}) * 300)
+    assert client.session.wants_input
+    client.down(Kind.RIGHTS, block=Rights("alice", everything, Quota(subscriptions=1)).pack())
+    client.do("SUBSCRIBE", destination="/topic/t", id="3")
+    client.told()
+    client.pass_fence()
+    assert b"max-subscriptions is 1 (or the quota of the user)" in client.error().body

@@ -32,6 +32,7 @@ SEND: Mapping[str, object] = {
 
 #: An envelope of each kind that a child may send, as a child that tells the truth sends it.
 HONEST: dict[Kind, bytes] = {
+    Kind.ADDRESS: join(Kind.ADDRESS, number=7, destination=b"192.0.2.1"),
     Kind.CONNECTED: join(Kind.CONNECTED, destination=b"alice"),
     Kind.SEND: join(Kind.SEND, **SEND),
     Kind.SUBSCRIBE: join(Kind.SUBSCRIBE, token=1, count=10, destination=b"/queue/a"),

@@ -595,7 +595,7 @@ def test_numbers_are_fixed() -> None:
 _KINDS = {
     "CONNECTED": 1, "SEND": 2, "SUBSCRIBE": 3, "UNSUBSCRIBE": 4, "READY": 5, "CLAIMED": 6, "LOST": 7, "PASSED": 8,
     "SETTLE": 9, "TRANSACTION": 10, "FENCE": 11, "CONGESTED": 12, "RELIEVED": 13, "QUIESCED": 14, "LEAVING": 15,
-    "ASK": 16,
+    "ASK": 16, "ADDRESS": 17,
     "OFFER": 32, "FENCED": 33, "REFUSED": 34, "HOLD": 35, "RESUME": 36, "QUIESCE": 37, "CLOSE": 38, "RENDERED": 39,
     "RIGHTS": 40, "ANSWER": 41,
     "WRITE": 64, "SPILL": 65, "DELETE": 66, "UPDATE": 67, "MOVE": 68, "PURGE": 69, "DEFINE": 70, "FORGET": 71,
@@ -619,6 +619,7 @@ def test_which_states_permit_which_kinds(kind: Kind) -> None:
     """CONNECTED once, LEAVING and QUIESCED at any time, all else only to who has logged in; nothing after LEAVING."""
     permission = FROM_CHILD[kind]
     states = {
+        Kind.ADDRESS: {State.STARTING},
         Kind.CONNECTED: {State.STARTING},
         Kind.QUIESCED: {State.STARTING, State.CONNECTED},
         Kind.LEAVING: {State.STARTING, State.CONNECTED},

@@ -130,6 +130,7 @@ def _limits(table: dict[Kind, Fields]) -> dict[Kind, dict[str, int]]:
 def test_limits_are_fixed_numbers() -> None:
     """What is not named here has the whole of its field, or is not used."""
     assert _limits(OF_CHILD) == {
+        Kind.ADDRESS: {"number": 65_535, "destination": 45},
         Kind.CONNECTED: {"token": max(Way), "count": 1, "destination": 255, "block": 65_535},
         Kind.SEND: {"count": 1024},
         Kind.SUBSCRIBE: {"block": 65_535},

@@ -1,0 +1,99 @@
+"""A broker with quotas for its users."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from broker.test_users import line, reload
+from support.deadline import wait_until
+from support.rawclient import RawClient, connect
+
+from forkbroker.testing.broker import RunningBroker
+
+QUOTAS = """
+[quotas.user.alice]
+connections = 2
+subscriptions = 1
+[quotas.all-users]
+bytes-per-second = "64 KiB"
+memory = "2 GiB"
+cpu = 100
+nice = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration file with alice, who may not have much, and bob."""
+    users = tmp_path / "users"
+    users.touch(0o600)
+    users.write_text("".join(line(name, name) for name in ("alice", "bob")))
+    path = tmp_path / "forkbroker.toml"
+    path.write_text(f'users = "{users}"\n{QUOTAS}')
+    return path
+
+
+@pytest.fixture
+def broker(make_broker: Callable[..., RunningBroker], file: Path) -> RunningBroker:
+    """A broker with this file."""
+    return make_broker("--config", str(file))
+
+
+def login(broker: RunningBroker, name: str) -> RawClient:
+    return connect(broker.port, login=name, passcode=name)
+
+
+def test_a_user_has_so_many_clients_and_each_so_many_subscriptions(broker: RunningBroker, file: Path) -> None:
+    """Others have their own. A reload changes it for clients that are there."""
+    with login(broker, "alice") as first, login(broker, "alice"), login(broker, "bob"), login(broker, "bob") as bob:
+        with login(broker, "alice") as third:
+            third.expect_error("too many clients of user alice, the quota for connections is 2")
+        first.subscribe("/topic/a")
+        for number in range(3):
+            bob.subscribe("/topic/a", number)
+        file.write_text(file.read_text().replace("subscriptions = 1", "subscriptions = 2").replace("= 2\n", "= 3\n", 1))
+        assert reload(broker).startswith("done")
+        with login(broker, "alice") as third:
+            third.sync()
+        first.subscribe("/topic/a", 1)
+        first.send("SUBSCRIBE", destination="/topic/a", id="2")
+        first.send("SUBSCRIBE", destination="/topic/a", id="3")
+        first.expect_error("too many subscriptions")
+
+
+def test_who_sends_too_fast_waits(broker: RunningBroker) -> None:
+    """All that was sent arrives, and others are answered meanwhile."""
+    with login(broker, "alice") as fast, login(broker, "bob") as other:
+        other.subscribe("/topic/a")
+        fast.sync()
+        began = time.monotonic()
+        for _ in range(3):
+            fast.send("SEND", destination="/topic/a", body=bytes(65_536))
+        for _ in range(3):
+            assert len(other.receive().body) == 65_536
+        other.sync()
+        fast.sync()
+        assert time.monotonic() - began > 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="no /proc")
+def test_the_kernel_has_the_limits_of_the_process(broker: RunningBroker) -> None:
+    """From the login on."""
+    with login(broker, "bob") as client:
+        client.sync()
+
+        def find() -> list[int]:
+            return [pid for pid, title in broker.children() if " bob " in title]
+
+        wait_until(lambda: bool(find()), "the title")  # which follows a moment later
+        (pid,) = find()
+        limits = Path(f"/proc/{pid}/limits").read_text()
+
+        assert re.search(rf"Max address space\s+{2 * 1024**3}\s", limits)
+        assert re.search(r"Max cpu time\s+100\s", limits)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
