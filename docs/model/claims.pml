@@ -8,6 +8,8 @@
  * Kills, refusals and timeouts are bounded, so every run ends, and "everything is settled in the end" is the absence
  * of runs that end elsewhere.
  *
+ * An offer that was made ahead is kept by its only candidate, until its client has credit or the parent wants it back.
+ *
  * A child may lie, as one that its client has taken over: it says that it has claimed, and has not taken the semaphore.
  */
 
@@ -38,6 +40,14 @@
 #define LIES 0
 #endif
 
+/* Offers that a child may keep until its client has credit, and how often the parent takes one back meanwhile. */
+#ifndef AHEAD
+#define AHEAD 0
+#endif
+#ifndef RECALLS
+#define RECALLS 0
+#endif
+
 /* That a semaphore is not down shows at once that a lie was believed; there it is to be seen what comes of it. */
 #ifdef BROKEN_BELIEF
 #define IS_DOWN(s) true
@@ -49,13 +59,14 @@
 #define ALL     ((1 << CHILDREN) - 1)
 #define BIT(i)  (1 << (i))
 
+mtype:word = { TRY, KEEP, WITHDRAW };
 mtype:answer = { CLAIMED, LOST, PASSED, ACK, NACK };
 mtype:state = { FREE, OFFERED, TAKEN, RETURNING };
 mtype:place = { QUEUED, OFFER, HELD, DONE };
 
 /* What processes share: semaphores and channels. */
 byte sem[SLOTS];
-chan down[CHILDREN] = [SLOTS] of { byte /* slot */, byte /* message */, bit /* redelivered */ };
+chan down[CHILDREN] = [SLOTS + RECALLS] of { mtype:word, byte /* slot */, byte /* message */, bit /* redelivered */ };
 chan up[CHILDREN] = [2 * SLOTS + MESSAGES] of { mtype:answer, byte /* slot */, byte /* message */ };
 bit killed[CHILDREN];
 bit ended[CHILDREN];
@@ -65,6 +76,7 @@ mtype:state state[SLOTS] = FREE;
 byte offered[SLOTS];                /* the message */
 byte open[SLOTS];                   /* candidates that have not answered */
 bit has_ended[SLOTS];
+bit is_ahead[SLOTS];                /* its one candidate may keep it */
 mtype:place place[MESSAGES] = QUEUED;
 byte held_by[MESSAGES] = NOBODY;
 bit redelivered[MESSAGES];
@@ -80,6 +92,8 @@ byte refusals = REFUSALS;
 byte rejections = REJECTIONS;
 byte timeouts = TIMEOUTS;
 byte lies = LIES;
+byte ahead = AHEAD;
+byte recalls = RECALLS;
 
 
 /* ---- the parent ---- */
@@ -120,6 +134,7 @@ inline answered(i, s) {
         assert(IS_DOWN(s));
         state[s] = FREE;
         offered[s] = 0;
+        is_ahead[s] = 0;
         has_ended[s] = 0
     :: else
     fi
@@ -220,7 +235,7 @@ inline bury(i) {
     od;
     /* the next client gets its number, and channels that are empty */
     do
-    :: down[i]?s, m, _
+    :: down[i]?_, s, m, _
     :: empty(down[i]) -> break
     od;
     do
@@ -229,6 +244,24 @@ inline bury(i) {
     od;
     ended[i] = 0;
     killed[i] = 0
+}
+
+/* An offer that is kept is wanted back: somebody else may have it, or it was kept for too long. */
+inline recall(s) {
+    is_ahead[s] = 0;
+#ifdef BROKEN_RECALL
+    /* who keeps it has not claimed it */
+    state[s] = RETURNING;
+    place[offered[s]] = QUEUED;
+#else
+    ask(s);
+#endif
+    i = 0;
+    do
+    :: i < CHILDREN && open[s] == BIT(i) && state[s] == RETURNING -> down[i]!WITHDRAW, s, 0, 0; break
+    :: i < CHILDREN && !(open[s] == BIT(i) && state[s] == RETURNING) -> i++
+    :: i == CHILDREN -> break
+    od
 }
 
 /* The first message in order, a free slot, and any candidates: the proof need not know how they are chosen. */
@@ -250,11 +283,16 @@ inline make_offer() {
     place[m] = OFFER;
     assert(IS_DOWN(s));
     sem[s]++;
+    if
+    :: ahead > 0 && (i & (i - 1)) == 0 -> ahead--; is_ahead[s] = 1
+    :: true
+    fi;
     i = 0;
     do
     :: i < CHILDREN ->
         if
-        :: open[s] & BIT(i) -> down[i]!s, m, redelivered[m]
+        :: (open[s] & BIT(i)) && is_ahead[s] -> down[i]!KEEP, s, m, redelivered[m]
+        :: (open[s] & BIT(i)) && !is_ahead[s] -> down[i]!TRY, s, m, redelivered[m]
         :: else
         fi;
         i++
@@ -303,6 +341,15 @@ active proctype Parent() {
     :: atomic { nempty(up[2]) -> hear(2); s = 0; m = 0 }
     :: atomic { IS_GONE(2) -> bury(2); s = 0; m = 0 }
 #endif
+#if RECALLS > 0
+    :: atomic { recalls > 0 ->
+        select(s : 0 .. SLOTS - 1);
+        if
+        :: state[s] == OFFERED && is_ahead[s] -> recalls--; recall(s)
+        :: else
+        fi;
+        s = 0; i = 0 }
+#endif
     :: atomic { timeouts > 0 ->
         /* somebody has been silent for too long */
         select(s : 0 .. SLOTS - 1);
@@ -344,6 +391,37 @@ inline forget_all(i) {
 
 #define FORGET s = 0; m = 0; again = 0     /* fewer states that differ in nothing that matters */
 
+/* It has refused, or claimed, or come too late. What it has claimed it settles at once. */
+inline try(i) {
+    if
+    :: atomic { refusals > 0 -> refusals--; up[i]!PASSED, s, m; FORGET }
+    :: atomic { sem[s] == 0 -> up[i]!LOST, s, m; FORGET }
+    :: atomic { MAY_LIE(i, s) -> lies--; hear_lie(i, s, m); FORGET }
+    :: atomic { sem[s] > 0 ->
+        sem[s]--;
+        assert(holder[m] == NOBODY);
+        assert(!acknowledged[m]);
+        assert(!delivered[m] || again);
+        holder[m] = i };
+        /* the parent may hear of it before the client gets it, or later */
+        if
+        :: delivered[m] = 1; up[i]!CLAIMED, s, m
+        :: up[i]!CLAIMED, s, m; delivered[m] = 1
+        fi;
+        if
+        :: atomic { holder[m] = NOBODY; acknowledged[m] = 1; up[i]!ACK, s, m; FORGET }
+        :: atomic { rejections > 0 -> rejections--; holder[m] = NOBODY; up[i]!NACK, s, m; FORGET }
+        fi
+    fi
+}
+
+#if AHEAD > 0
+chan kept[CHILDREN] = [SLOTS] of { byte /* slot */, byte /* message */, bit /* redelivered */ };
+#define FORGET_KEPT(i) do :: kept[i]?s, m, _ :: empty(kept[i]) -> break od
+#else
+#define FORGET_KEPT(i) skip
+#endif
+
 proctype Child(byte i) {
     byte s, m;
     bit again;
@@ -351,30 +429,35 @@ end_begin:
     {
 end_idle:
         do
-        :: down[i]?s, m, again ->
+        :: down[i]?TRY, s, m, again -> try(i)
+#if AHEAD > 0
+        :: atomic { down[i]?KEEP, s, m, again -> kept[i]!s, m, again; FORGET }
+        /* its client has credit */
+        :: kept[i]?s, m, again -> try(i)
+#ifndef BROKEN_SILENCE
+        :: atomic { down[i]?WITHDRAW, s, _, _ ->
             if
-            :: atomic { refusals > 0 -> refusals--; up[i]!PASSED, s, m; FORGET }
-            :: atomic { sem[s] == 0 -> up[i]!LOST, s, m; FORGET }
-            :: atomic { MAY_LIE(i, s) -> lies--; hear_lie(i, s, m); FORGET }
-            :: atomic { sem[s] > 0 ->
-                sem[s]--;
-                assert(holder[m] == NOBODY);
-                assert(!acknowledged[m]);
-                assert(!delivered[m] || again);
-                holder[m] = i };
-                /* the parent may hear of it before the client gets it, or later */
-                if
-                :: delivered[m] = 1; up[i]!CLAIMED, s, m
-                :: up[i]!CLAIMED, s, m; delivered[m] = 1
-                fi;
-                if
-                :: atomic { holder[m] = NOBODY; acknowledged[m] = 1; up[i]!ACK, s, m; FORGET }
-                :: atomic { rejections > 0 -> rejections--; holder[m] = NOBODY; up[i]!NACK, s, m; FORGET }
-                fi
-            fi
+#ifdef BROKEN_KEEPING
+            :: kept[i]??[eval(s), m, again] -> up[i]!LOST, s, m
+#else
+            :: kept[i]??[eval(s), m, again] -> kept[i]??eval(s), m, again; up[i]!LOST, s, m
+#endif
+            /* what it has answered is answered */
+            :: else
+            fi;
+            FORGET }
+#else
+        :: atomic { down[i]?WITHDRAW, s, _, _ ->
+            if
+            :: kept[i]??[eval(s), m, again] -> kept[i]??eval(s), m, again
+            :: else
+            fi;
+            FORGET }
+#endif
+#endif
         od
     } unless { killed[i] };
-    atomic { forget_all(i); FORGET; ended[i] = 1 };
+    atomic { forget_all(i); FORGET_KEPT(i); FORGET; ended[i] = 1 };
 end_dead:
     (!ended[i]);
     goto end_begin

@@ -41,6 +41,7 @@ class QueueDelivery:
         self._crash = setup.crash
         self._version = version
         self._find = subscriptions.queue_by_token
+        self._subscriptions = subscriptions
         self._unacknowledged = unacknowledged
         self._unwritten = unwritten
         self._upward = upward
@@ -48,25 +49,62 @@ class QueueDelivery:
         self.passed: set[QueueSubscription] = set()
         """Those that have passed something on, and have to ask for it again: `ask_again`."""
         self._passed_since_ready: set[QueueSubscription] | None = None
+        self._is_stopped = False
 
     def receive(self, envelope: Envelope) -> None:
-        """Messages that are offered to several children: try to claim them."""
-        crash = self._crash
-        if crash is not None:
-            crash("child.offer-received")
+        """Messages that are offered to several children: try to claim them.
+
+        AHEAD is an offer to this child alone. It is kept while the client has no credit for it.
+        """
+        if self._crash is not None:
+            self._crash("child.offer-received")
         subscription = self._find(envelope.token)
         if subscription is None or subscription.is_draining:
             self.decline(envelope)
         elif not self._has_room(subscription):
             self._pass(subscription)
             self.decline(envelope)
-        elif self._try_claim(envelope.slot):
-            if crash is not None:
-                crash("child.claimed")
-            self._upward.answer(Kind.CLAIMED, envelope.token, envelope.number)
-            self._deliver(envelope, subscription)
+        elif envelope.kind is Kind.AHEAD and (subscription.skips_ahead or subscription.room() <= 0):
+            self._keep(envelope, subscription)
         else:
-            self._upward.answer(Kind.LOST, envelope.token, envelope.number)
+            subscription.skips_ahead = False
+            self._claim(envelope, subscription)
+
+    def claim_ahead(self, subscription: QueueSubscription) -> None:
+        """It has credit again: claim what was offered ahead, as far as that goes."""
+        ahead = subscription.ahead
+        while ahead and subscription.room() > 0:
+            if not self._has_room(subscription):
+                self._pass(subscription)
+                self._decline_ahead(subscription)
+                return
+            self._claim(ahead.popleft(), subscription)
+
+    def hand_back(self, subscription: QueueSubscription) -> None:
+        """Something older comes back to the queue by a NACK: leave what was offered ahead to come behind that.
+
+        So is what the parent offered ahead before it had heard of it; then it offers what there is credit for.
+        """
+        subscription.skips_ahead = True
+        while subscription.ahead:
+            self._lose(subscription.ahead.popleft())
+
+    def withdraw(self, envelope: Envelope) -> None:
+        """The parent has taken back what it had offered ahead. If it was claimed or lost meanwhile, that is told."""
+        subscription = self._find(envelope.token)
+        if subscription is None:
+            return
+        for offer in subscription.ahead:
+            if offer.number == envelope.number:
+                subscription.ahead.remove(offer)
+                self._lose(offer)
+                return
+
+    def stop(self) -> None:
+        """Keep nothing any more: the session ends, or the broker."""
+        self._is_stopped = True
+        for subscription in self._subscriptions.queues():
+            self._decline_ahead(subscription)
 
     def decline(self, envelope: Envelope) -> None:
         """Leave an offer to the other candidates."""
@@ -87,6 +125,7 @@ class QueueDelivery:
 
     def forget(self, subscription: QueueSubscription) -> None:
         """The subscription has ended: nothing is asked for any more."""
+        self._decline_ahead(subscription)
         self.passed.discard(subscription)
         if self._passed_since_ready is not None:
             self._passed_since_ready.discard(subscription)
@@ -102,6 +141,30 @@ class QueueDelivery:
             and self._unwritten.pending < OFFER_ROOM
             and (not subscription.prefetch_octets or subscription.has_octets())
         )
+
+    def _keep(self, envelope: Envelope, subscription: QueueSubscription) -> None:
+        if self._is_stopped:
+            self.decline(envelope)
+        elif subscription.skips_ahead:
+            self._lose(envelope)
+        else:
+            subscription.ahead.append(envelope)
+
+    def _claim(self, envelope: Envelope, subscription: QueueSubscription) -> None:
+        if self._try_claim(envelope.slot):
+            if self._crash is not None:
+                self._crash("child.claimed")
+            self._upward.answer(Kind.CLAIMED, envelope.token, envelope.number)
+            self._deliver(envelope, subscription)
+        else:
+            self._lose(envelope)
+
+    def _lose(self, envelope: Envelope) -> None:
+        self._upward.answer(Kind.LOST, envelope.token, envelope.number)
+
+    def _decline_ahead(self, subscription: QueueSubscription) -> None:
+        while subscription.ahead:
+            self.decline(subscription.ahead.popleft())
 
     def _deliver(self, envelope: Envelope, subscription: QueueSubscription) -> None:
         """Deliver the run; a prefetch in octets may be too small for all of it: others may have the rest."""

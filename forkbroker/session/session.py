@@ -112,7 +112,16 @@ class Session:
         self._publishing = Publishing(
             policy, own, self.rights, transactions, upward, replies, self._asking, subscribing.subscribe_to_replies
         )
-        settling = Settling(terms, unacknowledged, transactions, self._topics.deliver_waiting, upward, replies)
+        settling = Settling(
+            terms,
+            unacknowledged,
+            transactions,
+            self._topics.deliver_waiting,
+            self._queues.claim_ahead,
+            self._queues.hand_back,
+            upward,
+            replies,
+        )
         transacting = Transacting(transactions, settling, subscriptions, unacknowledged, upward, replies)
         self._handlers: dict[str, Callable[[Mapping[str, str], str | None], None]] = {
             "SUBSCRIBE": subscribing.subscribe,
@@ -274,7 +283,7 @@ class Session:
                     self.ending.finish(str(error))
                 if topics.deadline < self.wake_at:
                     self.wake_at = topics.deadline
-        elif kind is Kind.OFFER:
+        elif kind is Kind.OFFER or kind is Kind.AHEAD:
             if self.ending.has_begun:
                 self._queues.decline(envelope)
             else:
@@ -292,12 +301,15 @@ class Session:
         elif kind is Kind.ANSWER:
             if not self.ending.has_begun:
                 self._asking.answered(envelope)
+        elif kind is Kind.WITHDRAW:
+            self._queues.withdraw(envelope)
         elif kind is Kind.HOLD:
             self.holds.add(envelope.token)
         elif kind is Kind.RESUME:
             self.holds.discard(envelope.token)
         elif kind is Kind.QUIESCE:
             self._is_settling = bool(envelope.token)
+            self._queues.stop()
             self._quiesce()
         elif kind is Kind.RIGHTS:
             self._change_rights(unpack(envelope.block), now)
@@ -394,6 +406,7 @@ class Session:
 
     def _begin_end(self, reason: str, deadline: float) -> None:
         self.ending.begin(reason, deadline)
+        self._queues.stop()
         self.wake_at = deadline
 
     def _blame(self, error: FrameError, receipt: str | None, now: float) -> None:

@@ -19,15 +19,18 @@ from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import Messages
 from forkbroker.session.setup import Terms
-from forkbroker.session.subscriptions import AckMode, Subscription, Subscriptions, TopicSubscription
+from forkbroker.session.subscriptions import AckMode, QueueSubscription, Subscription, Subscriptions, TopicSubscription
 from forkbroker.session.transactions import Settlement, Transactions
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.fields import MAX_AHEAD
 from forkbroker.wire.kinds import Outcome
 
 _MAX_DIGITS = 18
 """Of a number in a name. int() raises an exception of its own for thousands of them."""
+ENOUGH_AHEAD = MAX_AHEAD // 2
+"""With more offers than this at hand, what is settled can wait to be told: the parent refills at the half as well."""
 _FEW = 256
 """Runs of message-ids that are not worth a look."""
 
@@ -154,15 +157,20 @@ class Settling:
         unacknowledged: Unacknowledged,
         transactions: Transactions,
         deliver_waiting: Callable[[TopicSubscription], None],
+        claim_ahead: Callable[[QueueSubscription], None],
+        hand_back: Callable[[QueueSubscription], None],
         upward: Upward,
         replies: Replies,
     ) -> None:
-        """`deliver_waiting`: a topic subscription has credit again, and something may wait for it."""
+        """What follows for the subscription: `deliver_waiting` and `claim_ahead`, as it has credit again, or
+        `hand_back`, as it gives something back."""
         self._is_strict = terms.policy.strict
         self._rules = terms.rules
         self._unacknowledged = unacknowledged
         self._transactions = transactions
         self._deliver_waiting = deliver_waiting
+        self._claim_ahead = claim_ahead
+        self._hand_back = hand_back
         self._upward = upward
         self._replies = replies
 
@@ -183,8 +191,24 @@ class Settling:
             subscription.lighten(deliveries)
         if isinstance(subscription, TopicSubscription):
             self._deliver_waiting(subscription)
-        else:
-            upward.settle(subscription.token, deliveries.values(), settlement.outcome)
+        elif isinstance(subscription, QueueSubscription):
+            self._apply_to_queue(upward, subscription, deliveries, settlement.outcome)
+
+    def _apply_to_queue(
+        self, upward: Upward, subscription: QueueSubscription, deliveries: Mapping[int, int], outcome: Outcome
+    ) -> None:
+        """Tell the parent, and go on with what was offered ahead.
+
+        While enough of that is left the parent can wait, so that it is woken once for several messages. What is given
+        back is older than what was offered ahead, and comes before it.
+        """
+        is_release = outcome is Outcome.RELEASED
+        is_urgent = is_release or len(subscription.ahead) <= ENOUGH_AHEAD
+        upward.settle(subscription.token, deliveries.values(), outcome, is_urgent=is_urgent)
+        if is_release:
+            self._hand_back(subscription)
+        elif subscription.ahead:
+            self._claim_ahead(subscription)
 
     def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome) -> None:
         name = headers.get("transaction")

@@ -231,6 +231,8 @@ class Subscribing:
         if isinstance(subscription, TopicSubscription):
             self._topics.deliver_waiting(subscription)
         else:
+            if isinstance(subscription, QueueSubscription):
+                self._queues.claim_ahead(subscription)
             self._upward.request(_pack_subscribe(subscription))
 
     def _drain(self, subscription: Subscription) -> None:
@@ -340,6 +342,7 @@ def _pack_subscribe(subscription: Subscription, *, may_create: bool = True) -> l
         Kind.SUBSCRIBE,
         flags=flags,
         token=subscription.token,
+        index=subscription.keeps if isinstance(subscription, QueueSubscription) else 0,
         count=subscription.credit,
         destination=subscription.destination.name,
         block=_durable_name_of(subscription) or _shared_opening_of(subscription),

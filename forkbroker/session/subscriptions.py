@@ -21,6 +21,7 @@ from forkbroker.session.budget import Budget
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import Messages
 from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.fields import MAX_AHEAD
 
 MAX_TOKEN = 0xFFFF_FFFF
 """The field of an envelope has 32 bits."""
@@ -87,6 +88,10 @@ class Subscription:
         """Octets of memory, about, that it takes by itself, without what is delivered to it."""
         return _weigh(self)
 
+    def room(self) -> int:
+        """How many messages may be delivered, as far as their number is concerned."""
+        return self.credit - len(self.unacknowledged) - self.in_transactions
+
     def has_octets(self) -> bool:
         """Another message may be delivered, as far as octets are concerned."""
         return not self.prefetch_octets or self.octets < self.prefetch_octets
@@ -108,11 +113,20 @@ class QueueSubscription(Subscription):
 
     durable: bytes = b""
     """Where messages of the topic wait for it when it outlives the client: a canonical name in `/dsub/`."""
+    ahead: deque[Envelope] = field(default_factory=deque)
+    """Offers that wait for credit, the oldest first."""
+    skips_ahead: bool = False
+    """Something was given back that comes before whatever was offered ahead."""
 
     @property
     def weight(self) -> int:
         """As of any, and of the name under which it is stored."""
         return _weigh(self) + 2 * len(self.durable)
+
+    @property
+    def keeps(self) -> int:
+        """How many offers it keeps ahead of its credit: some, if the client waits for each message."""
+        return MAX_AHEAD if self.settles and self.credit == 1 and not self.prefetch_octets else 0
 
     @property
     def is_temporary(self) -> bool:
@@ -130,10 +144,6 @@ class TopicSubscription(Subscription):
     """The first message of `waiting[0]` that was not delivered."""
     waiting_messages: Messages | None = None
     """`waiting[0]` made ready: it may take many ACKs until all of it is delivered."""
-
-    def room(self) -> int:
-        """How many messages may be delivered, as far as their number is concerned."""
-        return self.credit - len(self.unacknowledged) - self.in_transactions
 
 
 def _weigh(subscription: Subscription) -> int:

@@ -122,13 +122,17 @@ class Upward:
         """Octets of memory, about, that the SENDs since the start take until they are taken."""
         return self.size + self._collected
 
-    def settle(self, token: int, serials: Iterable[int], outcome: Outcome) -> None:
-        """Deliveries of a queue subscription are settled; consecutive serials become one entry."""
-        self.is_urgent = True
+    def settle(self, token: int, serials: Iterable[int], outcome: Outcome, *, is_urgent: bool = True) -> None:
+        """Deliveries of a queue subscription are settled; consecutive serials become one entry.
+
+        What is not urgent goes with what is told next.
+        """
+        self.is_urgent |= is_urgent
         if self._batch is not None:
             self._close_batch(self._batch)
         if self._settling_token != token:
-            self._close_settlements()
+            if self._settling:
+                self._close_settlements()
             self._settling_token = token
         entries = self._settling
         for serial in serials:
@@ -152,7 +156,8 @@ class Upward:
 
     def request(self, buffers: list[Buffer]) -> None:
         """Any other envelope."""
-        self._close()
+        if self._batch is not None or self._settling:
+            self._close()
         self._append(buffers)
 
     def fence(self) -> int:
@@ -163,7 +168,8 @@ class Upward:
                 self.last_fence += 1
                 batch.fence = self.last_fence
             return batch.fence
-        self._close_settlements()
+        if self._settling:
+            self._close_settlements()
         if self._last_is_fenced:
             self._append(pack(Kind.FENCE))
         self.last_fence += 1
@@ -173,14 +179,15 @@ class Upward:
 
     def take(self) -> list[list[Buffer]]:
         """All envelopes since the last call, as buffers for the channel."""
-        self._close()
+        if self._batch is not None or self._settling:
+            self._close()
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
         self.is_urgent = self.has_claimed = False
         return envelopes
 
     def _close(self) -> None:
-        """What comes next stands behind all that is being collected: messages, or settlements, never both."""
+        """What comes next stands behind what is being collected: messages, or settlements, never both. It is one."""
         if self._batch is not None:
             self._close_batch(self._batch)
         else:
@@ -193,9 +200,8 @@ class Upward:
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
-        if self._settling:
-            self._append(pack_settle(self._settling_token, self._settling))
-            self._settling = []
+        self._append(pack_settle(self._settling_token, self._settling))
+        self._settling = []
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

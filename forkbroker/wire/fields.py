@@ -38,6 +38,8 @@ MAX_HOST = 45
 MAX_VERB = 64
 MAX_OPENING = 255
 """Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
+MAX_AHEAD = 8
+"""Offers that a subscription keeps ahead of its credit, at most."""
 
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFF_FFFF
@@ -213,6 +215,7 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.SUBSCRIBE: Fields(
         flags=Flag.FENCE | Flag.AUTO | Flag.EXCLUSIVE | Flag.TEMPORARY | Flag.DURABLE | Flag.EXISTING,
         token=_U32,
+        index=MAX_AHEAD,
         count=_U32,
         number=_U64,
         destination=_U16,

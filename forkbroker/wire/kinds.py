@@ -14,6 +14,7 @@ CONNECTED    destination: login of the client; token: how it has shown who it is
 ADDRESS      destination: the client's address, as a proxy has said it; number: its port. Before CONNECTED
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
+             index: for a queue, so many offers it keeps ahead of its credit (AHEAD);
              block: with flag `DURABLE` the name of the subscription that outlives its client; else, for a topic,
              what its MESSAGE frames begin with, if nothing but the rest of the envelope follows. With the token of a
              subscription to a queue and all that was said of it, the count is its credit from now on.
@@ -35,6 +36,9 @@ LEAVING      block: the reason, for the log; number, serial and count: messages 
              Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
+AHEAD        as OFFER, of one message to one child that may have no credit for it yet, and then keeps it: it answers
+             when it has, or as soon as the offer is withdrawn
+WITHDRAW     number: of an AHEAD that was taken back; token. Who keeps it answers LOST; who does not has answered
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
              count: how many. With a number there is no payload: a descriptor comes with it, of a file that has the
              frames in so many octets (`forkbroker.wire.memory_file`)
@@ -160,6 +164,8 @@ class Kind(IntEnum):
     RENDERED = 39
     RIGHTS = 40
     ANSWER = 41
+    AHEAD = 42
+    WITHDRAW = 43
     WRITE = 64
     SPILL = 65
     DELETE = 66
@@ -303,6 +309,8 @@ FROM_PARENT: frozenset[Kind] = frozenset(
         Kind.RENDERED,
         Kind.OFFER,
         Kind.ANSWER,
+        Kind.AHEAD,
+        Kind.WITHDRAW,
         Kind.FENCED,
         Kind.REFUSED,
         Kind.HOLD,

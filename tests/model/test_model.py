@@ -20,6 +20,9 @@ HOLDING = [
     ("claims", "-DCHILDREN=3 -DSLOTS=1 -DMESSAGES=1 -DKILLS=2"),
     ("claims", "-DSLOTS=1 -DLIES=1"),
     ("claims", "-DCHILDREN=3 -DSLOTS=1 -DMESSAGES=1 -DLIES=1"),
+    ("claims", "-DSLOTS=1 -DAHEAD=2 -DRECALLS=2 -DTIMEOUTS=0"),
+    ("ahead", ""),
+    ("ahead", "-DMESSAGES=4 -DAHEAD=3 -DWITHDRAWALS=3 -DREJECTIONS=3"),
     ("order", ""),
     ("order", "-DCHILDREN=3 -DOFFERS=3"),
     ("store", "-DPARENT_KILLS=2"),
@@ -35,12 +38,19 @@ TWICE = rf"{ASSERTION} .*(holder|acknowledged)"
 TOLD_AGAIN = rf"{ASSERTION} .*i!=died_twice_at"
 INNOCENT = rf"{ASSERTION} .*died_twice_at==announced"
 ORDER = rf"{ASSERTION} .*stored\[m\]=="
+KEEPING = "AHEAD=2 RECALLS=1 TIMEOUTS=0 REJECTIONS=0"
 BROKEN = [
     ("claims", "BROKEN_REUSE", ASSERTION),
     ("claims", "BROKEN_CRASH", ASSERTION),
     ("claims", "BROKEN_OVERDUE", ASSERTION),
     ("claims", "BROKEN_DRAIN", ASSERTION),
     ("claims", "BROKEN_BELIEF LIES=1", TWICE),
+    ("claims", f"BROKEN_RECALL {KEEPING}", ASSERTION),
+    ("claims", f"BROKEN_KEEPING {KEEPING}", ASSERTION),
+    ("claims", f"BROKEN_SILENCE {KEEPING}", END_STATE),
+    ("ahead", "BROKEN_OLDEST_FIRST", ASSERTION),
+    ("ahead", "BROKEN_NACK", ASSERTION),
+    ("ahead", "BROKEN_SKIP", ASSERTION),
     ("order", "BROKEN_OVERDUE", ASSERTION),
     ("order", "BROKEN_OLDEST_FIRST", ASSERTION),
     ("store", "BROKEN_RECEIPT", ASSERTION),

@@ -29,6 +29,7 @@ def audit(router: Router) -> None:
     assert queues.window.asked == sum(lane.asked for queue in queues.all() for lane in queue.lanes)
     for child in router._offering.clientele.children.values():
         _check_child(router, child)
+    _check_ahead(router)
     _check_journal(router)
     _check_timers(router)
     assert router._jobs.delays.messages == sum(run.count for run in _delayed(router))
@@ -37,7 +38,7 @@ def audit(router: Router) -> None:
 
 def _offers(router: Router) -> list[Offer]:
     claims = router._offering.claims
-    offers = [*claims.timely.values(), *claims._overdue.values()]
+    offers = [*claims.timely.values(), *claims.kept.values(), *claims._overdue.values()]
     assert len(offers) + len(claims.free) == claims._slots.size, "a slot is lost"
     return offers
 
@@ -101,6 +102,21 @@ def _check_child(router: Router, child: Child) -> None:
     gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
     assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
     assert child.withheld == sum(consumer.withheld for consumer in child.consumers.values())
+
+
+def _check_ahead(router: Router) -> None:
+    """Nobody waits for what is kept by one consumer, and what is kept is the next that comes."""
+    claims = router._offering.claims
+    assert {n: offer for row in claims.ahead.values() for n, offer in row.items()} == claims.kept
+    for queue, row in claims.ahead.items():
+        (key,) = {key for offer in row.values() for key in offer.candidates}
+        consumer = next(iter(row.values())).candidates[key]
+        places = [(-offer.run.details.priority, offer.run.serial) for offer in row.values()]
+        assert len(row) <= consumer.keeps or consumer.is_gone
+        assert places == sorted(places), "not in order"
+        assert all(offer.state is State.OFFERED and offer.count == 1 for offer in row.values())
+        if claims.free and queue not in router._queues.changed and not queue.returning:
+            assert consumer.row.find_only() is consumer, "kept from others"
 
 
 def _check_journal(router: Router) -> None:

@@ -24,12 +24,12 @@ from forkbroker.routing.queues import queue, window
 from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
-from forkbroker.wire.fields import OF_CHILD, check
+from forkbroker.wire.fields import MAX_AHEAD, OF_CHILD, check
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .audit import audit
 from .ledger import Key, Ledger
-from .simulation import DLQ, NOON, Bounds, Child, World, make, make_send
+from .simulation import DLQ, NOON, OFFERS, Bounds, Child, World, make, make_send
 from .stock import DEADLY, UNWRITABLE, Stock
 
 TOPIC, DURABLE = b"/topic/t", b"/dsub/me"
@@ -173,7 +173,9 @@ class Life:
         if len(self.consumers) < 4:
             name, credit = random.choice(self.names), random.choice([1, 3, 1000])
             durable = DURABLE if name == DURABLE else b""
-            self.world.subscribe(self.world.add_child(), SENT_TO.get(name, name), credit=credit, durable=durable)
+            keeps = MAX_AHEAD if credit == 1 else 0
+            child = self.world.add_child()
+            self.world.subscribe(child, SENT_TO.get(name, name), credit=credit, durable=durable, keeps=keeps)
 
     def turn(self, random: Random) -> None:
         self.collect()
@@ -193,7 +195,11 @@ class Life:
         child = random.choice(readers)
         for _ in range(min(random.randint(1, 4), len(child.inbox))):
             offer, dice = child.inbox.popleft(), random.random()
-            if dice < 0.1:
+            if offer.kind is Kind.WITHDRAW:
+                self.forget(child, offer.number)
+            elif offer.kind is Kind.AHEAD and child.held[1]:
+                child.kept.append(offer)
+            elif dice < 0.1:
                 self.world.answer(child, Kind.PASSED, offer)
                 self.world.tell(child, make(Kind.READY))
             elif dice < 0.13:
@@ -207,6 +213,23 @@ class Life:
                     self.die(child)
                     return
 
+    def forget(self, child: Child, number: int) -> None:
+        """What it keeps is withdrawn; if it does not keep it any more, it has answered."""
+        for offer in child.kept:
+            if offer.number == number:
+                child.kept.remove(offer)
+                self.world.answer(child, Kind.LOST, offer)
+                return
+
+    def go_on(self, child: Child, outcome: Outcome) -> None:
+        """It has credit again, and may keep something: it tries that, or leaves it to what it has given back."""
+        while child.kept and not child.held[1]:
+            offer = child.kept.popleft()
+            if outcome is not Outcome.ACKNOWLEDGED:
+                self.world.answer(child, Kind.LOST, offer)
+            elif self.world.claim(child, offer):
+                self.ledger.claimed(child.peer, offer)
+
     def settle(self, random: Random) -> None:
         if not self.holders:
             return
@@ -218,6 +241,7 @@ class Life:
             self.ledger.settled(child.peer, serial, outcome)
         child.outbox.append(Envelope(bytes(with_fence(settle, self.next_fence())[0])))
         self.ledger.asked(child.peer, self.fence)
+        self.go_on(child, outcome)
 
     def finish_job(self, random: Random) -> None:
         """In one transaction: the job is settled, and its results sent."""
@@ -246,6 +270,7 @@ class Life:
         if job is not None and self.ledger.notes[job].is_persistent:
             self.ledger.results.append((job, keys))
         self.ledger.asked(child.peer, self.fence)
+        self.go_on(child, Outcome.ACKNOWLEDGED)
 
     def lie(self, random: Random) -> None:
         """A child says what no child says, among honest words: it ends, and harms nobody else."""
@@ -412,7 +437,7 @@ class Life:
             if not self.note_answers(child):
                 continue
             for envelope in child.inbox:
-                if envelope.kind is Kind.OFFER and envelope.number > self.offers_seen:
+                if envelope.kind in OFFERS and envelope.number > self.offers_seen:
                     found[envelope.number] = envelope
         new = [found[number] for number in sorted(found)]
         self.offers_seen = max(found, default=self.offers_seen)
@@ -423,7 +448,7 @@ class Life:
 
     def note_answers(self, child: Child) -> bool:
         """What it was told, but for offers; tell whether it goes on. Who is refused gets ERROR, and that is the end."""
-        told = [envelope for envelope in child.inbox if envelope.kind is not Kind.OFFER]
+        told = [envelope for envelope in child.inbox if envelope.kind not in (*OFFERS, Kind.WITHDRAW)]
         for envelope in told:
             child.inbox.remove(envelope)
             if envelope.kind is Kind.SEND:

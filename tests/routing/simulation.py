@@ -22,6 +22,7 @@ from .stock import Stock
 NOON = 1_800_000_000.0
 """What the clock on the wall shows at first, in seconds."""
 DLQ = b"/queue/DLQ"
+OFFERS = (Kind.OFFER, Kind.AHEAD)
 AT_ONCE = 1_000_000
 """Steps in one turn: all that a test does."""
 
@@ -104,6 +105,8 @@ class Child:
     tokens: dict[int, bytes] = field(default_factory=dict)
     held: dict[int, dict[int, bytes]] = field(default_factory=dict)
     """By token: serial -> body."""
+    kept: deque[Envelope] = field(default_factory=deque)
+    """What it was offered ahead, and has no credit for."""
     is_stopped: bool = False
     is_waiting: bool = False
     """It has passed, and owes a READY."""
@@ -212,11 +215,13 @@ class World:
         flags: int = 0,
         fence: int = 0,
         durable: bytes = b"",
+        keeps: int = 0,
     ) -> None:
         """The child asks, and the router hears it at once."""
         flags |= (Flag.FENCE if fence else 0) | (Flag.DURABLE if durable else 0)
         fields = {
             "destination": name, "token": token, "count": credit, "flags": flags, "number": fence, "block": durable,
+            "index": keeps,
         }  # fmt: skip
         child.tokens[token] = durable or name
         child.held[token] = {}
@@ -307,7 +312,7 @@ class World:
 
     def answer(self, child: Child, kind: Kind, offer: Envelope) -> None:
         """Into the channel."""
-        assert offer.kind is Kind.OFFER, (offer.kind, offer.block)
+        assert offer.kind in OFFERS, (offer.kind, offer.block)
         child.outbox.append(make(kind, number=offer.number, token=offer.token))
 
     def settle(

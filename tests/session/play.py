@@ -223,11 +223,12 @@ class Client:
         deliveries: int = 0,
         queue: bytes = b"",
         details: Details = PLAIN,
+        kind: Kind = Kind.OFFER,
     ) -> None:
         """The parent offers messages of a SEND, by default in the queue to which it was sent."""
         self._offer += 1
         buffers = pack_run(
-            Kind.OFFER,
+            kind,
             message,
             first=first,
             count=message.count if count is None else count,

@@ -133,7 +133,7 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.ADDRESS: {"number": 65_535, "destination": 45},
         Kind.CONNECTED: {"token": max(Way), "count": 1, "destination": 255, "block": 65_535},
         Kind.SEND: {"count": 1024},
-        Kind.SUBSCRIBE: {"block": 65_535},
+        Kind.SUBSCRIBE: {"index": 8, "block": 65_535},
         Kind.UNSUBSCRIBE: {"block": 65_535},
         Kind.LEAVING: {"token": 1, "block": 65_535},
         Kind.ASK: {"destination": 64, "block": 65_535},

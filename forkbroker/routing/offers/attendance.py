@@ -53,6 +53,7 @@ class Attendance:
             credit=envelope.count,
             auto=bool(flags & Flag.AUTO),
             exclusive=bool(flags & Flag.EXCLUSIVE),
+            keeps=envelope.index,
         )
         self._clientele.enlist(consumer)
         return None
@@ -63,7 +64,7 @@ class Attendance:
         is_same = (consumer.auto, consumer.exclusive) == (bool(flags & Flag.AUTO), bool(flags & Flag.EXCLUSIVE))
         if name != consumer.queue.name or not is_same:
             raise EnvelopeError(f"SUBSCRIBE: token {consumer.token} is in use")
-        consumer.set_credit(envelope.count)
+        consumer.set_credit(envelope.count, envelope.index)
         consumer.row.refresh(consumer)
 
     def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:

@@ -6,7 +6,8 @@ the kernel killed it; no crash says which. This is the theory by which the guilt
 
 1. **Suspicion.** A crash makes a suspect of everything that the process held: what its consumers had not settled, what
    it had claimed without telling, and the first message of the offer that it was to read next, as a message may be so
-   large that its consumer's process dies before it can claim.
+   large that its consumer's process dies before it can claim. What it was offered ahead (`offers.py`) and had not
+   claimed is none of that: it is small, and had not reached the client.
 2. **Solitude.** A suspect is offered alone, to a child that holds nothing else, over all its subscriptions, and nothing
    else is offered to that child meanwhile (`guards.py`). So the next crash has one message to blame.
 3. **Conviction.** Only a crash at which the process held one message, and nothing else, convicts; `poison_after` counts

@@ -34,12 +34,15 @@ from collections.abc import Iterable
 from enum import Enum, IntEnum
 from typing import Protocol
 
-from forkbroker.routing.handover import Record, Rule
+from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.consumers import Consumer
 from forkbroker.routing.peers import Peer, Slot, Token
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
+
+AHEAD_S = 0.1
+"""So long an offer that was made ahead may be kept (seconds). A quick consumer has claimed it by then."""
 
 
 class Slots(Protocol):
@@ -170,8 +173,8 @@ class Offer(Record):
 class Claims(Rule):
     """All offers that are open, and the slots for more."""
 
-    DUMPED = ("free", "_number", "timely", "_overdue")
-    ANEW = ("_slots", "_timeout_s")
+    DUMPED = ("free", "_number", "timely", "kept", "_overdue")
+    ANEW = ("_slots", "_timeout_s", "ahead")
     """The slots of the other router, by the same numbers."""
 
     def __init__(self, slots: Slots, answer_timeout_s: float) -> None:
@@ -183,7 +186,17 @@ class Claims(Rule):
         self._number = 0
         self.timely: dict[int, Offer] = {}
         """Those that are not overdue, oldest first, so the first one's deadline is the next; to read."""
+        self.kept: dict[int, Offer] = {}
+        """Those that were made ahead, oldest first; to read."""
+        self.ahead: dict[Queue, dict[int, Offer]] = {}
+        """The same, by queue, in the order of its messages; to read."""
         self._overdue: dict[int, Offer] = {}
+
+    def rebuild(self, loaded: Loaded) -> None:
+        """Note which queues have offers that were made ahead."""
+        self.ahead = {}
+        for number, offer in self.kept.items():
+            self.ahead.setdefault(offer.queue, {})[number] = offer
 
     def open_offer(self, queue: Queue, run: Run, candidates: Iterable[Consumer], now: float) -> Offer:
         """Use a free slot for this run. The semaphore is posted; the caller sends the offer to each candidate."""
@@ -195,13 +208,40 @@ class Claims(Rule):
         self._slots.post(offer.slot)
         return offer
 
+    @property
+    def reserve(self) -> int:
+        """So many free slots are left to offers that are not made ahead."""
+        return self._slots.size // 2
+
+    def open_ahead(self, queue: Queue, run: Run, candidate: Consumer, now: float) -> Offer:
+        """The same for a candidate that has no credit yet: it need not answer before `recall`."""
+        self._number += 1
+        offer = Offer(self._number, self.free.pop(), queue, run, now + AHEAD_S)
+        offer.candidates[candidate.key] = candidate
+        self.kept[self._number] = self.ahead.setdefault(queue, {})[self._number] = offer
+        self._slots.post(offer.slot)
+        return offer
+
+    def recall(self, queue: Queue, now: float) -> list[Offer]:
+        """Take back what this queue has offered ahead: which offers were not claimed, the youngest first.
+
+        From now on all of them have to be answered in time.
+        """
+        offers = self.ahead.pop(queue)
+        recalled = [offer for offer in reversed(offers.values()) if self._ask(offer) is Fate.UNTOUCHED]
+        for number, offer in offers.items():
+            del self.kept[number]
+            offer.deadline = now + self._timeout_s
+            self.timely[number] = offer
+        return recalled
+
     def find(self, number: int, key: tuple[Peer, Token]) -> Offer:
         """The open offer with this number that waits for this candidate's answer.
 
         Raises:
             AssertionError: there is none.
         """
-        offer = self.timely.get(number) or self._overdue.get(number)
+        offer = self.timely.get(number) or self.kept.get(number) or self._overdue.get(number)
         if offer is None or key not in offer.candidates:
             raise AssertionError(f"offer {number} expects no answer of child {key[0]}, subscription {key[1]}")
         return offer
@@ -244,11 +284,19 @@ class Claims(Rule):
         offers = (*self._overdue.values(), *self.timely.values())
         return [(offer, key) for offer in offers for key in offer.candidates if key[0] == peer]
 
+    def ahead_for(self, peer: Peer) -> set[Queue]:
+        """Queues of which something was offered to this peer ahead."""
+        return {offer.queue for offer in self.kept.values() for key in offer.candidates if key[0] == peer}
+
     def deadline(self) -> float | None:
-        """When `take_overdue` will have something to do (seconds)."""
+        """When `take_overdue` will have something to do, or something is to be recalled (seconds)."""
+        when = None
         for offer in self.timely.values():
-            return offer.deadline
-        return None
+            when = offer.deadline
+            break
+        for offer in self.kept.values():
+            return offer.deadline if when is None else min(when, offer.deadline)
+        return when
 
     def take_overdue(self, now: float) -> list[tuple[Offer, Fate]]:
         """Return the offers whose time for answers is over, each once, and what became of their runs by that.
@@ -294,7 +342,12 @@ class Claims(Rule):
 
     def _close(self, offer: Offer) -> None:
         offer.state = State.FREE
-        if self.timely.pop(offer.number, None) is None:
-            del self._overdue[offer.number]
+        number = offer.number
+        if number in self.kept:
+            del self.kept[number], self.ahead[offer.queue][number]
+            if not self.ahead[offer.queue]:
+                del self.ahead[offer.queue]
+        elif self.timely.pop(number, None) is None:
+            del self._overdue[number]
             offer.is_overdue = False
         self.free.append(offer.slot)

@@ -133,6 +133,7 @@ class Clientele(Rule):
         if not consumer.is_returning:
             consumer.is_returning = True
             consumer.queue.returning += 1
+            self._changed[consumer.queue] = None
 
     def unblock(self, consumer: Consumer) -> None:
         """All of that is back."""

@@ -25,6 +25,10 @@ from forkbroker.routing.queues.runs import Run
 Key = tuple[Peer, Token]
 
 
+QUICK_S = 0.01
+"""Who settles a message within this time (seconds) is quick. Its child may tell it 5 ms later."""
+
+
 class Child(Record):
     """One peer as a consumer: all its subscriptions to queues, and what they were offered and hold together."""
 
@@ -87,20 +91,28 @@ class Consumer(Record):
         "free",
         "has_passed",
         "is_gone",
+        "is_quick",
         "is_returning",
+        "keeps",
         "key",
         "octets",
         "overdue",
         "peer",
         "queue",
         "row",
+        "since",
         "token",
         "unsettled",
         "withheld",
     )
 
-    def __init__(self, row: Consumers, child: Child, *, token: Token, credit: int, auto: bool, exclusive: bool) -> None:
-        """`row`: all of its queue; `credit` is in messages; `auto`: deliveries settle when written."""
+    def __init__(
+        self, row: Consumers, child: Child, *, token: Token, credit: int, auto: bool, exclusive: bool, keeps: int = 0
+    ) -> None:
+        """`row`: all of its queue; `credit` is in messages; `auto`: deliveries settle when written.
+
+        `keeps`: so many messages can be offered to it ahead of its credit.
+        """
         self.row = row
         self.queue = row.queue
         self.child = child
@@ -111,7 +123,13 @@ class Consumer(Record):
         self.exclusive = exclusive
         self.credit = credit
         self.free = credit
-        """Credit that neither an open offer nor an unsettled message uses; below 0 after it was made less."""
+        """Credit that neither an open offer nor an unsettled message uses. It is below 0 after it was made less, and
+        while something is offered ahead."""
+        self.keeps = keeps
+        self.since = 0.0
+        """When it was offered a message that it had credit for, or settled one (seconds): the later of both."""
+        self.is_quick = False
+        """It settled its last message soon after that: it does little else but wait for the next one."""
         self.octets = 0
         """The cost of what it was offered and holds."""
         self.has_passed = False
@@ -131,10 +149,20 @@ class Consumer(Record):
         self.queue, self.peer = self.row.queue, self.child.peer
         self.key = (self.peer, self.token)
 
-    def set_credit(self, credit: int) -> None:
+    def set_credit(self, credit: int, keeps: int) -> None:
         """Give it more, or less: then what it is offered and holds already may be more than that for a while."""
         self.free += credit - self.credit
-        self.credit = credit
+        self.credit, self.keeps = credit, keeps
+
+    def note_settled(self, now: float, *, has_returned: bool) -> None:
+        """Find out whether it is quick; not if it gave something back, which it is to have before anything else."""
+        self.is_quick = now - self.since < QUICK_S and not has_returned
+        self.since = now
+
+    def wants_ahead(self) -> bool:
+        """Whether it is worth while to offer it something ahead: it is quick, and has used up half of what it had."""
+        is_asked = not (self.has_passed or self.overdue or self.is_gone)
+        return self.is_quick and is_asked and -self.keeps < 2 * self.free <= 0
 
     @property
     def room(self) -> int:
@@ -274,6 +302,11 @@ class Consumers(Record):
         self.willing = self._readers.willing = self._common if first is None else self._first
         if first is not None:
             self.place(first)
+
+    def find_only(self) -> Consumer | None:
+        """The only one that messages go to: there is no other one, or it is the first exclusive one."""
+        row = self._exclusive or self._all
+        return next(iter(row)) if row is self._exclusive or len(row) == 1 else None
 
     def refresh(self, consumer: Consumer) -> None:
         """Something of the consumer has changed: it may be willing now, or not be any more."""

@@ -84,12 +84,16 @@ class Leases(Rule):
         for serial, count, outcome in entries:
             for run in self._release(consumer, serial, count):
                 self._settle_run(consumer, run, outcome)
+        if consumer.keeps:
+            has_returned = any(outcome is Outcome.RELEASED for _, _, outcome in entries)
+            consumer.note_settled(self._timers.now, has_returned=has_returned)
         consumer.row.refresh(consumer)
         self._queues.tidy(consumer.queue)
         return None
 
     def _settle_in_turns(self, consumer: Consumer, entries: Settlements) -> Work:
         """What goes back by that is older than what could be offered meanwhile."""
+        consumer.is_quick = False
         was_returning = consumer.is_returning
         self._clientele.block(consumer)
         for serial, count, outcome in entries:

@@ -12,6 +12,11 @@ than a quarter of the free slots, and in octets (`max_unsettled`) what its subsc
 One of them gets at most as much as is left for the others. A message that is larger goes to a child that has nothing
 else.
 
+A consumer with prefetch 1 that is the only one of its queue, and quick, is offered a few messages *ahead* of its
+credit, each for itself. Its child claims the next one as soon as the client has acknowledged the last one, and the
+parent is not waited for. Nobody else waits for these messages: they are recalled when another consumer comes, when
+something is to be delivered before them, and when the consumer is not quick any more.
+
 An offer ends with an answer, with the absence of one, or with its candidate. `claims.py` decides what that means; here
 it is carried out. Which messages are to blame for a candidate's crash, and are poison, `blame.py` knows.
 """
@@ -36,11 +41,14 @@ from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.envelope import Envelope, pack_run
+from forkbroker.wire.envelope import Envelope, pack, pack_run
 from forkbroker.wire.kinds import Kind
 
 EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}
 """What the answer of a candidate is to an offer."""
+
+MAX_AHEAD_OCTETS = 65_536
+"""The cost of a message that is offered ahead, at most."""
 
 
 class Offers(Rule):
@@ -105,8 +113,17 @@ class Offers(Rule):
 
     def _make_offers(self, queue: Queue, now: float) -> bool:
         """All offers of a queue that are possible; tell whether the slots sufficed."""
+        if queue in self._claims.ahead and self._must_recall(queue):
+            self._recall(queue, now)
         if queue.returning:
             return True
+        suffice = self._offer_to_willing(queue, now)
+        if suffice and queue.ready:
+            self._offer_ahead(queue, now)
+        return suffice
+
+    def _offer_to_willing(self, queue: Queue, now: float) -> bool:
+        """The same for consumers that have credit."""
         ready, willing = queue.ready, len(queue.readers.willing)
         if willing and queue.messages > ready:
             self._paging.refill(queue)
@@ -151,8 +168,53 @@ class Offers(Rule):
 
     def _make_offer(self, consumers: Consumers, lane: Lane, candidates: list[Consumer], most: int, now: float) -> None:
         run = consumers.queue.take(lane, most)
+        for candidate in candidates:
+            candidate.since = now
         consumers.charge(candidates, run.count, run.cost)
         self._send(self._claims.open_offer(consumers.queue, run, candidates, now))
+
+    def _offer_ahead(self, queue: Queue, now: float) -> None:
+        """Offer the next messages, one by one, to a quick consumer that is the only one."""
+        consumers = self._consumers.get(queue)
+        consumer = None if consumers is None else consumers.find_only()
+        if consumer is None or not consumer.wants_ahead():
+            return
+        while queue.ready and consumer.free > -consumer.keeps and len(self._free) > self._claims.reserve:
+            lane = queue.lanes[0]
+            if not lane.ready or lane.stubs:
+                found = self._paging.next_lane(queue)
+                if found is None:
+                    return
+                lane = found
+            head = lane.head()
+            if not _is_plain(head) or not consumer.accepts(head, self._most_offers()):
+                return
+            run = queue.take(lane, 1)
+            consumer.charge(1, run.cost)
+            self._send(self._claims.open_ahead(queue, run, consumer, now), Kind.AHEAD)
+
+    def _must_recall(self, queue: Queue) -> bool:
+        """Whether what was offered ahead may be another one's now, or something has come that is to be taken before."""
+        offers = self._claims.ahead[queue]
+        last = next(reversed(offers.values()))
+        (consumer,) = last.candidates.values()
+        if queue.returning or not consumer.keeps or consumer.row.find_only() is not consumer:
+            return True
+        priority, serial = last.run.details.priority, last.run.serial
+        for lane in queue.lanes:
+            if lane.priority > priority and (lane.ready or lane.stubs or lane.paged):
+                return True
+            if lane.priority == priority:
+                firsts = [*([lane.head()] if lane.ready else []), *lane.stubs[-1:]]
+                return any(run.serial < serial for run in firsts)
+        return False
+
+    def _recall(self, queue: Queue, now: float) -> None:
+        """Take back what was offered ahead, as far as it is not claimed."""
+        for offer in self._claims.recall(queue, now):
+            ((peer, token),) = offer.candidates
+            self._returns.put_back(queue, offer.run)
+            self._out.append((peer, pack(Kind.WITHDRAW, token=token, number=offer.number)))
 
     def _offer_suspect(self, consumers: Consumers, lane: Lane, head: Run) -> bool:
         """Offer a message that a crash has made suspect, alone; tell whether it was possible.
@@ -179,13 +241,13 @@ class Offers(Rule):
         """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
         return len(self._free) // 4 or 1
 
-    def _send(self, offer: Offer) -> None:
+    def _send(self, offer: Offer, kind: Kind = Kind.OFFER) -> None:
         packed: Outbox = []
         try:
             run = offer.run
             for peer, token in offer.candidates:
                 buffers = pack_run(
-                    Kind.OFFER,
+                    kind,
                     run.envelope,
                     first=run.first,
                     count=run.count,
@@ -251,7 +313,15 @@ class Offers(Rule):
             self._counters.offers_passed += 1
 
     def end_overdue(self, now: float) -> None:
-        """Deal with offers that are overdue."""
+        """Deal with offers that are overdue, and with those that were kept for too long."""
+        kept = self._claims.kept
+        while kept:
+            first = next(iter(kept.values()))
+            if first.deadline > now:
+                break
+            for consumer in first.candidates.values():
+                consumer.is_quick = False
+            self._recall(first.queue, now)
         for offer, fate in self._claims.take_overdue(now):
             if offer.is_overdue:
                 self._counters.offers_overdue += 1
@@ -262,6 +332,8 @@ class Offers(Rule):
 
     def end_offers(self, child: Child, how: str) -> Crash | None:
         """The child has ended: what becomes of all that it has not answered, and its crash; `how`: if it was one."""
+        for queue in self._claims.ahead_for(child.peer):
+            self._recall(queue, self._kit.timers.now)
         offers = self._claims.open_for(child.peer)
         crash = self._note_crash(child, offers, how) if how else None
         to_read_next = crash
@@ -315,3 +387,9 @@ class Offers(Rule):
         if not 0 < queue.policy.poison_after <= convictions:
             return ""
         return f"{convictions} child processes crashed while they had only this message, the last one {crash.how}"
+
+
+def _is_plain(run: Run) -> bool:
+    """Nothing but its turn matters about this message: it can wait elsewhere than in its queue."""
+    details = run.details
+    return not (run.deliveries or details.crashes or details.expires) and run.cost_of(1) <= MAX_AHEAD_OCTETS
