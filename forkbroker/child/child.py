@@ -329,6 +329,8 @@ class ClientChild:
     def _write_parent(self) -> None:
         self._tell_by = math.inf
         channel = self._channel
+        if self._upward.asks_for_frames and not channel.takes_files:
+            channel.take_files()
         told = self._upward.take()
         for buffers in told:
             channel.send(buffers)

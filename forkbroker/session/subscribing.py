@@ -181,6 +181,7 @@ class Subscribing:
 
     def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
         self._subscriptions.add(subscription)
+        self._upward.asks_for_frames |= isinstance(subscription, TopicSubscription)
         self._upward.request(_pack_subscribe(subscription, may_create=self._may_create(subscription)))
         fence = self._upward.fence()
         if receipt is not None:

@@ -91,6 +91,8 @@ class Upward:
         """Something is to be told that the parent should know now."""
         self.has_claimed = False
         """A claim is to be told, which can wait for company."""
+        self.asks_for_frames = False
+        """A topic was subscribed to: frames may come down that were made for many, in a file."""
 
     def branch(self) -> Upward:
         """What is collected for later, with message-ids of the same session."""

@@ -33,6 +33,8 @@ READ_SIZE = 262_144
 """Octets read at once. Large reads make large batches; more than 256 KiB brought nothing when it was measured."""
 
 _SOCKET_BUFFER = 524_288
+_TRUNCATED = int(socket.MSG_CTRUNC)
+"""As a plain number: `&` with the flag of the module is three calls for each read."""
 _GATHER = min(256, os.sysconf("SC_IOV_MAX"))
 
 
@@ -318,7 +320,7 @@ class Channel:
 
 
 class FileChannel(Channel):
-    """The end of a channel at which frames may come in files: that of a client's child.
+    """The end of a channel at which frames may come in files, from `take_files` on: that of a client's child.
 
     On a stream, descriptors come with the first octets of what they were sent with, and a read ends behind the octets
     that brought one. The parent sends one with each RENDERED that has a number, and with nothing else: so the first
@@ -328,13 +330,18 @@ class FileChannel(Channel):
     def __init__(self, end: socket.socket, *, max_envelope: int) -> None:
         """As `Channel`."""
         super().__init__(end, max_envelope=max_envelope)
-        self._read_into = self._read_with_files
+        self.takes_files = False
         self.files: deque[MemoryFile] = deque()
         """Those that have come, and belong to envelopes that come: `give_files` to them if there are any."""
 
+    def take_files(self) -> None:
+        """Before the parent may send one: a read that can bring it is dearer than another."""
+        self.takes_files = True
+        self._read_into = self._read_with_files
+
     def _read_with_files(self, place: memoryview) -> int:
         octets, ancillary, flags, _address = self._socket.recvmsg_into([place], ROOM_FOR_ONE)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             raise EnvelopeError("frames in a file, and no descriptor is free for it: --child-files is too low")
         if ancillary:
             self.files.append(MemoryFile(unpack_one(ancillary), 0))

@@ -245,3 +245,16 @@ def test_a_slow_subscriber_is_one_by_these_as_well() -> None:
 
     assert client.session._topics.dropped > 0
     assert client.read()[-1].body == b"9" * 200
+
+
+@pytest.mark.parametrize(
+    ("destination", "headers", "expected"),
+    [("/queue/q", {}, False), ("/topic/t", {"durable-subscription-name": "d"}, False), ("/topic/t", {}, True)],
+)
+def test_only_who_has_subscribed_to_a_topic_may_get_frames(destination, headers, expected) -> None:
+    """The process is told before its SUBSCRIBE goes up; a worker's reads stay as cheap as they are."""
+    client = Client()
+    client.connect(client_id="c")
+    client.do("SUBSCRIBE", id="1", destination=destination, **headers)
+
+    assert client.session.upward.asks_for_frames is expected

@@ -43,7 +43,9 @@ def frames_of(*bodies: bytes, destination: bytes = b"/topic/a") -> Frames:
 
 def open_channels() -> Pair:
     near, far = open_pair()
-    return Channel(near, max_envelope=LIMIT), FileChannel(far, max_envelope=LIMIT)
+    receiver = FileChannel(far, max_envelope=LIMIT)
+    receiver.take_files()
+    return Channel(near, max_envelope=LIMIT), receiver
 
 
 @pytest.fixture
