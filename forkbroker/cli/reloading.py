@@ -71,9 +71,20 @@ class Reloader:
 
     def check(self, end: socket.socket) -> int:
         """Read and check the configuration, and say what it is; the exit status."""
+        return self._report(end, self._read)
+
+    def rehearse(self, end: socket.socket) -> int:
+        """As `check`, and find out whether all of it could be taken over, by a reload and by a start; say what would
+        change.
+
+        All that is opened for this ends with the process.
+        """
+        return self._report(end, lambda: self._try_out(self._read()).encode(errors="replace"))
+
+    def _report(self, end: socket.socket, find: Callable[[], bytes]) -> int:
         set_title("checker")
         try:
-            found = pack(Kind.CHECKED, block=self._read())
+            found = pack(Kind.CHECKED, block=find())
             status = Exit.OK
         except (ConfigurationError, StartError) as error:
             found = pack(Kind.FAILED, token=error.status, block=str(error).encode(errors="replace"))
@@ -91,6 +102,22 @@ class Reloader:
             [configuration.given, configuration.origins, hosts, configuration.users, permissions]
         ).encode()
 
+    def _try_out(self, found: bytes) -> str:
+        given, origins, hosts, users, permissions = json.loads(found)
+        known = Known(users, from_plain(permissions))
+        wanted = make_settings(given, origins)
+        changed, settings = self._compare(wanted)
+        # the options that wait for a restart as well
+        self._prepare_serving(wanted, known)
+        with ExitStack() as undo:
+            self._open(settings, hosts, undo)
+            self._prepare_serving(settings, known)
+            log = None if settings.log_file is None else Path(settings.log_file)
+            if log is not None and not log.exists():
+                undo.callback(log.unlink, missing_ok=True)
+            self._log.prepare(settings, self._running.settings)
+        return self._summarise(changed, known)
+
     # -- in the parent
 
     def prepare(self, found: bytes) -> Plan:
@@ -102,14 +129,7 @@ class Reloader:
         """
         given, origins, hosts, users, permissions = json.loads(found)
         known = Known(users, from_plain(permissions))
-        wanted = make_settings(given, origins)
-        changed = [option for option in OPTIONS if _differs(option, wanted, self._running.settings)]
-        settings = replace(
-            self._running.settings,
-            **{
-                option.field: getattr(wanted, option.field) for option in changed if option.effect is not Effect.RESTART
-            },
-        )
+        changed, settings = self._compare(make_settings(given, origins))
         with ExitStack() as undo:
             opened = self._open(settings, hosts, undo)
             make_plan = self._prepare_serving(settings, known)
@@ -125,6 +145,12 @@ class Reloader:
             dropped=dropped,
             summary=summary,
         )
+
+    def _compare(self, wanted: Settings) -> tuple[list[Option], Settings]:
+        """Which options change, and what is in effect then."""
+        changed = [option for option in OPTIONS if _differs(option, wanted, self._running.settings)]
+        taken = [option.field for option in changed if option.effect is not Effect.RESTART]
+        return changed, replace(self._running.settings, **{field: getattr(wanted, field) for field in taken})
 
     def _open(self, settings: Settings, hosts: Mapping[str, list[list[str]]], undo: ExitStack) -> Listening:
         """Open the addresses that are new; on an error, `undo` closes them."""

@@ -116,6 +116,7 @@ _TABLE = (
     ),
     Verb("undrain", "manage", "let clients come again"),
     Verb("reload", "manage", "read the configuration again, as SIGHUP does"),
+    Verb("check", "manage", "tell what a reload would change, or what is wrong"),
     Verb(
         "show",
         "browse",

@@ -54,6 +54,14 @@ def _reload(context: Context) -> int:
     return Exit.OK
 
 
+def _check(context: Context) -> int:
+    """The exit status is 1 if something is wrong."""
+    with context.connect() as connection:
+        result = connection.ask_one("check", {})
+    context.show(f"a reload would do this: {result['text']}" if result["valid"] else result["text"], result)
+    return Exit.OK if result["valid"] else 1
+
+
 def _hold(context: Context) -> int:
     parsed = context.parsed
     args = {"queue": parsed.queue, "for": parsed.span}
@@ -134,4 +142,5 @@ COMMANDS = (
     ),
     Command("undrain", VERBS["undrain"].help, _undrain),
     Command("reload", VERBS["reload"].help, _reload),
+    Command("check", VERBS["check"].help, _check),
 )

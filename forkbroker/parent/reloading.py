@@ -6,13 +6,15 @@
 The checker is a helper with a short life: neither a slow disk or name service nor a mistake touches the parent. What it
 has found it says, and ends; only then is it applied. A SIGHUP that comes meanwhile is heeded behind it, as the file may
 have changed since it was read.
+
+A trial is the same without the taking over: the checker itself opens what would be opened, and says what would change.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socket import socket
 
 from forkbroker.errors import ForkbrokerError
@@ -57,6 +59,8 @@ class Reload:
 
     check: HelperProgram
     """Runs in the checker: sends CHECKED or FAILED."""
+    rehearse: HelperProgram
+    """The same of a trial: CHECKED has a text that says what would change."""
     prepare: Callable[[bytes], Plan]
     """Make a plan of what the checker has found, and open what is new in it; raises ForkbrokerError if that can't be,
     and nothing has changed then. Without an error, the plan must be carried out."""
@@ -64,6 +68,10 @@ class Reload:
     """For the service manager: a reload has begun."""
     ended: Callable[[], None]
     """It has ended, in whatever way."""
+
+
+def _tell_nobody(_is_done: bool, _text: str) -> None:
+    """The log says it."""
 
 
 class Reloading:
@@ -93,28 +101,44 @@ class Reloading:
             may_wait=lambda: True,
             means=self._judge,
         )
+        self._trial_row = replace(self._row, program=reload.rehearse)
         self._is_checking = False
-        self._is_asked_again = False
+        self._is_trial = False
         self._told: list[Told] = []
-        self._told_next: list[Told] = []
+        """Who hears of the one that runs."""
+        self._wishes: list[Told] = []
+        """Who hears of the next reload, if there is to be one."""
+        self._trial_wishes: list[Told] = []
         self._runs = 0
         self._found: bytes | None = None
         self._reason = ""
 
-    def ask(self, told: Told | None = None) -> None:
+    def ask(self, told: Told = _tell_nobody) -> None:
         """Read the configuration, and take it over if it is good; `told` hears what has come of it."""
-        if self._is_checking:
-            self._is_asked_again = True
-            self._told_next += [told] if told is not None else []
+        self._wishes.append(told)
+        self._begin()
+
+    def try_out(self, told: Told) -> None:
+        """Read the configuration, and only tell what would come of it."""
+        self._trial_wishes.append(told)
+        self._begin()
+
+    def _begin(self) -> None:
+        """With the next one, unless one runs: all wishes of one kind are fulfilled together."""
+        if self._is_checking or not (self._wishes or self._trial_wishes):
             return
-        self._told += [told] if told is not None else []
         self._is_checking = True
+        self._is_trial = not self._wishes
+        if self._is_trial:
+            self._told, self._trial_wishes = self._trial_wishes, []
+        else:
+            self._told, self._wishes = self._wishes, []
+            self._reload.begun()
         self._found, self._reason = None, ""
         self._runs += 1
         run = self._runs
-        self._reload.begun()
         self._loop.call_at(self._loop.now + PATIENCE_S, lambda: self._give_up(run))
-        self._helpers.start(self._row)
+        self._helpers.start(self._trial_row if self._is_trial else self._row)
 
     def _give_up(self, run: int) -> None:
         if self._is_checking and run == self._runs:
@@ -131,14 +155,15 @@ class Reloading:
     def _judge(self, _status: int) -> Meaning:
         if self._found is None:
             self._fail(self._reason or "the process that reads the configuration crashed")
+        elif self._is_trial:
+            self._answer(True, self._found.decode(errors="replace"))
         else:
             self._take_over(self._found)
-        self._reload.ended()
+        if not self._is_trial:
+            self._reload.ended()
         self._is_checking = False
-        if self._is_asked_again:
-            self._is_asked_again = False
-            self._told, self._told_next = self._told_next, []
-            self._loop.call_at(self._loop.now, self.ask)
+        if self._wishes or self._trial_wishes:
+            self._loop.call_at(self._loop.now, self._begin)
         return Meaning.NOTHING
 
     def _take_over(self, found: bytes) -> None:
@@ -154,10 +179,16 @@ class Reloading:
     def _tell(self, is_done: bool, text: str) -> None:
         if self._news.listeners:
             self._news.tell("reload", done=is_done, text=text)
+        self._answer(is_done, text)
+
+    def _answer(self, is_done: bool, text: str) -> None:
         told, self._told = self._told, []
         for tell in told:
             tell(is_done, text)
 
     def _fail(self, reason: str) -> None:
+        if self._is_trial:
+            self._answer(False, reason)
+            return
         self._logger.error("reload: nothing has changed, %s", reason)
         self._tell(False, reason)

@@ -364,3 +364,48 @@ def test_the_end_of_the_terminal_is_the_end_of_a_broker_in_the_foreground(tmp_pa
         raise
 
     assert ("the terminal is gone" in log.read_text()) is not ignores
+
+
+def check(broker: FileBroker, text: str) -> tuple[int, str]:
+    """Write the configuration file, and ask what a reload would do: exit status, and what was said."""
+    broker.file.write_text(text)
+    command = [sys.executable, Path(__file__).parents[2] / "bin" / "stomp-brokerctl", "check"]
+    done = subprocess.run(
+        [*command, "--url", f"stomp://127.0.0.1:{broker.port}"],
+        capture_output=True,
+        text=True,
+        timeout=stretched(60.0),
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.rstrip()
+
+
+def test_a_check_tells_what_would_change_and_changes_nothing(start, tmp_path: Path) -> None:
+    """New files are not there afterwards; options that wait for a restart are named."""
+    listen = 'listen = ["127.0.0.1:0", "unix:{}"]\n'
+    broker = start(listen.format(tmp_path / "old"))
+    assert check(broker, listen.format(tmp_path / "old")) == (0, "a reload would do this: nothing has changed")
+    new, log = tmp_path / "new", tmp_path / "new.log"
+    text = listen.format(new) + f'prefetch = 7\ndisk-free = 7\nlog-file = "{log}"\n'
+    status, said = check(broker, text)
+
+    assert status == 0, said
+    assert "at once: " in said and "listen" in said and "log-file" in said and "after a restart: disk-free" in said
+    assert not new.exists() and not log.exists()
+    connect(str(tmp_path / "old")).close()
+    assert " reload: " not in broker.log
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prefetch = 0", "line 1: prefetch = 0: too small"),
+        ('listen = ["127.0.0.1:0", "unix:/nonexistent/s"]', "unix:/nonexistent/s: cannot listen: No such file"),
+        ('log-file = "/nonexistent/log"', "cannot write log file /nonexistent/log: No such file"),
+    ],
+)
+def test_a_check_finds_what_a_reload_would(start, text: str, said: str) -> None:
+    """Also what only the opening shows; the exit status is 1."""
+    status, found = check(start('listen = "127.0.0.1:0"\n'), text)
+
+    assert (status, said in found) == (1, True), found

@@ -51,6 +51,7 @@ class Bench:
         self.error: StartError | None = None
         reload = Reload(
             check=self._check,
+            rehearse=self._rehearse,
             prepare=self._prepare,
             begun=lambda: self.happened.append("begun"),
             ended=lambda: self.happened.append("ended"),
@@ -64,6 +65,10 @@ class Bench:
         if not self.says:
             signal.pause()
         end.sendall(b"".join(self.says))
+        return 0
+
+    def _rehearse(self, end: socket.socket) -> int:
+        end.sendall(b"".join(pack(Kind.CHECKED, block=b"at once: prefetch")))
         return 0
 
     def _prepare(self, found: bytes) -> Plan:
@@ -182,3 +187,29 @@ def test_several_wishes_during_a_reload_are_one_behind_it(bench: Bench) -> None:
 
     assert bench.happened.count("begun") == 2
     assert bench.happened.count("adopted") == 2
+
+
+def test_a_trial_changes_nothing_and_waits_for_its_turn(bench: Bench) -> None:
+    """Reloads come first; neither the log nor the service manager hears of a trial."""
+    told: list[tuple[str, bool, str]] = []
+    bench.reloading.ask(lambda done, text: told.append(("first", done, text)))
+    bench.reloading.try_out(lambda done, text: told.append(("trial", done, text)))
+    bench.reloading.try_out(lambda done, text: told.append(("another", done, text)))
+    bench.reloading.ask(lambda done, text: told.append(("second", done, text)))
+    bench.run_until(lambda: len(told) == 4, "all answers")
+
+    text = "at once: prefetch"
+    assert told == [("first", True, text), ("second", True, text), ("trial", True, text), ("another", True, text)]
+    assert bench.happened.count("begun") == bench.happened.count("adopted") == bench.happened.count("ended") == 2
+    assert bench.lines == ["reload: done, at once: prefetch"] * 2
+
+
+def test_a_trial_that_fails_is_told_to_who_has_asked(bench: Bench) -> None:
+    """Not to the log: nothing was to change."""
+    told: list[tuple[bool, str]] = []
+    bench.reloading.try_out(lambda done, text: told.append((done, text)))
+    bench.helpers.kill(Role.CHECKER)
+    bench.run_until(lambda: told, "the answer")
+
+    assert told == [(False, "the process that reads the configuration crashed")]
+    assert (bench.happened, bench.lines) == ([], [])

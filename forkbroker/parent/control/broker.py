@@ -82,7 +82,19 @@ class Whole:
 
     def reload(self, asked: Asked) -> Steps:
         """Read the configuration, and tell what has changed or what is wrong."""
-        if self._state.reloading is None or self._state.phase() not in ("running", "draining"):
+        is_done, text = yield from self._ask_checker(asked, is_trial=False)
+        if not is_done:
+            raise RequestError("conflict", f"nothing has changed, {text}")
+        return {"summary": text}
+
+    def check(self, asked: Asked) -> Steps:
+        """Read the configuration, and tell what would change or what is wrong."""
+        is_good, text = yield from self._ask_checker(asked, is_trial=True)
+        return {"valid": is_good, "text": text}
+
+    def _ask_checker(self, asked: Asked, *, is_trial: bool) -> Generator[None, None, tuple[bool, str]]:
+        reloading = self._state.reloading
+        if reloading is None or self._state.phase() not in ("running", "draining"):
             raise RequestError("conflict", "this broker does not read its configuration now")
         outcome: list[tuple[bool, str]] = []
 
@@ -90,11 +102,11 @@ class Whole:
             outcome.append((is_done, text))
             asked.wake(asked)
 
-        self._state.reloading.ask(tell)
+        if is_trial:
+            reloading.try_out(tell)
+        else:
+            reloading.ask(tell)
         while not outcome:
             asked.is_waiting = True
             yield None
-        is_done, text = outcome[0]
-        if not is_done:
-            raise RequestError("conflict", f"nothing has changed, {text}")
-        return {"summary": text}
+        return outcome[0]

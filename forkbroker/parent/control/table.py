@@ -27,6 +27,7 @@ def make_handlers(
         "status": whole.status,
         "log-level": whole.log_level,
         "reload": whole.reload,
+        "check": whole.check,
         "who": visitors.who,
         "kick": visitors.kick,
         "drain": visitors.drain,
