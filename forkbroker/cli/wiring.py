@@ -47,7 +47,7 @@ from forkbroker.routing.router import Router
 from forkbroker.session.policy import MAX_FILES, SessionPolicy
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
-from forkbroker.store import process
+from forkbroker.store import process, saving
 from forkbroker.store.locate import make_store
 
 Hashes = Mapping[str, str] | None
@@ -381,12 +381,17 @@ def run_broker(
             watermark=settings.disk_free,
         )
 
+    def back_up(end: socket.socket, name: str) -> int:
+        if settings.daemonize:
+            drop_standard_streams()
+        return saving.main(end, store, name)
+
     loop = Loop(for_many=True, spin_s=spin_s(settings))
     parent = Parent(
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        Programs(nursery=serving.raise_children, store=keep, refusal=refuse, kept=serving.kept),
+        Programs(nursery=serving.raise_children, store=keep, refusal=refuse, kept=serving.kept, backup=back_up),
         parent_policy(settings, serving.known),
         hooks,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ MAX_SPAN_S = 315_360_000
 """Seconds: ten years."""
 
 _SHOWN = 60
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class RequestError(ForkbrokerError):
@@ -139,6 +141,12 @@ def _pairs(value: Any) -> dict[str, str]:
     return value
 
 
+def _file(value: Any) -> str:
+    if not isinstance(value, str) or not _FILE.fullmatch(value):
+        raise ValueError("the name of a file, of up to 200 letters, digits, '.', '_' and '-', and no path")
+    return value
+
+
 TEXT = Form("a string", _text())
 PATTERN = Form("a pattern, as of a shell", _text(255))
 QUEUE = Form("a queue", _queue)
@@ -146,6 +154,7 @@ DESTINATION = Form("a destination", _destination)
 FLAG = Form("true or false", _flag)
 SPAN = Form("seconds", _span)
 IDS = Form("a list of message-ids", _texts)
+FILE = Form("the name of a file", _file)
 PAIRS = Form("an object of strings", _pairs)
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from forkbroker.control.arguments import (
+    FILE,
     FLAG,
     IDS,
     PAIRS,
@@ -117,6 +118,12 @@ _TABLE = (
     Verb("undrain", "manage", "let clients come again"),
     Verb("reload", "manage", "read the configuration again, as SIGHUP does"),
     Verb("check", "manage", "tell what a reload would change, or what is wrong"),
+    Verb(
+        "backup",
+        "manage",
+        "copy the store, as it is now, to a new file beside it",
+        (Argument("file", FILE, "the name of the file", is_required=True),),
+    ),
     Verb(
         "show",
         "browse",

@@ -62,6 +62,14 @@ def _check(context: Context) -> int:
     return Exit.OK if result["valid"] else 1
 
 
+def _backup(context: Context) -> int:
+    with context.connect() as connection:
+        result = connection.ask_one("backup", {"file": context.parsed.file}, for_ever=True)
+    messages = counted(result["messages"], "message")
+    context.show(f"{printable(result['file'])} written: {messages}, {result['bytes']:,} bytes", result)
+    return Exit.OK
+
+
 def _hold(context: Context) -> int:
     parsed = context.parsed
     args = {"queue": parsed.queue, "for": parsed.span}
@@ -143,4 +151,5 @@ COMMANDS = (
     Command("undrain", VERBS["undrain"].help, _undrain),
     Command("reload", VERBS["reload"].help, _reload),
     Command("check", VERBS["check"].help, _check),
+    Command("backup", VERBS["backup"].help, _backup, (Param("FILE", "name of the new file, without a path"),)),
 )

@@ -128,8 +128,10 @@ class Connection:
 
     # -- requests
 
-    def ask(self, verb: str, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def ask(self, verb: str, args: Mapping[str, Any], *, for_ever: bool = False) -> Iterator[dict[str, Any]]:
         """Ask the broker; the rows of the answer as they come, or its result as the only one.
+
+        `for_ever`: it may take any time.
 
         Raises:
             CtlError: the answer is an error, or there is none.
@@ -144,7 +146,7 @@ class Connection:
         body = json.dumps({name: value for name, value in args.items() if value is not None}).encode()
         self._write(encode_frame(V12, "SEND", headers, body))
         while True:
-            frame = self._next_frame()
+            frame = self._next_frame(for_ever=for_ever)
             if frame.command != "MESSAGE" or frame.headers.get("correlation-id") != number:
                 continue
             answer = json.loads(bytes(frame.body))
@@ -157,9 +159,9 @@ class Connection:
             if not answer["more"]:
                 return
 
-    def ask_one(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    def ask_one(self, verb: str, args: Mapping[str, Any], *, for_ever: bool = False) -> dict[str, Any]:
         """As `ask`: the result."""
-        return next(self.ask(verb, args))
+        return next(self.ask(verb, args, for_ever=for_ever))
 
     # -- messages
 

@@ -8,6 +8,7 @@ Who does what:
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
+    saving                 backups of the store
     control                what clients ask of the broker itself
     bulletin               what the broker says of itself
     shutdown               the end of the broker, in bounded time
@@ -52,6 +53,7 @@ from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.report import Report
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
+from forkbroker.parent.saving import BackupProgram, Saving
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.spares import Spares
 from forkbroker.parent.status_line import StatusLine
@@ -95,6 +97,8 @@ class Programs:
     """Makes of a reason the octets that a client is sent who can't have a process."""
     kept: Sequence[int] = ()
     """Descriptors that the processes of the broker need."""
+    backup: BackupProgram | None = None
+    """Forked for each backup; None: there can be none."""
 
 
 def _ignore() -> None:
@@ -189,6 +193,7 @@ class Parent:
             if hooks.reload is None
             else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
         )
+        self._saving = None if programs.backup is None else Saving(self._helpers, programs.backup, logger)
         self._draining = Draining(loop, self._clients.kick, logger, router.news)
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._listeners = Listeners(
@@ -217,6 +222,7 @@ class Parent:
             octets=lambda: self._clients.octets,
             set_log_level=self._set_log_level,
             reloading=self._reloading,
+            saving=self._saving,
         )
         whole, looks = Whole(loop, router, state), Looks(loop, router, self._clients.find)
         handlers = make_handlers(self._exchange, self._clients, self._draining, whole, looks)
@@ -335,6 +341,8 @@ class Parent:
     def _finish(self, left_s: float) -> None:
         """No child is left: end all helpers, the store in so many seconds."""
         self._spares.finish()
+        if self._saving is not None:
+            self._saving.give_up()
         self._keeper.finish(left_s)
 
     def _end(self) -> None:

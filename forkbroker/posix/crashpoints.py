@@ -45,6 +45,9 @@ POINTS = {
     "store.committed": "a group is committed, the parent was not told",
     "store.told": "the parent can read that a group is committed",
     "store.paged": "the parent can read what it has asked for",
+    "backup.step": "a part of the database is copied",
+    "backup.written": "the whole copy is on the disk, under another name",
+    "backup.named": "it has its name, and the other one as well",
     "parent.written": "the store can read a change, the client's receipt waits",
     "parent.committed": "the store has said that a change will survive, the client was told nothing",
 }

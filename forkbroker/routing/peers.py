@@ -18,6 +18,9 @@ CHECKER = Peer(-1)
 NURSERY = Peer(-2)
 """The process that forks clients' children, likewise."""
 
+BACKUP = Peer(-3)
+"""The process that makes a backup, likewise."""
+
 Token = NewType("Token", int)
 """A child's own name for one of its subscriptions: never used twice by this child."""
 

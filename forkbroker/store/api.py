@@ -23,7 +23,7 @@ written whether there is one with its serial or not; to delete, update or move w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -203,6 +203,17 @@ class Opened:
     opened and found to have been left in disorder, this time or an earlier one."""
 
 
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A copy of the store, complete and on the disk."""
+
+    messages: int
+    octets: int
+    """That the copy takes."""
+    where: str
+    """For the administrator."""
+
+
 class Backlog(NamedTuple):
     """Persistent messages of one queue and priority, those in the schedule not counted."""
 
@@ -249,6 +260,19 @@ class Store(ABC):
             StoreError: that can't be done.
         """
         return f"nothing to repair in {self.url}"
+
+    def back_up(self, name: str, is_wanted: Callable[[], bool]) -> BackedUp:
+        """Copy all that is committed, as of one moment, to a place of its own beside the store.
+
+        The only method that is called in another process, of an object that is not open, and while the store's process
+        has the store open and writes: that must not have to wait. `name` has letters, digits and `._-` only. Nothing is
+        replaced. Who opens the copy finds it in order, and all messages in it below `Opened.recovered_before`.
+        `is_wanted` is to be asked now and then; if it is false, give up.
+
+        Raises:
+            StoreError: there is no copy, and nothing half done has its name.
+        """
+        raise StoreError(f"this store ({self.url.partition(':')[0]}) cannot be backed up", Exit.UNAVAILABLE)
 
     @abstractmethod
     def backlog(self) -> Iterable[Backlog]:

@@ -19,7 +19,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from itertools import groupby
@@ -32,6 +32,7 @@ from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.store.again import apply_again, apply_around
 from forkbroker.store.api import (
+    BackedUp,
     Backlog,
     Change,
     Chunk,
@@ -48,6 +49,7 @@ from forkbroker.store.api import (
     StoreError,
     Update,
 )
+from forkbroker.store.backup import GoneError, back_up_database
 from forkbroker.store.database import (
     LOG_OCTETS,
     TRANSLATED,
@@ -324,6 +326,14 @@ class SqliteStore(Store):
         except sqlite3.Error:
             return False
         return bool(row[1] == row[2] > 0)
+
+    def back_up(self, name: str, is_wanted: Callable[[], bool]) -> BackedUp:
+        """See `forkbroker.store.backup`."""
+        with translating(self.path):
+            try:
+                return back_up_database(self.path, name, is_wanted)
+            except GoneError:
+                raise StoreError("nobody waits for the backup any more", Exit.UNAVAILABLE) from None
 
     # -- what there is
 

@@ -280,6 +280,12 @@ OF_CHECKER: dict[Kind, Fields] = {
     Kind.FAILED: Fields(token=_U32, block=_U32),
 }
 
+#: What the helper sends that makes a backup, as `kinds.FROM_BACKUP`.
+OF_BACKUP: dict[Kind, Fields] = {
+    Kind.SAVED: Fields(number=_U64, serial=_U64, block=_U16),
+    Kind.FAILED: Fields(token=_U32, block=_U32),
+}
+
 #: What the nursery sends, as `kinds.FROM_NURSERY`.
 OF_NURSERY: dict[Kind, Fields] = {
     Kind.REHEARSED: Fields(),

@@ -105,6 +105,12 @@ From the checker, which reads the configuration for a reload:
 CHECKED      block: what was found, in a form that is the command's own (`forkbroker.cli.reloading`)
 ===========  =======================================================================================
 
+From the helper that makes a backup of the store:
+
+===========  =======================================================================================
+SAVED        the backup is complete: block: where it is; number: of messages; serial: octets
+===========  =======================================================================================
+
 FAILED is every helper's.
 
 Flag `FENCE` may stand on every kind that a child sends, but for those whose number is an offer's (CLAIMED, LOST,
@@ -200,6 +206,7 @@ class Kind(IntEnum):
     UNBORN = 162
     ENDED = 163
     CHECKED = 192
+    SAVED = 224
 
 
 class Flag(IntEnum):
@@ -249,6 +256,8 @@ class Role(Enum):
     NURSERY = "nursery"
     CHECKER = "checker"
     """It reads and checks the configuration."""
+    BACKUP = "backup"
+    """It copies the store."""
 
 
 class State(Enum):
@@ -373,12 +382,16 @@ FROM_NURSERY: frozenset[Kind] = frozenset({Kind.REHEARSED, Kind.BORN, Kind.UNBOR
 #: What the checker sends.
 FROM_CHECKER: frozenset[Kind] = frozenset({Kind.CHECKED, Kind.FAILED})
 
+#: What the helper sends that makes a backup.
+FROM_BACKUP: frozenset[Kind] = frozenset({Kind.SAVED, Kind.FAILED})
+
 #: What the parent hears from a process, by what the process is for.
 SENT_BY: dict[Role, frozenset[Kind]] = {
     Role.CLIENT: frozenset(FROM_CHILD),
     Role.STORE: FROM_STORE,
     Role.NURSERY: FROM_NURSERY,
     Role.CHECKER: FROM_CHECKER,
+    Role.BACKUP: FROM_BACKUP,
 }
 
 

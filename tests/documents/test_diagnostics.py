@@ -32,11 +32,14 @@ EXCEPT = {
     f"the checker cannot be opened: {GAP}",
     f"checker: lost, the broker exits at once: {GAP}",
     f"checker: exited, {GAP}; restarting in {GAP} s",
+    f"the backup cannot be opened: {GAP}",
+    f"backup: lost, the broker exits at once: {GAP}",
+    f"backup: exited, {GAP}; restarting in {GAP} s",
     f"client {GAP}: killed, {GAP}",
     *(f"{helper}: killed, unexpected exception while its envelope was applied" for helper in HELPERS),
 }
-"""The broker goes on without a checker, and starts none again. The reasons of the next are listed one by one; the rest
-ends the parent process, which has another line for it."""
+"""The broker goes on without a checker or a backup, and starts none again. The reasons of the next are listed one by
+one; the rest ends the parent process, which has another line for it."""
 RETURNED = {
     "describe_end",
     "_describe_crash",

@@ -534,7 +534,7 @@ def test_every_kind_has_a_sender() -> None:
     assert TO_STORE & to_child == {Kind.CLOSE}
 
 
-_SENDERS = ["child", "parent", "parent to store", "store", "parent to nursery", "nursery", "checker"]
+_SENDERS = ["child", "parent", "parent to store", "store", "parent to nursery", "nursery", "checker", "backup"]
 """Of the kinds below 32, 64, 96, 128 and so on."""
 
 
@@ -544,6 +544,7 @@ def test_every_role_has_kinds_to_send() -> None:
     assert SENT_BY[Role.CLIENT] == set(FROM_CHILD)
     assert SENT_BY[Role.STORE] == FROM_STORE
     assert SENT_BY[Role.CHECKER] == {Kind.CHECKED, Kind.FAILED}
+    assert SENT_BY[Role.BACKUP] == {Kind.SAVED, Kind.FAILED}
     assert SENT_BY[Role.NURSERY] == FROM_NURSERY
     assert not SENT_BY[Role.CLIENT] & (SENT_BY[Role.STORE] | SENT_BY[Role.NURSERY])
     assert SENT_BY[Role.STORE] & SENT_BY[Role.NURSERY] == {Kind.FAILED}
@@ -603,7 +604,7 @@ _KINDS = {
     "OPENED": 96, "BACKLOG": 97, "DURABLE": 98, "DUPLICATE": 99, "PAGE": 100, "PAGED": 101, "COMMITTED": 102,
     "DISK": 103, "FAILED": 104, "OPENING": 105, "TRYING": 106, "DECLINED": 107, "DELETED": 108,
     "SPARES": 128, "REAP": 129, "SERVE": 130, "REHEARSED": 160, "BORN": 161, "UNBORN": 162, "ENDED": 163,
-    "CHECKED": 192,
+    "CHECKED": 192, "SAVED": 224,
 }  # fmt: skip
 _FLAGS = {
     "FENCE": 1, "UNIFORM": 2, "ESCAPED": 4, "MIXED": 8, "AUTO": 16, "EXCLUSIVE": 32, "TEMPORARY": 64, "SECTION": 128,

@@ -14,8 +14,18 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.identity import Way
 from forkbroker.wire.details import MAX_MOMENT, MAX_SPAN, Details, Wishes
 from forkbroker.wire.envelope import MAX_BATCH, MAX_SERIAL, SETTLEMENT, Envelope, pack_pieces
-from forkbroker.wire.fields import MAX_LOGIN, MAX_REASON, OF_CHECKER, OF_CHILD, OF_STORE, OF_TRANSACTION, Fields, check
-from forkbroker.wire.kinds import FROM_CHECKER, FROM_CHILD, FROM_STORE, HEEDED, Flag, Kind
+from forkbroker.wire.fields import (
+    MAX_LOGIN,
+    MAX_REASON,
+    OF_BACKUP,
+    OF_CHECKER,
+    OF_CHILD,
+    OF_STORE,
+    OF_TRANSACTION,
+    Fields,
+    check,
+)
+from forkbroker.wire.kinds import FROM_BACKUP, FROM_CHECKER, FROM_CHILD, FROM_STORE, HEEDED, Flag, Kind
 
 U16, U32, U64 = 2**16 - 1, 2**32 - 1, 2**64 - 1
 WIDTHS = {"token": U32, "slot": U32, "index": U32, "count": U32, "number": U64, "serial": U64, "deliveries": U16}
@@ -75,6 +85,7 @@ def test_every_kind_that_comes_up_has_a_row() -> None:
     assert set(OF_CHILD) == set(FROM_CHILD)
     assert set(OF_STORE) == set(FROM_STORE)
     assert set(OF_CHECKER) == FROM_CHECKER
+    assert set(OF_BACKUP) == FROM_BACKUP
     assert set(OF_TRANSACTION) == {Kind.SEND, Kind.SETTLE}
 
 

@@ -11,6 +11,7 @@ from forkbroker.control.arguments import RequestError
 from forkbroker.parent.control.asked import Asked, Row, Steps
 from forkbroker.parent.reloading import Reloading
 from forkbroker.parent.routes import Routes
+from forkbroker.parent.saving import Saved, Saving
 from forkbroker.posix.loop import Loop
 
 
@@ -29,6 +30,7 @@ class State:
     set_log_level: Callable[[str], None]
     """For this process and all that are started from now on."""
     reloading: Reloading | None
+    saving: Saving | None = None
 
 
 class Whole:
@@ -110,3 +112,23 @@ class Whole:
             asked.is_waiting = True
             yield None
         return outcome[0]
+
+    def backup(self, asked: Asked) -> Steps:
+        """Have a helper copy the store."""
+        saving, outcome = self._state.saving, list[Saved | str]()
+        if saving is None or self._state.phase() not in ("running", "draining"):
+            raise RequestError("conflict", "this broker makes no backup now")
+
+        def tell(what: Saved | str) -> None:
+            outcome.append(what)
+            asked.wake(asked)
+
+        if not saving.begin(asked.args["file"], tell):
+            raise RequestError("conflict", "another backup is being made: wait for its end")
+        while not outcome:
+            asked.is_waiting = True
+            yield None
+        (saved,) = outcome
+        if isinstance(saved, str):
+            raise RequestError("conflict", saved)
+        return {"file": saved.where, "messages": saved.messages, "bytes": saved.octets}

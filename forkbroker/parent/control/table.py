@@ -28,6 +28,7 @@ def make_handlers(
         "log-level": whole.log_level,
         "reload": whole.reload,
         "check": whole.check,
+        "backup": whole.backup,
         "who": visitors.who,
         "kick": visitors.kick,
         "drain": visitors.drain,
