@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from forkbroker.destinations import DestinationError, is_queue, parse_subscription
+from forkbroker.destinations import DestinationError, Sort, is_queue, is_system, parse_subscription
 from forkbroker.errors import ForkbrokerError
 
 MAX_BODY: Final = 65_535
@@ -121,6 +121,25 @@ def _destination(value: Any) -> str:
         raise ValueError("the name of a destination, in UTF-8") from None
 
 
+def _durable(value: Any) -> str:
+    name = _destination(value)
+    if not name.startswith(Sort.DURABLE.value):
+        raise ValueError("the name of a durable subscription, /dsub/NAME")
+    return name
+
+
+def _topic(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("the name of a topic, a string")
+    try:
+        found = parse_subscription(value, "topic")
+    except UnicodeError:
+        raise ValueError("the name of a topic, in UTF-8") from None
+    if found.sort is not Sort.TOPIC or is_system(found.name):
+        raise ValueError("the name of a topic, or a pattern of topics, to which clients can send")
+    return found.name.decode(errors="surrogateescape")
+
+
 def _texts(value: Any) -> list[str]:
     fault = f"a list of 1 to {MAX_ITEMS:,} strings, each of 1 to {MAX_TEXT:,} characters"
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_ITEMS:
@@ -150,6 +169,8 @@ def _file(value: Any) -> str:
 TEXT = Form("a string", _text())
 PATTERN = Form("a pattern, as of a shell", _text(255))
 QUEUE = Form("a queue", _queue)
+DURABLE = Form("a durable subscription", _durable)
+TOPIC = Form("a topic or a pattern", _topic)
 DESTINATION = Form("a destination", _destination)
 FLAG = Form("true or false", _flag)
 SPAN = Form("seconds", _span)

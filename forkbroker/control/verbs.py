@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from forkbroker.control.arguments import (
+    DURABLE,
     FILE,
     FLAG,
     IDS,
@@ -16,6 +17,7 @@ from forkbroker.control.arguments import (
     QUEUE,
     SPAN,
     TEXT,
+    TOPIC,
     Argument,
     RequestError,
     number,
@@ -145,6 +147,18 @@ _TABLE = (
         concerns=("queue",),
     ),
     Verb("release", "manage", "let a queue that is held deliver again", (_QUEUE,), concerns=("queue",)),
+    Verb(
+        "durable",
+        "manage",
+        "make a durable subscription, if it is not there",
+        (
+            Argument("queue", DURABLE, "its name, /dsub/NAME", is_required=True),
+            Argument("topic", TOPIC, "the topic, or a pattern", is_required=True),
+            _DRY_RUN,
+        ),
+        concerns=("queue",),
+        changes=True,
+    ),
     Verb("schedule", "monitor", "the messages that wait for their time", (_PATTERN,), lists=True),
     Verb(
         "schedule-run",

@@ -50,9 +50,11 @@ STATUSES = {
 class CtlError(ForkbrokerError):
     """What was asked for could not be done."""
 
-    def __init__(self, text: str, status: Exit = Exit.UNAVAILABLE) -> None:
+    def __init__(self, text: str, status: Exit = Exit.UNAVAILABLE, *, word: str = "") -> None:
+        """`word`: of an answer that is an error."""
         super().__init__(text)
         self.status = status
+        self.word = word
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Connection:
                 continue
             answer = json.loads(bytes(frame.body))
             if not answer["ok"]:
-                raise CtlError(answer["text"], STATUSES.get(answer["error"], Exit.UNAVAILABLE))
+                word = answer["error"]
+                raise CtlError(answer["text"], STATUSES.get(word, Exit.UNAVAILABLE), word=word)
             if "result" in answer:
                 yield answer["result"]
                 return

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.config.values import seconds
-from forkbroker.ctl import changing, health, installing, looking, messages, offline, sending, tailing
+from forkbroker.ctl import carrying, changing, health, installing, looking, messages, offline, sending, tailing
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
 from forkbroker.errors import Exit
@@ -25,6 +25,7 @@ PROGRAM = "stomp-brokerctl"
 COMMANDS: tuple[Command, ...] = (
     *looking.COMMANDS,
     *changing.COMMANDS,
+    *carrying.COMMANDS,
     *health.COMMANDS,
     *messages.COMMANDS,
     *sending.COMMANDS,

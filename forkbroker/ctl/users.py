@@ -6,7 +6,7 @@ Lines that are not about the user stay as they are, comments too, and in their o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,41 @@ def remove_user(path: Path, name: str) -> None:
         return [*lines[:at], *lines[at + 1 :]]
 
     edit(path, change)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What has become of users that were to be added."""
+
+    added: list[str]
+    there: list[str]
+    """With the same hash."""
+    different: list[str]
+    """With another hash, which stays."""
+
+
+def merge_users(path: Path, users: Mapping[str, str], *, is_dry_run: bool) -> Merged:
+    """Add those of these users (hashes by names, checked) who are not there; the file is made if there is none.
+
+    Raises:
+        OSError, ConfigurationFileError: the file cannot be read, used or written; it is as it was.
+    """
+    merged = Merged([], [], [])
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        known = parse_users(b"\n".join(lines), str(path))
+        for name, text in users.items():
+            if name not in known:
+                merged.added.append(name)
+            else:
+                (merged.there if known[name] == text else merged.different).append(name)
+        return lines if is_dry_run else [*lines, *(f"{name}:{users[name]}".encode() for name in merged.added)]
+
+    if is_dry_run:
+        change(path.read_bytes().splitlines() if path.exists() else [])
+    else:
+        edit(path, change, create=True)
+    return merged
 
 
 def _make_line(name: str, passcode: str) -> bytes:

@@ -13,6 +13,7 @@ from forkbroker.routing.news import News
 from forkbroker.routing.peers import Outbox, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.sights import Sights
+from forkbroker.routing.topics.durables import Durables
 from forkbroker.wire.envelope import Buffer, Envelope
 
 
@@ -65,6 +66,8 @@ class Routes(Protocol):
     """What there is, for whoever looks."""
     holding: Holding
     """Queues that an administrator holds."""
+    durables: Durables
+    """Durable subscriptions."""
     delays: Delays
     """Messages that wait for their time."""
     moving: Moving

@@ -52,7 +52,7 @@ class Router(Rule):
     """Topics and queues of one broker."""
 
     DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages", "holding")
-    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "delays", "news")
+    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "durables", "delays", "news")
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -93,6 +93,8 @@ class Router(Rule):
         """What there is, for whoever looks."""
         self.holding = Holding(kit, keeping.queues)
         """Queues that an administrator holds."""
+        self.durables = self._topics.durables
+        """Durable subscriptions."""
         self.delays = jobs.delays
         """Messages that wait for their time."""
         self.moving = Moving(kit, keeping, jobs.returns)

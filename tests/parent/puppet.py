@@ -47,7 +47,7 @@ class Switchboard:
         self._notes: list[str] = []
         self.culprits: dict[Peer, str] = {}
         self.asked: list[tuple[Peer, Envelope]] = []
-        self.sights = self.moving = self.holding = self.delays = None
+        self.sights = self.moving = self.holding = self.durables = self.delays = None
         self.news = News()
         self._settled: set[Peer] = set()
         self.waiting: dict[Peer, float] = {}

@@ -1,12 +1,14 @@
-"""Queues, topics and subscriptions, to look at."""
+"""Queues, topics and subscriptions: to look at, and durable ones to make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from forkbroker.control.arguments import RequestError
 from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
+from forkbroker.patterns import PatternError
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.sights import Matches, QueueSight
@@ -69,6 +71,22 @@ class Looks:
                 else {"name": text(sight.name), "subscribers": sight.subscribers, "durables": sight.durables}
             )
         return None
+
+    def durable(self, asked: Asked) -> Steps:
+        """Make a durable subscription."""
+        name, topic = (asked.args[member].encode(errors="surrogateescape") for member in ("queue", "topic"))
+        durables = self._router.durables
+        yield None
+        found = durables.find(name)
+        is_made = found is None or found.topic != topic
+        if not asked.is_dry_run or (found is not None and is_made):
+            try:
+                refusal = durables.open(name, topic)
+            except PatternError as error:
+                raise RequestError("bad-request", f"durable: 'topic' {error}") from None
+            if refusal is not None:
+                raise RequestError("conflict", refusal)
+        return {"queue": text(name), "topic": text(topic), "changed": is_made}
 
     def subscriptions(self, asked: Asked) -> Steps:
         """A row for each of them."""

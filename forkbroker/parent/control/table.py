@@ -39,6 +39,7 @@ def make_handlers(
         "show": messages.show,
         "hold": times.hold,
         "release": times.release,
+        "durable": looks.durable,
         "schedule": times.schedule,
         "schedule-run": times.run_now,
         "schedule-cancel": times.cancel,
