@@ -15,7 +15,7 @@ from pathlib import Path
 
 import forkbroker
 from forkbroker.config.values import seconds
-from forkbroker.ctl import carrying, changing, health, installing, looking, messages, offline, sending, tailing
+from forkbroker.ctl import carrying, changing, health, installing, looking, messages, offline, sending, tailing, top
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
 from forkbroker.errors import Exit
@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     *messages.COMMANDS,
     *sending.COMMANDS,
     *tailing.COMMANDS,
+    *top.COMMANDS,
 )
 """All verbs that ask a broker."""
 
