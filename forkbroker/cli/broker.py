@@ -34,11 +34,12 @@ from forkbroker.cli.opening import (
     make_store_directory,
     open_listeners,
     open_log,
+    open_metrics,
     socket_rights,
 )
 from forkbroker.cli.reloading import Reloader, Running
 from forkbroker.cli.status import find_status
-from forkbroker.cli.wiring import Known, Serving, run_broker
+from forkbroker.cli.wiring import Known, Serving, check_metrics, run_broker
 from forkbroker.config.listing import list_effective
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -71,7 +72,7 @@ FILES_BESIDE_CLIENTS = 112
 """Descriptors that the parent has besides one for each client: listeners, log, pidfile, the channels to helpers and to
 spares, connections being refused."""
 
-Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Serving, Hooks], int]
+Run = Callable[[Settings, Sequence[socket.socket], SemaphorePool, Serving, Hooks, Sequence[socket.socket]], int]
 
 
 class Foreground:
@@ -152,6 +153,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     identity = resolve(settings.user, settings.group)
     # where that is depends on whose rights the command was started with
     settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
+    check_metrics(settings)
     make_store(settings.store or "")  # its modules are imported while they can be read
     log = open_log(settings, identity, opened)
     files = raise_file_limit()
@@ -159,6 +161,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     rights = socket_rights(settings, identity)
     listening = None if passed else open_listeners(settings, rights, opened)
     listeners = [one for some in listening.values() for one in some] if listening is not None else passed
+    scraped = open_metrics(settings, opened)
     semaphores = SemaphorePool(SLOTS)
     opened.callback(semaphores.close)
     if identity is not None:
@@ -173,7 +176,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     names = [describe_listener(listener) for listener in listeners]
     readiness = detach() if settings.daemonize else Foreground(names)
     hooks = Hooks(
-        ready=lambda: _be_ready(readiness, service, names),
+        ready=lambda: _be_ready(readiness, service, names, scraped),
         stopping=service.stopping,
         status=service.status,
         beat=lambda: _beat(service, log),
@@ -193,7 +196,7 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     try:
         _settle(settings, identity, opened)
         _warn(settings, files)
-        return run(settings, listeners, semaphores, serving, hooks)
+        return run(settings, listeners, semaphores, serving, hooks, scraped)
     except (StartError, ConfigurationError) as error:
         readiness.failed(str(error), error.status)
         if settings.daemonize:
@@ -221,9 +224,13 @@ def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) ->
         drop(identity)
 
 
-def _be_ready(readiness: Readiness | Foreground, service: Service, names: Sequence[str]) -> None:
+def _be_ready(
+    readiness: Readiness | Foreground, service: Service, names: Sequence[str], scraped: Sequence[socket.socket]
+) -> None:
     """Tell everybody who waits for it that connections are accepted."""
     logger.info("%s %s: process %d listens on %s", PROGRAM, forkbroker.__version__, os.getpid(), ", ".join(names))
+    for listener in scraped:
+        logger.info("metrics: http://%s/metrics", describe_listener(listener))
     readiness.ready()
     service.ready()
 

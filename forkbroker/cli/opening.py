@@ -136,6 +136,23 @@ def open_listeners(
     return listening
 
 
+def open_metrics(settings: Settings, opened: ExitStack) -> list[socket.socket]:
+    """The listeners of --metrics: whoever answers there may end, and another one goes on.
+
+    Raises:
+        StartError: one of them cannot be opened.
+    """
+    if settings.metrics is None:
+        return []
+    try:
+        listeners = open_listener(settings.metrics, BACKLOG)
+    except StartError as error:
+        raise StartError(f"--metrics {error}", error.status) from None
+    for listener in listeners:
+        opened.callback(listener.close)
+    return listeners
+
+
 def _close(listener: socket.socket) -> None:
     """Close a listener that was never served; the parent closes its own as soon as it begins to stop."""
     if listener.fileno() >= 0:

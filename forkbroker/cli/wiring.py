@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 
 from forkbroker.child import child, nursery, proxied
 from forkbroker.child.lobby import Answers, Bell, Lobby
@@ -362,10 +363,29 @@ class Serving:
         return nursery.main(end, lambda: rehearse(rehearsing, answers), program)
 
 
+def check_metrics(settings: Settings) -> None:
+    """Look whether there is what answers Prometheus, if somebody is to.
+
+    Raises:
+        StartError: it is not installed.
+    """
+    if settings.metrics is not None and find_spec("prometheus_client") is None:
+        raise StartError(
+            f"--metrics {settings.metrics.describe()}: prometheus_client is not installed; "
+            "pip install 'forkbroker[metrics]', or the package python3-prometheus-client",
+            Exit.CONFIG,
+        )
+
+
 def run_broker(
-    settings: Settings, listeners: Sequence[socket.socket], semaphores: SemaphorePool, serving: Serving, hooks: Hooks
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    semaphores: SemaphorePool,
+    serving: Serving,
+    hooks: Hooks,
+    scraped: Sequence[socket.socket] = (),
 ) -> int:
-    """Serve clients on `listeners` until a signal ends it; the exit status."""
+    """Serve clients on `listeners`, and Prometheus on `scraped`, until a signal ends it; the exit status."""
     use_again()
     store = make_store(settings.store or "")
 
@@ -386,12 +406,28 @@ def run_broker(
             drop_standard_streams()
         return saving.main(end, store, name)
 
+    def measure(end: socket.socket) -> int:
+        # the modules for HTTP come with it, of which nobody else should have the memory
+        from forkbroker.metrics import process as metrics
+
+        if settings.daemonize:
+            drop_standard_streams()
+        return metrics.main(end, list(scraped), settings.metrics_queues)
+
     loop = Loop(for_many=True, spin_s=spin_s(settings))
     parent = Parent(
         loop,
         listeners,
         Router(routing_policy(settings), semaphores, time.time),
-        Programs(nursery=serving.raise_children, store=keep, refusal=refuse, kept=serving.kept, backup=back_up),
+        Programs(
+            nursery=serving.raise_children,
+            store=keep,
+            refusal=refuse,
+            kept=serving.kept,
+            backup=back_up,
+            metrics=measure if scraped else None,
+            metrics_kept=[listener.fileno() for listener in scraped],
+        ),
         parent_policy(settings, serving.known),
         hooks,
     )

@@ -83,6 +83,7 @@ _TABLES = """
 
 
 _EXAMPLES = {
+    "metrics": '"localhost:9613"',
     "administrators": '"adm"',
     "proxy-address": '["192.0.2.1", "10.0.0.0/8"]',
     "token-key": '["/etc/forkbroker/issuer.pem"]',

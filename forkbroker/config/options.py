@@ -31,7 +31,7 @@ from forkbroker.config.values import (
     size,
     store_url,
 )
-from forkbroker.posix.addresses import ListenAddress, parse_address
+from forkbroker.posix.addresses import ListenAddress, parse_address, parse_http_address
 
 _ENVELOPE = 1024**3
 """Frames and transactions travel between processes in one envelope, whose length is bounded."""
@@ -120,6 +120,8 @@ class Settings:
     host_name: str | None
     user: str | None
     group: str | None
+    metrics: ListenAddress | None
+    metrics_queues: int
     shutdown_timeout: float
     log_file: Path | None
     syslog: bool
@@ -240,6 +242,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("host-name", host_name, None, "NAME", "first part of session ids; default: the short host name", _START),
     Option("user", name, None, "NAME", "become this user after everything is open", _START),
     Option("group", name, None, "NAME", "become this group instead of the user's own", _START),
+    Option("metrics", parse_http_address, None, "ADDRESS", "answer Prometheus at HOST:PORT, over HTTP", _START),
+    Option(
+        "metrics-queues", number(0, 100_000), "200", "N", "queues with metrics of their own; others are summed", _START
+    ),
     Option(
         "shutdown-timeout",
         seconds(0),

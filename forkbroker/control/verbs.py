@@ -92,6 +92,7 @@ _TABLE = (
         (Argument("pattern", PATTERN, "a shell pattern of logins or addresses"),),
         lists=True,
     ),
+    Verb("processes", "monitor", "the processes of the broker", lists=True),
     Verb("queues", "monitor", "the queues and durable subscriptions", (_PATTERN,), lists=True),
     Verb("topics", "monitor", "the topics and patterns that somebody has subscribed to", (_PATTERN,), lists=True),
     Verb("subscriptions", "monitor", "the subscriptions of all clients", (_PATTERN,), lists=True),

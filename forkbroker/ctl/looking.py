@@ -101,6 +101,16 @@ _SUBSCRIPTIONS = (
 )
 
 
+_PROCESSES = (tables.text("ROLE", "role"), tables.number("PID", "pid"))
+
+
+def _processes(context: Context) -> int:
+    with context.connect() as connection:
+        rows = list(connection.ask("processes", {}))
+    context.show_rows(_PROCESSES, rows)
+    return Exit.OK
+
+
 def _list(verb: str, columns: tuple[Column, ...]) -> Command:
     def run(context: Context) -> int:
         with context.connect() as connection:
@@ -155,6 +165,7 @@ _SCHEDULE = (
 COMMANDS = (
     Command("status", VERBS["status"].help, _status),
     _list("who", _WHO),
+    Command("processes", VERBS["processes"].help, _processes),
     Command(
         "queues",
         VERBS["queues"].help,

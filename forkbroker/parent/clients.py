@@ -68,6 +68,10 @@ class Clients:
         self._silent: set[Client] = set()
         self._octets = [0, 0]
         """Of channels that have ended: received, sent."""
+        self.ended = 0
+        """Processes that have ended."""
+        self.cpu_s = 0.0
+        """Processor time of these."""
 
     @property
     def all(self) -> list[Client]:
@@ -133,7 +137,9 @@ class Clients:
             self._router.peer_ended(child.peer, self._loop.now)
             self._exchange.dispatch(None)
 
-    def _gone(self, child: Client, _: Ended | None) -> None:
+    def _gone(self, child: Client, ended: Ended | None) -> None:
+        self.ended += 1
+        self.cpu_s += ended.cpu_s if ended is not None else 0.0
         if has_crashed(child) and not child.killed and child.state is State.STARTING:
             self._admission.crashed(child.peer, self._loop.now)
         self._admission.remove(child.peer)

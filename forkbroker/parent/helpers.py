@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -63,6 +63,8 @@ class Helper:
     """There is no room for its process now: whether the broker can go on without it for a while."""
     means: Callable[[int], Meaning]
     """The process has ended, with this wait status: what that means."""
+    kept: Sequence[int] = ()
+    """Descriptors that its program needs."""
 
 
 @dataclass(slots=True)
@@ -104,9 +106,9 @@ class Helpers:
         return None if post is None else post.process
 
     @property
-    def count(self) -> int:
-        """How many processes run."""
-        return sum(post.process is not None for post in self._posts.values())
+    def all(self) -> list[Process]:
+        """Those that run."""
+        return [post.process for post in self._posts.values() if post.process is not None]
 
     def start(self, row: Helper) -> None:
         """Have a process of this role from now on."""
@@ -119,7 +121,7 @@ class Helpers:
         """Fork a process: after a while, or never, if the system has no descriptors, no memory or no process for it."""
         row = post.row
         try:
-            pid, channel = self._forge.fork(row.program)
+            pid, channel = self._forge.fork(row.program, row.kept)
         except OSError as error:
             self._do_without(post, error)
             return

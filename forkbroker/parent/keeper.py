@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.helpers import Helper, Helpers, Meaning
+from forkbroker.parent.latencies import Latencies
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.routing.peers import STORE
 from forkbroker.wire.envelope import Envelope, pack
@@ -36,8 +37,12 @@ class Keeper:
         opened: Callable[[], None],
         finished: Callable[[], None],
         logger: logging.Logger,
+        latencies: Latencies | None = None,
     ) -> None:
-        """`opened`: the first store is open, the broker can begin. `finished`: the last store has ended."""
+        """`opened`: the first store is open, the broker can begin. `finished`: the last store has ended.
+
+        `latencies` is told of commits.
+        """
         self._loop = exchange.loop
         self._router = exchange.router
         self._send = exchange.send
@@ -46,6 +51,7 @@ class Keeper:
         self._opened = opened
         self._finished = finished
         self._logger = logger
+        self._latencies = latencies
         self._row = Helper(
             role=Role.STORE,
             peer=STORE,
@@ -79,6 +85,8 @@ class Keeper:
 
     def _receive(self, envelope: Envelope) -> None:
         self._router.receive_stored(envelope, self._loop.now)
+        if self._latencies is not None and envelope.kind is Kind.COMMITTED:
+            self._latencies.committed(envelope.number, self._loop.now)
         if crash is not None and envelope.kind is Kind.COMMITTED:
             crash("parent.committed", "")
 

@@ -26,15 +26,18 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.bulletin import Bulletin
 from forkbroker.parent.clients import Clients
+from forkbroker.parent.control.asked import Row
 from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.control import Control
 from forkbroker.parent.control.queues import Looks
@@ -45,13 +48,15 @@ from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
+from forkbroker.parent.latencies import Latencies
 from forkbroker.parent.listener import Listeners
+from forkbroker.parent.metering import Metering
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals
 from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.report import Report
-from forkbroker.parent.roster import Client
+from forkbroker.parent.roster import Client, Process
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.saving import BackupProgram, Saving
 from forkbroker.parent.shutdown import Phase, Shutdown
@@ -62,6 +67,7 @@ from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
+from forkbroker.routing.peers import METRICS, Peer
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.kinds import Role
 
@@ -99,6 +105,10 @@ class Programs:
     """Descriptors that the processes of the broker need."""
     backup: BackupProgram | None = None
     """Forked for each backup; None: there can be none."""
+    metrics: HelperProgram | None = None
+    """Answers Prometheus; None: nobody does. Forked once, and again when it ends."""
+    metrics_kept: Sequence[int] = ()
+    """Descriptors that this one needs besides."""
 
 
 def _ignore() -> None:
@@ -187,7 +197,15 @@ class Parent:
         )
         entitling = Entitling(policy.permissions, source_of)
         self._clients = Clients(self._exchange, self._admission, self._spares, entitling, self._quiet, logger)
-        self._keeper = Keeper(self._exchange, self._helpers, programs.store, self._open, self._end, logger)
+        self._latencies = None if programs.metrics is None else Latencies()
+        self._metering = (
+            None
+            if programs.metrics is None
+            else Metering(self._exchange, self._helpers, programs.metrics, programs.metrics_kept, logger)
+        )
+        self._keeper = Keeper(
+            self._exchange, self._helpers, programs.store, self._open, self._end, logger, self._latencies
+        )
         self._reloading = (
             None
             if hooks.reload is None
@@ -220,6 +238,9 @@ class Parent:
             clients=lambda: self._admission.clients,
             processes=self._count_processes,
             octets=lambda: self._clients.octets,
+            started=time.time(),
+            latencies=lambda: None if self._latencies is None else self._latencies.show(),
+            list_processes=self._list_processes,
             set_log_level=self._set_log_level,
             reloading=self._reloading,
             saving=self._saving,
@@ -227,7 +248,7 @@ class Parent:
         whole, looks = Whole(loop, router, state), Looks(loop, router, self._clients.find)
         handlers = make_handlers(self._exchange, self._clients, self._draining, whole, looks)
         self._bulletin = Bulletin(self._exchange, whole, looks)
-        self._control = Control(self._exchange, self._clients.find, handlers, logger)
+        self._control = Control(self._exchange, self._find_asker, handlers, logger)
         self._report = Report(loop, router.describe, logger)
         self._status = StatusLine(self._listeners.names, hooks.status)
 
@@ -247,6 +268,8 @@ class Parent:
             # first, as long as there is nothing that its children need not have
             self._spares.start()
             self._keeper.start()
+            if self._metering is not None:
+                self._metering.start()
             self._loop.run()
         except Exception:
             self._logger.exception("parent: unexpected exception, exiting")
@@ -284,8 +307,27 @@ class Parent:
         phase = self._shutdown.phase
         return "draining" if phase is Phase.RUNNING and self._draining.is_on else phase.value
 
-    def _count_processes(self) -> dict[str, int]:
-        return {"clients": len(self._clients.all), "spares": self._spares.count, "helpers": self._helpers.count}
+    def _find_asker(self, peer: Peer) -> Process | None:
+        """Who may ask for something: a client's child, or the helper for metrics."""
+        return self._helpers.find(Role.METRICS) if peer == METRICS else self._clients.find(peer)
+
+    def _count_processes(self) -> dict[str, float]:
+        return {
+            "clients": len(self._clients.all),
+            "spares": self._spares.count,
+            "helpers": len(self._helpers.all),
+            "ended": self._clients.ended,
+            "cpu-ended": round(self._clients.cpu_s, 3),
+        }
+
+    def _list_processes(self) -> Iterator[Row]:
+        yield {"role": "parent", "pid": os.getpid()}
+        for process in self._helpers.all:
+            yield {"role": process.role.value, "pid": process.pid}
+        for pid in self._spares.pids:
+            yield {"role": "spare", "pid": pid}
+        for client in self._clients.all:
+            yield {"role": client.role.value, "pid": client.pid}
 
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""
@@ -340,6 +382,8 @@ class Parent:
 
     def _finish(self, left_s: float) -> None:
         """No child is left: end all helpers, the store in so many seconds."""
+        if self._metering is not None:
+            self._metering.finish()
         self._spares.finish()
         if self._saving is not None:
             self._saving.give_up()
@@ -401,6 +445,9 @@ class Parent:
         if router.news.waiting:
             self._bulletin.publish()
         self._exchange.end_turn()
+        if self._latencies is not None:
+            self._latencies.changed(router.last_change, self._loop.now)
+            self._latencies.turns.note(time.monotonic() - self._loop.now)
         if has_changed or self._was_due:
             self._was_due = False
             self._arm_deadline()

@@ -48,6 +48,10 @@ class Routes(Protocol):
         """All that was received is applied, and what of it is the store's was told to it."""
 
     @property
+    def last_change(self) -> int:
+        """The number of the last change of what is stored."""
+
+    @property
     def is_committed(self) -> bool:
         """All that was received is applied, and what of it is the store's will survive."""
 

@@ -136,6 +136,11 @@ class Spares:
         """Spares that are at hand or ordered; each has a descriptor here."""
         return len(self._spares) + sum(map(len, self._ordered.values()))
 
+    @property
+    def pids(self) -> list[int]:
+        """Processes that wait for a client."""
+        return list(self._spares)
+
     def give(self, client: Connection, peer: Peer) -> tuple[int, Channel]:
         """Give a client to a spare, with its socket: the process, and the channel to it. The socket stays open here.
 

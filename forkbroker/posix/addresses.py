@@ -72,6 +72,17 @@ def parse_address(text: str) -> ListenAddress:
     return ListenAddress(host=(match["six"] or match["host"]).lower(), port=int(match["port"]), is_tls=is_tls)
 
 
+def parse_http_address(text: str) -> ListenAddress:
+    """Read the address of a listener for HTTP: a host and a port.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if _FORM.fullmatch(text) is None:
+        raise ConfigurationError(text, "not an address for HTTP", "write HOST:PORT, for example localhost:9613")
+    return parse_address(text)
+
+
 def _parse_path(text: str) -> ListenAddress:
     given = text.removeprefix("unix:")
     try:

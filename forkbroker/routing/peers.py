@@ -21,6 +21,9 @@ NURSERY = Peer(-2)
 BACKUP = Peer(-3)
 """The process that makes a backup, likewise."""
 
+METRICS = Peer(-4)
+"""The process that answers Prometheus: it asks as a client does."""
+
 Token = NewType("Token", int)
 """A child's own name for one of its subscriptions: never used twice by this child."""
 

@@ -331,6 +331,11 @@ class Router(Rule):
         return out
 
     @property
+    def last_change(self) -> int:
+        """The number of the last change of what is stored."""
+        return self._journal.last
+
+    @property
     def is_committed(self) -> bool:
         """All that was received is applied, and what of it was told to the store will survive."""
         return self._journal.is_committed and self.is_applied

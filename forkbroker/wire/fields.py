@@ -286,6 +286,12 @@ OF_BACKUP: dict[Kind, Fields] = {
     Kind.FAILED: Fields(token=_U32, block=_U32),
 }
 
+#: What the helper for metrics sends, as `kinds.FROM_METRICS`.
+OF_METRICS: dict[Kind, Fields] = {
+    Kind.ASK: Fields(token=_U32, destination=MAX_VERB, block=_U16),
+    Kind.FAILED: Fields(token=_U32, block=_U32),
+}
+
 #: What the nursery sends, as `kinds.FROM_NURSERY`.
 OF_NURSERY: dict[Kind, Fields] = {
     Kind.REHEARSED: Fields(),

@@ -111,6 +111,8 @@ From the helper that makes a backup of the store:
 SAVED        the backup is complete: block: where it is; number: of messages; serial: octets
 ===========  =======================================================================================
 
+The helper for metrics sends ASK, as a client's child does, and gets ANSWER.
+
 FAILED is every helper's.
 
 Flag `FENCE` may stand on every kind that a child sends, but for those whose number is an offer's (CLAIMED, LOST,
@@ -258,6 +260,8 @@ class Role(Enum):
     """It reads and checks the configuration."""
     BACKUP = "backup"
     """It copies the store."""
+    METRICS = "metrics"
+    """It answers Prometheus."""
 
 
 class State(Enum):
@@ -385,6 +389,9 @@ FROM_CHECKER: frozenset[Kind] = frozenset({Kind.CHECKED, Kind.FAILED})
 #: What the helper sends that makes a backup.
 FROM_BACKUP: frozenset[Kind] = frozenset({Kind.SAVED, Kind.FAILED})
 
+#: What the helper for metrics sends.
+FROM_METRICS: frozenset[Kind] = frozenset({Kind.ASK, Kind.FAILED})
+
 #: What the parent hears from a process, by what the process is for.
 SENT_BY: dict[Role, frozenset[Kind]] = {
     Role.CLIENT: frozenset(FROM_CHILD),
@@ -392,6 +399,7 @@ SENT_BY: dict[Role, frozenset[Kind]] = {
     Role.NURSERY: FROM_NURSERY,
     Role.CHECKER: FROM_CHECKER,
     Role.BACKUP: FROM_BACKUP,
+    Role.METRICS: FROM_METRICS,
 }
 
 

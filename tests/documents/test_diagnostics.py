@@ -31,6 +31,8 @@ NAMES = {
 EXCEPT = {
     f"the checker cannot be opened: {GAP}",
     f"checker: lost, the broker exits at once: {GAP}",
+    f"the metrics cannot be opened: {GAP}",
+    f"metrics: lost, the broker exits at once: {GAP}",
     f"checker: exited, {GAP}; restarting in {GAP} s",
     f"the backup cannot be opened: {GAP}",
     f"backup: lost, the broker exits at once: {GAP}",

@@ -59,6 +59,9 @@ class Bench:
             clients=lambda: len(self.clients),
             processes=lambda: {"clients": len(self.clients)},
             octets=lambda: (1, 2),
+            started=1_800_000_000.0,
+            latencies=lambda: None,
+            list_processes=lambda: iter([{"role": "parent", "pid": 1}]),
             set_log_level=self.lines.append,
             reloading=None,
         )

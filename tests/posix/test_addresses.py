@@ -12,6 +12,7 @@ from forkbroker.posix.addresses import (
     describe_peer,
     is_loopback,
     parse_address,
+    parse_http_address,
     source_of,
 )
 
@@ -112,3 +113,11 @@ def test_a_client_that_has_left_is_gone() -> None:
 def test_what_a_host_is_counted_as(host: str, source: str) -> None:
     """IPv4 as itself, IPv6 by its network, this machine not at all."""
     assert source_of(host) == source
+
+
+def test_an_address_for_http_is_a_host_and_a_port() -> None:
+    """Neither a path nor TLS; what would be right is said."""
+    assert parse_http_address("[::1]:80") == parse_address("[::1]:80")
+    for text in ("unix:/run/x", "tls://localhost:1", "http://localhost:1", "9613", "localhost"):
+        with pytest.raises(ConfigurationError, match="write HOST:PORT, for example localhost:9613"):
+            parse_http_address(text)

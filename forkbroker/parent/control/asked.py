@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any
 
-from forkbroker.parent.roster import Client
+from forkbroker.parent.roster import Process
 
 Row = dict[str, Any]
 """JSON."""
@@ -25,7 +25,7 @@ Handler = Callable[["Asked"], Steps]
 class Asked:
     """A request that is being carried out."""
 
-    client: Client
+    client: Process
     """Who has asked."""
     token: int
     verb: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 
 import forkbroker
@@ -23,10 +23,16 @@ class State:
     """`running`, or how far its end has come."""
     listening: Callable[[], list[str]]
     clients: Callable[[], int]
-    processes: Callable[[], dict[str, int]]
-    """How many there are of each kind."""
+    started: float
+    """When the broker was started (seconds since the epoch)."""
+    processes: Callable[[], dict[str, float]]
+    """How many there are of each kind; how many of clients have ended, and the processor time of these in seconds."""
+    latencies: Callable[[], Row | None]
+    """Histograms; None: nobody wants them."""
     octets: Callable[[], tuple[int, int]]
     """That came from the processes of clients, and went to them, since the start."""
+    list_processes: Callable[[], Iterator[Row]]
+    """A row for each process."""
     set_log_level: Callable[[str], None]
     """For this process and all that are started from now on."""
     reloading: Reloading | None
@@ -63,6 +69,7 @@ class Whole:
             "version": forkbroker.__version__,
             "pid": os.getpid(),
             "seconds": round(self._loop.now - self._began, 1),
+            "started": round(self._state.started, 3),
             "phase": self._state.phase(),
             "listening": self._state.listening(),
             "clients": self._state.clients(),
@@ -73,8 +80,14 @@ class Whole:
             "memory": {"used": used, "limit": limit},
             "store": {"open": is_open, "refuses": refusal, "uncommitted": behind},
             "octets": dict(zip(("received", "sent"), self._state.octets(), strict=True)),
+            "latencies": self._state.latencies(),
             "totals": {name.replace("_", "-"): value for name, value in asdict(sights.counters).items()},
         }
+
+    def processes(self, asked: Asked) -> Steps:
+        """A row for each process."""
+        yield from self._state.list_processes()
+        return None
 
     def log_level(self, asked: Asked) -> Steps:
         """Change it."""

@@ -20,7 +20,7 @@ from forkbroker.control import arguments, verbs
 from forkbroker.control.arguments import RequestError
 from forkbroker.parent.control.asked import Asked, Handler, Row, Steps
 from forkbroker.parent.exchange import Exchange
-from forkbroker.parent.roster import Client
+from forkbroker.parent.roster import Process
 from forkbroker.posix.printable import printable
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Buffer, Envelope, pack
@@ -48,11 +48,11 @@ class Control:
     def __init__(
         self,
         exchange: Exchange,
-        find: Callable[[Peer], Client | None],
+        find: Callable[[Peer], Process | None],
         handlers: Mapping[str, Handler],
         logger: logging.Logger,
     ) -> None:
-        """`find`: the child with this number, if its channel is open. `handlers`: one for each verb."""
+        """`find`: the process with this number that may ask, if its channel is open. `handlers`: one for each verb."""
         if handlers.keys() != verbs.VERBS.keys():
             raise AssertionError(f"verbs and handlers differ: {handlers.keys() ^ verbs.VERBS.keys()}")
         self._exchange = exchange

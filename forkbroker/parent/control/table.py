@@ -30,6 +30,7 @@ def make_handlers(
         "check": whole.check,
         "backup": whole.backup,
         "who": visitors.who,
+        "processes": whole.processes,
         "kick": visitors.kick,
         "drain": visitors.drain,
         "undrain": visitors.undrain,
