@@ -118,6 +118,25 @@ class Moving:
 
         return self._scan(queue, choice, tally, drop)
 
+    def purge(self, queue: Queue, tally: Tally) -> Scan:
+        """Drop all that waits.
+
+        Where some of it is in the store alone, and nobody has or gets anything of the queue, the store drops it by one
+        change, and nothing of it is read. The queue ends, as any does that is empty and not used.
+        """
+        if queue.paged and _is_idle(queue):
+            return self._purge_at_once(queue, tally)
+        return self.remove(queue, Choice(), tally)
+
+    def _purge_at_once(self, queue: Queue, tally: Tally) -> Scan:
+        count = queue.messages
+        self._kit.is_at_rest = False
+        self._counters.messages_dropped += count
+        self._custody.forget(queue)
+        tally.seen += count
+        tally.chosen += count
+        yield 0
+
     def move(self, queue: Queue, target: bytes, choice: Choice, tally: Tally) -> Scan:
         """Move what is meant to the end of another queue. Raises RequestError if that takes nothing more."""
 
@@ -267,6 +286,12 @@ class Moving:
         if not queue.is_gone:
             self._queues.changed[queue] = None
             self._queues.tidy(queue)
+
+
+def _is_idle(queue: Queue) -> bool:
+    """No consumer, nothing that could come back, and no subscriber who counts on it: it may end."""
+    is_used = queue.readers.all or queue.returning or queue.waiting or queue.view().unsettled
+    return not (is_used or queue.is_durable or queue.owner is not None)
 
 
 def _too_deep(queue: Queue, aside: list[Run]) -> RequestError:

@@ -316,6 +316,71 @@ def bodies_of(world: World, name: bytes) -> bool:
     return any(view.name == name for view in world.router.views())
 
 
+def make_deep(*, persistent: bool) -> tuple[World, Child]:
+    """A queue that is in the store for the most part."""
+    world, child = make_world(queue_memory=200_000)
+    for number in range(100):
+        world.send(child, A, [b"%05d" % number + b"x" * 10_000], persistent=persistent)
+    assert world.view(A).paged > 50
+    return world, child
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_deep_queue_is_purged_at_once_if_nobody_uses_it(persistent: bool) -> None:
+    """One step, and nothing is read; what comes next is in a queue of this name again, and survives."""
+    world, child = make_deep(persistent=persistent)
+    dropped = world.router.counters.messages_dropped
+    moving, steps = world.router.moving, 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    tally = carry_out(world, lambda tally: moving.purge(moving.find(A), tally), count)
+    assert (tally.chosen, tally.seen, steps) == (100, 100, 1)
+    assert world.router.counters.messages_dropped == dropped + 100
+    assert not bodies_of(world, A)
+    world.send(child, A, [b"next"], persistent=True)
+    assert bodies(world, A) == [b"next"]
+
+    assert bodies(restart(world), A) == [b"next"]
+
+
+@pytest.mark.parametrize("heard", [0, 1, 100])
+def test_a_purge_is_whole_whenever_the_store_dies(heard: int) -> None:
+    """What came before is gone, and what came after is not."""
+    world, child = make_deep(persistent=True)
+    moving, tally = world.router.moving, Tally()
+    list(moving.purge(moving.find(A), tally))
+    world.send(child, A, [b"next"], persistent=True)
+    world.turn()
+    world.kill_store(heard=heard)
+    world.open_store()
+    work(world)
+
+    assert bodies(world, A) == [b"next"]
+    assert bodies(restart(world), A) == [b"next"]
+
+
+@pytest.mark.parametrize("use", ["delivered", "held"])
+def test_a_queue_in_use_is_purged_message_by_message(use: str) -> None:
+    """What a consumer has stays its own."""
+    world, _ = make_deep(persistent=True)
+    reader, moving = world.add_child(), world.router.moving
+    if use == "held":
+        world.router.holding.hold(A, None)
+    else:
+        world.subscribe(reader, A, credit=1)
+    work(world)
+    kept = world.view(A).unsettled
+    tally = carry_out(world, lambda tally: moving.purge(moving.find(A), tally))
+
+    assert tally.chosen + kept == 100
+    assert (kept > 0) is (use == "delivered")
+    left = [(view.ready, view.unsettled) for view in world.router.views() if view.name == A]
+    assert left == ([(0, kept)] if kept else [])
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_no_message_is_lost_or_doubled_by_kills_of_the_store(seed: int) -> None:
     """Random kills while messages move from queue to queue; in the end the store has each once, where memory has it."""

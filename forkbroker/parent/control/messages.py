@@ -50,9 +50,9 @@ class Messages:
 
     def purge(self, asked: Asked) -> Steps:
         """Drop all that wait."""
-        queue, tally = self._find(asked.args["queue"]), Tally()
-        scan = self._router.moving.count if asked.is_dry_run else self._router.moving.remove
-        yield from self._carry_out(asked, scan(queue, Choice(), tally), tally)
+        queue, tally, moving = self._find(asked.args["queue"]), Tally(), self._router.moving
+        scan = moving.count(queue, Choice(), tally) if asked.is_dry_run else moving.purge(queue, tally)
+        yield from self._carry_out(asked, scan, tally)
         return _report(tally, Choice())
 
     def remove(self, asked: Asked) -> Steps:
