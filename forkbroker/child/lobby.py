@@ -62,8 +62,8 @@ class Answers:
 
     def find(self, octets: bytes) -> tuple[bytes, bytes, bytes] | None:
         """The login, and CONNECTED before and behind the client's number; None: the full program has to answer."""
-        block, _, rest = octets.partition(b"\n\n\0")
-        if (rest and rest != b"\n") or len(octets) > self.most:
+        block, end, rest = octets.partition(b"\n\n\0")
+        if not end or (rest and rest != b"\n") or len(octets) > self.most:
             return None
         lines = block.split(b"\n")
         if lines.pop(0) not in _COMMANDS:

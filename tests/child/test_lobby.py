@@ -71,13 +71,21 @@ LINES = st.tuples(
 @given(
     command=st.sampled_from(["CONNECT", "STOMP", "SEND"]),
     lines=st.lists(LINES, max_size=7),
-    end=st.sampled_from(["\n\n\0", "\n\n\0\n", "\n\nx\0", "\n\0", "\r\n\r\n\0", "\n\n", "\n\n\0\n\n"]),
+    end=st.sampled_from(["", "\n", "\n\n\0", "\n\n\0\n", "\n\nx\0", "\n\0", "\r\n\r\n\0", "\n\n", "\n\n\0\n\n"]),
     is_strict=st.booleans(),
 )
 def test_what_the_lobby_says_is_what_the_full_program_says(slots, command, lines, end, is_strict) -> None:
     """For every frame that it answers."""
     octets = "\n".join([command, *(f"{name}:{value}" for name, value in lines)]) + end
     agrees(shared_of(slots, SessionPolicy(strict=is_strict)), octets.encode())
+
+
+def test_nothing_is_answered_before_all_of_it_is_there(slots) -> None:
+    """However a CONNECT is cut: the rest of it comes later, or never."""
+    answers = Answers(shared_of(slots))
+
+    assert [at for at in range(len(CONNECT)) if answers.find(CONNECT[:at]) is not None] == []
+    assert answers.find(CONNECT) is not None
 
 
 @pytest.mark.parametrize(
