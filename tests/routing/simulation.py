@@ -282,6 +282,7 @@ class World:
     def deliver(self) -> list[tuple[Peer, Envelope]]:
         """What the router has to say goes to the children that are there, and to the store."""
         sent = [(peer, Envelope(b"".join(buffers))) for peer, buffers in self.router.take()]
+        self.router.asked.clear()  # what is asked of the broker itself is the parent's to carry out
         for peer, envelope in sent:
             if peer in self.children:
                 assert len(envelope.raw) <= self.bounds.passed, "a child is told more than its channel takes"
