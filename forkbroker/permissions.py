@@ -11,6 +11,10 @@ pattern by the choice of a name, and what is one user's is no other's. `%%` is a
 
 A subscription to a pattern needs one grant that covers all that the pattern may match.
 
+Grants are for names as clients of a virtual host see them (`forkbroker.hosts`): a user has the same rights in each host
+that it may connect to. Names of other hosts occur in requests to the broker alone. For these a grant counts that is for
+all there is, or names the host: `/queue/$HOST/shop/>`.
+
 Temporary destinations need no right: they are their session's own, and who is told the name of one may send there.
 
 A verdict is worked out once for a name, and kept; so is the plan of whoever asks (`forkbroker.session.publishing`).
@@ -27,6 +31,7 @@ from typing import NamedTuple
 
 from forkbroker.caches import ENTRY, Cache
 from forkbroker.errors import EnvelopeError, ForkbrokerError
+from forkbroker.hosts import EVERYWHERE, NO_HOSTS, Hosts, Space, hosts_from_plain, is_of_host
 from forkbroker.identity import Identity
 from forkbroker.patterns import covers
 
@@ -138,17 +143,29 @@ class Rights:
         """`patterns`: those of the destinations for which the user has each right."""
         self.user = user
         self.quota = quota
+        self._space: Space = EVERYWHERE
         self._patterns = patterns
         self._verdicts: Cache[tuple[Right, bytes], bool] = Cache(_CACHE_OCTETS, _weigh)
 
+    def within(self, space: Space) -> Rights:
+        """Let these be the rights of a client of the host that has this space; not to be changed later."""
+        self._space = space
+        return self
+
     def allows(self, right: Right, name: bytes) -> bool:
-        """Whether the user has this right for a canonical name, or for all that a pattern of topics matches."""
+        """Whether the user has this right for a name of the broker's, or for all that a pattern of topics matches."""
         verdict = self._verdicts.get((right, name))
         if verdict is None:
             is_own = right in _OWN and name.startswith(_TEMPORARY)
-            verdict = is_own or any(covers(one, name) for one in self._patterns.get(right, ()))
+            verdict = is_own or self._is_granted(right, name)
             self._verdicts.remember((right, name), verdict)
         return verdict
+
+    def _is_granted(self, right: Right, name: bytes) -> bool:
+        patterns, visible = self._patterns.get(right, ()), self._space.outward(name)
+        if visible is None:
+            visible, patterns = name, [one for one in patterns if one == _ALL or is_of_host(one)]
+        return any(covers(one, visible) for one in patterns)
 
     def check(self, right: Right, name: bytes) -> None:
         """As `allows`, for who has to do without.
@@ -158,7 +175,7 @@ class Rights:
         """
         if not self.allows(right, name):
             who = f"user {self.user!r}" if self.user else "a client without a login"
-            text = name.decode("utf-8", "backslashreplace")
+            text = (self._space.outward(name) or name).decode("utf-8", "backslashreplace")
             text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
             raise DeniedError(f"{who} lacks the right {right.value} for {text!r}")
 
@@ -209,11 +226,14 @@ class Permissions:
     """Clients have to prove who they are."""
     quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """What each subject may have: the fields of `Quota` that are given."""
+    hosts: Hosts = NO_HOSTS
+    """To which clients may connect."""
 
     def to_plain(self) -> list[object]:
         """What JSON can carry."""
         grants = None if self.grants is None else [list(grant) for grant in self.grants]
-        return [grants, {name: list(members) for name, members in self.groups.items()}, self.has_users, self.quotas]
+        groups = {name: list(members) for name, members in self.groups.items()}
+        return [grants, groups, self.has_users, self.quotas, self.hosts.to_plain()]
 
     def subjects_of(self, user: str, groups: Iterable[str] = ()) -> list[str]:
         """Of the grants that are for this user; empty: a client without a login. `groups`: others of the user's."""
@@ -244,6 +264,14 @@ class Permissions:
             patterns.setdefault(RIGHTS[grant.right], []).append(fill(grant.pattern, user))
         return Rights(user, patterns, quota)
 
+    def may_enter(self, client: Identity, key: str) -> bool:
+        """Whether this client may connect to the host with this key; or stay, if the host is no longer configured."""
+        host = self.hosts.find_key(key)
+        if host is None or not host.is_limited or client.is_administrator:
+            return True
+        permitted = [*map(user_subject, host.users or ()), *map(group_subject, host.groups or ())]
+        return not set(permitted).isdisjoint(self.subjects_of(client.user, client.groups))
+
     def quota_of(self, client: Identity) -> Quota:
         """How much this client may have.
 
@@ -259,7 +287,7 @@ class Permissions:
 
 def from_plain(plain: Sequence[object]) -> Permissions:
     """What `Permissions.to_plain` made."""
-    grants, groups, has_users, quotas = plain
+    grants, groups, has_users, quotas, hosts = plain
     assert isinstance(quotas, dict)
     assert isinstance(groups, dict)
     assert grants is None or isinstance(grants, list)
@@ -268,4 +296,5 @@ def from_plain(plain: Sequence[object]) -> Permissions:
         {name: tuple(members) for name, members in groups.items()},
         bool(has_users),
         quotas,
+        hosts_from_plain(hosts),
     )

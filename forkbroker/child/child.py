@@ -147,6 +147,7 @@ class ClientChild:
             verify,
             at_point,
             self._find_rights,
+            shared.permissions,
         )
         phase = Connecting(setup, self._begin_session, now if began is None else began)
         self._phase: Connecting | Session = phase

@@ -7,8 +7,8 @@ fork. Whatever comes then, from the client or from the parent, the full program 
 what has happened: the same octets were read, and so many of what they are answered with were written.
 
 The lobby decides nothing. It says what `Connecting` says, whose answers it has (`Answers`), and only where these depend
-on nothing but the version. What it does not know, a heart-beat for one, or any login that has to be
-verified, it leaves unread in the socket for the full program. So there is no state here that could be lost, and the
+on nothing but the version. What it does not know, a heart-beat for one, a named virtual host, or any login that has to
+be verified, it leaves unread in the socket for the full program. So there is no state here that could be lost, and the
 full program can take over at any time.
 
 SIGTERM is the administrator's wish to end this client, which the full program heeds. The handler raises an exception to
@@ -52,6 +52,7 @@ class Answers:
 
     def __init__(self, shared: Shared) -> None:
         limits, self._is_strict = shared.limits, shared.policy.strict
+        self._hosts = shared.permissions.hosts
         self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
         """Octets of what may be answered here."""
@@ -79,7 +80,14 @@ class Answers:
             return None
         if self._is_strict and b"host" not in headers:
             return None
+        if self._hosts.all and not self._is_for_all(headers.get(b"host")):
+            return None
         return headers.get(b"login", b""), found[0], found[1]
+
+    def _is_for_all(self, name: bytes | None) -> bool:
+        """Whether this is the default host, and it is everybody's."""
+        host = self._hosts.find(None if name is None else name.decode(), is_strict=self._is_strict)
+        return host is not None and host.is_default and not host.is_limited
 
 
 def _ask(shared: Shared, versions: str) -> tuple[bytes, bytes]:

@@ -84,7 +84,7 @@ def _check(configuration: Configuration) -> None:
     _check_permissions(configuration.permissions)
     _check_administrators(settings, origins)
     try:
-        routing_policy(settings)
+        routing_policy(settings, configuration.permissions.hosts)
         if settings.store is not None:
             make_store(settings.store)
     except ConfigurationError as error:
@@ -102,6 +102,13 @@ def _check_permissions(permissions: Permissions) -> None:
                 f"{grant.where}: permissions of {grant.subject}",
                 "clients can give any login, as there are no users",
                 f"give users or another way to log in, or write [permissions.{ANONYMOUS}] only",
+            )
+    for host in () if permissions.has_users else permissions.hosts.all:
+        if host.is_limited:
+            raise ConfigurationFileError(
+                f"{host.where}: users and groups of host {host.key}",
+                "clients can give any login, as there are no users",
+                "give users or another way to log in, or leave these out",
             )
 
 

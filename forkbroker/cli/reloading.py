@@ -175,11 +175,12 @@ class Reloader:
         return dropped
 
     def _summarise(self, changed: Sequence[Option], known: Known) -> str:
-        """Which options have changed, and which of these wait for something; how many users; whether permissions."""
+        """Which options have changed, and which of these wait for something; how many users; whether others."""
         before = self._running.known
         user_changes = _count_changes(before.users or {}, known.users or {})
         has_other_permissions = _without_places(before.permissions) != _without_places(known.permissions)
-        if not (changed or user_changes or has_other_permissions):
+        has_other_hosts = before.permissions.hosts != known.permissions.hosts
+        if not (changed or user_changes or has_other_permissions or has_other_hosts):
             return "nothing has changed"
         parts = [
             f"{effect.value}: {', '.join(names)}"
@@ -192,6 +193,8 @@ class Reloader:
             parts.append(f"users: {user_changes}")
         if has_other_permissions:
             parts.append("permissions changed")
+        if has_other_hosts:
+            parts.append("hosts changed")
         return "; ".join(parts)
 
 

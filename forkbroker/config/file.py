@@ -46,7 +46,7 @@ class ConfigurationFile:
     origins: Mapping[str, str]
     """Where that stands, as in "/etc/forkbroker/forkbroker.toml, line 12"; by field name."""
     permissions: Permissions = field(default_factory=Permissions)
-    """What the tables `groups` and `permissions` say."""
+    """What the tables say."""
 
 
 def read_file(path: Path) -> ConfigurationFile:

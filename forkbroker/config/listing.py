@@ -78,6 +78,15 @@ _TABLES = """
 #[quotas.group.workers]
 #connections = 10
 #bytes-per-second = "1 MiB"
+
+# -- Virtual hosts: each has destinations of its own. Clients choose one by the host header of CONNECT; [hosts.default]
+# -- is where all others are, or nobody else with strict = true.
+
+#[hosts.shop]
+#names = ["shop.example"]
+#users = ["alice"]
+#groups = ["workers"]
+#control = false
 """
 """What stands behind the options in the file to begin with."""
 

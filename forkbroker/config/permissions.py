@@ -1,4 +1,4 @@
-"""The tables of the configuration file that say who may do what.
+"""The tables of the configuration file that say who may do what, and where.
 
     [groups]
     workers = ["alice", "bob"]
@@ -21,6 +21,10 @@
     connections = 10
     bytes-per-second = "1 MiB"
 
+    [hosts.shop]
+    names = ["shop.example"]
+    groups = ["workers"]
+
 Each key of a table of permissions is a right, and its value one pattern or several (`forkbroker.permissions`).
 """
 
@@ -28,11 +32,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from forkbroker.config.values import number, size
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
+from forkbroker.hosts import ALWAYS_DEFAULT, DEFAULT, DEFAULT_NAMES, MAX_KEY, Host, Hosts
 from forkbroker.passwords import PasswordError, check_name
 from forkbroker.patterns import PatternError, check_pattern
 from forkbroker.permissions import (
@@ -47,8 +52,8 @@ from forkbroker.permissions import (
     user_subject,
 )
 
-GROUPS, PERMISSIONS, QUOTAS = "groups", "permissions", "quotas"
-TABLES = (GROUPS, PERMISSIONS, QUOTAS)
+GROUPS, PERMISSIONS, QUOTAS, HOSTS = "groups", "permissions", "quotas", "hosts"
+TABLES = (GROUPS, PERMISSIONS, QUOTAS, HOSTS)
 
 _SUBJECTS = {"user": user_subject, "group": group_subject}
 _KINDS = (*_SUBJECTS, ALL_USERS, ANONYMOUS)
@@ -61,6 +66,8 @@ _LIMITS = {
     "cpu": number(1),
     "nice": number(1, 19),
 }
+_HOST_KEYS = ("names", "users", "groups", "control")
+_KEY_OF_HOST = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY}}}")
 _PREFIXES = ("/queue/", "/topic/", "/dsub/", "/control/")
 _PERCENT = re.compile(r"%(?![u%])")
 _TEMPORARY = ("/temp-queue/", "/temp-topic/", "/reply-queue/", "/reply-topic/")
@@ -81,7 +88,9 @@ def read_permissions(values: Mapping[str, object], lines: Lines, name: str) -> P
     groups = reader.read_groups(values.get(GROUPS, {}))
     quotas = dict(reader.read_quotas(values.get(QUOTAS, {}), groups))
     grants = tuple(reader.read_grants(values[PERMISSIONS], groups)) if PERMISSIONS in values else None
-    return Permissions(grants, groups, quotas=quotas)
+    return Permissions(
+        grants, groups, quotas=quotas, hosts=Hosts(tuple(reader.read_hosts(values.get(HOSTS, {}), groups)))
+    )
 
 
 def list_permissions(permissions: Permissions) -> Iterator[str]:
@@ -110,6 +119,15 @@ def list_permissions(permissions: Permissions) -> Iterator[str]:
         yield _write_header(QUOTAS, subject)
         for field, limit in limits.items():
             yield f"{names[field]} = {limit}"
+    for host in permissions.hosts.all:
+        yield from ("", f"[{HOSTS}.{host.key}]", f"names = {_write_texts(host.names)} # {host.where}")
+        yield from (f"users = {_write_texts(host.users)}",) if host.users is not None else ()
+        yield from (f"groups = {_write_texts(host.groups)}",) if host.groups is not None else ()
+        yield f"control = {'true' if host.control else 'false'}"
+
+
+def _write_texts(texts: Sequence[str]) -> str:
+    return json.dumps(list(texts), ensure_ascii=False)
 
 
 def _write_header(table: str, subject: str) -> str:
@@ -143,6 +161,61 @@ class _Reader:
     def read_quotas(self, found: object, groups: Mapping[str, object]) -> Iterator[tuple[str, dict[str, int]]]:
         for subject, limits, path in self._read_subjects(QUOTAS, found, groups):
             yield subject, dict(self._read_limits(limits, path))
+
+    def read_hosts(self, found: object, groups: Mapping[str, object]) -> Iterator[Host]:
+        """Each name is that of one host."""
+        known: dict[str, Host] = {}
+        for key, values in self._read_table(found, self._where(HOSTS), "write a table for each host, [hosts.shop]"):
+            path = (HOSTS, key)
+            if not _KEY_OF_HOST.fullmatch(key):
+                remedy = f"name it by 1 to {MAX_KEY} letters, digits, _ and -, and give its names as names"
+                raise self._fault(path, "cannot be part of a name of a destination", remedy)
+            host = self._read_host(key, values, groups)
+            for name in host.names:
+                here = (*path, "names")
+                if name == ALWAYS_DEFAULT and not host.is_default:
+                    raise self._fault(here, f"{name} always means the default host", "give another name")
+                if name in known:
+                    raise self._fault(
+                        here, f"{name} is a name of host {known[name].key} as well", "leave it out of one"
+                    )
+                known[name] = host
+            yield host
+
+    def _read_host(self, key: str, found: object, groups: Mapping[str, object]) -> Host:
+        path = (HOSTS, key)
+        values = dict(self._read_table(found, self._where(*path), 'write keys as in names = ["shop.example"]'))
+        for name in values:
+            if name not in _HOST_KEYS:
+                close = get_close_matches(name, _HOST_KEYS, 1)
+                raise self._fault((*path, name), "unknown key", f"write {close[0] if close else _join(_HOST_KEYS)}")
+        here = {name: self._where(*path, name) for name in _HOST_KEYS}
+        texts = {name: tuple(self._read_texts(values[name], here[name])) for name in _HOST_KEYS[:3] if name in values}
+        for user in texts.get("users", ()):
+            self._check_name(user, here["users"])
+        for group in texts.get("groups", ()):
+            if group not in groups:
+                raise self._unknown_group((*path, "groups"), group, groups)
+        control = values.get("control", key == DEFAULT)
+        if not isinstance(control, bool):
+            raise self._fault((*path, "control"), "not true or false", "write true or false")
+        names = texts.get("names", DEFAULT_NAMES if key == DEFAULT else (key,))
+        for name in names:
+            if not name or not name.isprintable():
+                raise self._fault((*path, "names"), f"{name!r} is no name of a host", "write it as clients do")
+        return Host(
+            key,
+            tuple(dict.fromkeys(name.lower() for name in names)),
+            texts.get("users"),
+            texts.get("groups"),
+            control,
+            self._where_line(path),
+        )
+
+    def _unknown_group(self, path: tuple[str, ...], group: str, groups: Mapping[str, object]) -> ConfigurationFileError:
+        close = get_close_matches(group, list(groups), 1)
+        remedy = f"write {close[0]}" if close else "name its members in [groups], or give it none: []"
+        return self._fault(path, f"unknown group {group}", remedy)
 
     def _read_limits(self, found: object, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         for key, value in self._read_table(found, self._where(*path), "write limits as in connections = 10"):

@@ -48,6 +48,7 @@ _WHO = (
     tables.number("CLIENT", "client"),
     tables.text("LOGIN", "login"),
     tables.text("ADDRESS", "address"),
+    tables.text("HOST", "host"),
     tables.number("PID", "pid"),
     tables.text("STATE", "state"),
     tables.span("SINCE", "seconds"),

@@ -190,12 +190,17 @@ class Clients:
                 self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
 
     def entitle(self, permissions: Permissions) -> None:
-        """Tell the processes of clients what these may do, where that is something else from now on."""
+        """Tell the processes of clients what these may do, where that is something else from now on.
+
+        Who may not be connected to its virtual host any more is disconnected.
+        """
         find_changed = self._entitling.adopt(permissions)
         for child in self.all:
             if child.state is State.CONNECTED and self.find(child.peer) is not None:
-                rights = find_changed(child)
-                if rights:
+                rights, refusal = find_changed(child), self._entitling.find_refusal(child)
+                if refusal:
+                    self._exchange.send(child, pack(Kind.CLOSE, block=refusal))
+                elif rights:
                     self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
     # -- in each turn

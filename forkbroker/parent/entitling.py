@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from forkbroker.hosts import describe_refusal
 from forkbroker.identity import Identity
 from forkbroker.parent.roster import Client
 from forkbroker.permissions import Permissions
@@ -52,6 +53,12 @@ class Entitling:
             return ""
         whose = f"of user {user}" if user else "without a login"
         return f"too many clients {whose}, the quota for connections is {limit:,}"
+
+    def find_refusal(self, child: Client) -> bytes:
+        """Why a client may not be connected to its virtual host, or not any more; empty if it may."""
+        if self._permissions.may_enter(child.identity, child.virtual_host):
+            return b""
+        return describe_refusal(child.identity.user, child.virtual_host).encode(errors="replace")
 
     def leave(self, child: Client) -> None:
         """A client that had logged in has gone."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.hosts import DEFAULT
 from forkbroker.identity import Identity, Way
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
@@ -124,17 +125,23 @@ class Hearing:
 
     def _connected(self, child: Client, envelope: Envelope) -> None:
         child.login = to_text(envelope.destination)
-        groups = tuple(filter(None, bytes(envelope.block).decode(errors="replace").split("\n")))
-        child.identity = Identity(child.login, Way(envelope.token), groups, is_administrator=bool(envelope.count))
+        host, *groups = bytes(envelope.block).decode(errors="replace").split("\n")
+        child.virtual_host = to_text(host.encode()) or DEFAULT
+        is_administrator = bool(envelope.count)
+        child.identity = Identity(child.login, Way(envelope.token), tuple(groups), is_administrator=is_administrator)
         child.has_connected = True
         self._admission.connected(child.peer)
-        self._logger.info("%s: connected", child.name)
+        where = "" if child.virtual_host == DEFAULT else f", host {child.virtual_host}"
+        self._logger.info("%s: connected%s", child.name, where)
         if self._router.news.listeners:
             self._router.news.tell("connect", **show_client(child))
         excess = self._entitling.arrive(child).encode(errors="replace")
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+        elif refusal := self._entitling.find_refusal(child):
+            # it is a process from before a reload
+            self._exchange.send(child, pack(Kind.CLOSE, block=refusal))
         elif excess:
             self._exchange.send(child, pack(Kind.CLOSE, block=excess))
         elif rights := self._entitling.find_news(child):

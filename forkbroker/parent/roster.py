@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkbroker.hosts import DEFAULT
 from forkbroker.identity import NOBODY, Identity
 from forkbroker.posix import exits
 from forkbroker.posix.children import Ended
@@ -74,6 +75,8 @@ class Client(Process):
     login: str = ""
     identity: Identity = NOBODY
     """Of a client that has logged in."""
+    virtual_host: str = DEFAULT
+    """The key of the one that it has connected to (`forkbroker.hosts`)."""
     edition: int = 0
     """Of the permissions that its process has had from its beginning."""
     has_connected: bool = False
@@ -109,7 +112,13 @@ def describe_crash(child: Client) -> str:
 
 def show_client(child: Client) -> dict[str, Any]:
     """Who it is, for JSON."""
-    return {"client": child.peer, "login": child.login, "address": child.address, "pid": child.pid}
+    return {
+        "client": child.peer,
+        "login": child.login,
+        "address": child.address,
+        "host": child.virtual_host,
+        "pid": child.pid,
+    }
 
 
 def show_end(child: Client, now: float) -> dict[str, Any]:

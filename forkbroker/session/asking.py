@@ -56,7 +56,8 @@ class Asking:
         """Requests with one header block. A RECEIPT says that the request has been received, and no more.
 
         Raises:
-            FrameError, DestinationError, DeniedError: there is no way to answer, so the frame is an error.
+            FrameError, DestinationError, DeniedError: the client may not ask here, or there is no way to answer: the
+                frame is an error.
         """
         head = run.head
         reply = self._plan_reply(head)
@@ -71,6 +72,7 @@ class Asking:
 
     def _plan_reply(self, head: Head) -> SendPlan:
         headers = head.headers
+        self._own.check_control(headers["destination"])
         if "transaction" in headers:
             raise FrameError(
                 "a request in a transaction",

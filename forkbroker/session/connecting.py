@@ -19,6 +19,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from forkbroker.errors import EnvelopeError
+from forkbroker.hosts import describe_refusal
 from forkbroker.identity import Credentials, Identity
 from forkbroker.session.downward import Unwritten, encode_error
 from forkbroker.session.ending import Ending, Progress
@@ -154,6 +155,9 @@ class Connecting:
         version = _choose_version(headers)
         if policy.strict and version is not V10 and "host" not in headers:
             raise FrameError("missing header host", "STOMP 1.1 and 1.2 demand a host header on CONNECT")
+        host = self._setup.permissions.hosts.find(headers.get("host"), is_strict=policy.strict)
+        if host is None:
+            raise FrameError("unknown host", f"this broker has no virtual host {shown(headers['host'])}")
         client_beat = parse_heart_beat(headers.get("heart-beat")) if version.heart_beats else (0, 0)
         return Terms(
             policy,
@@ -162,6 +166,7 @@ class Connecting:
             effective_heart_beat(client_beat, policy.heart_beat_ms),
             Identity(headers.get("login", "")),
             headers.get("client-id", ""),
+            host,
         )
 
     # Logging in
@@ -206,19 +211,21 @@ class Connecting:
 
     def _grant(self, terms: Terms, now: float) -> None:
         """CONNECTED: the session begins, and gets what the client has sent behind CONNECT."""
-        policy = self._setup.policy
+        policy, identity, host = self._setup.policy, terms.identity, terms.host
+        if not self._setup.permissions.may_enter(identity, host.key):
+            self._blame(FrameError("host refused", describe_refusal(identity.user, host.key)), None)
+            return
         connected = connected_headers(
             terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
         )
         self.unwritten.put([encode_frame(terms.version, "CONNECTED", connected)])
-        identity = terms.identity
         self.upward.request(
             pack(
                 Kind.CONNECTED,
                 token=identity.way,
                 count=identity.is_administrator,
                 destination=identity.user.encode(errors="replace")[:MAX_LOGIN],
-                block="\n".join(identity.groups).encode(errors="replace"),
+                block="\n".join(("" if host.is_default else host.key, *identity.groups)).encode(errors="replace"),
             )
         )
         self.parser.negotiated(terms.version)

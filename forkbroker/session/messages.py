@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from forkbroker.hosts import EVERYWHERE, Space
 from forkbroker.stomp.encoder import END, encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
@@ -24,8 +25,8 @@ _RECOVERED = int(Flag.RECOVERED)
 class Messages:
     """What one envelope holds for one version of STOMP, made ready once for all subscriptions that get it."""
 
-    def __init__(self, envelope: Envelope, version: Version) -> None:
-        """Raises EnvelopeError when the envelope's lengths don't add up."""
+    def __init__(self, envelope: Envelope, version: Version, space: Space = EVERYWHERE) -> None:
+        """`space` has the names that the client knows. Raises EnvelopeError when the lengths don't add up."""
         self._version = version
         self.index = envelope.index
         """The number that the first message-id begins with."""
@@ -43,7 +44,7 @@ class Messages:
                 details = envelope.details
                 expires = details.expires
                 if details.origin:
-                    block = self._readdress(envelope, block, details, version)
+                    block = self._readdress(envelope, block, details, version, space)
         if version.utf8_required:
             if not block.isascii():
                 block = readable_block(block)
@@ -54,12 +55,12 @@ class Messages:
         """What all message-ids end with."""
         self._marks = _marks(envelope, expires) if envelope.deliveries or flags & _RECOVERED or expires else b""
 
-    def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version) -> bytes:
+    def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version, space: Space) -> bytes:
         """A dead letter's destination is the dead letter queue; where it came from, and why, is said beside it."""
         reason = details.reason.name.lower().encode()
         names = (
-            ("destination", envelope.destination),
-            ("original-destination", details.origin),
+            ("destination", space.outward(envelope.destination) or envelope.destination),
+            ("original-destination", space.outward(details.origin) or details.origin),
             ("dead-letter-reason", reason),
         )
         lines = encode_block([(name, value.decode(errors="surrogateescape")) for name, value in names])

@@ -10,6 +10,7 @@ was passed, and would overtake it now.
 
 from __future__ import annotations
 
+from forkbroker.hosts import Space
 from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.messages import Messages
 from forkbroker.session.settling import Unacknowledged
@@ -31,6 +32,7 @@ class QueueDelivery:
         self,
         setup: Setup,
         version: Version,
+        space: Space,
         subscriptions: Subscriptions,
         unacknowledged: Unacknowledged,
         unwritten: Unwritten,
@@ -40,6 +42,7 @@ class QueueDelivery:
         self._try_claim = setup.try_claim
         self._crash = setup.crash
         self._version = version
+        self._space = space
         self._find = subscriptions.queue_by_token
         self._subscriptions = subscriptions
         self._unacknowledged = unacknowledged
@@ -168,7 +171,7 @@ class QueueDelivery:
 
     def _deliver(self, envelope: Envelope, subscription: QueueSubscription) -> None:
         """Deliver the run; a prefetch in octets may be too small for all of it: others may have the rest."""
-        messages = Messages(envelope, self._version)
+        messages = Messages(envelope, self._version, self._space)
         count = envelope.count
         if not subscription.settles:
             frames = messages.frames(subscription.opening, 0, count)

@@ -63,10 +63,11 @@ class Session:
     ) -> None:
         """Go on with `parser`, `unwritten` and `upward` where `Connecting` has come to."""
         policy, session_id = setup.policy, setup.session_id
+        space = self._space = terms.host.make_space()
         self.login = terms.identity.user
         self._ends_at = now + terms.identity.lasts_s
         """When it is not known any more who the client is."""
-        self.rights = setup.rights_of(terms.identity)
+        self.rights = setup.rights_of(terms.identity).within(space)
         """What the client may do now."""
         self._rate = Rate(self.rights.quota, now) if self.rights.quota.has_rate else None
         """What may hold the client back; None: nothing does."""
@@ -100,11 +101,13 @@ class Session:
         self.subscribed: Mapping[str, Subscription] = subscriptions.by_id
         """The client's subscriptions, by its ids."""
         unacknowledged = self._unacknowledged = Unacknowledged(subscriptions, terms.rules)
-        self._queues = QueueDelivery(setup, terms.version, subscriptions, unacknowledged, unwritten, upward, replies)
+        self._queues = QueueDelivery(
+            setup, terms.version, space, subscriptions, unacknowledged, unwritten, upward, replies
+        )
         self._topics = TopicDelivery(policy, terms.version, subscriptions, unacknowledged, unwritten, upward)
         budget.waiting = self._topics.waiting
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
-        own = OwnDestinations(setup.secret, policy.bare_destinations)
+        own = OwnDestinations(setup.secret, policy.bare_destinations, space, has_control=terms.host.control)
         subscribing = self._subscribing = Subscribing(
             terms, own, self.rights, subscriptions, self._topics, self._queues, unwritten, upward, replies
         )
@@ -312,7 +315,7 @@ class Session:
             self._queues.stop()
             self._quiesce()
         elif kind is Kind.RIGHTS:
-            self._change_rights(unpack(envelope.block), now)
+            self._change_rights(unpack(envelope.block).within(self._space), now)
         else:
             raise EnvelopeError(f"{kind.name} from the parent")
 
@@ -341,7 +344,7 @@ class Session:
             self.upward.request(pack(Kind.QUIESCED))
 
     def _receive_end(self, envelope: Envelope, now: float) -> None:
-        reason = envelope.block.decode(errors="replace")
+        reason = self._space.conceal(envelope.block.decode(errors="replace"))
         is_refused = envelope.kind is Kind.REFUSED
         receipt = self._replies.first_receipt(envelope.number) if is_refused and envelope.number else None
         self._replies.drop_waiting()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from forkbroker.hosts import DEFAULT_HOST, Host
 from forkbroker.identity import Answer, Credentials, Identity
-from forkbroker.permissions import Rights, unlimited
+from forkbroker.permissions import Permissions, Rights, unlimited
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.versions import Version
@@ -30,6 +31,8 @@ class Setup:
     """Called at the named fault points, if a test has set one."""
     rights_of: Callable[[Identity], Rights] = unlimited
     """What this client may do."""
+    permissions: Permissions = field(default_factory=Permissions)
+    """Which virtual hosts there are, and for whom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,5 @@ class Terms:
     identity: Identity
     client_id: str
     """Names of durable subscriptions are within it."""
+    host: Host = DEFAULT_HOST
+    """Whose destinations the client has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forkbroker.destinations import Sort, durable_name, is_queue, is_system
+from forkbroker.destinations import Sort, is_queue, is_system
 from forkbroker.permissions import Right, Rights
 from forkbroker.session.dialects import (
     names_prefetch,
@@ -176,7 +176,7 @@ class Subscribing:
                 "without the headers for a durable subscription",
             )
         if isinstance(made, QueueSubscription) and durable is not None:
-            made.durable = durable_name(durable)
+            made.durable = self._own.durable_name(durable)
         return made
 
     def _add(self, subscription: QueueSubscription | TopicSubscription, receipt: str | None) -> None:
@@ -286,7 +286,7 @@ class Subscribing:
         return False
 
     def _delete_named(self, headers: Mapping[str, str], written: str) -> None:
-        name = durable_name(written)
+        name = self._own.durable_name(written)
         self.rights.check(Right.CREATE, name)
         if "id" in headers:
             subscription = self._subscriptions.find(headers["id"])
@@ -311,7 +311,7 @@ class Subscribing:
             self._end(subscription, is_deleted=bool(durable))
         elif "destination" in headers:
             topic = self._own.for_subscribe(headers["destination"]).local
-            name = durable_name(pair_name(headers["id"], topic))
+            name = self._own.durable_name(pair_name(headers["id"], topic))
             self.rights.check(Right.CREATE, name)
             self._delete_unread(name)
         else:

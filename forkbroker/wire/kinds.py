@@ -10,7 +10,8 @@ The fields are those of the envelope's header (`forkbroker.wire.envelope`). What
 kind         fields
 ===========  =======================================================================================
 CONNECTED    destination: login of the client; token: how it has shown who it is (`identity.Way`); count: 1 for an
-             administrator; block: names of groups beside those of the configuration, with LF between them
+             administrator; block: the key of its virtual host (none: the default one), then names of groups
+             beside those of the configuration, with LF between them
 ADDRESS      destination: the client's address, as a proxy has said it; number: its port. Before CONNECTED
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;

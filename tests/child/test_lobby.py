@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from support.deadline import wait_until
 
 from forkbroker.child.child import Shared
 from forkbroker.child.lobby import Answers
+from forkbroker.hosts import Host, Hosts
+from forkbroker.permissions import Permissions
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
@@ -130,6 +133,29 @@ def test_a_strict_broker_demands_a_host(slots) -> None:
 
     assert agrees(shared, CONNECT)
     assert not agrees(shared, CONNECT.replace(b"host:/\n", b""))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_strict", "is_plain"),
+    [
+        (b"/", False, True),
+        (b"/", True, True),
+        (b"localhost", True, True),
+        (b"unknown", False, True),
+        (b"unknown", True, False),
+        (b"shop.example", False, False),
+        (b"SHOP.example", False, False),
+    ],
+)
+def test_a_named_host_is_for_the_full_program(slots, host: bytes, is_strict: bool, is_plain: bool) -> None:
+    """And the default one as well, if it is not everybody's."""
+    connect = CONNECT.replace(b"host:/", b"host:" + host)
+    shop, policy = Host("shop", ("shop.example",)), SessionPolicy(strict=is_strict)
+    shared = replace(shared_of(slots, policy), permissions=Permissions(hosts=Hosts((shop,))))
+    limited = replace(shared, permissions=Permissions(hosts=Hosts((Host("default", users=("bob",)), shop))))
+
+    assert agrees(shared, connect) is is_plain
+    assert not agrees(limited, connect)
 
 
 def test_a_client_that_only_connects_stays_in_the_lobby(connected: Play) -> None:

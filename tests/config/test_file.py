@@ -51,7 +51,7 @@ def test_an_empty_file_gives_nothing() -> None:
         ("\n\nMax_Clients = 5", "f.toml, line 3: Max_Clients: unknown key; write max-clients"),
         (
             "[queues]\nprefetch = 1",
-            "f.toml, line 1: queues: unknown table; tables are groups, permissions, quotas;",
+            "f.toml, line 1: queues: unknown table; tables are groups, permissions, quotas, hosts;",
         ),
         ("daemonize = true", "f.toml, line 1: daemonize: not for the file; give --daemonize on the command line"),
         ('prefetch = "5"', 'f.toml, line 1: prefetch = "5": is a text; write a number'),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from forkbroker.config.file import parse_text
 from forkbroker.config.permissions import list_permissions
 from forkbroker.errors import ConfigurationFileError
-from forkbroker.permissions import Grant
+from forkbroker.permissions import Grant, from_plain
 
 TEXT = """\
 prefetch = 7
@@ -112,6 +114,57 @@ def test_a_mistake_is_told_with_file_line_key_and_what_would_be_right(text: str,
         parse_text(text, "f")
 
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hosts = 1", "f, line 1: hosts: not a table; write a table for each host, [hosts.shop]"),
+        ("[hosts]\nshop = 1", "f, line 2: hosts.shop: not a table; write keys as in names"),
+        ("[hosts.shop]\nname = 'a'", "f, line 2: hosts.shop.name: unknown key; write names"),
+        (
+            "[hosts.shop]\nports = 'a'",
+            "f, line 2: hosts.shop.ports: unknown key; write names, users, gro",
+        ),
+        ("[hosts.'a.b']", "f, line 1: hosts.a.b: cannot be part of a name of a destination; name it by 1 to 32"),
+        ("[hosts.shop]\nnames = 7", "f, line 2: hosts.shop.names: not a text in quotes"),
+        ("[hosts.shop]\nnames = ''", "f, line 2: hosts.shop.names: '' is no name of a host; write it as clients do"),
+        ("[hosts.shop]\nnames = '/'", "f, line 2: hosts.shop.names: / always means the default host"),
+        (
+            "[hosts.shop]\nnames = 'a'\n[hosts.work]\nnames = ['b', 'A']",
+            "f, line 4: hosts.work.names: a is a name of host shop as well; leave it out of one",
+        ),
+        ("[hosts.a]\n[hosts.b]\nnames = 'a'", "f, line 3: hosts.b.names: a is a name of host a as well"),
+        ("[hosts.shop]\nusers = 'x:y'", "f, line 2: hosts.shop.users: 'x:y': not a name"),
+        (
+            "[groups]\nworkers = []\n[hosts.shop]\ngroups = 'worker'",
+            "f, line 4: hosts.shop.groups: unknown group worker; write workers",
+        ),
+        ("[hosts.shop]\ncontrol = 1", "f, line 2: hosts.shop.control: not true or false; write true or false"),
+    ],
+)
+def test_a_mistake_in_a_host_is_told_as_well(text: str, said: str) -> None:
+    """With what would be right."""
+    with pytest.raises(ConfigurationFileError) as caught:
+        parse_text(text, "f")
+
+    assert said in str(caught.value)
+
+
+def test_hosts_are_read_with_what_is_not_said() -> None:
+    """A host is called as its key, if it has no other name; requests to the broker are for the default one."""
+    text = (
+        "[groups]\nw = ['a']\n[hosts.shop]\nnames = ['Shop.example', 'shop']\nusers = 'bob'\ngroups = ['w']\n"
+        "[hosts.work]\ncontrol = true\n[hosts.default]\n"
+    )
+    permissions = parse_text(text, "f").permissions
+    shop, work, default = permissions.hosts.all
+
+    assert (shop.names, shop.users, shop.groups, shop.control) == (("shop.example", "shop"), ("bob",), ("w",), False)
+    assert (work.names, work.is_limited, work.control) == (("work",), False, True)
+    assert (default.names, default.is_limited, default.control) == (("localhost",), False, True)
+    assert parse_text("\n".join(list_permissions(permissions)), "f").permissions == permissions
+    assert from_plain(json.loads(json.dumps(permissions.to_plain()))) == permissions
 
 
 def test_quotas_are_read_by_subject() -> None:

@@ -54,11 +54,12 @@ def test_the_manual_of_the_file_says_of_each_option_when_a_reload_takes_it_over(
 def test_the_examples_of_configuration_files_can_be_used() -> None:
     """Those of the manual page and of the README."""
     examples = FILE_MANUAL.split(".Bd -literal -offset indent\n")[1:]
-    example, tables = (text.partition("\n.Ed")[0] for text in examples)
+    example, tables, hosts = (text.partition("\n.Ed")[0] for text in examples)
     options, _, tables_of_readme = README.partition("Tables stand behind all options")
     of_readme = "\n".join(re.findall(r"^    ([a-z-]+ = .+)$", options, re.MULTILINE))
     block = "\n".join(re.findall(r"^    (\[.+\]|[a-z]+ = .+)$", tables_of_readme, re.MULTILINE))
     assert [len(parse_text(text, "f").permissions.grants or ()) for text in (tables, block)] == [8, 3]
+    assert [host.key for host in parse_text(hosts, "f").permissions.hosts.all] == ["shop", "default"]
     for text in (example, of_readme):
         file = parse_text(text, "f")
         make_settings(file.given, file.origins)

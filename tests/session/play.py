@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count as counting
 
 from forkbroker.identity import Identity
-from forkbroker.permissions import Rights, unlimited
+from forkbroker.permissions import Permissions, Rights, unlimited
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
@@ -108,6 +108,7 @@ class Client:
         try_claim: Callable[[int], bool] | None = None,
         crash: Callable[[str], None] | None = None,
         rights_of: Callable[[Identity], Rights] = unlimited,
+        permissions: Permissions | None = None,
     ) -> None:
         self.version = version
         self.now = 1000.0
@@ -123,6 +124,7 @@ class Client:
             None,
             crash,
             rights_of,
+            permissions or Permissions(),
         )
         self.session: Connecting | Session = Connecting(setup, self._begin, self.now)
         self.inbox: list[Got] = []
@@ -305,9 +307,15 @@ class Semaphores:
 class Broker:
     """A router, its sessions, and a store that commits what it is told, joined by lists: a broker in one process."""
 
-    def __init__(self, routing: Policy | None = None, policy: SessionPolicy | None = None) -> None:
+    def __init__(
+        self,
+        routing: Policy | None = None,
+        policy: SessionPolicy | None = None,
+        permissions: Permissions | None = None,
+    ) -> None:
         self.now = 1000.0
         self._policy = policy
+        self._permissions = permissions or Permissions()
         self._slots = Semaphores()
         self.router = Router(routing or Policy(), self._slots, lambda: WALL_S + self.now)
         self.router.receive_stored(joined(pack(Kind.OPENING, serial=1)), self.now)
@@ -324,11 +332,23 @@ class Broker:
     def client(self, version: str = "1.2", policy: SessionPolicy | None = None, **headers: object) -> Client:
         """Another client, logged in."""
         peer = Peer(next(self._numbers))
-        client = Client(version, policy or self._policy, session_id=f"s{peer}", try_claim=self._slots.try_acquire)
+        client = Client(
+            version,
+            policy or self._policy,
+            session_id=f"s{peer}",
+            try_claim=self._slots.try_acquire,
+            rights_of=self._rights_of,
+            permissions=self._permissions,
+        )
         self.router.add_peer(peer)
         self.clients[peer] = client
         client.connect(**headers)
         return client
+
+    def _rights_of(self, identity: Identity) -> Rights:
+        if self._permissions.grants is None:
+            return unlimited(identity)
+        return self._permissions.rights_of(identity, is_local=False)
 
     def run(self) -> None:
         """Let all turn until nothing happens any more."""

@@ -130,7 +130,9 @@ class RawClient:
 
     def login(self, version: str = "1.2", headers: Headers = (), **more: Any) -> Frame:
         """CONNECT, and the CONNECTED that answers it. `version` is an accept-version; with "1.0" none is sent."""
-        wanted = [] if version == "1.0" else [("accept-version", version), ("host", "test")]
+        wanted = [] if version == "1.0" else [("accept-version", version)]
+        if wanted and "host" not in more:
+            wanted.append(("host", "test"))
         given = headers.items() if isinstance(headers, Mapping) else headers
         self.send("CONNECT", [*wanted, *given], **more)
         self.connected = self.expect("CONNECTED")
