@@ -79,6 +79,6 @@ def test_what_is_not_of_the_form_is_refused(text) -> None:
 def test_every_point_says_what_has_happened() -> None:
     """A point without a meaning is of no use."""
     assert all(
-        meaning and process in ("child", "parent", "store", "nursery", "spare")
+        meaning and process in ("child", "parent", "store", "nursery", "spare", "backup")
         for process, meaning in ((point.partition(".")[0], meaning) for point, meaning in crashpoints.POINTS.items())
     )
