@@ -17,14 +17,13 @@ done with the hash of some user: always the same one for a name, as hashes may d
 from __future__ import annotations
 
 import binascii
-import hashlib
-import hmac
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from forkbroker.digests import blake2b, compare_digest
 from forkbroker.errors import ForkbrokerError
 
 MAX_NAME = 255
@@ -75,7 +74,7 @@ class Hash:
 
     def matches(self, passcode: str) -> bool:
         """Tell whether this is the hash of `passcode`. Takes the time and the memory that its cost says."""
-        return hmac.compare_digest(_derive(passcode, self.ln, self.r, self.p, self.salt, len(self.key)), self.key)
+        return compare_digest(_derive(passcode, self.ln, self.r, self.p, self.salt, len(self.key)), self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +109,13 @@ def make_hash(passcode: str, salt: bytes) -> Hash:
 
 
 def _derive(passcode: str, ln: int, r: int, p: int, salt: bytes, length: int) -> bytes:
-    # OpenSSL wants to be permitted a little more than the formula of the RFC
+    # OpenSSL comes with it
+    from hashlib import scrypt
+
+    # it wants to be permitted a little more than the formula of the RFC
     memory = 128 * r * (2**ln + p + 2)
     octets = passcode.encode(errors="surrogatepass")
-    return hashlib.scrypt(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
+    return scrypt(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
 
 
 def parse_hash(text: str) -> Hash | ForeignHash:
@@ -184,6 +186,9 @@ class Users:
 
     def __init__(self, hashes: Mapping[str, str], secret: bytes) -> None:
         """`hashes`: of each user, as `parse_hash` takes them; `secret` is random, and no client may know it."""
+        # for those who are forked later: most of them would load it
+        import hashlib  # noqa: F401
+
         self._hashes = hashes
         self._names = tuple(hashes)
         self._secret = secret
@@ -201,7 +206,7 @@ class Users:
 
     def _stand_in(self, name: str) -> Hash | ForeignHash:
         """The hash that is computed for a name that there is not."""
-        digest = hashlib.blake2b(name.encode(errors="surrogatepass"), key=self._secret, digest_size=8).digest()
+        digest = blake2b(name.encode(errors="surrogatepass"), key=self._secret, digest_size=8).digest()
         if not self._names:
             return Hash(_LN, _R, _P, digest, bytes(_KEY_BYTES))
         return parse_hash(self._hashes[self._names[int.from_bytes(digest) % len(self._names)]])

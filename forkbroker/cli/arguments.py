@@ -19,6 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Sizes: bytes, or with KiB, MiB, GiB. Times: seconds, or with ms, s, min, h, d. "
         "The manual page stomp-broker(8) explains each option.",
         allow_abbrev=False,
+        formatter_class=_without_terminal,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {forkbroker.__version__}")
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -26,7 +27,15 @@ def make_parser() -> argparse.ArgumentParser:
         group = groups.get(option.group) or parser.add_argument_group(option.group)
         groups[option.group] = group
         _add(group, option)
+    parser.formatter_class = argparse.HelpFormatter
     return parser
+
+
+def _without_terminal(prog: str) -> argparse.HelpFormatter:
+    """What is asked whether the options are well formed. To find the terminal's width, it would import what no process
+    of the broker needs.
+    """
+    return argparse.HelpFormatter(prog, width=80)
 
 
 def _add(group: argparse._ArgumentGroup, option: Option) -> None:

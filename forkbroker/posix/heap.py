@@ -23,6 +23,9 @@ _RUN = 12
 """So many blocks without gaps: they come from fresh memory."""
 _NOTES = 32
 """Octets that the C library puts between two of its blocks at most. The interpreter puts none."""
+_NUMBER = _SMALL[1]
+"""The size of a number's block."""
+_BATCH = 512
 _MOST = 1_048_576
 """Octets that are tried for one size at most."""
 
@@ -48,13 +51,15 @@ def _maker(size: int) -> Callable[[], object]:
     """What makes an object in a block of this size, of a kind that the interpreter keeps no stock of."""
     if size == _SMALL[0]:
         return object
-    if size == _SMALL[1]:
+    if size == _NUMBER:
         return count(1 << 32).__next__
     return lambda: bytes(size - _HEAD)
 
 
 def _take_until_fresh(size: int) -> list[object]:
     """Blocks of this size, of which the last ones have no gaps between them."""
+    if size == _NUMBER:
+        return _take_numbers()
     make = _maker(size)
     most = size if size in _SMALL else size + _NOTES
     blocks = [make()]
@@ -63,4 +68,20 @@ def _take_until_fresh(size: int) -> list[object]:
         blocks.append(make())
         if not size <= id(blocks[-1]) - id(blocks[-2]) <= most:
             gaps_since = len(blocks) - 1
+    return blocks
+
+
+def _take_numbers() -> list[object]:
+    """Such blocks of the size of a number.
+
+    Addresses that are compared are numbers themselves. They come and go among the blocks, of which the last ones are
+    therefore looked at when there are many, and may be in another order.
+    """
+    make = _maker(_NUMBER)
+    blocks: list[object] = []
+    for _ in range(_MOST // (_NUMBER * _BATCH)):
+        blocks += [make() for _ in range(_BATCH)]
+        places = sorted(map(id, blocks[-_RUN:]))
+        if places[-1] - places[0] < 2 * _RUN * _NUMBER:
+            break
     return blocks

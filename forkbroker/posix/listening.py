@@ -125,8 +125,10 @@ def look_up(address: ListenAddress) -> list[tuple[int, str]]:
     """
     if address.host == "localhost":
         return list(_LOOPBACK)
+    # a str has the interpreter load what it knows of all the world's letters, for all processes that are forked later
+    host = address.host.encode() if address.host.isascii() else address.host
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise StartError(f"{address.describe()}: cannot find the host: {error.strerror}", Exit.CONFIG) from error
     known = (socket.AF_INET, socket.AF_INET6)

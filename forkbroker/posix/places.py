@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from contextlib import suppress
 from copy import copy
+from pathlib import Path
 
 from forkbroker.errors import Exit, StartError
 
@@ -31,7 +31,8 @@ class Places:
         self.count = count or count_processors()
         self._first = 0
         try:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+            self.descriptor = _open_unnamed()
+            """What a process needs to have a place."""
         except OSError as error:
             raise StartError(f"cannot make a temporary file: {error.strerror}", Exit.CANTCREAT) from error
 
@@ -40,11 +41,6 @@ class Places:
         other = copy(self)
         other._first, other.count = self._first + self.count, count
         return other
-
-    @property
-    def descriptor(self) -> int:
-        """What a process needs to have a place."""
-        return self._file.fileno()
 
     def try_take(self) -> bool:
         """Take a place, if one is free."""
@@ -62,7 +58,19 @@ class Places:
 
     def close(self) -> None:
         """Close the file; this process has no place any more."""
-        self._file.close()
+        os.close(self.descriptor)
+
+
+def _open_unnamed() -> int:
+    """The descriptor of a file without a name, in memory if there are such files (memfd_create(2))."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("places", os.MFD_CLOEXEC)
+    # with it come modules that nobody else needs
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp()
+    Path(path).unlink()
+    return descriptor
 
 
 def count_processors() -> int:

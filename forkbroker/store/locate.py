@@ -2,13 +2,13 @@
 
 Packages add backends with an entry point in the group `forkbroker.stores`: its name is the scheme of their URLs, and
 it names a class as in `forkbroker.store.api`. The two that come with the broker are found without their entry points,
-too, as in a directory that was only unpacked.
+too, as in a directory that was only unpacked, and before what the entry points say is loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from pathlib import Path
 
 from forkbroker.errors import ConfigurationError
@@ -16,10 +16,10 @@ from forkbroker.store.api import Store
 
 GROUP = "forkbroker.stores"
 
-_OURS = (
-    EntryPoint("memory", "forkbroker.store.memory:MemoryStore", GROUP),
-    EntryPoint("sqlite", "forkbroker.store.sqlite:SqliteStore", GROUP),
-)
+_OURS = {
+    "memory": "forkbroker.store.memory:MemoryStore",
+    "sqlite": "forkbroker.store.sqlite:SqliteStore",
+}
 
 
 def default_url(environ: Mapping[str, str], user: int) -> str:
@@ -49,27 +49,33 @@ def make_store(url: str) -> Store:
         ConfigurationError: there is no such backend, or it can't be used, or it doesn't understand the rest of the URL.
     """
     scheme, colon, _ = url.partition(":")
-    found = _find()
-    if not colon or scheme not in found:
-        raise ConfigurationError(
-            url,
-            "no such store",
-            f"begin with one of {', '.join(f'{name}:' for name in sorted(found))}; packages can add others",
-        )
-    return _load(url, found[scheme])(url)
+    value = _OURS.get(scheme) if colon else None
+    if value is None:
+        others = _find_others()
+        if not colon or scheme not in others:
+            known = ", ".join(f"{name}:" for name in sorted({*others, *_OURS}))
+            raise ConfigurationError(url, "no such store", f"begin with one of {known}; packages can add others")
+        value = others[scheme]
+    return _load(url, value)(url)
 
 
-def _find() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in (*entry_points(group=GROUP), *_OURS)}
+def _find_others() -> dict[str, str]:
+    """The classes of other packages, by their schemes."""
+    # with it come modules that nobody else needs
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
 
 
-def _load(url: str, entry: EntryPoint) -> type[Store]:
+def _load(url: str, value: str) -> type[Store]:
+    """The class that `value` names, as an entry point does (`module:attribute`)."""
+    module, _, attribute = value.partition(":")
     try:
-        backend = entry.load()
+        backend = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            url, f"its backend cannot be loaded ({error})", f"see to the package that has {entry.value}"
+            url, f"its backend cannot be loaded ({error})", f"see to the package that has {value}"
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Store)):
-        raise ConfigurationError(url, f"{entry.value} is no store", "it should be a class of forkbroker.store.api")
+        raise ConfigurationError(url, f"{value} is no store", "it should be a class of forkbroker.store.api")
     return backend

@@ -19,6 +19,7 @@ import logging
 import os
 import sqlite3
 import time
+from binascii import crc32
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
@@ -26,7 +27,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
-from zlib import crc32
 
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix.crashpoints import reach as crash

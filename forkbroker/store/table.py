@@ -1,9 +1,9 @@
 """Rows of the table `messages`: what stands in them, and which of them are messages that can be served.
 
-A row that the broker has written has a checksum: `zlib.crc32` of its headers followed by its body. So a bit that has
-changed in either of them is found before a client sees it. A row without one was written by hand, or by a broker before
-version 3 of the tables: its values are compared with the rules of the schema, and so are those of all rows outside
-headers and body. (The constraints of the schema can be switched off, and older databases had none.)
+A row that the broker has written has a checksum, `binascii.crc32` of its headers followed by its body. So a bit that
+has changed in either of them is found before a client sees it. A row without one was written by hand, or by a broker
+before version 3 of the tables: its values are compared with the rules of the schema, and so are those of all rows
+outside headers and body. (The constraints of the schema can be switched off, and older databases had none.)
 
 A row that breaks a rule is no message: `to_message` raises, and whoever reads passes it over. It stays in the table.
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 import string
+from binascii import crc32
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 from forkbroker.store.api import Message
 from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL, MAX_TEXT

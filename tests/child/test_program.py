@@ -91,7 +91,7 @@ def test_it_inherits_nothing_but_its_streams(tmp_path: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     with (tmp_path / "inheritable").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        ask(script(tmp_path, f"exec > {heard}; ls -l /proc/$$/fd; grep SigBlk /proc/$$/status; env"))
+        ask(script(tmp_path, f"exec > {heard}; ls -l /proc/$$/fd; env; exec grep SigBlk /proc/self/status"))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     text = heard.read_text()
 

@@ -32,3 +32,20 @@ def test_new_objects_lie_side_by_side(size: int, fills: bool) -> None:
     )
 
     assert ended.stdout == f"{fills}\n"
+
+
+_FILLING = """
+import sys
+
+from forkbroker.posix import heap
+
+heap.fill_holes()
+print(sum(map(sys.getsizeof, heap._filling)))
+"""
+
+
+def test_a_heap_with_few_holes_is_filled_with_little() -> None:
+    """Each MiB makes each fork dearer."""
+    ended = subprocess.run([sys.executable, "-c", _FILLING], capture_output=True, text=True, check=True)
+
+    assert int(ended.stdout) < 1_572_864

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from forkbroker.errors import ConfigurationError
-from forkbroker.store import locate
 from forkbroker.store.locate import GROUP, default_url, make_store
 from forkbroker.store.memory import MemoryStore
 from forkbroker.store.sqlite import SqliteStore
@@ -79,7 +78,7 @@ def test_what_has_no_scheme_is_no_store(url) -> None:
 
 def register(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """Have a package with this backend under the scheme `mine`."""
-    monkeypatch.setattr(locate, "entry_points", lambda group: [EntryPoint("mine", value, group)])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [EntryPoint("mine", value, group)])
 
 
 def test_a_package_can_add_a_backend(monkeypatch) -> None:

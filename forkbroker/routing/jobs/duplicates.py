@@ -11,8 +11,8 @@ can find two that are alike, and so make the broker take another client's messag
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 
+from forkbroker.digests import blake2b
 from forkbroker.routing.handover import Rule
 
 MAX_REMEMBERED = 200_000
