@@ -61,9 +61,9 @@ ANONYMOUS = "anonymous"
 """The subject of grants to clients without a login."""
 _USER, _GROUP = "user ", "group "
 
-_ON_THIS_MACHINE = frozenset(Right)
-_BY_DEFAULT = frozenset({Right.READ, Right.WRITE, Right.CREATE, Right.BROWSE})
 _ALL = b"/>"
+_ON_THIS_MACHINE = dict.fromkeys(Right, (_ALL,))
+_BY_DEFAULT = dict.fromkeys((Right.READ, Right.WRITE, Right.CREATE, Right.BROWSE), (_ALL,))
 _TEMPORARY = (b"/reply-queue/", b"/reply-topic/", b"/temp-queue/", b"/temp-topic/")
 _OWN = frozenset({Right.READ, Right.WRITE, Right.CREATE})
 """What everybody may do with temporary destinations: the session sees to whose they are."""
@@ -190,7 +190,7 @@ class Rights:
 
 def unlimited(client: Identity) -> Rights:
     """Every right for everything."""
-    return Rights(client.user, dict.fromkeys(Right, (_ALL,)))
+    return Rights(client.user, _ON_THIS_MACHINE)
 
 
 def unpack(octets: bytes) -> Rights:
@@ -258,7 +258,7 @@ class Permissions:
         user, quota = client.user, self.quota_of(client)
         if self.grants is None:
             given = _ON_THIS_MACHINE if is_local and not self.has_users else _BY_DEFAULT
-            return Rights(user, dict.fromkeys(given, (_ALL,)), quota)
+            return Rights(user, given, quota)
         patterns: dict[Right, list[bytes]] = {}
         for grant in self.grants_of(user, client.groups):
             patterns.setdefault(RIGHTS[grant.right], []).append(fill(grant.pattern, user))

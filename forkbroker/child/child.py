@@ -24,13 +24,14 @@ import signal
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import Transport, TransportError
 from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
 from forkbroker.identity import Identity
-from forkbroker.permissions import Permissions, Rights
+from forkbroker.permissions import Permissions, Quota, Rights
 from forkbroker.posix.addresses import is_loopback, is_on_this_machine, join
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
@@ -107,6 +108,11 @@ def show_title(address: str, login: str, count: int) -> None:
     """`ps` is the dashboard: who this process serves, and how many subscriptions the client has."""
     login = f" {login}" if login else ""
     set_title(f"client {address}{login} {count} subscription{'' if count == 1 else 's'}")
+
+
+def _limit_process(quota: Quota) -> None:
+    if quota.memory or quota.cpu or quota.nice:
+        lower_limits(memory_bytes=quota.memory, cpu_s=quota.cpu, nice=quota.nice)
 
 
 class ClientChild:
@@ -186,22 +192,35 @@ class ClientChild:
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""
-        quota = session.rights.quota
-        if quota.memory or quota.cpu or quota.nice:
-            lower_limits(memory_bytes=quota.memory, cpu_s=quota.cpu, nice=quota.nice)
+        _limit_process(session.rights.quota)
         self._phase = session
         self._titled_count = -1
 
-    def go_on(self, octets: bytes, written: int) -> None:
+    def go_on(self, octets: bytes, written: int | None = None) -> None:
         """Begin where the lobby has come to: the client's CONNECT was read, and the parent was told of it.
 
-        So many octets of CONNECTED were written.
+        So many octets of CONNECTED were written; None: all.
         """
         now = self._loop.now
         self._phase.receive(octets, now)
         self._upward.take()
-        self._unwritten.written(written, now)
+        self._unwritten.written(self._unwritten.pending if written is None else written, now)
         self._titled_count = 0
+
+    def adopt(self, shared: Shared, address: str, login: str, peer: int, octets: int) -> None:
+        """Serve this client, who was answered in the lobby; the CONNECT had so many octets.
+
+        For a child that was begun for a client that was not known yet, with such a CONNECT, and without quotas.
+        Its socket has another descriptor now, under the same number.
+        """
+        session, loop = self._phase, self._loop
+        assert isinstance(session, Session)
+        self._transport.socket.setblocking(False)
+        self._address, self._permissions = address, shared.permissions
+        loop.now = self._title_at = now = monotonic()
+        rights = self._find_rights(Identity(login))
+        _limit_process(rights.quota)
+        session.adopt(login, rights, shared.name_session(peer).encode(), os.urandom(32), octets, now)
 
     def obey_signals(self) -> Signals:
         """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""

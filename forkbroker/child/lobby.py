@@ -20,6 +20,8 @@ from __future__ import annotations
 import select
 import signal
 import socket
+from collections.abc import Iterable
+from dataclasses import replace
 from time import monotonic
 from types import FrameType
 
@@ -31,6 +33,8 @@ from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
+from forkbroker.stomp.negotiation import choose_version
+from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, VERSION
 from forkbroker.wire.kinds import Kind
 
@@ -40,6 +44,7 @@ _COMMANDS = (b"CONNECT", b"STOMP")
 _NAMES = frozenset((b"accept-version", b"host", b"login", b"passcode", b"heart-beat"))
 _PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b":\\")
 """Of values that mean the same in all versions: no colon, no backslash, no blank, no control octet."""
+_PREPARED = b"CONNECT\naccept-version:%b\nhost:/\n\n\0"
 _VERSIONS = ("1.0", "1.1", "1.2", "1.1,1.2", "1.2,1.1", "1.0,1.1", "1.1,1.0", "1.0,1.1,1.2", "1.2,1.1,1.0")
 _SESSION = "0123456789abcdef"
 _PEEK = int(socket.MSG_PEEK)
@@ -61,8 +66,15 @@ class Answers:
             for versions in _VERSIONS:
                 self._of_version[versions.encode()] = _ask(shared, versions)
 
-    def find(self, octets: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """The login, and CONNECTED before and behind the client's number; None: the full program has to answer."""
+    @property
+    def versions(self) -> Iterable[bytes]:
+        """All that plain CONNECTs may give as `accept-version`; none, where the full program answers them all."""
+        return self._of_version
+
+    def find(self, octets: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
+        """`accept-version`, the login, and CONNECTED before and behind the client's number; None: the full program has
+        to answer.
+        """
         block, end, rest = octets.partition(b"\n\n\0")
         if not end or (rest and rest != b"\n") or len(octets) > self.most:
             return None
@@ -75,14 +87,15 @@ class Answers:
             if not colon or name not in _NAMES or name in headers or value.translate(None, _PLAIN):
                 return None
             headers[name] = value
-        found = self._of_version.get(headers.get(b"accept-version", b""))
+        versions = headers.get(b"accept-version", b"")
+        found = self._of_version.get(versions)
         if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
             return None
         if self._is_strict and b"host" not in headers:
             return None
         if self._hosts.all and not self._is_for_all(headers.get(b"host")):
             return None
-        return headers.get(b"login", b""), found[0], found[1]
+        return versions, headers.get(b"login", b""), found[0], found[1]
 
     def _is_for_all(self, name: bytes | None) -> bool:
         """Whether this is the default host, and it is everybody's."""
@@ -153,8 +166,31 @@ class Lobby:
         self._poll.register(end.fileno(), select.POLLIN)
         self._poll.register(client.fileno(), select.POLLIN)
         self._address, self._peer, self._began = "", 0, 0.0
+        self._login = b""
         self._read = b""
         self._written = 0
+        self._children: dict[bytes, ClientChild] = {}
+        """What was prepared, by what a client gives as `accept-version`."""
+        self._child: ClientChild | None = None
+        """That of them which can go on here."""
+
+    def prepare(self) -> None:
+        """Begin the full program for clients of each version, to have it when the lobby is left.
+
+        What is made before the fork lies on few pages, and is made once for all. To be called behind the rehearsal.
+        """
+        # whose limits the clients have is not known yet, and they must not be this process's
+        shared = replace(self._shared, permissions=replace(self._shared.permissions, quotas={}))
+        of_version: dict[Version | None, ClientChild] = {}
+        for versions in self._answers.versions:
+            connect, version = _PREPARED % versions, choose_version(versions.decode())
+            if self._answers.find(connect) is None:
+                continue  # the default host, whose name this always is, is not for all: nobody is answered here
+            if version not in of_version:
+                child = ClientChild(self._end, PlainTransport(self._client), "", shared, 0)
+                child.go_on(connect)
+                of_version[version] = child
+            self._children[versions] = of_version[version]
 
     def serve(self, address: str, peer: int) -> int:
         """Serve the client until it is gone; returns the exit status of the process. Both sockets are closed then."""
@@ -177,13 +213,17 @@ class Lobby:
             found = self._answers.find(octets)
             if found is None:
                 return False
-            login, before, behind = found
+            versions, login, before, behind = found
             size = len(login)
             self._end.send(_PACK(_HEADER + size, VERSION, _CONNECTED, 0, 0, 0, 0, 0, 0, 0, size, 0, 0) + login)
             self._read = client.recv(len(octets))
-            self._written = client.send(b"%b%d%b" % (before, peer, behind))
+            answer = b"%b%d%b" % (before, peer, behind)
+            self._written = client.send(answer)
+            if self._written == len(answer):
+                self._child = self._children.get(versions)
         except OSError:  # the full program will meet it as well
             return False
+        self._login = login
         if login:
             set_title(f"client {address} {login.decode()} 0 subscriptions")
         return True
@@ -194,6 +234,10 @@ class Lobby:
 
     def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""
+        prepared = self._child
+        if prepared is not None:
+            prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, len(self._read))
+            return prepared
         transport = PlainTransport(self._spare.take_client())
         child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._began)
         if self._read:

@@ -35,17 +35,25 @@ _FENCES = 2
 
 def rehearse(shared: Shared, answers: Answers) -> None:
     """Serve a client that exists only here, some times over. Nothing of it is left but warm code, in one place."""
-    gather(partial(_play, shared, answers))
+    gather(partial(_play_both, shared, answers))
     for _ in range(ROUNDS):
-        _play(shared, answers)
+        _play_both(shared, answers)
 
 
-def _play(shared: Shared, answers: Answers) -> None:
+def _play_both(shared: Shared, answers: Answers) -> None:
+    """A client who gets a program that was prepared, and one who does not."""
+    _play(shared, answers, is_prepared=True)
+    _play(shared, answers, is_prepared=False)
+
+
+def _play(shared: Shared, answers: Answers, *, is_prepared: bool) -> None:
     parents_end, childs_end = open_pair()
     client, served = socket.socketpair()
     channel = Channel(parents_end, max_envelope=shared.max_envelope)
     spare = Spare()
     lobby = Lobby(spare, shared, answers, Bell())
+    if is_prepared:
+        lobby.prepare()
 
     def serve(address: str, peer: int) -> int:
         client.sendall(_CONNECT)

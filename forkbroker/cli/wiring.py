@@ -351,7 +351,8 @@ class Serving:
         """The program of the nursery: its children have the settings that hold when it begins."""
         settings, shared, tls = self._settings, self.shared, self._tls
         answers, bell, spare = Answers(shared), Bell(), Spare()
-        spare.program = Lobby(spare, shared, answers, bell).serve
+        lobby = Lobby(spare, shared, answers, bell)
+        spare.program = lobby.serve
         spare.proxied_program = partial(proxied.serve, spare, shared=shared, bell=bell, make=PlainTransport)
         if tls is not None:
             spare.tls_program = partial(tls, spare, shared=shared, bell=bell)
@@ -374,7 +375,12 @@ class Serving:
         program = wait_within_limits if is_limited else spare.wait
         # who plays a client in the nursery must not have the limits of one
         rehearsing = replace(shared, verifier=None, permissions=Permissions())
-        return nursery.main(end, lambda: rehearse(rehearsing, answers), program)
+
+        def prepare() -> None:
+            rehearse(rehearsing, answers)
+            lobby.prepare()
+
+        return nursery.main(end, prepare, program)
 
 
 def check_metrics(settings: Settings) -> None:

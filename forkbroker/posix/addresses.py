@@ -21,6 +21,8 @@ from forkbroker.errors import ConfigurationError
 _RIGHT = "write HOST:PORT, [IPV6]:PORT, tls://HOST:PORT or unix:/PATH, as in 127.0.0.1:61613"
 _TLS = "tls://"
 
+_USUAL_LOOPBACK = ("127.0.0.1", "::1")
+"""Nearly all that there are: nothing has to be computed for their clients."""
 _PATH_OCTETS = 103
 """The longest path of a Unix socket that every system takes (sun_path of 104 octets, the last one a zero)."""
 
@@ -106,6 +108,8 @@ def _is_ipv6(text: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is an address, of either family or one in the other's clothes, that only this host can have."""
+    if host in _USUAL_LOOPBACK:
+        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -164,12 +168,12 @@ def describe_peer(client: socket.socket) -> str:
 
 def is_on_this_machine(client: socket.socket) -> bool:
     """Whether the other end of a connection is on this host; one that has left already is not."""
-    if client.family == socket.AF_UNIX:
-        return True
     try:
-        return is_loopback(client.getpeername()[0])
+        name = client.getpeername()
     except OSError:
         return False
+    # that of a Unix socket is none; what the object says of its family may be wrong (`Spare`)
+    return not isinstance(name, tuple) or is_loopback(name[0])
 
 
 def join(host: str, port: int) -> str:

@@ -12,8 +12,6 @@ message-id carries it.)
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import blake2b
-from hmac import compare_digest
 
 from forkbroker.destinations import (
     Destination,
@@ -24,6 +22,7 @@ from forkbroker.destinations import (
     parse_destination,
     parse_subscription,
 )
+from forkbroker.digests import blake2b, compare_digest
 from forkbroker.hosts import EVERYWHERE, MARK, Space
 from forkbroker.patterns import PatternError, check_pattern
 from forkbroker.session.errors import FrameError, shown
@@ -39,7 +38,7 @@ class OwnDestinations:
 
         `has_control`: the client may ask for what is about the broker as a whole.
         """
-        self._secret = secret
+        self.secret = secret
         self._bare = bare
         self._space = space
         self._has_control = has_control
@@ -113,4 +112,4 @@ class OwnDestinations:
         return f"{_REPLY_SORTS[sort]}{self._key(local)}.{local}"
 
     def _key(self, local: str) -> str:
-        return blake2b(local.encode(errors="surrogateescape"), key=self._secret, digest_size=16).hexdigest()
+        return blake2b(local.encode(errors="surrogateescape"), key=self.secret, digest_size=16).hexdigest()

@@ -14,9 +14,9 @@ queue subscriptions end at once, as it can't acknowledge, and may be gone (C16).
 from __future__ import annotations
 
 import math
+from binascii import crc32
 from collections.abc import Callable, Mapping
 from itertools import repeat
-from zlib import crc32
 
 from forkbroker.errors import EnvelopeError, ForkbrokerError
 from forkbroker.permissions import DeniedError, Right, Rights, unpack
@@ -62,7 +62,7 @@ class Session:
         self, setup: Setup, terms: Terms, parser: Parser, unwritten: Unwritten, upward: Upward, now: float
     ) -> None:
         """Go on with `parser`, `unwritten` and `upward` where `Connecting` has come to."""
-        policy, session_id = setup.policy, setup.session_id
+        policy = setup.policy
         space = self._space = terms.host.make_space()
         self.login = terms.identity.user
         self._ends_at = now + terms.identity.lasts_s
@@ -92,9 +92,7 @@ class Session:
         self._progress = Progress(policy.frame_timeout_s)
         replies = self._replies = Replies(unwritten, terms.version)
         budget = Budget(policy.max_client_memory)
-        # Tokens are part of the names that ACKs give. Counted from 1 in each session, the name of a delivery of the
-        # client's last connection would be that of another one of this connection: a late ACK would settle that.
-        first_token = (crc32(session_id.encode()) >> 8) + 1
+        first_token = _first_token(setup.session_id.encode())
         self._most_subscriptions = policy.max_subscriptions
         most = self.rights.quota.subscriptions or policy.max_subscriptions
         subscriptions = self._subscriptions = Subscriptions(budget, most, first_token)
@@ -107,7 +105,7 @@ class Session:
         self._topics = TopicDelivery(policy, terms.version, subscriptions, unacknowledged, unwritten, upward)
         budget.waiting = self._topics.waiting
         transactions = self._transactions = Transactions(policy, upward.branch, budget)
-        own = OwnDestinations(setup.secret, policy.bare_destinations, space, has_control=terms.host.control)
+        own = self._own = OwnDestinations(setup.secret, policy.bare_destinations, space, has_control=terms.host.control)
         subscribing = self._subscribing = Subscribing(
             terms, own, self.rights, subscriptions, self._topics, self._queues, unwritten, upward, replies
         )
@@ -137,6 +135,20 @@ class Session:
             "DISCONNECT": self._disconnect,
         }
         """Of all commands but SEND, which comes in runs."""
+
+    def adopt(self, login: str, rights: Rights, session_id: bytes, secret: bytes, octets: int, now: float) -> None:
+        """Be the session of this client: as if it had begun now, with this `Setup`.
+
+        For a session that was begun for a client that was not known yet, and has done nothing. The client has no
+        client-id and no login that ends; its CONNECT had so many octets.
+        """
+        self.parser.position = octets
+        self.login = login
+        self._give_rights(rights, now)
+        self.upward.session_id = session_id
+        self._own.secret = secret
+        self._subscriptions.count_from(_first_token(session_id))
+        self.wake_at = self.unwritten.written_at = self._heart_beat.received_at = now
 
     # What comes from the client
 
@@ -321,11 +333,7 @@ class Session:
 
     def _change_rights(self, rights: Rights, now: float) -> None:
         """Heed other rights from now on. If something that the client has needs one that is lost, the session ends."""
-        self.rights = self._publishing.rights = self._subscribing.rights = self._asking.rights = rights
-        quota = rights.quota
-        self._subscriptions.limit(quota.subscriptions or self._most_subscriptions)
-        self._rate = Rate(quota, now) if quota.has_rate else None
-        self._counted = self.received
+        self._give_rights(rights, now)
         self.parser.forget_memos()
         if self.ending.has_begun:
             return
@@ -335,6 +343,13 @@ class Session:
                 rights.check(Right.WRITE, name)
         except DeniedError as error:
             self._blame(FrameError(_DENIED, f"permissions have changed, {error}"), None, now)
+
+    def _give_rights(self, rights: Rights, now: float) -> None:
+        self.rights = self._publishing.rights = self._subscribing.rights = self._asking.rights = rights
+        quota = rights.quota
+        self._subscriptions.limit(quota.subscriptions or self._most_subscriptions)
+        self._rate = Rate(quota, now) if quota.has_rate else None
+        self._counted = self.received
 
     def _quiesce(self) -> None:
         """Stop reading, unless what the client has to settle is waited for."""
@@ -430,3 +445,12 @@ class Session:
     def take_leaving(self) -> list[Buffer]:
         """The last envelope: why the session ended, and its figures."""
         return self.ending.pack_leaving(self.received, self.unwritten.delivered, self._topics.dropped)
+
+
+def _first_token(session_id: bytes) -> int:
+    """Of the subscriptions of a session.
+
+    Tokens are part of the names that ACKs give. Counted from 1 in each session, the name of a delivery of the client's
+    last connection would be that of another one of this connection: a late ACK would settle that.
+    """
+    return (crc32(session_id) >> 8) + 1

@@ -172,6 +172,10 @@ class Subscriptions:
         """The same for those that are offered messages."""
         self.known_for_topic = self._audience.known
         """What `for_topic` gives if it was asked for this topic before, `dict.get` itself; None: ask it."""
+        self.count_from(first_token)
+
+    def count_from(self, first_token: int) -> None:
+        """Give the next subscription this token. For a client that has none yet."""
         self.first_token = first_token
         self.last_token = first_token - 1
 

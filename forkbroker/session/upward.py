@@ -75,7 +75,8 @@ class Upward:
 
     def __init__(self, session_id: bytes, batch_numbers: Iterator[int] | None = None) -> None:
         """`batch_numbers` makes message-ids unique in the session: transactions share it with their session."""
-        self._session_id = session_id
+        self.session_id = session_id
+        """What message-ids of the session begin with."""
         self._batch_numbers = count(1) if batch_numbers is None else batch_numbers
         self._envelopes: list[list[Buffer]] = []
         self._batch: _Batch | None = None
@@ -96,7 +97,7 @@ class Upward:
 
     def branch(self) -> Upward:
         """What is collected for later, with message-ids of the same session."""
-        return Upward(self._session_id, self._batch_numbers)
+        return Upward(self.session_id, self._batch_numbers)
 
     def send(self, plan: SendPlan, bodies: list[Buffer]) -> None:
         """Messages for one destination; at most `MAX_BATCH`."""
@@ -226,7 +227,7 @@ class Upward:
 
     def _serialise(self, batch: _Batch) -> tuple[int, bytes, list[Buffer]]:
         """Flags, block and pieces: the header block once, where the messages share it to the last octet."""
-        ident = b"-%b-%d\n" % (self._session_id, next(self._batch_numbers))
+        ident = b"-%b-%d\n" % (self.session_id, next(self._batch_numbers))
         entries = batch.entries
         plan, bodies = entries[0]
         flags, is_shared = (_ESCAPED if plan.is_escaped else 0), True

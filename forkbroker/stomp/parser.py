@@ -97,7 +97,8 @@ class Parser:
         self._is_holding = False
         self._known: Cache[bytes, Head] = Cache(_KNOWN_OCTETS, _weigh)
         self._block_end = _LF_END  # the kind that came last
-        self._position = 0  # of the frame that is looked at, in the connection's stream
+        self.position = 0
+        """Of the frame that is looked at, in the connection's stream."""
         self._held = bytearray()  # behind the first frame, until negotiation
         self._pending = bytearray()  # the beginning of one frame; beyond _SMALL always of its block
         self._searched = 0  # octets of the unfinished block in _pending that were checked
@@ -160,7 +161,7 @@ class Parser:
         return runs
 
     def _fail(self, error: ProtocolError) -> None:
-        error.detail += f"; the frame begins at byte {self._position:,} of the connection"
+        error.detail += f"; the frame begins at byte {self.position:,} of the connection"
         self.error = error
         self.body = None
         self._held = self._pending = bytearray()
@@ -198,7 +199,7 @@ class Parser:
         known = self._known.get
         find = data.find
         size = len(data)
-        base = self._position
+        base = self.position
         max_body = self._limits.max_body
         is_first = self.version is None
         block_end = self._block_end
@@ -262,7 +263,7 @@ class Parser:
                         end = self._cut_run(data, block, end, end - start, run)
                 position = end + 1
         finally:
-            self._position = base + position
+            self.position = base + position
 
     def _cut_run(self, data: bytes, block: bytes, end: int, expected: int, run: FrameRun) -> int:
         """Take the frames like the one whose NUL is at `end` into its run; returns where the last NUL is."""
@@ -420,7 +421,7 @@ class Parser:
             size = self._body_start + body.size
             runs.append(self._make_run(body.head, body.receipt, body.take()))
             self.body = None
-            self._position += size
+            self.position += size
             self._is_holding = self.version is None
 
     # --- judgement ----------------------------------------------------------------------------------------

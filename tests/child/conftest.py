@@ -117,6 +117,7 @@ def playing(
             bell.hang()
             spare = Spare()
             one_client = Lobby(spare, shared, Answers(shared), bell)
+            one_client.prepare()
             for socket_, place in ((theirs, spare.end), (served, spare.client)):
                 os.dup2(socket_.fileno(), place.fileno(), inheritable=False)
                 socket_.close()

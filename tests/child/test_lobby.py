@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from support.deadline import wait_until
 
 from forkbroker.child.child import Shared
-from forkbroker.child.lobby import Answers
+from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.spare import Spare
 from forkbroker.hosts import Host, Hosts
 from forkbroker.permissions import Permissions
 from forkbroker.posix.semaphores import SemaphorePool
@@ -58,7 +60,7 @@ def agrees(shared: Shared, octets: bytes) -> bool:
     found = Answers(shared).find(octets)
     if found is None:
         return False
-    login, before, behind = found
+    _, login, before, behind = found
     assert ask_fully(shared, octets) == (b"%b%d%b" % (before, PEER, behind), [(Kind.CONNECTED, login)], True)
     return True
 
@@ -221,3 +223,35 @@ def test_sigterm_in_the_lobby_comes_at_any_moment(play: Play) -> None:
     heard = play.hears(b"message:disconnected by the administrator")
 
     assert heard.count(b"ERROR") == 1
+
+
+def test_what_is_prepared_has_the_limits_of_its_client_and_no_others(slots) -> None:
+    """The process that prepares keeps its own: it forks the children of all clients."""
+    shared = Shared(
+        SessionPolicy(),
+        Limits(),
+        slots,
+        1 << 20,
+        permissions=Permissions(quotas={"user alice": {"nice": 2}, "anonymous": {"nice": 1}}),
+    )
+    usual = os.nice(0)
+    pid = os.fork()
+    if not pid:
+        try:
+            spare = Spare()
+            lobby = Lobby(spare, shared, Answers(shared), Bell())
+            lobby.prepare()
+            niceness = [os.nice(0)]
+            _parent, end = socket.socketpair()
+            client, served = socket.socketpair()
+            os.dup2(end.fileno(), spare.end.fileno())
+            os.dup2(served.fileno(), spare.client.fileno())
+            client.sendall(CONNECT)
+            assert lobby.meet("test", PEER)
+            lobby.leave()
+            niceness.append(os.nice(0))
+            os._exit(niceness == [usual, usual + 2])
+        finally:
+            os._exit(99)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

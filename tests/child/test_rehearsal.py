@@ -44,7 +44,7 @@ def test_a_client_is_played_whatever_the_settings_are(
     rehearse(shared, Answers(shared))
     slots.close()
 
-    assert received == [sent] * (ROUNDS + 1)
+    assert received == [sent] * (2 * (ROUNDS + 1))
 
 
 def test_both_ends_are_closed_behind_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -11,6 +12,7 @@ from forkbroker.posix.addresses import (
     ListenAddress,
     describe_peer,
     is_loopback,
+    is_on_this_machine,
     parse_address,
     parse_http_address,
     source_of,
@@ -121,3 +123,19 @@ def test_an_address_for_http_is_a_host_and_a_port() -> None:
     for text in ("unix:/run/x", "tls://localhost:1", "http://localhost:1", "9613", "localhost"):
         with pytest.raises(ConfigurationError, match="write HOST:PORT, for example localhost:9613"):
             parse_http_address(text)
+
+
+def test_a_client_of_this_machine_is_known_whatever_its_object_says(monkeypatch) -> None:
+    """A child's socket object was made before its client came: it says that it is a Unix socket."""
+    prepared, other = socket.socketpair()
+    seen = [is_on_this_machine(prepared)]
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        os.dup2(client.fileno(), prepared.fileno())
+        seen.append(is_on_this_machine(prepared))
+        # there is no other machine here
+        monkeypatch.setattr("forkbroker.posix.addresses.is_loopback", lambda host: host != "127.0.0.1")
+        seen.append(is_on_this_machine(prepared))
+    prepared.close()
+    other.close()
+
+    assert seen == [True, True, False]
