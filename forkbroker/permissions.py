@@ -114,7 +114,7 @@ class Quota:
     """How much one user may have; 0: no limit of the user's own."""
 
     connections: int = 0
-    """Of all clients of the user together; all others are of each client."""
+    """Of all clients of the user together, as `queues` and `queue_bytes`; all others are of each client."""
     subscriptions: int = 0
     messages_per_second: int = 0
     bytes_per_second: int = 0
@@ -124,6 +124,10 @@ class Quota:
     """Seconds of a processor of that process."""
     nice: int = 0
     """How much lower its priority is (nice(1))."""
+    queues: int = 0
+    """That clients of the user have made, all together."""
+    queue_bytes: int = 0
+    """Octets in all these queues."""
 
     @property
     def has_rate(self) -> bool:

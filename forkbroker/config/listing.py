@@ -73,7 +73,8 @@ _TABLES = """
 #[permissions.anonymous]
 #read = ["/topic/news.>"]
 
-# -- Quotas: connections, subscriptions, messages-per-second, bytes-per-second, memory, cpu and nice.
+# -- Quotas: connections, subscriptions, messages-per-second, bytes-per-second, memory, cpu, nice,
+# -- queues and queue-bytes.
 
 #[quotas.group.workers]
 #connections = 10

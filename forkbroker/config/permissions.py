@@ -65,6 +65,8 @@ _LIMITS = {
     "memory": size(67_108_864),
     "cpu": number(1),
     "nice": number(1, 19),
+    "queues": number(1),
+    "queue-bytes": size(1),
 }
 _HOST_KEYS = ("names", "users", "groups", "control")
 _KEY_OF_HOST = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY}}}")

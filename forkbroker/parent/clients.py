@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from forkbroker.identity import Identity
 from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
@@ -194,9 +195,12 @@ class Clients:
 
         Who may not be connected to its virtual host any more is disconnected.
         """
-        find_changed = self._entitling.adopt(permissions)
+        find_changed, find_allotment = self._entitling.adopt(permissions), self._entitling.find_allotment
+        for user in self._router.allotted():
+            self._router.allot(user, *find_allotment(Identity(user)))
         for child in self.all:
             if child.state is State.CONNECTED and self.find(child.peer) is not None:
+                self._router.allot(child.login, *find_allotment(child.identity), child.peer)
                 rights, refusal = find_changed(child), self._entitling.find_refusal(child)
                 if refusal:
                     self._exchange.send(child, pack(Kind.CLOSE, block=refusal))

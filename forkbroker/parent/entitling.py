@@ -60,6 +60,11 @@ class Entitling:
             return b""
         return describe_refusal(child.identity.user, child.virtual_host).encode(errors="replace")
 
+    def find_allotment(self, client: Identity) -> tuple[int, int]:
+        """How many queues, and octets in them, the user may have; 0: any number."""
+        quota = self._permissions.quota_of(client)
+        return quota.queues, quota.queue_bytes
+
     def leave(self, child: Client) -> None:
         """A client that had logged in has gone."""
         user = child.identity.user

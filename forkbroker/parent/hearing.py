@@ -135,6 +135,7 @@ class Hearing:
         self._logger.info("%s: connected%s", child.name, where)
         if self._router.news.listeners:
             self._router.news.tell("connect", **show_client(child))
+        self._router.allot(child.login, *self._entitling.find_allotment(child.identity), child.peer)
         excess = self._entitling.arrive(child).encode(errors="replace")
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before

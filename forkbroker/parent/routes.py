@@ -60,6 +60,12 @@ class Routes(Protocol):
     is_behind: bool
     """The store has so much to write that it should not be given more at present; noted in `tick`."""
 
+    def allot(self, user: str, max_queues: int, max_octets: int, peer: Peer | None = None) -> None:
+        """So many queues, and octets in them, may the clients of a user make, of which this child's is one; 0: any."""
+
+    def allotted(self) -> list[str]:
+        """The users to whom something is allotted."""
+
     def adopt(self, policy: Policy) -> None:
         """Heed other settings from now on."""
 

@@ -9,6 +9,7 @@ from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.claims import Offer
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
 from forkbroker.routing.offers.holdings import Holdings
+from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
@@ -16,6 +17,6 @@ from forkbroker.routing.topics.durables import Durable
 
 RECORDS: tuple[type[Record], ...] = (
     *(Run, Lane, Queue, Holdings, Child, Consumer, Consumers),
-    *(Crash, Offer, Change, Waiting, Durable),
+    *(Crash, Offer, Change, Waiting, Durable, Account),
 )
 """All classes of them, those first of which others work something out."""

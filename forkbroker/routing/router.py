@@ -139,6 +139,14 @@ class Router(Rule):
         self._topics.interest.add_peer(peer)
         self._offering.clientele.add_peer(peer)
 
+    def allot(self, user: str, max_queues: int, max_octets: int, peer: Peer | None = None) -> None:
+        """So many queues, and octets in them, may the clients of a user make, of which this peer is one; 0: any."""
+        self._queues.accounts.allot(user, max_queues, max_octets, peer)
+
+    def allotted(self) -> list[str]:
+        """The users to whom something is allotted."""
+        return self._queues.accounts.users()
+
     def peer_ended(self, peer: Peer, now: float, crash: str = "") -> None:
         """The peer's process is gone, and all that it has sent was received; `crash`: how it ended, if it crashed."""
         self._timers.now = now

@@ -66,6 +66,26 @@ def test_a_user_has_so_many_clients_and_each_so_many_subscriptions(broker: Runni
         first.expect_error("too many subscriptions")
 
 
+def test_a_user_has_so_many_queues_and_bytes_in_them(broker: RunningBroker, file: Path) -> None:
+    """A reload changes it for clients that are there; others have their own."""
+    more = 'queues = 2\nqueue-bytes = "10 KiB"\n'
+    with login(broker, "alice") as first, login(broker, "bob") as bob:
+        file.write_text(file.read_text().replace("subscriptions = 1\n", f"subscriptions = 1\n{more}"))
+        assert reload(broker).startswith("done")
+        first.request("SEND", destination="/queue/a", body=bytes(11_000))
+        bob.request("SEND", destination="/queue/b", body=bytes(11_000))
+        bob.request("SEND", destination="/queue/b", body=bytes(11_000))
+        first.send("SEND", destination="/queue/a", body=b"x", receipt="1")
+        error = first.expect_error("refused")
+        assert b"the queues of user 'alice' have 11," in error.body
+        assert error.body.endswith(b" bytes, the quota for queue-bytes is 10,240\n")
+    with login(broker, "alice") as second:
+        second.subscribe("/queue/c", 1)
+        second.send("SEND", destination="/queue/d", body=b"x", receipt="1")
+        error = second.expect_error("refused")
+        assert error.body == b"queue /queue/d does not exist, and user 'alice' has 2 already, the quota for queues\n"
+
+
 def test_who_sends_too_fast_waits(broker: RunningBroker) -> None:
     """All that was sent arrives, and others are answered meanwhile."""
     with login(broker, "alice") as fast, login(broker, "bob") as other:

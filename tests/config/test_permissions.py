@@ -172,12 +172,13 @@ def test_quotas_are_read_by_subject() -> None:
     text = (
         "[groups]\nw = ['a']\n[quotas.group.w]\nconnections = 7\nbytes-per-second = '1 MiB'\n"
         "[quotas.user.\"a.b\"]\nmemory = '128 MiB'\nnice = 5\n[quotas.anonymous]\nmessages-per-second = 9\n"
+        "queues = 3\nqueue-bytes = '1 KiB'\n"
     )
     permissions = parse_text(text, "f").permissions
     assert permissions.quotas == {
         "group w": {"connections": 7, "bytes_per_second": 1_048_576},
         "user a.b": {"memory": 134_217_728, "nice": 5},
-        "anonymous": {"messages_per_second": 9},
+        "anonymous": {"messages_per_second": 9, "queues": 3, "queue_bytes": 1024},
     }
     again = parse_text("\n".join(list_permissions(permissions)), "f").permissions
     assert again == permissions

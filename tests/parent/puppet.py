@@ -111,6 +111,12 @@ class Switchboard:
         self._logger.info("router: %s %d of the store", envelope.kind.name, envelope.number)
         self._committed = max(self._committed, envelope.number)
 
+    def allot(self, user: str, max_queues: int, max_octets: int, peer: Peer | None = None) -> None:
+        pass
+
+    def allotted(self) -> list[str]:
+        return []
+
     def store_ended(self, reason: str) -> None:
         self._logger.info("router: the store ended: %s", reason or "no reason")
 

@@ -14,6 +14,7 @@ from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.policies import Full, QueuePolicy
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues, refuse_to_create, shown
@@ -76,7 +77,10 @@ class Intake(Rule):
         if queue is None:
             if envelope.flags & _EXISTING and name not in plan.made:
                 return refuse_to_create("queue", name)
-            return None if name in plan.made else queues.find_refusal_to_make(name, len(plan.made))
+            reason = None if name in plan.made else queues.find_refusal_to_make(name, len(plan.made), peer)
+            return reason or self._find_excess_of_account(name, queues.accounts.of(peer), plan)
+        if queue.account is not None and (reason := self._find_excess_of_account(name, queue.account, plan)):
+            return reason
         if policy.full.is_losing or not (policy.is_limited or queue.window.refusal):
             return None
         excess = queues.find_excess(queue)
@@ -85,6 +89,11 @@ class Intake(Rule):
         if self._kit.news.listeners:
             queues.tell_full(queue, excess)
         return f"queue {shown(name)} {excess}"
+
+    def _find_excess_of_account(self, name: bytes, account: Account | None, plan: Plan, octets: int = 0) -> str | None:
+        """Which quota the account has reached, after what is planned and so many octets more."""
+        excess = None if account is None else account.find_excess_octets(plan.octets_of_accounts[account] + octets)
+        return None if excess is None else f"queue {shown(name)} accepts no more messages: {excess}"
 
     def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
@@ -102,7 +111,14 @@ class Intake(Rule):
             excess = self.find_excess_of_part(name, run, plan)
             if excess is not None:
                 return f"queue {shown(name)} {excess}"
-        if self._queues.find(name) is None:
+        queue = self._queues.find(name)
+        account = self._queues.accounts.of(peer) if queue is None else queue.account
+        if account is not None:
+            excess = self._find_excess_of_account(name, account, plan, octets_before_last(run))
+            if excess is not None:
+                return excess
+            plan.octets_of_accounts[account] += run.memory
+        if queue is None:
             plan.made.add(name)
         return None
 
@@ -150,7 +166,7 @@ class Intake(Rule):
         queues, name = self._queues, envelope.destination
         if queue is None:
             envelope.bounds(0, envelope.count)  # what can't be decoded makes no queue
-            queue = queues.make(name)
+            queue = queues.make(name, maker=peer)
         self.put(peer, queue, envelope)
         self._counters.messages_received += envelope.count
         if queue.policy.is_limited or queue.catching_up_until or queue.window.refusal:
@@ -165,6 +181,8 @@ class Intake(Rule):
             return
         queues = self._queues
         run = make_run(envelope, queues.take_serials(envelope.count), details)
+        if queue.account is not None:
+            queue.account.add(run.memory)
         if details.due:
             self._delays.add(peer, queue.name, run, envelope.wishes)
             queues.tidy(queue)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.runs import Run
 
 
@@ -23,6 +24,8 @@ class Plan:
         """Octets of memory of delayed messages."""
         self.repeating = 0
         """Messages that come again and again."""
+        self.octets_of_accounts: Counter[Account] = Counter()
+        """Octets of memory that come to queues of each account."""
         self._messages: Counter[bytes] = Counter()
         self._octets: Counter[bytes] = Counter()
 

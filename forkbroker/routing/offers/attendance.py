@@ -77,7 +77,7 @@ class Attendance:
                 raise EnvelopeError(f"SUBSCRIBE: {name!r} is not the name of a durable subscription")
             if is_bound and self._durables.find(name) is None:
                 return refuse_to_create("durable subscription", name)
-            refusal = self._durables.open(name, envelope.destination)
+            refusal = self._durables.open(name, envelope.destination, peer)
             if refusal is not None:
                 return refusal
         elif is_bound and self._queues.find(name) is None:

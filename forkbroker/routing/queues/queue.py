@@ -8,6 +8,7 @@ from typing import Any
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.handover import Record
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.readers import Readers
@@ -26,6 +27,7 @@ class Queue(Record):
     """The policy and the window come from who keeps all queues. The other sums are about what was taken as well."""
     __slots__ = (
         "_born",
+        "account",
         "catching_up_until",
         "entered",
         "has_leases",
@@ -68,6 +70,8 @@ class Queue(Record):
         """Consumers can lose messages by a lease, or could before the policy was changed: some may not know yet."""
         self.window = window
         self.owner = owner
+        self.account: Account | None = None
+        """That of the user who has made it, if that has a quota."""
         self._born = born
         self.is_durable = is_durable
         """Of a durable subscription: not forgotten when it is empty and nobody consumes."""

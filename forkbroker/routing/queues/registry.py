@@ -18,6 +18,7 @@ from forkbroker.routing.counters import QueueView
 from forkbroker.routing.handover import Loaded, Rule
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.queues.accounts import Accounts
 from forkbroker.routing.queues.holds import Holder, Holds
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicies, QueuePolicy
 from forkbroker.routing.queues.queue import Queue
@@ -44,7 +45,7 @@ _OF_LENGTH = "(max-queue-length, or a policy)"
 class Queues(Rule):
     """The queues of one router."""
 
-    DUMPED = ("_queues", "_reserved", "_serial", "changed", "expiring")
+    DUMPED = ("accounts", "_queues", "_reserved", "_serial", "changed", "expiring")
     ANEW = ("_policy", "_policies", "_durable_policies", "_absent", "makers", "watchers")
 
     def __init__(self, kit: Kit, policy: Policy) -> None:
@@ -56,6 +57,8 @@ class Queues(Rule):
         self._news = kit.news
         self._timers = kit.timers
         self._queues: dict[bytes, Queue] = {}
+        self.accounts = Accounts()
+        """What users have made, as far as they have a quota for it."""
         self._reserved: set[bytes] = set()
         """Names of queues to which something will come."""
         self._absent: set[bytes] = set()
@@ -128,8 +131,11 @@ class Queues(Rule):
         """Whether the queue of this name exists, or a SEND makes it."""
         return not name.startswith(UNMADE) or name in self._queues
 
-    def find_refusal_to_make(self, name: bytes, planned: int = 0) -> str | None:
-        """Why there can't be a queue of this name, while so many others are about to be made."""
+    def find_refusal_to_make(self, name: bytes, planned: int = 0, peer: Peer | None = None) -> str | None:
+        """Why the peer can't make a queue of this name, while so many others are about to be made."""
+        account = self.accounts.of(peer)
+        if account is not None and name not in self._reserved and (excess := account.find_excess(planned)) is not None:
+            return f"queue {shown(name)} does not exist, and {excess}"
         limit = self._policy.max_queues
         if name in self._reserved or len(self._queues) + len(self._absent) + planned < limit:
             return None
@@ -145,10 +151,13 @@ class Queues(Rule):
         """Nothing is to come any more."""
         self._reserved.discard(name)
         self._absent.discard(name)
+        self.accounts.release(name)
 
-    def make(self, name: bytes, owner: Peer | None = None) -> Queue:
-        """A queue that doesn't exist yet."""
-        return self._make(name, owner, born=self._serial - 1)
+    def make(self, name: bytes, owner: Peer | None = None, *, maker: Peer | None = None) -> Queue:
+        """A queue that doesn't exist yet; `maker`: the peer that makes it."""
+        queue = self._make(name, owner, born=self._serial - 1)
+        self.accounts.made(queue, maker)
+        return queue
 
     def restore(self, name: bytes) -> Queue:
         """The queue of this name, of which the store has messages from before the broker's start.
@@ -185,8 +194,8 @@ class Queues(Rule):
             return queue
         if is_durable(name):
             return f"there is no durable subscription {shown(name)}"
-        refusal = self.find_refusal_to_make(name)
-        return self.make(name, peer if is_temporary else None) if refusal is None else refusal
+        refusal = self.find_refusal_to_make(name, peer=peer)
+        return self.make(name, peer if is_temporary else None, maker=peer) if refusal is None else refusal
 
     # -- messages
 
@@ -337,6 +346,7 @@ class Queues(Rule):
             self._news.tell("queue-deleted", name=text(queue.name), messages=queue.messages)
         if queue.name in self._reserved:
             self._absent.add(queue.name)
+        self.accounts.gone(queue, is_awaited=queue.name in self._reserved)
         for container in queue.drop_ready():
             self._kit.chores.add(drop(container))
         self.holds.release(queue)
@@ -353,6 +363,7 @@ class Queues(Rule):
     def peer_ended(self, peer: Peer) -> None:
         """The peer need not be told that it may go on."""
         self.holds.peer_ended(peer)
+        self.accounts.peer_ended(peer)
 
 
 def is_durable(name: bytes) -> bool:

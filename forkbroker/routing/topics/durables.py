@@ -17,6 +17,7 @@ from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.fans import MESSAGE_OCTETS
 from forkbroker.routing.keeping.journal import Journal
 from forkbroker.routing.kit import Kit
+from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues, shown
 from forkbroker.wire.envelope import Envelope
@@ -73,15 +74,15 @@ class Durables(Rule):
         """The one whose queue has this name, if it exists."""
         return self.all.get(name)
 
-    def open(self, name: bytes, topic: bytes) -> str | None:
-        """Make the subscription if there is none of this name; or the reason why it can't be.
+    def open(self, name: bytes, topic: bytes, peer: Peer | None = None) -> str | None:
+        """Let the peer, or nobody, make the subscription if there is none of this name; or the reason why it can't be.
 
         Raises:
             PatternError: the topic is a pattern that cannot be used.
         """
         durable = self.all.get(name)
         if durable is None:
-            return self._make(name, topic)
+            return self._make(name, topic, peer)
         if durable.topic != topic:
             return (
                 f"durable subscription {shown(name)} is to {shown(durable.topic)}, not to {shown(topic)}; "
@@ -142,15 +143,15 @@ class Durables(Rule):
         others = len(self.queues_for(envelope.destination)) - 1
         return others * (len(envelope.raw) + envelope.count * MESSAGE_OCTETS) if others > 0 else 0
 
-    def _make(self, name: bytes, topic: bytes) -> str | None:
+    def _make(self, name: bytes, topic: bytes, peer: Peer | None) -> str | None:
         if len(self.all) >= self.limit:
             return f"there are {self.limit:,} durable subscriptions already, the limit (max-durables)"
-        refusal = self._journal.refusal or self._queues.find_refusal_to_make(name)
+        refusal = self._journal.refusal or self._queues.find_refusal_to_make(name, peer=peer)
         if refusal:
             return f"durable subscription {shown(name)} cannot be created: {refusal}"
         if is_pattern(topic):
             check_pattern(topic)
-        durable = Durable(self._queues.make(name), topic, self._timers.wall_ms())
+        durable = Durable(self._queues.make(name, maker=peer), topic, self._timers.wall_ms())
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
         self._events.append(f"durable subscription {shown(name)} to {shown(topic)}: created")
