@@ -5,7 +5,8 @@ are compared literally. In a pattern `*` stands for exactly one level; as the la
 levels, and `>` for at least one. Within a longer word these three are ordinary characters. A level may be empty.
 
 The first level of a topic's name is matched by no wildcard if it begins with `$`, as in MQTT (version 5, 4.7.2): who
-subscribes to `/topic/>` gets nothing from `/topic/$SYS/events/connect`.
+subscribes to `/topic/>` gets nothing from `/topic/$SYS/events/connect`. It is the same with the first level of a name
+within a virtual host, `/topic/$HOST/shop/$a` (`forkbroker.hosts`).
 
 The trie has a node for each beginning of a pattern. A look-up walks along the levels of the name, and in each node
 follows the level itself and `*`. Only patterns whose beginning the name shares are ever touched. With many `*` among
@@ -21,6 +22,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from forkbroker.errors import ForkbrokerError
+from forkbroker.hosts import MARK
 
 MAX_LEVELS = 64
 """Levels of one pattern behind its prefix. Precedents: VerneMQ 10, EMQX 128, mosquitto 200."""
@@ -32,6 +34,8 @@ WIDE_LEVELS = 16
 _SHOWN = 80
 _HIDDEN = b"/topic/$"
 """What names begin with whose first level stands for itself alone."""
+_HOST = b"/" + MARK.rstrip("/").encode()
+"""The level before the key of a virtual host."""
 _WILDCARDS = frozenset((b"*", b"#", b">"))
 _TAILS = frozenset((b"#", b">"))
 
@@ -65,6 +69,8 @@ def covers(pattern: bytes, other: bytes) -> bool:
     it is never True where it should not be.
     """
     levels, others = _split(pattern), _split(other)
+    if other.startswith(_HIDDEN) and levels[:1] == others[:1] and levels[:2] != others[:2]:
+        return False
     for place, level in enumerate(levels):
         word, separator = level[1:], level[:1]
         rest = others[place:]
@@ -165,8 +171,9 @@ class Patterns(Generic[Value]):
         levels = _split(name)
         nodes = [self._root]
         if name.startswith(_HIDDEN):
-            nodes = self._follow(levels[:2])
-            levels = levels[2:]
+            fixed = _count_hidden(levels)
+            nodes = self._follow(levels[:fixed])
+            levels = levels[fixed:]
         for level in levels:
             separator = level[:1]
             star, rest = b"*" + separator, b">" + separator
@@ -192,6 +199,13 @@ class Patterns(Generic[Value]):
         for level in levels:
             node = None if node is None else node.following.get(level)
         return [] if node is None else [node]
+
+
+def _count_hidden(levels: list[bytes]) -> int:
+    """Return how many levels stand for themselves alone, of a topic whose first one begins with `$`."""
+    if levels[1] != _HOST:
+        return 2
+    return 4 if len(levels) > 3 and levels[3].startswith(b"/$") else 3
 
 
 def _split(name: bytes) -> list[bytes]:

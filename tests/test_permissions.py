@@ -24,7 +24,7 @@ from forkbroker.permissions import (
     unpack,
 )
 
-LEVELS = st.sampled_from(["a", "b", "", "*", "#", ">", "x*"])
+LEVELS = st.sampled_from(["a", "b", "", "*", "#", ">", "x*", "$a"])
 SEPARATORS = st.sampled_from([".", "/"])
 
 
@@ -62,7 +62,7 @@ def test_a_pattern_covers_a_name_if_it_matches_it(pattern: bytes, name: bytes) -
 @st.composite
 def three(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
     """Two patterns, both mostly of the name that comes with them."""
-    levels = draw(st.lists(st.tuples(SEPARATORS, st.sampled_from(["a", "b", ""])), min_size=1, max_size=4))
+    levels = draw(st.lists(st.tuples(SEPARATORS, st.sampled_from(["a", "b", "", "$a"])), min_size=1, max_size=4))
 
     def blur() -> bytes:
         length = draw(st.integers(0, len(levels)))
@@ -92,6 +92,11 @@ def test_what_a_covered_pattern_matches_the_covering_one_matches(some: tuple[byt
         ("/>", "/queue/a/b.c", True),
         ("/>", "/topic/>", True),
         ("/topic/a.>", "/topic/>", False),
+        ("/topic/>", "/topic/$SYS/status", False),
+        ("/topic/#", "/topic/$SYS/>", False),
+        ("/topic/*/status", "/topic/$SYS/status", False),
+        ("/topic/$SYS/>", "/topic/$SYS/status", True),
+        ("/>", "/topic/$SYS/>", True),
         ("/topic/a.>", "/topic/a", False),
         ("/topic/a.#", "/topic/a", True),
         ("/topic/a.#", "/topic/a.>", True),
@@ -249,7 +254,7 @@ def test_rights_and_permissions_travel() -> None:
         b'["x", {"read": [1]}, []]',
         b'["x", [], []]',
         b'["x", {}]',
-        b'["x", {}, "123456789"]',
+        b'["x", {}, "1234567890"]',
     ):
         with pytest.raises(EnvelopeError, match="rights: "):
             unpack(octets)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from faults.scene import Client, child_at, child_of, elapsed, pour, rss_mib
-from support.deadline import stretched
+from support.deadline import stretched, wait_until
 
 from forkbroker.testing.broker import RunningBroker
 
@@ -225,6 +225,41 @@ def test_who_never_says_connect_is_sent_away(start, connect, sockets) -> None:
     assert all(answer.startswith(b"ERROR") for answer in said)
     assert all(b"connect-timeout" in answer for answer in said)
     witness.publish("/topic/well")
+
+
+@pytest.mark.row("F27")
+def test_half_a_proxy_header_and_half_open_connections_keep_nobody_out(start, sockets) -> None:
+    """Each that comes takes the place of the oldest: so many processes and no more. A client is served meanwhile."""
+    most = 10
+    broker = start("--proxy-address", "127.0.0.1", "--max-pending-logins", most, "--max-clients", 100)
+    line = b"PROXY TCP4 192.0.2.9 198.51.100.7 40112 61613\r\n"
+    binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 8, 198, 51, 100, 7, 1, 2, 3, 4])
+    halves = [b"", *(whole[:cut] for whole in (line, binary) for cut in (1, 6, 13, len(whole) - 1)), line, binary]
+    flood = []
+    for _ in range(8):
+        for half in halves:
+            flood.append(_open(sockets, broker))
+            flood[-1].sendall(half)
+            if len(flood) % 3 == 0:
+                flood[-1].shutdown(socket.SHUT_WR)
+        witness = _open(sockets, broker)
+        witness.sendall(line + CONNECT)
+        _expect_connected(witness)
+        witness.sendall(b"SEND\ndestination:/queue/well\nreceipt:1\n\n\0")
+        said = b""
+        while b"RECEIPT" not in said:
+            octets = witness.recv(4096)
+            assert octets, said
+            said += octets
+        witness.close()
+        # those that were sent away may still linger
+        assert len(broker.children()) <= 2 * most + len(halves)
+    wait_until(lambda: len(broker.children()) <= most, f"{most} clients that have not logged in")
+    for client in flood:
+        client.close()
+    broker.wait_for_children(0)
+
+    assert rss_mib(broker.pid) < BOUND_MIB
 
 
 def test_who_comes_faster_than_the_fork_rate_waits_and_is_served(start, sockets) -> None:

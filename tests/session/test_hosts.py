@@ -39,6 +39,36 @@ def test_the_same_name_is_another_destination_in_each_host(destination: str) -> 
         assert (message.body, message["destination"]) == (name.encode(), destination)
 
 
+@pytest.mark.parametrize("host", NAMES)
+def test_a_first_level_with_a_dollar_sign_is_matched_by_no_wildcard(host: str) -> None:
+    """In each host."""
+    broker = Broker(permissions=Permissions(hosts=HOSTS))
+    client = broker.client(host=host)
+    for number, pattern in enumerate(("/topic/>", "/topic/*/x", "/topic/$own/*")):
+        client.do("SUBSCRIBE", destination=pattern, id=number)
+    broker.run()
+    client.do("SEND", b"x", destination="/topic/$own/x")
+    broker.run()
+
+    assert [got["subscription"] for got in client.inbox if got.command == "MESSAGE"] == ["2"]
+
+
+@pytest.mark.parametrize("rights", [["read"], ["read", "monitor"]])
+@pytest.mark.parametrize("pattern", ["/topic/$SYS/status", "/topic/$SYS/>", "/topic/$SYS/*"])
+def test_no_right_for_all_topics_is_one_for_what_the_broker_says_of_itself(rights: list[str], pattern: str) -> None:
+    """Neither to read nor to monitor; and a subscription to all topics does not reach it."""
+    grants = [Grant("anonymous", right, "/topic/>", "") for right in rights]
+    broker = Broker(permissions=Permissions(tuple(grants)))
+    client, refused = broker.client(), broker.client()
+    client.do("SUBSCRIBE", destination="/topic/>", id="1")
+    refused.do("SUBSCRIBE", destination=pattern, id="1")
+    broker.run()
+
+    assert refused.inbox[-1]["message"] == "permission denied"
+    assert b"lacks the right monitor for '/topic/$SYS/" in refused.inbox[-1].body
+    assert not broker.router.find_listeners(b"/topic/$SYS/status")
+
+
 @pytest.mark.parametrize("pattern", ["/topic/>", "/topic/#", "/topic/*/*", "/topic/*/*/*", "/topic/*/shop/>"])
 @pytest.mark.parametrize("is_broadcast", [True, False])
 def test_no_wildcard_reaches_into_another_host(pattern: str, is_broadcast: bool) -> None:
