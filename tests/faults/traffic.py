@@ -270,7 +270,8 @@ class Consumer(Party):
 
     def _deliver(self, frame: Frame) -> None:
         text = frame.body.decode().partition(" ")[0]
-        consumer = f"{self.login}/{self.connections}"
+        # one that takes from several queues is a consumer of each: only within a queue there is an order
+        consumer = f"{self.login}/{self.connections} of {frame['subscription']}"
         taken = self.book.take(
             text,
             consumer,
