@@ -126,7 +126,7 @@ def test_a_name_in_a_pattern_is_one_level_and_no_wildcard(name: str, pattern: st
     try:
         check_name(name)
     except PasswordError:
-        assume(False)
+        return  # nobody is called so
     filled = fill(pattern, name)
 
     assert has_wildcards(filled) == has_wildcards(pattern.replace("%u", "x").encode())

@@ -48,6 +48,8 @@ class Bench:
         exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
         self.helpers = Helpers(exchange, Forge(1000, lambda: ()), self._shutdown, logger)
         self.says: list[bytes] = [b"".join(pack(Kind.CHECKED, block=b"found"))]
+        self.hangs = False
+        """A trial has no end."""
         self.error: StartError | None = None
         reload = Reload(
             check=self._check,
@@ -68,6 +70,8 @@ class Bench:
         return 0
 
     def _rehearse(self, end: socket.socket) -> int:
+        if self.hangs:
+            signal.pause()
         end.sendall(b"".join(pack(Kind.CHECKED, block=b"at once: prefetch")))
         return 0
 
@@ -207,6 +211,7 @@ def test_a_trial_changes_nothing_and_waits_for_its_turn(bench: Bench) -> None:
 def test_a_trial_that_fails_is_told_to_who_has_asked(bench: Bench) -> None:
     """Not to the log: nothing was to change."""
     told: list[tuple[bool, str]] = []
+    bench.hangs = True
     bench.reloading.try_out(lambda done, text: told.append((done, text)))
     bench.helpers.kill(Role.CHECKER)
     bench.run_until(lambda: told, "the answer")
