@@ -89,7 +89,7 @@ def files_of(pid: int) -> list[str]:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):
                 found.append(str(link.readlink()))
-    return [target for target in found if "memfd" in target]
+    return [target for target in found if "memfd:frames" in target]
 
 
 def all_files(broker: RunningBroker) -> list[str]:

@@ -73,7 +73,7 @@ def test_listings_have_titles_and_stable_columns(ctl: Ctl, client: RawClient) ->
     """And JSON has the members of the protocol."""
     client.subscribe("/queue/columns", 1)
     titles = {
-        "who": "CLIENT LOGIN ADDRESS PID STATE SINCE QUEUES UNSETTLED PENDING",
+        "who": "CLIENT LOGIN ADDRESS HOST PID STATE SINCE QUEUES UNSETTLED PENDING",
         "queues": "QUEUE WAITING UNSETTLED DELAYED CONSUMERS BYTES OLDEST IN/S OUT/S HELD",
         "topics": "TOPIC SUBSCRIBERS DURABLES",
         "subscriptions": "CLIENT LOGIN ADDRESS DESTINATION ACK PREFETCH UNSETTLED EXCLUSIVE",
