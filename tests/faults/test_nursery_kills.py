@@ -85,7 +85,7 @@ def test_nursery_and_spares_are_gone_when_the_broker_has_stopped(start, connect)
     """By its own exit: nothing is left to init."""
     broker: RunningBroker = start()
     _talk(connect(broker))
-    assert broker.nursery_pid
+    wait_until(lambda: broker.nursery_pid, "a nursery")
     broker.kill(signal.SIGTERM)
 
     assert broker.wait() == 0
