@@ -326,6 +326,7 @@ class ClientChild:
             else:
                 wake_at = min(wake_at, self._title_at)
         loop.wake_at = wake_at
+        loop.awaits = upward.last_fence > upward.passed
 
     def _write_client(self, now: float) -> None:
         unwritten = self._unwritten

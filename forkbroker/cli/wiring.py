@@ -419,6 +419,7 @@ def run_broker(
             repair=settings.store_repair,
             max_envelope=max_passed(settings),
             watermark=settings.disk_free,
+            spin_s=spin_s(settings),
         )
 
     def back_up(end: socket.socket, name: str) -> int:

@@ -445,6 +445,7 @@ class Parent:
         if router.news.waiting:
             self._bulletin.publish()
         self._exchange.end_turn()
+        self._loop.awaits = router.awaits_commit
         if self._latencies is not None:
             self._latencies.changed(router.last_change, self._loop.now)
             self._latencies.turns.note(time.monotonic() - self._loop.now)

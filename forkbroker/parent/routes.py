@@ -57,6 +57,8 @@ class Routes(Protocol):
 
     out: Outbox
     """There is something to `take`."""
+    awaits_commit: bool
+    """The store has been told of something, and has not answered; noted in `tick`."""
     is_behind: bool
     """The store has so much to write that it should not be given more at present; noted in `tick`."""
 

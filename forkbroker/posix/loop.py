@@ -10,7 +10,8 @@ descriptors of which few are ready says so, and waits with epoll(7) where there 
 
 A wait may begin with polling. What costs most in a message that goes there and back is that cores sleep and are woken.
 Who was answered within 0.2 ms the last time will be so again: polling that long, and letting others run in between, is
-quicker than to sleep. Who waits longer sleeps at once, so that a message each millisecond makes nobody spin.
+quicker than to sleep. Who waits longer sleeps at once, so that a message each millisecond makes nobody spin. Who waits
+for an answer that takes a commit knows that it comes, and may poll for a millisecond.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _MOST_NEEDED = 64
 """Short waits in a row before a spin, at most."""
 _MANY = 8
 """How many more spins of one kind than of the other show whether the core is free."""
+
+AWAITED = 5
+"""So many times as long as another spin may be one for an answer that is on its way."""
 
 _SWEEP_ABOVE = 64
 """Cancelled deadlines that may lie in the heap before it is worth asking whether they are most of it."""
@@ -131,6 +135,21 @@ class Spinning:
         self._short = self._short + 1 if took_s < self.longest_s else 0
         self.may_begin_at = self._not_before if self._short >= self._needed else math.inf
 
+    def spin(self, poll: Callable[[float], list[tuple[int, int]]], began: float, until: float) -> list[tuple[int, int]]:
+        """Poll for a moment, from `began` to `until` at the latest, and let others run meanwhile.
+
+        Returns what was found, if anything.
+        """
+        until = min(began + self.longest_s, until)
+        ready, now, yields = poll(0), began, 0
+        while not ready and now < until:
+            os.sched_yield()
+            yields += 1
+            ready = poll(0)
+            now = time.monotonic()
+        self.ended(now, now - began, yields, found=bool(ready))
+        return ready
+
 
 def may_spin() -> bool:
     """Whether there is a second core for this process, on which somebody can answer meanwhile."""
@@ -146,9 +165,13 @@ class Loop:
     def __init__(self, *, for_many: bool = False, spin_s: float = 0.0) -> None:
         """A loop that waits with poll, or `for_many` descriptors with epoll where there is one.
 
-        It polls for `spin_s` seconds before it sleeps, when that pays (`Spinning`); 0: never.
+        It polls for `spin_s` seconds before it sleeps, when that pays (`Spinning`), and longer while it `awaits` an
+        answer; 0: never.
         """
         self._spinning = Spinning(spin_s) if spin_s else None
+        self._awaiting = Spinning(AWAITED * spin_s) if spin_s else None
+        self.awaits = False
+        """An answer is on its way that takes a commit. For the one that has the turn's end."""
         self._epoll = select.epoll() if for_many and hasattr(select, "epoll") else None
         self._poller: _Poller = select.poll() if self._epoll is None else self._epoll
         self._unit = 1000.0 if self._epoll is None else 1.0
@@ -244,9 +267,10 @@ class Loop:
             wake_at = deadlines[0][0]
         # the clock is read again, as the last turn may have taken long
         began = time.monotonic()
-        ready, spinning = [], self._spinning
+        ready: list[tuple[int, int]] = []
+        spinning = self._awaiting if self.awaits else self._spinning
         if spinning is not None and began >= spinning.may_begin_at:
-            ready = self._spin(spinning, began, wake_at)
+            ready = spinning.spin(self._poller.poll, began, wake_at)
         if not ready:
             wait = None
             if wake_at != math.inf:
@@ -269,18 +293,6 @@ class Loop:
             self._call_due()
         for callback in self._turn_ends:
             callback()
-
-    def _spin(self, spinning: Spinning, began: float, wake_at: float) -> list[tuple[int, int]]:
-        """Poll for a moment, and let others run meanwhile; what was found, if anything."""
-        poll, until = self._poller.poll, min(began + spinning.longest_s, wake_at)
-        ready, now, yields = poll(0), began, 0
-        while not ready and now < until:
-            os.sched_yield()
-            yields += 1
-            ready = poll(0)
-            now = time.monotonic()
-        spinning.ended(now, now - began, yields, found=bool(ready))
-        return ready
 
     def _call_due(self) -> None:
         """Call what was due when the wait ended; what these calls add waits for the next turn."""

@@ -52,7 +52,10 @@ class Router(Rule):
     """Topics and queues of one broker."""
 
     DUMPED = ("_kit", "_keeping", "_jobs", "_topics", "_offering", "_stored", "_ages", "holding")
-    ANEW = ("_next", "_methods", "waiting", "is_behind", "asked", "sights", "moving", "durables", "delays", "news")
+    ANEW = (
+        *("_next", "_methods", "waiting", "awaits_commit", "is_behind"),
+        *("asked", "sights", "moving", "durables", "delays", "news"),
+    )
 
     def __init__(self, policy: Policy, slots: Slots, wall: Callable[[], float], *, steps: int = STEPS) -> None:
         """`slots` are the router's alone to post; `wall` gives seconds since the epoch.
@@ -75,6 +78,8 @@ class Router(Rule):
         """What happens, and whether anybody wants to know: the parent adds to it, and takes it out in each turn."""
         self.out = kit.out
         """What `take` returns next; to read."""
+        self.awaits_commit = False
+        """After the last turn the store had been told of something that it had not answered."""
         self.is_behind = False
         """The store had so much to write in the last turn that producers wait; one that can't write holds nobody, it
         refuses."""
@@ -297,6 +302,7 @@ class Router(Rule):
             offering.clientele.ease()
         if self._queues.changed:
             offering.offers.tick(now)
+        self.awaits_commit = self._journal.is_busy
         self.is_behind = self._journal.telling.octets >= self._journal.most and not self._journal.refusal
         self._next = self._find_deadline()
         # dates follow the system clock, which may have been set when they are looked at again

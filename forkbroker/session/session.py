@@ -304,6 +304,7 @@ class Session:
             else:
                 self._queues.receive(envelope)
         elif kind is Kind.FENCED:
+            self.upward.passed = envelope.number
             self._replies.passed(envelope.number)
         else:
             self._receive_order(envelope, now)

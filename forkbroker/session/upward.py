@@ -84,6 +84,8 @@ class Upward:
         self._settling_token = 0
         self._last_is_fenced = True
         self.last_fence = 0
+        self.passed = 0
+        """The last fence of which the parent has told that all before it is applied."""
         self.size = 0
         """Octets that the SENDs since the start take at most as envelopes."""
         self._collected = 0

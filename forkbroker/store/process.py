@@ -21,12 +21,14 @@ from __future__ import annotations
 import logging
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
+from forkbroker.posix.loop import Spinning
 from forkbroker.posix.titles import set_title
 from forkbroker.store.api import Change, ChangeError, FullError, Opened, Store, StoreError
 from forkbroker.store.disk import Disk
@@ -46,6 +48,9 @@ _FLUSH_OCTETS = 1_048_576
 """The same while the store is opened."""
 _AGAIN_S = 1.0
 """Between two looks at the disk, and two tries to write what has no room."""
+_SPINS = 2
+"""So many times as long as other processes this one may spin: who waits for a receipt before each message sends the
+next one a moment after the commit, and not at once."""
 _FLUSH_S = 2.0
 """How long a parent that does not read may keep the process from ending."""
 
@@ -58,23 +63,26 @@ def main(
     repair: bool,
     max_envelope: int,
     watermark: int,
+    spin_s: float = 0.0,
 ) -> int:
     """Run the store until the parent closes it or is gone; returns the exit status of the process.
 
     `end` is this process's end of the channel, non-blocking, and closed on return. `is_fresh`: the broker has just
     started; only then `repair` is heeded. `watermark`: octets that should be free; 0: whatever there is will do.
+    `spin_s`: how long it may poll before it sleeps (`forkbroker.posix.loop`), in seconds.
     """
-    return StoreProcess(end, store, max_envelope, watermark).run(is_fresh=is_fresh, repair=repair)
+    return StoreProcess(end, store, max_envelope, watermark, spin_s).run(is_fresh=is_fresh, repair=repair)
 
 
 class StoreProcess:
     """What the process owns: the backend, and its end of the channel."""
 
-    def __init__(self, end: socket.socket, store: Store, max_envelope: int, watermark: int) -> None:
+    def __init__(self, end: socket.socket, store: Store, max_envelope: int, watermark: int, spin_s: float) -> None:
         self._store = store
         self._channel = Channel(end, max_envelope=max_envelope)
         self._poll = select.poll()
         self._watermark = watermark
+        self._spinning = Spinning(_SPINS * spin_s) if spin_s else None
         self._disk: Disk
         self._inbox: deque[Told] = deque()
         self._parts: list[Envelope] = []
@@ -183,7 +191,13 @@ class StoreProcess:
         if self._channel.pending:
             events |= select.POLLOUT
         self._poll.register(self._channel.fileno(), events)
-        self._poll.poll(_AGAIN_S * 1000)
+        began, spinning = time.monotonic(), self._spinning
+        if spinning is None:
+            self._poll.poll(_AGAIN_S * 1000)
+            return
+        if began < spinning.may_begin_at or not spinning.spin(self._poll.poll, began, began + _AGAIN_S):
+            self._poll.poll(_AGAIN_S * 1000)
+        spinning.waited(time.monotonic() - began)
 
     def _read(self) -> None:
         """All that is there, up to a group."""

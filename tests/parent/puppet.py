@@ -137,6 +137,10 @@ class Switchboard:
     def is_behind(self) -> bool:
         return self._told - self._committed >= 1000
 
+    @property
+    def awaits_commit(self) -> bool:
+        return self._committed != self._told
+
     def describe(self) -> list[str]:
         return [f"router: {self._told} changes told"]
 

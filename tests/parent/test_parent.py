@@ -342,7 +342,7 @@ class _Broken:
         self.asked: list[object] = []
         self.sights = self.moving = self.holding = self.delays = None
         self.news = News()
-        self.is_behind = False
+        self.is_behind = self.awaits_commit = False
 
     def note_time(self, now: float) -> None:
         """A second more."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkbroker.posix.loop import Loop
+from forkbroker.posix.loop import AWAITED, Loop
 
 
 @pytest.fixture(params=[{}, {"for_many": True}, {"spin_s": 0.001}], ids=["poll", "epoll", "spinning"])
@@ -352,6 +352,20 @@ def test_a_spin_ends_for_a_deadline(pair, yields) -> None:
 
     assert called
     assert yields
+
+
+def test_a_wait_for_an_answer_may_poll_for_longer(pair, yields) -> None:
+    """It has a rule of its own: whether other waits were short says nothing."""
+    loop = spinning_loop(pair, 0.05)
+    loop.awaits = True
+    pair[1].send(b"y")
+    loop.turn()
+    began = loop.now
+    loop.call_at(began + 1.0, lambda: None)
+    loop.turn()
+
+    assert yields[-1] - began > 0.05 * (AWAITED - 1)
+    assert loop.now >= began + 1.0
 
 
 def test_a_loop_that_is_not_to_spin_sleeps(pair, yields) -> None:

@@ -227,6 +227,21 @@ def test_what_one_turn_could_not_do_is_due_at_once() -> None:
     assert world.router.deadline() == world.now
 
 
+def test_an_answer_is_awaited_while_the_store_commits() -> None:
+    """Not for a message that the store is not told of."""
+    world = World(Policy(), stock=Stock())
+    child = world.add_child()
+    seen = []
+    for persistent in (False, True):
+        world.send(child, b"/queue/a", [b"x"], persistent=persistent)
+        world.turn()
+        seen.append(world.router.awaits_commit)
+    world.run_store()
+    world.turn()
+
+    assert [*seen, world.router.awaits_commit] == [False, True, False]
+
+
 def test_the_store_is_behind_while_producers_wait_for_it() -> None:
     """Not any more when it has failed: it will not catch up, and producers are refused."""
     world = World(Policy(queue_memory=1 << 30), stock=Stock())

@@ -158,3 +158,18 @@ def test_a_send_that_asks_for_nothing_is_a_plain_envelope(headers: dict[str, obj
     (envelope,) = client.told()
 
     assert envelope.flags & (Flag.SECTION | Flag.FENCE | Flag.PERSISTENT | Flag.BARE) == 0
+
+
+def test_what_a_receipt_waits_for_is_known_until_it_has_come() -> None:
+    """The process may poll for it meanwhile."""
+    client = Client()
+    client.connect()
+    upward = client.session.upward
+    seen = [upward.last_fence > upward.passed]
+    client.do("SEND", b"x", destination="/queue/q", receipt="r")
+    client.told()
+    seen.append(upward.last_fence > upward.passed)
+    client.pass_fence()
+    seen.append(upward.last_fence > upward.passed)
+
+    assert seen == [False, True, False]

@@ -43,6 +43,7 @@ class DrivenStore:
         file_size: int = 0,
         retold: bool = True,
         log: Path | None = None,
+        spin_s: float = 0.0,
     ) -> None:
         """`store` is not open: each process of one broker gets the same one.
 
@@ -59,7 +60,13 @@ class DrivenStore:
             if file_size:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
             return process.main(
-                theirs, store, is_fresh=is_fresh, repair=repair, max_envelope=MAX_ENVELOPE, watermark=watermark
+                theirs,
+                store,
+                is_fresh=is_fresh,
+                repair=repair,
+                max_envelope=MAX_ENVELOPE,
+                watermark=watermark,
+                spin_s=spin_s,
             )
 
         self.pid = children.fork(main, [theirs.fileno()])

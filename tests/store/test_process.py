@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import select
@@ -52,6 +53,27 @@ def test_what_is_told_is_committed(start_store, tmp_path) -> None:
     assert (opening.kind, opening.serial) == (Kind.OPENING, 1)
     assert opened.flags == 0
     assert rows(tmp_path) == [(1, b"a"), (2, b"b"), (3, b"c")]
+    assert store.close() == Exit.OK
+
+
+@pytest.mark.parametrize(("spin_s", "expected"), [(0.0, False), (1.0, True)])
+def test_what_follows_a_quick_change_is_polled_for(start_store, monkeypatch, spin_s: float, expected: bool) -> None:
+    """As the other loops do; a store that may not do so sleeps."""
+    shared = mmap.mmap(-1, 1)
+    give = os.sched_yield
+
+    def note() -> None:
+        shared[0] = 1
+        give()
+
+    monkeypatch.setattr(os, "sched_yield", note)
+    store = start_store(spin_s=spin_s)
+    store.hear(Kind.OPENED)
+    for number in range(1, 20):
+        store.tell(write(number, [b"a"], serial=number))
+        store.hear(Kind.COMMITTED, number)
+
+    assert shared[0] == expected
     assert store.close() == Exit.OK
 
 
