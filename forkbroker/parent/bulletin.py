@@ -25,6 +25,7 @@ from forkbroker.parent.roster import Process
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Buffer, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.lines import escape
 
 PERIOD_S = 1.0
 """Between two messages with figures, if the time in which they were made is short."""
@@ -157,19 +158,12 @@ class Bulletin:
         block = b"%b-%d\ndestination:%b\ncontent-type:application/json\ncontent-length:%d\n\n" % (
             self._name,
             self._number,
-            _escape(destination),
+            escape(destination),
             len(octets),
         )
         flags, payload = pack_pieces([octets])
         flags |= int(Flag.ESCAPED) if b"\\" in block else 0
         return pack(Kind.SEND, flags=flags, count=1, destination=destination, block=block, payload=payload)
-
-
-def _escape(value: bytes) -> bytes:
-    """As STOMP 1.2 has it in a header (section Value Encoding): a queue may have any name."""
-    for octet, sequence in ((b"\\", b"\\\\"), (b"\r", b"\\r"), (b"\n", b"\\n"), (b":", b"\\c")):
-        value = value.replace(octet, sequence)
-    return value
 
 
 def _has_room(process: Process) -> bool:

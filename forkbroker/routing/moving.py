@@ -11,7 +11,7 @@ Messages that a consumer has are not waiting: they are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -369,31 +369,3 @@ def _cut(run: Run, place: int) -> tuple[list[bytes], bytes]:
 
 def _lines(head: bytes) -> list[bytes]:
     return [line for line in head.split(b"\n") if line]
-
-
-def escape(name: str, value: str) -> bytes:
-    """A header line as it stands in envelopes."""
-    return b":".join(_escape(text) for text in (name, value))
-
-
-def _escape(text: str) -> bytes:
-    for plain, escaped in (("\\", "\\\\"), ("\n", "\\n"), (":", "\\c"), ("\r", "\\r")):
-        text = text.replace(plain, escaped)
-    return text.encode(errors="surrogateescape")
-
-
-def unescape(lines: Iterable[bytes]) -> dict[str, str]:
-    """The headers that these lines are: of repeated ones the first."""
-    found: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.decode("utf-8", "surrogateescape").partition(":")
-        found.setdefault(_unescape(name), _unescape(value))
-    return found
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    meanings = {"\\": "\\", "n": "\n", "c": ":", "r": "\r"}
-    parts = iter(text)
-    return "".join(meanings.get(next(parts, ""), "") if part == "\\" else part for part in parts)

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.routing.moving import WAIT, Choice, Scan, Tally, body_of, escape, id_of, lines_of, unescape
+from forkbroker.routing.moving import WAIT, Choice, Scan, Tally, body_of, id_of, lines_of
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Reason, Wishes
@@ -444,11 +444,3 @@ def test_a_queue_that_does_not_fit_into_memory_is_too_deep_to_look_through() -> 
         move(world, Choice(ids=frozenset({b"nope"})))
 
     assert world.view(A).ready == 50
-
-
-def test_headers_are_read_and_written_as_they_stand_in_envelopes() -> None:
-    """In the escaping of STOMP 1.2."""
-    line = escape("a:b", "c\\d\ne\rf:g")
-
-    assert line == b"a\\cb:c\\\\d\\ne\\rf\\cg"
-    assert unescape([line, b"x:1", b"x:2"]) == {"a:b": "c\\d\ne\rf:g", "x": "1"}

@@ -16,6 +16,7 @@ from forkbroker.routing.moving import WAIT, Choice, Scan, Tally
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Reason
+from forkbroker.wire.lines import pack_line, unpack_lines
 
 SHOWN = 50
 """Messages that are shown if nobody says how many."""
@@ -128,7 +129,7 @@ def _choice(args: dict[str, Any], *, most: int | None) -> Choice:
     return Choice(
         ids=frozenset(one.encode(errors="surrogateescape") for one in args["ids"]) if "ids" in args else None,
         reason=Reason[args["reason"].upper()] if "reason" in args else None,
-        lines=frozenset(moving.escape(name, value) for name, value in args.get("header", {}).items()),
+        lines=frozenset(pack_line(name, value) for name, value in args.get("header", {}).items()),
         most=most,
     )
 
@@ -154,7 +155,7 @@ def _show(run: Run, place: int, *, has_body: bool) -> Row:
         "reason": details.reason.name.lower() if details.reason else None,
         "origin": text(details.origin) or None,
         "bytes": len(body),
-        "headers": moving.unescape(moving.lines_of(run, place)),
+        "headers": unpack_lines(moving.lines_of(run, place)),
     }
     if has_body:
         try:
