@@ -27,6 +27,8 @@ from forkbroker.control.arguments import (
 
 CONTROL = "/control/"
 """What the destination of a request begins with."""
+MAX_OPEN = 100
+"""Requests of one client that are not answered, at most. Its child sends no more, and the parent takes no more."""
 
 LEVELS = ("debug", "info", "warning", "error")
 """Of the log."""

@@ -232,20 +232,7 @@ class Parent:
             finish=self._finish,
             logger=logger,
         )
-        state = State(
-            phase=self._name_phase,
-            listening=lambda: self._listeners.names,
-            clients=lambda: self._admission.clients,
-            processes=self._count_processes,
-            octets=lambda: self._clients.octets,
-            started=time.time(),
-            latencies=lambda: None if self._latencies is None else self._latencies.show(),
-            list_processes=self._list_processes,
-            set_log_level=self._set_log_level,
-            reloading=self._reloading,
-            saving=self._saving,
-        )
-        whole, looks = Whole(loop, router, state), Looks(loop, router, self._clients.find)
+        whole, looks = Whole(loop, router, self._make_state()), Looks(loop, router, self._clients.find)
         handlers = make_handlers(self._exchange, self._clients, self._draining, whole, looks)
         self._bulletin = Bulletin(self._exchange, whole, looks)
         self._control = Control(self._exchange, self._find_asker, handlers, logger)
@@ -301,6 +288,22 @@ class Parent:
         """Children that are forked from now on have the new file."""
         self._hooks.reopen_logs()
         self._spares.renew()
+
+    def _make_state(self) -> State:
+        """How requests and figures see this process, whenever they look."""
+        return State(
+            phase=self._name_phase,
+            listening=lambda: self._listeners.names,
+            clients=lambda: self._admission.clients,
+            processes=self._count_processes,
+            octets=lambda: self._clients.octets,
+            started=time.time(),
+            latencies=lambda: None if self._latencies is None else self._latencies.show(),
+            list_processes=self._list_processes,
+            set_log_level=self._set_log_level,
+            reloading=self._reloading,
+            saving=self._saving,
+        )
 
     def _name_phase(self) -> str:
         """`running`, `draining`, or how far the end has come."""

@@ -24,9 +24,6 @@ from forkbroker.stomp.frame import FrameRun, Head
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
-MAX_OPEN = 100
-"""Requests of one client that are not answered, at most."""
-
 _FINAL = int(Flag.FINAL)
 
 
@@ -106,9 +103,9 @@ class Asking:
             if not self.rights.allows(RIGHTS[verb.right], needed):
                 destination = needed.decode("utf-8", "backslashreplace")
                 raise RequestError("denied", f"{name} needs the right {verb.right} on {destination}")
-        if len(self._open) >= MAX_OPEN:
+        if len(self._open) >= verbs.MAX_OPEN:
             raise RequestError(
-                "unavailable", f"{MAX_OPEN} requests of this client are open already, wait for an answer"
+                "unavailable", f"{verbs.MAX_OPEN} requests of this client are open already, wait for an answer"
             )
         packed = arguments.pack(found)
         self._last += 1

@@ -18,11 +18,11 @@ from support.lies import join
 from test_routing import real, subscribed
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.control.verbs import VERBS
+from forkbroker.control.verbs import MAX_OPEN, VERBS
 from forkbroker.parent.control import control as module
 from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
 from forkbroker.parent.control.broker import State, Whole
-from forkbroker.parent.control.control import BEGUN, MOST, PORTION, STEPS, Control
+from forkbroker.parent.control.control import BEGUN, PORTION, STEPS, Control
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.draining import Draining
@@ -307,12 +307,12 @@ def test_a_request_that_no_child_would_send_is_a_lie(bench: Bench, verb: bytes, 
 def test_too_many_requests_are_a_lie(bench: Bench) -> None:
     """A child keeps to the limit."""
     client = bench.add()
-    for token in range(MOST + 1):
+    for token in range(MAX_OPEN + 1):
         bench.ask(client, "who", token=token)
-    for _ in range(MOST // BEGUN + 1):
+    for _ in range(MAX_OPEN // BEGUN + 1):
         bench.turn()
 
-    assert bench.router.culprits == {client: f"ASK: more than {MOST} that are not answered"}
+    assert bench.router.culprits == {client: f"ASK: more than {MAX_OPEN} that are not answered"}
 
 
 def test_an_ask_is_applied_behind_what_came_before_it(bench: Bench) -> None:

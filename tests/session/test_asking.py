@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from forkbroker.session.asking import MAX_OPEN
+from forkbroker.control.verbs import MAX_OPEN
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
 

@@ -32,8 +32,6 @@ PORTION = 100
 """Rows in one part of an answer."""
 BEGUN = 20
 """Requests that are begun in one turn."""
-MOST = 100
-"""Requests of one client at a time: its child sends no more."""
 _FULL = 262_144
 """Octets that may wait in the channel of who has asked before it gets more."""
 _LOOK_AGAIN_S = 0.02
@@ -121,8 +119,8 @@ class Control:
         except RequestError as error:
             self._router.culprits[peer] = f"ASK: {error}"
             return
-        if self._count.get(peer, 0) >= MOST:
-            self._router.culprits[peer] = f"ASK: more than {MOST} that are not answered"
+        if self._count.get(peer, 0) >= verbs.MAX_OPEN:
+            self._router.culprits[peer] = f"ASK: more than {verbs.MAX_OPEN} that are not answered"
             return
         self._count[peer] = self._count.get(peer, 0) + 1
         asked = Asked(client, envelope.token, name, args, self._wake)
