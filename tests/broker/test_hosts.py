@@ -11,7 +11,7 @@ import pytest
 import stomp
 from broker.test_control import ask
 from broker.test_stomppy import Inbox
-from broker.test_users import line, reload
+from broker.test_users import configure, reload
 from support.rawclient import RawClient, connect
 
 from forkbroker.testing.broker import RunningBroker
@@ -35,12 +35,7 @@ users = ["bob"]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A configuration file: alice may sell, bob may be at the default host."""
-    users = tmp_path / "users"
-    users.touch(0o600)
-    users.write_text("".join(line(name, name) for name in ("alice", "bob")))
-    path = tmp_path / "forkbroker.toml"
-    path.write_text(f'users = "{users}"\n{TABLES}')
-    return path
+    return configure(tmp_path, ["alice", "bob"], TABLES)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import stomp
-from broker.test_users import line, reload
+from broker.test_users import configure, reload
 from support.deadline import wait_until
 from support.rawclient import RawClient, connect
 
@@ -29,12 +29,7 @@ write = ["/queue/jobs.>", "/topic/alice.>"]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A configuration file with alice, who works, bob, who sends, and carol, who may do nothing."""
-    users = tmp_path / "users"
-    users.touch(0o600)
-    users.write_text("".join(line(name, name) for name in ("alice", "bob", "carol")))
-    path = tmp_path / "forkbroker.toml"
-    path.write_text(f'users = "{users}"\n{TABLES}')
-    return path
+    return configure(tmp_path, ["alice", "bob", "carol"], TABLES)
 
 
 @pytest.fixture

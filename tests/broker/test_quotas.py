@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from broker.test_users import line, reload
+from broker.test_users import configure, reload
 from support.deadline import wait_until
 from support.rawclient import RawClient, connect
 
@@ -30,12 +30,7 @@ nice = 3
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A configuration file with alice, who may not have much, and bob."""
-    users = tmp_path / "users"
-    users.touch(0o600)
-    users.write_text("".join(line(name, name) for name in ("alice", "bob")))
-    path = tmp_path / "forkbroker.toml"
-    path.write_text(f'users = "{users}"\n{QUOTAS}')
-    return path
+    return configure(tmp_path, ["alice", "bob"], QUOTAS)
 
 
 @pytest.fixture

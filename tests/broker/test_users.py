@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,6 +27,16 @@ def line(name: str, passcode: str, ln: int = 1) -> str:
     key = hashlib.scrypt(passcode.encode(), salt=SALT, n=2**ln, r=8, p=1, dklen=32, maxmem=2**26)
     salt, key_text = (b64encode(part).decode().rstrip("=") for part in (SALT, key))
     return f"{name}:$scrypt$ln={ln},r=8,p=1${salt}${key_text}\n"
+
+
+def configure(directory: Path, names: Iterable[str], tables: str) -> Path:
+    """A configuration file with these tables, and users whose passcodes are their names."""
+    users = directory / "users"
+    users.touch(0o600)
+    users.write_text("".join(line(name, name) for name in names))
+    path = directory / "forkbroker.toml"
+    path.write_text(f'users = "{users}"\n{tables}')
+    return path
 
 
 @pytest.fixture

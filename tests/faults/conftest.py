@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from faults.scene import Client, processes
+from faults.scene import Client, is_there, processes
 
 from forkbroker.testing.broker import RunningBroker
 
@@ -52,3 +53,18 @@ def connect(start: StartBroker) -> Iterator[ConnectClient]:
             return client
 
         yield run
+
+
+@pytest.fixture
+def stop() -> Iterator[Callable[[int], None]]:
+    """Stop processes, which go on after the test if they are still there."""
+    stopped: list[int] = []
+
+    def run(pid: int) -> None:
+        stopped.append(pid)
+        os.kill(pid, signal.SIGSTOP)
+
+    yield run
+    for pid in stopped:
+        if is_there(pid):
+            os.kill(pid, signal.SIGCONT)

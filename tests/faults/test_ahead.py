@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
 
-import pytest
-from faults.scene import Client, child_of, is_there, kill_child_of
+from faults.scene import Client, child_of, kill_child_of
 from support.deadline import wait_until
 
 COUNT = 400
-
-
-@pytest.fixture
-def stop() -> Iterator[Callable[[int], None]]:
-    """Stop processes, which go on after the test if they are still there."""
-    stopped: list[int] = []
-
-    def run(pid: int) -> None:
-        stopped.append(pid)
-        os.kill(pid, signal.SIGSTOP)
-
-    yield run
-    for pid in stopped:
-        if is_there(pid):
-            os.kill(pid, signal.SIGCONT)
 
 
 def begin(connect, broker) -> tuple[Client, int, str]:

@@ -6,26 +6,10 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 from faults.scene import child_of, elapsed, is_there, pour
 from support.deadline import stretched, wait_until
-
-
-@pytest.fixture
-def stop() -> Iterator[Callable[[int], None]]:
-    """Stop processes, which go on after the test if they are still there."""
-    stopped: list[int] = []
-
-    def run(pid: int) -> None:
-        stopped.append(pid)
-        os.kill(pid, signal.SIGSTOP)
-
-    yield run
-    for pid in stopped:
-        if is_there(pid):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("candidates", [1, 5])
