@@ -151,6 +151,21 @@ def _texts(value: Any) -> list[str]:
         raise ValueError(fault) from None
 
 
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_ITEMS:
+        raise ValueError(f"a list of 1 to {MAX_ITEMS:,} names of destinations")
+    return [_any_name(item) for item in value]
+
+
+def _any_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a list of strings")
+    try:
+        return parse_subscription(value, "queue").name.decode(errors="surrogateescape")
+    except UnicodeError:
+        raise ValueError("a list of names in UTF-8") from None
+
+
 def _pairs(value: Any) -> dict[str, str]:
     fault = f"an object of 1 to {MAX_ITEMS:,} strings, each of at most {MAX_TEXT:,} characters"
     if not isinstance(value, dict) or not 1 <= len(value) <= MAX_ITEMS:
@@ -177,6 +192,7 @@ SPAN = Form("seconds", _span)
 IDS = Form("a list of message-ids", _texts)
 FILE = Form("the name of a file", _file)
 PAIRS = Form("an object of strings", _pairs)
+NAMES = Form("a list of destinations", _names)
 
 
 def number(least: int, most: int) -> Form:

@@ -12,6 +12,7 @@ from forkbroker.control.arguments import (
     FILE,
     FLAG,
     IDS,
+    NAMES,
     PAIRS,
     PATTERN,
     QUEUE,
@@ -37,6 +38,19 @@ LEVELS = ("debug", "info", "warning", "error")
 REASONS = ("rejected", "deliveries", "expired", "limit", "poison")
 """Of dead letters."""
 
+MAX_PAGE = 1000
+"""Rows of a listing that is sorted, or asked for in pages."""
+MAX_OFFSET = 10_000
+"""Rows that are left out before: so many, and those of a page, are in memory while a listing is sorted."""
+QUEUE_FILTERS = ("waiting", "stuck", "delayed", "held", "blocked", "dead-letters", "durable")
+"""Which queues are listed."""
+QUEUE_KEYS = ("name", "waiting", "unsettled", "delayed", "consumers", "bytes", "memory", "oldest", "entered", "left")
+CLIENT_KEYS = ("client", "login", "address", "seconds", "queues", "unsettled", "pending", "cpu", "memory")
+TOPIC_KEYS = ("name", "subscribers", "durables")
+SUBSCRIPTION_KEYS = ("client", "destination", "prefetch", "unsettled")
+SCHEDULE_KEYS = ("queue", "due", "messages")
+"""By which rows are sorted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
@@ -44,7 +58,7 @@ class Verb:
 
     name: str
     right: str
-    """Which the client must have: `monitor` to look, `browse` to see messages, `manage` to change."""
+    """Which the client must have: `monitor` to look, `browse` to see messages, `manage` to change; or `none`."""
     help: str
     """For `stomp-brokerctl --help`: at most 70 characters."""
     arguments: tuple[Argument, ...] = ()
@@ -54,6 +68,8 @@ class Verb:
     """The answer has `rows`, and may come in portions; else it has `result`."""
     changes: bool = False
     """It is answered when what it has changed will survive."""
+    is_own: bool = False
+    """It is about the client alone, and its own process answers."""
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The canonical form of a request. Raises RequestError."""
@@ -72,9 +88,12 @@ _FROM = Argument("from", QUEUE, "the queue that they are in", is_required=True)
 _TO = Argument("to", QUEUE, "the queue that they come to", is_required=True)
 _IDS = Argument("ids", IDS, "those with these message-ids")
 _ALL = Argument("all", FLAG, "all that wait")
+_CLIENT = Argument("client", number(1, 1 << 62), "the number of a client")
+_USE = Argument("use", FLAG, "with processor time and memory, where the system tells them")
 _WHICH = (
     _IDS,
     Argument("reason", word(*REASONS), "dead letters for this reason"),
+    Argument("origin", QUEUE, "dead letters from this queue"),
     Argument("header", PAIRS, "those with these headers"),
 )
 _CHOSEN = (
@@ -85,19 +104,60 @@ _CHOSEN = (
 )
 """Which messages a change is for: something has to be said."""
 
+
+def _in_pages(*keys: str) -> tuple[Argument, ...]:
+    """What all listings understand."""
+    return (
+        Argument("sort", word(*keys), "by what the rows are sorted"),
+        Argument("reverse", FLAG, "the largest first"),
+        Argument("offset", number(0, MAX_OFFSET), "so many rows are left out first"),
+        Argument("limit", number(1, MAX_PAGE), "so many rows at most"),
+    )
+
+
 _TABLE = (
+    Verb(
+        "rights",
+        "none",
+        "what the client itself may do",
+        (Argument("destinations", NAMES, "names for which its rights are told"),),
+        is_own=True,
+    ),
     Verb("status", "monitor", "the broker as a whole: clients, queues, store, totals"),
     Verb(
         "who",
         "monitor",
         "the clients",
-        (Argument("pattern", PATTERN, "a shell pattern of logins or addresses"),),
+        (Argument("pattern", PATTERN, "a shell pattern of logins or addresses"), _USE, *_in_pages(*CLIENT_KEYS)),
         lists=True,
     ),
-    Verb("processes", "monitor", "the processes of the broker", lists=True),
-    Verb("queues", "monitor", "the queues and durable subscriptions", (_PATTERN,), lists=True),
-    Verb("topics", "monitor", "the topics and patterns that somebody has subscribed to", (_PATTERN,), lists=True),
-    Verb("subscriptions", "monitor", "the subscriptions of all clients", (_PATTERN,), lists=True),
+    Verb("processes", "monitor", "the processes of the broker", (_USE,), lists=True),
+    Verb(
+        "queues",
+        "monitor",
+        "the queues and durable subscriptions",
+        (
+            _PATTERN,
+            Argument("filter", word(*QUEUE_FILTERS), "only those of this sort"),
+            Argument("temporary", FLAG, "false: without temporary queues"),
+            *_in_pages(*QUEUE_KEYS),
+        ),
+        lists=True,
+    ),
+    Verb(
+        "topics",
+        "monitor",
+        "the topics and patterns that somebody has subscribed to",
+        (_PATTERN, *_in_pages(*TOPIC_KEYS)),
+        lists=True,
+    ),
+    Verb(
+        "subscriptions",
+        "monitor",
+        "the subscriptions of all clients",
+        (_PATTERN, _CLIENT, *_in_pages(*SUBSCRIPTION_KEYS)),
+        lists=True,
+    ),
     Verb(
         "kick",
         "manage",
@@ -136,7 +196,8 @@ _TABLE = (
         (
             _QUEUE,
             *_WHICH,
-            Argument("limit", number(1, 1000), "how many at most; 50 if it is not said"),
+            Argument("offset", number(0, MAX_OFFSET), "so many are left out first"),
+            Argument("limit", number(1, MAX_PAGE), "how many at most; 50 if it is not said"),
             Argument("body", FLAG, "with their bodies"),
         ),
         concerns=("queue",),
@@ -162,7 +223,13 @@ _TABLE = (
         concerns=("queue",),
         changes=True,
     ),
-    Verb("schedule", "monitor", "the messages that wait for their time", (_PATTERN,), lists=True),
+    Verb(
+        "schedule",
+        "monitor",
+        "the messages that wait for their time",
+        (_PATTERN, *_in_pages(*SCHEDULE_KEYS)),
+        lists=True,
+    ),
     Verb(
         "schedule-run",
         "manage",

@@ -1,18 +1,14 @@
-"""Processor time and memory of the broker's processes, where the system tells them (Linux: proc(5))."""
+"""Processor time and memory of the broker's processes, role by role."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROC = Path("/proc")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_UTIME_AT = 11
-"""Of the fields of stat behind the name, which may have spaces: utime, stime."""
+from forkbroker.posix.usage import PROC, read_cpu, read_pss
 
 
 @dataclass(slots=True)
@@ -38,8 +34,8 @@ def measure(processes: Iterable[dict[str, Any]], until: float, proc: Path = PROC
         use = found.setdefault(row["role"], Use())
         place = proc / str(row["pid"])
         is_late = time.monotonic() > until
-        cpu_s = None if is_late else _read_cpu(place)
-        pss = None if is_late else _read_pss(place)
+        cpu_s = None if is_late else read_cpu(place)
+        pss = None if is_late else read_pss(place)
         if cpu_s is None and pss is None and not is_late and not place.exists() and proc.exists():
             continue
         use.processes += 1
@@ -47,25 +43,3 @@ def measure(processes: Iterable[dict[str, Any]], until: float, proc: Path = PROC
         use.pss = None if pss is None or use.pss is None else use.pss + pss
         use.cpu_max_s, use.pss_max = max(use.cpu_max_s, cpu_s or 0.0), max(use.pss_max, pss or 0)
     return found
-
-
-def _read_cpu(place: Path) -> float | None:
-    try:
-        fields = (place / "stat").read_bytes().rpartition(b")")[2].split()
-        return (int(fields[_UTIME_AT]) + int(fields[_UTIME_AT + 1])) / _TICKS_PER_S
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _read_pss(place: Path) -> int | None:
-    try:
-        lines = (place / "smaps_rollup").read_bytes().splitlines()
-    except OSError:
-        return None  # another system, an older kernel, or no right to it
-    return next(_octets(lines), None)
-
-
-def _octets(lines: Iterable[bytes]) -> Iterator[int]:
-    for line in lines:
-        if line.startswith(b"Pss:"):
-            yield int(line.split()[1]) * 1024

@@ -49,6 +49,8 @@ class Choice:
     """Their message-ids; None: any."""
     reason: Reason | None = None
     """Why they became dead letters."""
+    origin: bytes | None = None
+    """The queue in which they became dead letters."""
     lines: frozenset[bytes] = frozenset()
     """Header lines that they have, as they stand in envelopes."""
     most: int | None = None
@@ -327,6 +329,7 @@ def _is_empty(lane: Lane, bound: int) -> bool:
 def _split(run: Run, choice: Choice, tally: Tally) -> Iterator[tuple[Run, bool]]:
     """The parts of a run, in order, and whether they are meant. The last part is the run itself."""
     is_meant = choice.reason is None or run.details.reason is choice.reason
+    is_meant = is_meant and (choice.origin is None or run.details.origin == choice.origin)
     if is_meant and choice.looks_inside:
         accepted = [choice.accepts(run, place) for place in range(run.count)]
         groups = [(is_one, len(list(some))) for is_one, some in groupby(accepted)]

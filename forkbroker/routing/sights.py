@@ -107,6 +107,11 @@ class Sights:
         queue = self._queues.find(name)
         return None if queue is None else self._see(queue)
 
+    @property
+    def dead_letter_names(self) -> set[bytes]:
+        """The names of all queues to which dead letters go, whether these exist or not."""
+        return self._queues.dead_letter_names
+
     def wall_ms(self) -> int:
         """The time (milliseconds since the epoch)."""
         return self._kit.timers.wall_ms()

@@ -99,6 +99,10 @@ class Asking:
     def _ask(self, name: str, body: bytes, reply: SendPlan) -> None:
         verb = verbs.find(name)
         found = verb.read(arguments.parse(body))
+        if verb.is_own:
+            result = self._show_rights(found.get("destinations", []))
+            self._upward.send(reply, [json.dumps({"ok": True, "result": result}).encode()])
+            return
         for needed in verb.needs(found):
             if not self.rights.allows(RIGHTS[verb.right], needed):
                 destination = needed.decode("utf-8", "backslashreplace")
@@ -111,6 +115,22 @@ class Asking:
         self._last += 1
         self._open[self._last] = reply
         self._upward.request(pack(Kind.ASK, token=self._last, destination=name.encode(), block=packed))
+
+    def _show_rights(self, names: list[str]) -> dict[str, object]:
+        """What the client may do: verbs that concern no destination, and what it may do with these destinations."""
+        may = self.rights.allows
+        return {
+            "login": self.rights.user,
+            "verbs": [
+                verb.name
+                for verb in verbs.VERBS.values()
+                if verb.is_own or (not verb.concerns and may(RIGHTS[verb.right], verb.needs({})[0]))
+            ],
+            "destinations": {
+                name: [right.value for right in Right if may(right, name.encode(errors="surrogateescape"))]
+                for name in names
+            },
+        }
 
     def answered(self, envelope: Envelope) -> None:
         """ANSWER: the whole answer, or a part of it."""

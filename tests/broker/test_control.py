@@ -47,6 +47,34 @@ def test_queues_are_told_as_they_are(join_shared: Join) -> None:
     assert (row["address"], row["ack"], row["prefetch"], row["unsettled"]) == (other.address, "client", 1, 1)
 
 
+def test_the_messages_of_a_queue_are_shown_in_pages(join_shared: Join) -> None:
+    """Of one run or of several."""
+    client = join_shared()
+    for body in "abc":
+        client.publish("/queue/paged", body)
+    client.sync()
+    for body in "defg":
+        client.publish("/queue/paged", body, kind="late")
+    client.sync()
+
+    def bodies(**args: Any) -> str:
+        return "".join(row["body"] for row in ask(client, "show", queue="paged", body=True, **args)["rows"])
+
+    assert bodies(limit=2) == "ab"
+    assert bodies(offset=2, limit=3) == "cde"
+    assert bodies(offset=5) == "fg"
+    assert bodies(offset=7) == ""
+    assert bodies(offset=1, limit=2, header={"kind": "late"}) == "ef"
+
+
+def test_a_client_learns_its_rights(join_shared: Join) -> None:
+    """On this machine, without users, it has them all."""
+    result = ask(join_shared(), "rights", destinations=["a"])["result"]
+
+    assert "kick" in result["verbs"]
+    assert result["destinations"] == {"/queue/a": ["read", "write", "create", "browse", "manage", "monitor"]}
+
+
 def test_the_answer_goes_where_reply_to_says(join_shared: Join) -> None:
     """To another client, which reads there; with the correlation-id."""
     asker, reader = join_shared(), join_shared()

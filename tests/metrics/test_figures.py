@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from forkbroker.metrics.figures import PROC, measure
+from forkbroker.metrics.figures import measure
+from forkbroker.posix.usage import PROC
 
 LATER = float("inf")
 

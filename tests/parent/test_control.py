@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from test_routing import real, subscribed
 from forkbroker.control.arguments import RequestError
 from forkbroker.control.verbs import MAX_OPEN, VERBS
 from forkbroker.parent.control import control as module
+from forkbroker.parent.control import use
 from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
 from forkbroker.parent.control.broker import State, Whole
 from forkbroker.parent.control.control import BEGUN, PORTION, STEPS, Control
@@ -430,3 +433,129 @@ def test_no_request_ends_the_parent(start: Starter) -> None:
     honest.tell("publish /queue/honest hello")
     assert worker.line().startswith("got OFFER 1 ")
     assert "Traceback" not in broker.log
+
+
+def page(bench: Bench, asker: Peer, verb: str, member: str, **args: Any) -> tuple[list[Any], int | None]:
+    """One member of the rows that are answered, and how many there would be."""
+    found = bench.answers(asker, verb, **args)
+    assert all(part["ok"] for part in found), found
+    return [row[member] for part in found for row in part["rows"]], found[-1].get("matched")
+
+
+def fill(bench: Bench) -> Peer:
+    """Queues 0 to 4 with 0, 3, 6, 9 and 12 messages, of which 0 is held; and a client."""
+    client = bench.add()
+    for number in range(5):
+        for _ in range(3 * number):
+            bench.say(client, send(b"/queue/%d" % number))
+    bench.answers(client, "hold", queue="/queue/0")
+    bench.say(client, send(b"/queue/0"))
+    bench.answers(client, "purge", queue="/queue/0")
+    return client
+
+
+def test_a_listing_is_sorted_and_cut_by_the_broker(bench: Bench) -> None:
+    """Equal rows keep their order; what comes last tells how many there would be."""
+    client = fill(bench)
+    for number in (1, 2):
+        bench.say(client, send(b"/queue/same-%d" % number))
+    listed: list[tuple[dict[str, Any], list[str]]] = [
+        ({"sort": "waiting", "reverse": True, "limit": 2}, ["4", "3"]),
+        ({"sort": "waiting", "reverse": True, "limit": 2, "offset": 1}, ["3", "2"]),
+        ({"sort": "waiting", "limit": 3}, ["same-1", "same-2", "1"]),
+        ({"sort": "waiting", "reverse": True, "offset": 4}, ["same-1", "same-2"]),
+        ({"limit": 2}, ["1", "2"]),
+        ({"offset": 4}, ["same-1", "same-2"]),
+        ({"reverse": True, "limit": 1}, ["same-2"]),
+        ({"sort": "name", "reverse": True, "limit": 1}, ["same-2"]),
+        ({"offset": 6}, []),
+    ]
+    for args, names in listed:
+        assert page(bench, client, "queues", "name", **args) == ([f"/queue/{name}" for name in names], 6), args
+    assert page(bench, client, "queues", "name", pattern="same-?")[1] is None
+
+
+def test_what_has_no_value_comes_before_all_else(bench: Bench) -> None:
+    """The age of the oldest message of a queue in which none waits."""
+    client = bench.add()
+    bench.say(client, send(b"/queue/b"))
+    bench.say(client, join(Kind.SUBSCRIBE, token=1, count=1, destination=b"/queue/a"))
+
+    assert page(bench, client, "queues", "name", sort="oldest") == (["/queue/a", "/queue/b"], 2)
+    assert page(bench, client, "queues", "name", sort="oldest", reverse=True) == (["/queue/b", "/queue/a"], 2)
+
+
+@pytest.mark.parametrize(
+    ("args", "names"),
+    [
+        ({"filter": "waiting"}, ["/queue/DLQ", "/queue/consumed", "/queue/stuck", "/reply-queue/x.y"]),
+        ({"filter": "waiting", "temporary": False}, ["/queue/DLQ", "/queue/consumed", "/queue/stuck"]),
+        ({"filter": "stuck", "temporary": False, "pattern": "s*"}, ["/queue/stuck"]),
+        ({"filter": "dead-letters"}, ["/queue/DLQ"]),
+        ({"filter": "dead-letters", "pattern": "s*"}, []),
+        ({"filter": "held"}, ["/queue/stuck"]),
+        ({"filter": "delayed"}, []),
+        ({"filter": "blocked"}, []),
+        ({"filter": "durable"}, []),
+    ],
+)
+def test_queues_of_one_sort_are_listed(bench: Bench, args: dict[str, Any], names: list[str]) -> None:
+    """The others are not counted either."""
+    client = bench.add()
+    bench.say(client, join(Kind.SUBSCRIBE, flags=Flag.TEMPORARY, token=1, destination=b"/reply-queue/x.y"))
+    bench.say(client, join(Kind.SUBSCRIBE, token=2, destination=b"/queue/consumed"))
+    for name in (b"/queue/DLQ", b"/queue/consumed", b"/queue/stuck", b"/reply-queue/x.y"):
+        bench.say(client, send(name))
+    bench.answers(client, "hold", queue="/queue/stuck")
+
+    assert page(bench, client, "queues", "name", limit=10, **args) == (names, len(names))
+
+
+def test_clients_are_told_with_what_they_use(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the system tells it; sorted by it, too."""
+    monkeypatch.setattr(use, "PROC", tmp_path)
+    for pid, ticks in ((1001, 100), (1002, 300)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) S" + " 0" * 10 + f" {ticks} 100" + " 0" * 30)
+        (tmp_path / str(pid) / "smaps_rollup").write_text(f"x\nPss:    {pid} kB\n")
+    first, *_ = bench.add("alice"), bench.add("bob"), bench.add("carol")
+    (told,) = bench.answers(first, "who", use=True)
+
+    tick = os.sysconf("SC_CLK_TCK")
+    assert [row["cpu"] for row in told["rows"]] == [200 / tick, 400 / tick, None]
+    assert [row["memory"] for row in told["rows"]] == [1001 * 1024, 1002 * 1024, None]
+    assert page(bench, first, "who", "login", sort="cpu", reverse=True, limit=2) == (["bob", "alice"], 3)
+    assert "cpu" not in bench.answers(first, "who", sort="login")[0]["rows"][0]
+    assert bench.answers(first, "processes", use=True)[0]["rows"] == [
+        {"role": "parent", "pid": 1, "cpu": None, "memory": None}
+    ]
+
+
+def test_the_other_listings_come_in_pages_too(bench: Bench) -> None:
+    """Topics, and the subscriptions of all clients or of one."""
+    alice, bob = bench.add("alice"), bench.add("bob")
+    for peer, token, name in ((alice, 1, b"/topic/a"), (bob, 1, b"/topic/a"), (bob, 2, b"/topic/b")):
+        bench.say(peer, join(Kind.SUBSCRIBE, token=token, destination=name))
+
+    assert page(bench, alice, "topics", "name", sort="subscribers", reverse=True, limit=1) == (["/topic/a"], 2)
+    assert page(bench, alice, "subscriptions", "destination", client=bob, limit=9) == (["/topic/a", "/topic/b"], 2)
+    assert page(bench, alice, "subscriptions", "client", sort="destination", limit=9)[1] == 3
+    assert page(bench, alice, "schedule", "queue", sort="due", limit=9) == ([], 0)
+
+
+def test_a_sorted_listing_of_ten_thousand_queues_keeps_one_page(bench: Bench) -> None:
+    """Its turns are as short as those of the whole."""
+    client = bench.add()
+    for number in range(10_000):
+        bench.router.tick(bench.loop.now)
+        bench.say(client, send(b"/queue/%05d" % number))
+    bench.say(client, send(b"/queue/07777"))
+    bench.ask(client, "queues", sort="waiting", reverse=True, limit=50)
+    steps, found = [], []
+    while bench.control.is_busy:
+        steps.append(bench.turn())
+        found += bench.hear(client)
+
+    assert max(steps) <= STEPS and len(steps) >= 10_000 // STEPS
+    (answer,) = found
+    assert (len(answer["rows"]), answer["matched"], answer["rows"][0]["name"]) == (50, 10_000, "/queue/07777")

@@ -211,7 +211,10 @@ def test_dead_letters_go_back_as_if_they_were_new() -> None:
     bury(world, child, 3, persistent=True)
     assert world.view(DLQ).ready == 3
     moving = world.router.moving
-    tally = carry_out(world, lambda tally: moving.retry(moving.find(DLQ), Choice(reason=Reason.REJECTED), tally))
+    tally = carry_out(world, lambda tally: moving.retry(moving.find(DLQ), Choice(origin=B), tally))
+    assert tally.chosen == 0
+    choice = Choice(reason=Reason.REJECTED, origin=A)
+    tally = carry_out(world, lambda tally: moving.retry(moving.find(DLQ), choice, tally))
 
     assert tally.chosen == 3
     reader = world.add_child()

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from forkbroker.control.verbs import MAX_OPEN
+from forkbroker.permissions import Right, Rights
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -166,3 +167,19 @@ def test_nobody_can_subscribe_to_requests(client: Client) -> None:
     (error,) = client.read()
 
     assert b"is for requests: SEND to it" in error.body
+
+
+def test_the_clients_own_rights_are_told_without_the_parent(client: Client) -> None:
+    """Those for the names that it asks for, and the verbs that concern no name."""
+    rights = Rights("alice", {Right.MONITOR: [b"/control/queues"], Right.BROWSE: [b"/queue/a.>"]})
+    client.session._asking.rights = rights  # type: ignore[union-attr]
+    (sent,) = ask(client, "rights", b'{"destinations": ["a.b", "/queue/b", "/topic/*"]}')
+
+    assert answered(sent) == {
+        "ok": True,
+        "result": {
+            "login": "alice",
+            "verbs": ["rights", "queues"],
+            "destinations": {"/queue/a.b": ["browse"], "/queue/b": [], "/topic/*": []},
+        },
+    }

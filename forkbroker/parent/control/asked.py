@@ -37,6 +37,8 @@ class Asked:
     """The handler has set it, and is not called before `wake`."""
     rows: list[Row] = field(default_factory=list)
     """For the next part of the answer."""
+    matched: int | None = None
+    """Rows that there would be without `offset` and `limit`; None: nobody has asked for a page."""
     spent: int = 0
     """The handler's last step has taken as long as so many more: it sets it."""
 

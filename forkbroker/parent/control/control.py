@@ -51,8 +51,9 @@ class Control:
         logger: logging.Logger,
     ) -> None:
         """`find`: the process with this number that may ask, if its channel is open. `handlers`: one for each verb."""
-        if handlers.keys() != verbs.VERBS.keys():
-            raise AssertionError(f"verbs and handlers differ: {handlers.keys() ^ verbs.VERBS.keys()}")
+        asked = {verb.name for verb in verbs.VERBS.values() if not verb.is_own}
+        if handlers.keys() != asked:
+            raise AssertionError(f"verbs and handlers differ: {handlers.keys() ^ asked}")
         self._exchange = exchange
         self._loop = exchange.loop
         self._router = exchange.router
@@ -116,6 +117,8 @@ class Control:
         try:
             verb = verbs.find(name)
             args = verb.read(arguments.parse(envelope.block))
+            if verb.is_own:
+                raise arguments.bad(f"{name} is answered by the process of the client")
         except RequestError as error:
             self._router.culprits[peer] = f"ASK: {error}"
             return
@@ -183,7 +186,8 @@ class Control:
 
     def _finish(self, asked: Asked, result: Row | None) -> None:
         if result is None:
-            self._answer(asked, {"ok": True, "rows": asked.rows, "more": False})
+            matched = {} if asked.matched is None else {"matched": asked.matched}
+            self._answer(asked, {"ok": True, "rows": asked.rows, "more": False, **matched})
         else:
             self._answer(asked, {"ok": True, "result": result})
 

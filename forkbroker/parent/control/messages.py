@@ -38,10 +38,15 @@ class Messages:
         """A row for each message that waits, the oldest first."""
         args = asked.args
         queue, tally, found = self._find(args["queue"]), Tally(), list[Row]()
-        choice = _choice(args, most=args.get("limit", SHOWN))
+        first = args.get("offset", 0)
+        choice = _choice(args, most=first + args.get("limit", SHOWN))
+        passed = 0
 
         def see(run: Run) -> None:
-            found.extend(_show(run, place, has_body=args.get("body", False)) for place in range(run.count))
+            nonlocal passed
+            places = range(min(run.count, max(0, first - passed)), run.count)
+            passed += run.count
+            found.extend(_show(run, place, has_body=args.get("body", False)) for place in places)
 
         for _ in self._carry_out(asked, self._router.moving.look(queue, choice, tally, see), tally):
             yield None
@@ -95,7 +100,8 @@ class Messages:
         choice = _choice(args, most=args.get("limit"))
         if not args.get("all") and choice == Choice(most=choice.most):
             raise RequestError(
-                "bad-request", f"{asked.verb} needs to know which messages: 'ids', 'reason', 'header', or 'all': true"
+                "bad-request",
+                f"{asked.verb} needs to know which messages: 'ids', 'reason', 'origin', 'header', or 'all': true",
             )
         queue, tally = self._find(args[source]), Tally()
         scan = self._router.moving.count(queue, choice, tally) if asked.is_dry_run else begin(queue, choice, tally)
@@ -129,6 +135,7 @@ def _choice(args: dict[str, Any], *, most: int | None) -> Choice:
     return Choice(
         ids=frozenset(one.encode(errors="surrogateescape") for one in args["ids"]) if "ids" in args else None,
         reason=Reason[args["reason"].upper()] if "reason" in args else None,
+        origin=args["origin"].encode(errors="surrogateescape") if "origin" in args else None,
         lines=frozenset(pack_line(name, value) for name, value in args.get("header", {}).items()),
         most=most,
     )

@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from forkbroker.control.arguments import RequestError
+from forkbroker.destinations import Sort
 from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
+from forkbroker.parent.control.pages import arrange
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.patterns import PatternError
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.sights import Matches, QueueSight
+
+_TEMPORARY = Sort.REPLY_QUEUE.value.encode()
+
+
+def _accept(_: Row) -> bool:
+    return True
+
+
+_FILTERS: dict[str | None, Callable[[Row], bool]] = {
+    "waiting": lambda row: row["waiting"] > 0,
+    "stuck": lambda row: row["waiting"] > 0 and not row["consumers"],
+    "delayed": lambda row: row["delayed"] > 0,
+    "held": lambda row: row["held"],
+    "blocked": lambda row: row["blocked"] > 0,
+    "durable": lambda row: "topic" in row,
+}
+"""Which rows a filter lets pass. That of dead letters is about names, and asked for before a row is made."""
 
 
 class Looks:
@@ -26,8 +45,18 @@ class Looks:
 
     def queues(self, asked: Asked) -> Steps:
         """A row for each queue."""
-        yield from self.all_queues(matcher(asked.args.get("pattern")))
-        return None
+        args = asked.args
+        matches, wanted = matcher(args.get("pattern")), args.get("filter")
+        graves = self._sights.dead_letter_names if wanted == "dead-letters" else frozenset()
+
+        def is_meant(name: bytes) -> bool:
+            if name.startswith(_TEMPORARY) and not args.get("temporary", True):
+                return False
+            return matches(name) and (not graves or name in graves)
+
+        accepts = _FILTERS.get(wanted, _accept)
+        rows = self.all_queues(is_meant)
+        return (yield from arrange(asked, (None if row is None or not accepts(row) else row for row in rows)))
 
     def all_queues(self, matches: Matches) -> Iterator[Row | None]:
         """A row for each queue that is meant, in steps."""
@@ -64,13 +93,18 @@ class Looks:
 
     def topics(self, asked: Asked) -> Steps:
         """A row for each name or pattern."""
-        for sight in self._sights.topics(matcher(asked.args.get("pattern"))):
-            yield (
-                None
-                if sight is None
-                else {"name": text(sight.name), "subscribers": sight.subscribers, "durables": sight.durables}
+        sights = self._sights.topics(matcher(asked.args.get("pattern")))
+        return (
+            yield from arrange(
+                asked,
+                (
+                    None
+                    if sight is None
+                    else {"name": text(sight.name), "subscribers": sight.subscribers, "durables": sight.durables}
+                    for sight in sights
+                ),
             )
-        return None
+        )
 
     def durable(self, asked: Asked) -> Steps:
         """Make a durable subscription."""
@@ -90,9 +124,13 @@ class Looks:
 
     def subscriptions(self, asked: Asked) -> Steps:
         """A row for each of them."""
+        return (yield from arrange(asked, self._all_subscriptions(asked)))
+
+    def _all_subscriptions(self, asked: Asked) -> Iterator[Row | None]:
+        wanted = asked.args.get("client")
         for sight in self._sights.subscriptions(matcher(asked.args.get("pattern"))):
             client = None if sight is None else self._find(sight.peer)
-            if sight is None or client is None:
+            if sight is None or client is None or wanted not in (None, client.peer):
                 yield None
                 continue
             yield {
@@ -105,4 +143,3 @@ class Looks:
                 "unsettled": sight.unsettled,
                 "exclusive": sight.exclusive,
             }
-        return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.parent.control.asked import Asked, Steps, matcher, text
+from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
+from forkbroker.parent.control.pages import arrange
 from forkbroker.parent.routes import Routes
 from forkbroker.routing.holding import MOST
 from forkbroker.routing.moving import id_of
@@ -44,6 +45,9 @@ class Times:
 
     def schedule(self, asked: Asked) -> Steps:
         """A row for each batch of messages that wait for their time."""
+        return (yield from arrange(asked, self._all_batches(asked)))
+
+    def _all_batches(self, asked: Asked) -> Iterator[Row | None]:
         matches = matcher(asked.args.get("pattern"))
         now_ms = self._router.sights.wall_ms()
         for name, run in self._router.delays.all():
@@ -63,7 +67,6 @@ class Times:
                 if matches(name)
                 else None
             )
-        return None
 
     def run_now(self, asked: Asked) -> Steps:
         """Let messages come."""

@@ -181,6 +181,13 @@ class Policy:
     """A candidate that has not answered an offer for so long is passed over until it answers."""
 
 
+def dead_letter_names(policy: Policy) -> set[bytes]:
+    """Return the names of all queues to which messages go that no consumer could work on."""
+    names = {policy.queue.dead_letter, policy.durable.dead_letter}
+    names |= {rule.changes["dead_letter"] for rule in policy.rules if "dead_letter" in rule.changes}  # type: ignore[misc]
+    return names
+
+
 def find_overflow_cycle(policy: Policy) -> list[bytes]:
     """Return queues that would fill each other for ever: each of them, when full, moves messages to the next one.
 
@@ -189,8 +196,7 @@ def find_overflow_cycle(policy: Policy) -> list[bytes]:
     so these are all that have to be looked at, whatever the patterns match.
     """
     policies = QueuePolicies(policy.queue, policy.rules)
-    names = {policy.queue.dead_letter, policy.durable.dead_letter}
-    names |= {rule.changes["dead_letter"] for rule in policy.rules if "dead_letter" in rule.changes}  # type: ignore[misc]
+    names = dead_letter_names(policy)
     following = {name: policies.find(name).overflows_to(name) for name in names}
     for start in sorted(names):
         path = [start]

@@ -20,7 +20,7 @@ from forkbroker.routing.kit import Kit
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.accounts import Accounts
 from forkbroker.routing.queues.holds import Holder, Holds
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicies, QueuePolicy
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicies, QueuePolicy, dead_letter_names
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.queues.window import Window
@@ -114,6 +114,11 @@ class Queues(Rule):
     def policy_for(self, name: bytes) -> QueuePolicy:
         """What holds for the queue of this name, whether it exists or not."""
         return (self._durable_policies if is_durable(name) else self._policies).find(name)
+
+    @property
+    def dead_letter_names(self) -> set[bytes]:
+        """The names of all queues to which dead letters go, whether these exist or not."""
+        return dead_letter_names(self._policy)
 
     def __len__(self) -> int:
         """How many there are."""
