@@ -31,6 +31,7 @@ _COLUMNS = (
     tables.octets("BYTES", "bytes"),
     tables.text("REASON", "reason"),
     tables.text("ORIGIN", "origin"),
+    tables.text("REJECT-REASON", "reject-reason"),
 )
 
 
@@ -58,7 +59,8 @@ def describe_message(row: Row) -> list[str]:
     lines = [f"message {printable(row['id'])}"]
     facts = [f"priority {row['priority']}", counted(row["deliveries"], "delivery", "deliveries")]
     facts += ["persistent"] if row["persistent"] else []
-    facts += [f"dead letter of {printable(row['origin'])}: {row['reason']}"] if row["reason"] else []
+    said = f" ({printable(row['reject-reason'])})" if row["reject-reason"] else ""
+    facts += [f"dead letter of {printable(row['origin'])}: {row['reason']}{said}"] if row["reason"] else []
     lines.append(f"  {', '.join(facts)}, {short_octets(row['bytes'])}")
     lines += [printable(f"  {name}: {value}") for name, value in row["headers"].items()]
     body = row.get("body")

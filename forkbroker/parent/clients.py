@@ -228,6 +228,14 @@ class Clients:
             if child is not None:
                 self._processes.convict(child, reason)
 
+    def log_rejected(self) -> None:
+        """Say whose NACKs have made dead letters."""
+        for peer, told in self._router.rejected:
+            # its channel may have ended in the same turn
+            child = self.find(peer) or next((child for child in self.all if child.peer == peer), None)
+            self._logger.info("%s: %s", f"client {peer}" if child is None else child.name, told)
+        self._router.rejected.clear()
+
     # -- about once a second
 
     def check(self) -> None:

@@ -442,6 +442,8 @@ class Parent:
         if router.culprits:
             self._clients.end_culprits()
             has_changed = True
+        if router.rejected:
+            self._clients.log_rejected()
         if self._shutdown.phase is not Phase.RUNNING:
             self._shutdown.go_on()
             has_changed = True

@@ -25,6 +25,9 @@ class Routes(Protocol):
     culprits: dict[Peer, str]
     """Children that are to be ended for what they have sent, as has shown later, and why: the parent takes them out."""
 
+    rejected: list[tuple[Peer, str]]
+    """Dead letters by NACK, each with the child that has sent it, for the log: the parent takes them out."""
+
     def add_peer(self, peer: Peer) -> None:
         """A child runs."""
 

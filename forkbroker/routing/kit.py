@@ -20,7 +20,7 @@ from forkbroker.routing.timers import Timers
 class Kit(Rule):
     """The things that all rules of one router share."""
 
-    DUMPED = ("timers", "counters", "notes", "events", "culprits")
+    DUMPED = ("timers", "counters", "notes", "events", "rejected", "culprits")
     ANEW = ("steps", "is_at_rest", "rows", "chores", "out", "news")
     """Rows, chores and what is to be sent are empty when a dump is made."""
     __slots__ = (
@@ -32,6 +32,7 @@ class Kit(Rule):
         "news",
         "notes",
         "out",
+        "rejected",
         "rows",
         "steps",
         "timers",
@@ -54,6 +55,8 @@ class Kit(Rule):
         """What an administrator should know."""
         self.events: list[str] = []
         """Normal events that are worth a line in the log."""
+        self.rejected: list[tuple[Peer, str]] = []
+        """Dead letters by NACK: the peer that has sent it, and what is to be said of it in the log."""
         self.news = News()
         """What happens, for whoever has subscribed to it."""
         self.culprits: dict[Peer, str] = {}

@@ -11,7 +11,7 @@ Messages that a consumer has are not waiting: they are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -23,7 +23,7 @@ from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import shown
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.details import Reason
+from forkbroker.wire.details import Details, Reason
 from forkbroker.wire.envelope import MAX_BATCH
 from forkbroker.wire.kinds import Flag
 
@@ -36,6 +36,13 @@ _RECOVERED = int(Flag.RECOVERED)
 
 WAIT = -1
 """A step in which nothing can be done before the store has answered."""
+
+MARKS: Mapping[str, Callable[[Details], bytes]] = {
+    "original-destination": lambda details: details.origin,
+    "dead-letter-reason": lambda details: details.reason.name.lower().encode() if details.reason else b"",
+    "reject-reason": lambda details: details.reject_reason,
+}
+"""Headers of dead letters that are the broker's own to set, and so do not stand in envelopes."""
 
 Scan = Generator[int, None, None]
 """Steps: how many more each of them was worth, or `WAIT`."""
@@ -53,6 +60,8 @@ class Choice:
     """The queue in which they became dead letters."""
     lines: frozenset[bytes] = frozenset()
     """Header lines that they have, as they stand in envelopes."""
+    marks: frozenset[tuple[str, bytes]] = frozenset()
+    """What the broker itself says of them in headers, by the names in `MARKS`."""
     most: int | None = None
     """So many, the oldest ones."""
 
@@ -60,6 +69,14 @@ class Choice:
     def looks_inside(self) -> bool:
         """Messages of one run may differ in what is asked for."""
         return self.ids is not None or bool(self.lines)
+
+    def accepts_all(self, details: Details) -> bool:
+        """Whether messages with these details are meant, as far as these go."""
+        if self.reason is not None and details.reason is not self.reason:
+            return False
+        if self.origin is not None and details.origin != self.origin:
+            return False
+        return all(MARKS[name](details) == value for name, value in self.marks)
 
     def accepts(self, run: Run, place: int) -> bool:
         """Whether the message at this place of a run is meant, as far as its id and headers go."""
@@ -199,7 +216,7 @@ class Moving:
         if anew:
             run.deliveries = 0
             run.avoid = ()
-            details = replace(details, origin=b"", reason=Reason.NONE, crashes=0)
+            details = replace(details, origin=b"", reason=Reason.NONE, reject_reason=b"", crashes=0)
         elif run.envelope.flags & _RECOVERED:
             # the new serial does not tell that it may have been delivered before the broker's start
             run.deliveries = max(1, run.deliveries)
@@ -328,8 +345,7 @@ def _is_empty(lane: Lane, bound: int) -> bool:
 
 def _split(run: Run, choice: Choice, tally: Tally) -> Iterator[tuple[Run, bool]]:
     """The parts of a run, in order, and whether they are meant. The last part is the run itself."""
-    is_meant = choice.reason is None or run.details.reason is choice.reason
-    is_meant = is_meant and (choice.origin is None or run.details.origin == choice.origin)
+    is_meant = choice.accepts_all(run.details)
     if is_meant and choice.looks_inside:
         accepted = [choice.accepts(run, place) for place in range(run.count)]
         groups = [(is_one, len(list(some))) for is_one, some in groupby(accepted)]

@@ -87,6 +87,8 @@ class Router(Rule):
         """ASKs, in the order in which they came to be applied: the parent takes them out in each turn."""
         self.culprits = kit.culprits
         """Peers that have sent what can't be dealt with, as has shown later, and why. Who has ended one removes it."""
+        self.rejected = kit.rejected
+        """Dead letters by NACK, for the log: the parent takes them out in each turn."""
         keeping = self._keeping = Keeping(kit, policy)
         self._queues, self._journal = keeping.queues, keeping.journal
         jobs = self._jobs = Jobs(kit, policy, keeping)

@@ -213,7 +213,8 @@ class Sending:
 
     def settle(self, peer: Peer, envelope: Envelope) -> Work | None:
         """SETTLE. Many are returned as steps to be done."""
-        return self._leases.settle(peer, Token(envelope.token), envelope.settlements())
+        reason = envelope.block if envelope.block_length else b""
+        return self._leases.settle(peer, Token(envelope.token), envelope.settlements(), reason)
 
     def transaction(self, peer: Peer, envelope: Envelope) -> Work:
         """All of it or nothing: whatever may fail is tried before the first part is applied.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forkbroker.errors import ForkbrokerError
+from forkbroker.wire.details import MAX_REJECT_REASON
 
 UNLIMITED = 1_000_000_000
 """Credit of a subscription that asks for no limit."""
@@ -36,6 +37,7 @@ NOT_FORWARDED = frozenset(
         "original-destination",
         "receipt",
         "redelivered",
+        "reject-reason",
         "subscription",
         "transaction",
     }
@@ -215,3 +217,16 @@ def wants_requeue(headers: Mapping[str, str]) -> bool:
         HeaderError: the value is neither true nor false.
     """
     return read_boolean(headers, "requeue", default=True)
+
+
+def read_reject_reason(headers: Mapping[str, str]) -> bytes:
+    """Why a NACK rejects a message, in its sender's words; what is longer than `MAX_REJECT_REASON` is cut.
+
+    A worker puts there what its job has raised: to refuse that for its length would end the connection.
+    """
+    if "reason" not in headers:
+        return b""
+    reason = headers["reason"].encode(errors="surrogateescape")
+    if len(reason) <= MAX_REJECT_REASON:
+        return reason
+    return reason[:MAX_REJECT_REASON].decode(errors="ignore").encode()

@@ -58,11 +58,13 @@ class Messages:
     def _readdress(self, envelope: Envelope, block: bytes, details: Details, version: Version, space: Space) -> bytes:
         """A dead letter's destination is the dead letter queue; where it came from, and why, is said beside it."""
         reason = details.reason.name.lower().encode()
-        names = (
+        names = [
             ("destination", space.outward(envelope.destination) or envelope.destination),
             ("original-destination", space.outward(details.origin) or details.origin),
             ("dead-letter-reason", reason),
-        )
+        ]
+        if details.reject_reason:
+            names.append(("reject-reason", details.reject_reason))
         lines = encode_block([(name, value.decode(errors="surrogateescape")) for name, value in names])
         lines = translate_block(lines, version) if b"\\" in lines else lines
         ident, _, rest = block.partition(b"\n")

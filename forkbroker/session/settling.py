@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
-from forkbroker.session.dialects import wants_requeue
+from forkbroker.session.dialects import read_reject_reason, wants_requeue
 from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import Messages
@@ -179,10 +179,14 @@ class Settling:
         self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
 
     def reject(self, headers: Mapping[str, str], receipt: str | None) -> None:
-        """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError."""
+        """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError.
+
+        What its `reason` says stays with the message if this makes it a dead letter.
+        """
         if not self._rules.nack_allowed:
             raise FrameError("NACK is not in STOMP 1.0", "NACK came with STOMP 1.1; connect with accept-version")
-        self._settle(headers, receipt, Outcome.RELEASED if wants_requeue(headers) else Outcome.REJECTED)
+        outcome = Outcome.RELEASED if wants_requeue(headers) else Outcome.REJECTED
+        self._settle(headers, receipt, outcome, read_reject_reason(headers))
 
     def apply(self, upward: Upward, settlement: Settlement) -> None:
         """Settle these deliveries for good, on the way that `upward` is."""
@@ -192,25 +196,29 @@ class Settling:
         if isinstance(subscription, TopicSubscription):
             self._deliver_waiting(subscription)
         elif isinstance(subscription, QueueSubscription):
-            self._apply_to_queue(upward, subscription, deliveries, settlement.outcome)
+            self._apply_to_queue(upward, subscription, deliveries, settlement)
 
     def _apply_to_queue(
-        self, upward: Upward, subscription: QueueSubscription, deliveries: Mapping[int, int], outcome: Outcome
+        self, upward: Upward, subscription: QueueSubscription, deliveries: Mapping[int, int], settlement: Settlement
     ) -> None:
         """Tell the parent, and go on with what was offered ahead.
 
         While enough of that is left the parent can wait, so that it is woken once for several messages. What is given
         back is older than what was offered ahead, and comes before it.
         """
+        outcome = settlement.outcome
         is_release = outcome is Outcome.RELEASED
-        is_urgent = is_release or len(subscription.ahead) <= ENOUGH_AHEAD
-        upward.settle(subscription.token, deliveries.values(), outcome, is_urgent=is_urgent)
+        if settlement.reason:
+            upward.settle_with_reason(subscription.token, deliveries.values(), outcome, settlement.reason)
+        else:
+            is_urgent = is_release or len(subscription.ahead) <= ENOUGH_AHEAD
+            upward.settle(subscription.token, deliveries.values(), outcome, is_urgent=is_urgent)
         if is_release:
             self._hand_back(subscription)
         elif subscription.ahead:
             self._claim_ahead(subscription)
 
-    def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome) -> None:
+    def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome, reason: bytes = b"") -> None:
         name = headers.get("transaction")
         transaction = None if name is None else self._transactions.join(name, 1)
         taken = self._unacknowledged.take(headers)
@@ -221,7 +229,7 @@ class Settling:
                     "this delivery was settled before, or its message has been returned to the queue",
                 )
         else:
-            settlement = Settlement(taken[0], taken[1], outcome)
+            settlement = Settlement(taken[0], taken[1], outcome, reason)
             if name is not None and transaction is not None:
                 taken[0].in_transactions += len(taken[1])
                 self._transactions.settle(name, transaction, settlement)

@@ -30,6 +30,8 @@ class Settlement:
     subscription: Subscription
     deliveries: dict[int, int]
     outcome: Outcome
+    reason: bytes = b""
+    """What came with a NACK."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Transaction:
     settlements: list[Settlement] = field(default_factory=list)
     settled: int = 0
     """How many deliveries the settlements name."""
+    reasons: int = 0
+    """Octets of what came with NACKs."""
     frames: int = 0
     destinations: set[bytes] = field(default_factory=set)
     """Of its SENDs."""
@@ -49,7 +53,7 @@ class Transaction:
     @property
     def size(self) -> int:
         """Octets that it takes at most as one envelope."""
-        return self.upward.size + _ENTRY * self.settled + _ENVELOPE * len(self.settlements)
+        return self.upward.size + _ENTRY * self.settled + _ENVELOPE * len(self.settlements) + self.reasons
 
 
 class Transactions:
@@ -101,8 +105,10 @@ class Transactions:
         """
         transaction.settlements.append(settlement)
         transaction.settled += len(settlement.deliveries)
+        transaction.reasons += len(settlement.reason)
         self._check_size(name, transaction)
-        self._charge(transaction, _SETTLEMENT + _DELIVERY * len(settlement.deliveries), "this ACK or NACK")
+        octets = _SETTLEMENT + _DELIVERY * len(settlement.deliveries) + len(settlement.reason)
+        self._charge(transaction, octets, "this ACK or NACK")
 
     def join(self, name: str, frames: int) -> Transaction:
         """The open transaction that so many frames are to join.

@@ -146,6 +146,14 @@ class Upward:
             else:
                 entries.append((serial, 1, outcome))
 
+    def settle_with_reason(self, token: int, serials: Iterable[int], outcome: Outcome, reason: bytes) -> None:
+        """As `settle`, of a NACK that says why: the reason is of these alone, so they are an envelope of their own."""
+        if self._batch is not None or self._settling:
+            self._close()
+        self.settle(token, serials, outcome)
+        self._append(pack_settle(token, self._settling, reason))
+        self._settling = []
+
     def settle_run(self, token: int, serial: int, count: int) -> None:
         """Consecutive deliveries were written to a client that doesn't acknowledge."""
         self.request(pack_settle(token, [(serial, count, Outcome.ACKNOWLEDGED)]))

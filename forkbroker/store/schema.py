@@ -3,11 +3,11 @@
 `PRAGMA user_version` is the version, the number of steps that were taken. A new database takes all of them, an older
 one those that it lacks; each step and its number are one transaction, so a death in between leaves a whole version.
 
-Version 3 gives the tables CHECK constraints (`forkbroker.store.table` has the same rules). SQLite can't add those to a
-table that exists, and to copy it would take twice the disk. So the text of the tables is replaced in `sqlite_schema`,
-as https://sqlite.org/lang_altertable.html describes for changes that leave the rows as they are. Rows that break a rule
-stay. The constraints are for people with a tool: the broker's own connection skips them (`forkbroker.store.database`),
-as they take a quarter of the time of a write, and what it writes has been checked.
+Version 3 gives the tables CHECK constraints (`forkbroker.store.table` has the same rules), and version 4 a column with
+one. SQLite can't add those to a table that exists, and to copy it would take twice the disk. So the text of the tables
+is replaced in `sqlite_schema`, as https://sqlite.org/lang_altertable.html describes for changes that leave the rows as
+they are. Rows that break a rule stay. The constraints are for people with a tool: the broker's own connection skips
+them (`forkbroker.store.database`), as they take a quarter of the time of a write, and what it writes has been checked.
 
 To change the tables: add a step, never change one; say so in CHANGELOG.md and docs/administration.md. A broker refuses
 a database of a later version than it knows.
@@ -16,6 +16,8 @@ a database of a later version than it knows.
 from __future__ import annotations
 
 import sqlite3
+
+from forkbroker.wire.details import MAX_REJECT_REASON
 
 MAX_SERIAL = 1 << 62
 """The highest serial that a message may have: SQLite's integers, and all that is added to a serial, go further."""
@@ -179,7 +181,48 @@ BEGIN
 END;
 """
 
-STEPS = (_MESSAGES, _SUBSCRIPTIONS, _CHECKS)
+_EXPLAINED_MESSAGES = _CHECKED_MESSAGES.replace(
+    """    checksum INTEGER,
+""",
+    """    checksum INTEGER,
+    reject_reason TEXT,
+""",
+).replace(
+    "    CONSTRAINT message_id ",
+    f"""\
+    CONSTRAINT reject_reason CHECK (reject_reason IS NULL OR typeof(reject_reason) = 'text'
+        AND length(CAST(reject_reason AS BLOB)) <= {MAX_REJECT_REASON}
+        AND instr(CAST(reject_reason AS BLOB), x'00') = 0),
+    CONSTRAINT message_id """,
+)
+
+_REASONS = f"""
+ALTER TABLE messages ADD COLUMN reject_reason TEXT;
+
+PRAGMA writable_schema = ON;
+{_replace_text("messages", _EXPLAINED_MESSAGES)}
+PRAGMA writable_schema = OFF;
+
+-- to make it anew tells all connections, too, that the schema is another one
+DROP VIEW readable;
+CREATE VIEW readable AS SELECT
+    serial,
+    queue,
+    priority,
+    deliveries,
+    datetime(expires / 1000, 'unixepoch', 'localtime') AS expires,
+    datetime(due / 1000, 'unixepoch', 'localtime') AS due,
+    reason,
+    reject_reason,
+    origin,
+    message_id,
+    headers,
+    octets,
+    CAST(body AS TEXT) AS body
+FROM messages ORDER BY queue, priority DESC, serial;
+"""
+
+STEPS = (_MESSAGES, _SUBSCRIPTIONS, _CHECKS, _REASONS)
 """Each makes of one version the next; the first one makes version 1 of an empty file."""
 
 VERSION = len(STEPS)

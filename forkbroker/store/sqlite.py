@@ -85,7 +85,7 @@ _AGAIN_S = 0.1
 _ROOM = 1 << 40
 """Serials that have to be free at the start."""
 
-_DETAILS = "priority, crashes, expires, due, reason, origin, period, repeat, cron"
+_DETAILS = "priority, crashes, expires, due, reason, origin, period, repeat, cron, reject_reason"
 # with text, a message of 1 KiB is written in three quarters of the time
 _INSERT_TEXT = "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_PLAIN = (
@@ -95,7 +95,7 @@ _INSERT_PLAIN = (
 _INSERT = (
     f"INSERT INTO messages (serial, queue, message_id, headers, body, deliveries, {_DETAILS}, checksum) "
     "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, "
-    "?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?)"
+    "?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?)"
 )
 _DELETE = "DELETE FROM messages WHERE serial BETWEEN ? AND ?"
 _UPDATE = "UPDATE messages SET deliveries = ?, crashes = ? WHERE serial BETWEEN ? AND ?"
@@ -103,7 +103,7 @@ _MOVE = (
     "UPDATE messages SET serial = serial + ?, "
     "message_id = (serial + ?) || substr(message_id, instr(message_id, '-')), queue = CAST(? AS TEXT), deliveries = ?, "
     "priority = ?, crashes = ?, expires = ?, due = ?, reason = ?, origin = CAST(? AS TEXT), period = ?, repeat = ?, "
-    "cron = CAST(? AS TEXT) WHERE serial BETWEEN ? AND ?"
+    "cron = CAST(? AS TEXT), reject_reason = CAST(? AS TEXT) WHERE serial BETWEEN ? AND ?"
 )
 _PURGE = "DELETE FROM messages WHERE queue = CAST(? AS TEXT) AND due IS NULL"
 _DEFINE = "INSERT OR REPLACE INTO durables (queue, topic, used) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"

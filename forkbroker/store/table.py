@@ -19,17 +19,17 @@ from typing import Any
 
 from forkbroker.store.api import Message
 from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL, MAX_TEXT
-from forkbroker.wire.details import DEFAULT_PRIORITY, DURABLY, Details, Reason
+from forkbroker.wire.details import DEFAULT_PRIORITY, DURABLY, MAX_REJECT_REASON, Details, Reason
 
 COLUMNS = (
     "serial, queue, message_id, headers, body, deliveries, priority, crashes, expires, due, reason, origin, period, "
-    "repeat, cron, checksum"
+    "repeat, cron, reject_reason, checksum"
 )
 """In the order of `to_message`."""
 
 Row = tuple[Any, ...]
 
-_PLAIN = (DEFAULT_PRIORITY, None, None, None, None, None, None, None, None)
+_PLAIN = (DEFAULT_PRIORITY, None, None, None, None, None, None, None, None, None)
 _make_message = Message._make
 _QUEUES = (b"/queue/", b"/dsub/", b"/reply-queue/")
 _MAX_U16 = 65_535
@@ -60,7 +60,7 @@ def to_message(row: Row) -> Message:
     """
     # hot: no calls that can be avoided; a third of it is the checksum
     serial, queue, ident, headers, body, deliveries = row[:6]
-    columns, expected = row[6:15], row[15]
+    columns, expected = row[6:16], row[16]
     if not (type(headers) is type(body) is type(ident) is bytes and type(deliveries) is int):
         raise _find_odd_type(row)
     if expected is None:
@@ -108,6 +108,11 @@ def is_text(value: Any) -> bool:
     return type(value) is bytes and 0 < len(value) <= MAX_TEXT
 
 
+def is_reject_reason(value: Any) -> bool:
+    """Whether it is what can come with a NACK."""
+    return type(value) is bytes and len(value) <= MAX_REJECT_REASON and b"\0" not in value
+
+
 def list_serials(serials: Iterable[int], most: int = 10) -> str:
     """These in words, for a line of the log: runs as `3-7`, and the first `most` of the runs."""
     runs: list[list[int]] = []
@@ -132,7 +137,7 @@ def take_messages(rows: Iterable[Row], unfit: dict[int, UnfitRowError]) -> Itera
 
 @lru_cache(maxsize=1024)
 def to_columns(details: Details) -> tuple[Any, ...]:
-    """From `priority` to `cron` in `COLUMNS`, with NULL for what is as usual."""
+    """From `priority` to `reject_reason` in `COLUMNS`, with NULL for what is as usual."""
     return (
         details.priority,
         details.crashes or None,
@@ -143,12 +148,22 @@ def to_columns(details: Details) -> tuple[Any, ...]:
         min(details.period, MAX_INTEGER) or None,
         details.repeat or None,
         details.cron or None,
+        details.reject_reason or None,
     )
 
 
 @lru_cache(maxsize=1024)
 def _to_details(
-    priority: Any, crashes: Any, expires: Any, due: Any, reason: Any, origin: Any, period: Any, repeat: Any, cron: Any
+    priority: Any,
+    crashes: Any,
+    expires: Any,
+    due: Any,
+    reason: Any,
+    origin: Any,
+    period: Any,
+    repeat: Any,
+    cron: Any,
+    reject_reason: Any,
 ) -> Details:
     if not is_priority(priority):
         raise _unfit("priority", priority)
@@ -158,6 +173,8 @@ def _to_details(
     for name, text in (("origin", origin), ("cron", cron)):
         if text is not None and not (type(text) is bytes and len(text) <= MAX_TEXT):
             raise _unfit(name, text)
+    if reject_reason is not None and not is_reject_reason(reject_reason):
+        raise _unfit("reject_reason", reject_reason)
     return Details(
         priority=priority,
         persistent=True,
@@ -169,6 +186,7 @@ def _to_details(
         repeat=repeat or 0,
         origin=origin or b"",
         cron=cron or b"",
+        reject_reason=reject_reason or b"",
     )
 
 

@@ -30,6 +30,8 @@ MAX_CRON = 255
 """Octets of a cron line."""
 MAX_DEDUP_ID = 255
 """Octets. Each of them is remembered for a while."""
+MAX_REJECT_REASON = 1024
+"""Octets of the reason that a consumer gives with NACK: it stays with the dead letter."""
 
 _WISHES = struct.Struct(">BQQQQQi")
 _DETAILS = struct.Struct(">BBHQQQQi")
@@ -121,6 +123,8 @@ class Details:
     """Of dead letters: the queue in which they failed."""
     cron: bytes = b""
     dedup_id: bytes = b""
+    reject_reason: bytes = b""
+    """Of dead letters: what the consumer has said with the NACK that made them so, in UTF-8."""
 
     def pack(self) -> bytes:
         """The section of an envelope."""
@@ -134,7 +138,7 @@ class Details:
             self.period,
             self.repeat,
         )
-        return _DETAILS.pack(*numbers) + _texts(self.origin, self.cron, self.dedup_id)
+        return _DETAILS.pack(*numbers) + _texts(self.origin, self.cron, self.dedup_id, self.reject_reason)
 
 
 PLAIN = Details()
@@ -174,7 +178,7 @@ def unpack_details(section: bytes, *, persistent: bool) -> Details:
         return DURABLY if persistent else PLAIN
     try:
         priority, reason, *rest = _DETAILS.unpack_from(section)
-        details = Details(priority, persistent, Reason(reason), *rest, *_split(section, _DETAILS.size, 3))
+        details = Details(priority, persistent, Reason(reason), *rest, *_split(section, _DETAILS.size, 4))
     except (struct.error, ValueError) as error:
         raise EnvelopeError(f"details: {error}") from None
     _check_priority(details.priority)
@@ -183,6 +187,10 @@ def unpack_details(section: bytes, *, persistent: bool) -> Details:
     _check_times(details.period, MAX_SPAN)
     _check_repeat(details.repeat)
     _check_texts(details.cron, details.dedup_id)
+    if len(details.reject_reason) > MAX_REJECT_REASON:
+        raise EnvelopeError(
+            f"a reason of {len(details.reject_reason)} bytes for a NACK, at most {MAX_REJECT_REASON} are permitted"
+        )
     return details
 
 

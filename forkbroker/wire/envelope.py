@@ -480,10 +480,13 @@ def pack_serial(serial: int) -> bytes:
     return _NUMBER.pack(serial)
 
 
-def pack_settle(token: int, entries: Iterable[tuple[int, int, Outcome]]) -> list[Buffer]:
-    """A SETTLE of (serial of the first message, how many, outcome) entries; add a fence with `with_fence`."""
+def pack_settle(token: int, entries: Iterable[tuple[int, int, Outcome]], reason: bytes = b"") -> list[Buffer]:
+    """A SETTLE of (serial of the first message, how many, outcome) entries; add a fence with `with_fence`.
+
+    `reason` is what came with a NACK, of all of them.
+    """
     packed = [SETTLEMENT.pack(serial, count, outcome) for serial, count, outcome in entries]
-    return pack(Kind.SETTLE, token=token, count=len(packed), payload=[b"".join(packed)])
+    return pack(Kind.SETTLE, token=token, count=len(packed), block=reason, payload=[b"".join(packed)])
 
 
 def with_fence(buffers: list[Buffer], number: int) -> list[Buffer]:

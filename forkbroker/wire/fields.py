@@ -27,6 +27,7 @@ from forkbroker.cron import CronError, check_cron
 from forkbroker.destinations import SYSTEM, Sort, is_queue, is_system
 from forkbroker.errors import EnvelopeError
 from forkbroker.identity import Way
+from forkbroker.wire.details import MAX_REJECT_REASON
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -146,6 +147,8 @@ def _has_settlements(envelope: Envelope) -> None:
     entries = len(envelope.settlements())
     if entries != envelope.count or not entries:
         raise EnvelopeError(f"SETTLE of {envelope.count} has {entries} entries")
+    if envelope.block_length and b"\0" in envelope.block:
+        raise EnvelopeError("SETTLE with a reason that no header can have")
 
 
 def _has_parts(envelope: Envelope) -> None:
@@ -205,7 +208,9 @@ _SEND = Fields(
     block=_U32,
     content=_is_send,
 )
-_SETTLE = Fields(flags=Flag.FENCE, token=_U32, count=_U32, number=_U64, content=_has_settlements)
+_SETTLE = Fields(
+    flags=Flag.FENCE, token=_U32, count=_U32, number=_U64, block=MAX_REJECT_REASON, content=_has_settlements
+)
 
 #: What a client's child may send, as `kinds.FROM_CHILD`.
 OF_CHILD: dict[Kind, Fields] = {

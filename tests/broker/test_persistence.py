@@ -409,3 +409,25 @@ def test_delayed_messages_that_are_overdue_at_the_start_cost_no_other_message(li
     for _ in range(3000):
         consumer.expect("MESSAGE", b"x" * 1024)
     consumer.expect_nothing()
+
+
+@ENDS
+def test_the_reason_of_a_nack_stays_with_the_dead_letter_and_is_logged(live, meet, number) -> None:
+    """The line has the client, its user, the message-id, the queue and the reason, and is one line."""
+    reason = "disk full\nclient 1 root: all is well"
+    first = live()
+    client = meet(first, login="alice")
+    client.subscribe("/queue/a", ack="client-individual")
+    client.publish("/queue/a", "refused", persistent="true")
+    frame = client.expect("MESSAGE", "refused")
+    client.nack(frame, requeue="false", reason=reason)
+    client.sync()
+    first.wait_for_log(
+        rf"client \d+ {client.address} alice: message {frame['message-id']} of /queue/a rejected, moved to /queue/DLQ, "
+        r"reason: disk full\\x0aclient 1 root: all is well\n"
+    )
+    end(first, number, client)
+    grave = meet(live())
+    grave.subscribe("/queue/DLQ")
+
+    grave.expect("MESSAGE", "refused", dead_letter_reason="rejected", reject_reason=reason)

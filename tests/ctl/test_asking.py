@@ -59,13 +59,13 @@ def waiting(ctl: Ctl, name: str) -> int:
     return sum(row["waiting"] for row in rows(ctl("queues", name, "--interval", "0", "--json")))
 
 
-def reject(client: RawClient, queue: str, count: int) -> None:
-    """So many dead letters of a queue."""
+def reject(client: RawClient, queue: str, count: int, **headers: str) -> None:
+    """So many dead letters of a queue, by NACKs with these headers."""
     for number in range(count):
         client.publish(queue, f"m{number}", persistent="true", parity=str(number % 2))
     client.subscribe(queue, "r", ack="client-individual")
     for _ in range(count):
-        client.nack(client.expect("MESSAGE"), requeue="false")
+        client.nack(client.expect("MESSAGE"), requeue="false", **headers)
     client.request("UNSUBSCRIBE", id="r")
 
 
@@ -121,6 +121,23 @@ def test_dead_letters_go_back(ctl: Ctl, client: RawClient) -> None:
     assert (waiting(ctl, "DLQ"), waiting(ctl, "failing")) == (0, 6)
     client.subscribe("/queue/failing", 1)
     assert "delivery-count" not in client.expect("MESSAGE")
+
+
+def test_dead_letters_are_chosen_by_the_reason_that_the_consumer_gave(ctl: Ctl, client: RawClient) -> None:
+    """It is shown, and a header as any other."""
+    reject(client, "/queue/why", 2, reason="disk\x1b full")
+    reject(client, "/queue/why", 1, reason="timeout")
+    found = rows(ctl("show", "DLQ", "--header", "original-destination:/queue/why", "--json"))
+    assert [row["reject-reason"] for row in found] == ["disk\x1b full", "disk\x1b full", "timeout"]
+    assert "dead letter of /queue/why: rejected (disk\\x1b full)" in ctl("show", "DLQ", found[0]["id"]).stdout
+    assert ctl("show", "DLQ").stdout.split("\n")[0].split()[-1] == "REJECT-REASON"
+    assert ctl("retry", "DLQ", "--header", "reject-reason:timeout", "--reason", "rejected").stdout == (
+        "1 message moved back\n"
+    )
+
+    assert ctl("rm", "DLQ", "--header", "original-destination:/queue/why").stdout == "2 messages dropped\n"
+    (back,) = rows(ctl("show", "why", "--json"))
+    assert (back["reason"], back["reject-reason"]) == (None, None)
 
 
 def test_messages_are_shown_with_their_bodies(ctl: Ctl, client: RawClient) -> None:

@@ -60,3 +60,35 @@ def test_each_message_is_in_one_place_whatever_is_killed(tmp_path: Path, seed: i
         client.expect_nothing()
 
     assert sorted(found) == sorted([*(b"%d" % number for number in range(COUNT)), b"last"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dead_letter_has_its_reason_whatever_is_killed(tmp_path: Path, seed: int) -> None:
+    """The parent, or the store, at any instant: a message waits in its queue, or is a dead letter and says why."""
+    random, count = Random(seed), 300
+    with RunningBroker(store_directory=tmp_path) as broker, connect(broker.port) as client:
+        for number in range(count):
+            client.send("SEND", destination="/queue/a", persistent="true", body=b"%d" % number)
+        client.sync()
+        client.subscribe("/queue/a", ack="client-individual", prefetch_count=count)
+        frames = [client.receive() for _ in range(count)]
+        victim, last = (broker.pid if seed % 2 else broker.store_pid), random.randrange(count)
+        for number, frame in enumerate(frames):
+            client.send("NACK", id=frame["ack"], requeue="false", reason=f"reason {frame.body.decode()}")
+            if number == last:
+                os.kill(victim, signal.SIGKILL)
+                break
+        if victim == broker.pid:
+            broker.wait()
+        else:
+            client.sync()
+    with RunningBroker(store_directory=tmp_path) as broker, connect(broker.port) as client:
+        client.subscribe("/queue/a", 1)
+        client.subscribe("/queue/DLQ", 2)
+        found = [client.receive() for _ in range(count)]
+        client.expect_nothing()
+
+    assert sorted(int(frame.body) for frame in found) == list(range(count))
+    for frame in found:
+        is_dead = frame["destination"] == "/queue/DLQ"
+        assert frame.get("reject-reason") == (f"reason {frame.body.decode()}" if is_dead else "")

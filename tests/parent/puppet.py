@@ -46,6 +46,7 @@ class Switchboard:
         self._told = self._committed = 0
         self._notes: list[str] = []
         self.culprits: dict[Peer, str] = {}
+        self.rejected: list[tuple[Peer, str]] = []
         self.asked: list[tuple[Peer, Envelope]] = []
         self.sights = self.moving = self.holding = self.durables = self.delays = None
         self.news = News()

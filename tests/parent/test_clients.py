@@ -26,6 +26,7 @@ from forkbroker.parent.roster import Client
 from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
+from forkbroker.routing.peers import Peer
 from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, State
@@ -256,3 +257,17 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
     one.clients.expel(were_proven=were_proven)
 
     assert told == expelled
+
+
+def test_a_dead_letter_by_nack_is_logged_for_its_client(house) -> None:
+    """By its name, as long as the client is known; by its number later. Each is told once."""
+    one = house(hang_up)
+    child = one.start(State.CONNECTED)
+    child.login = "alice"
+    turn_until(one.loop, lambda: one.clients.find(child.peer) is None)
+    rejected = one.exchange.router.rejected
+    rejected += [(child.peer, "message 1 rejected"), (Peer(77), "message 2 rejected")]
+    one.clients.log_rejected()
+
+    assert one.lines == ["client 1 unix alice: message 1 rejected", "client 77: message 2 rejected"]
+    assert rejected == []

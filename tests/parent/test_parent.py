@@ -338,6 +338,7 @@ class _Broken:
         self._is_broken = False
         self.waiting: dict[int, object] = {}
         self.culprits: dict[int, str] = {}
+        self.rejected: list[tuple[int, str]] = []
         self.out: list[object] = []
         self.asked: list[object] = []
         self.sights = self.moving = self.holding = self.delays = None

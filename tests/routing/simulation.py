@@ -317,10 +317,17 @@ class World:
         child.outbox.append(make(kind, number=offer.number, token=offer.token))
 
     def settle(
-        self, child: Child, serial: int, count: int = 1, outcome: Outcome = Outcome.ACKNOWLEDGED, *, token: int = 1
+        self,
+        child: Child,
+        serial: int,
+        count: int = 1,
+        outcome: Outcome = Outcome.ACKNOWLEDGED,
+        *,
+        token: int = 1,
+        reason: bytes = b"",
     ) -> None:
         """Into the channel."""
-        child.outbox.append(Envelope(pack_settle(token, [(serial, count, outcome)])[0]))
+        child.outbox.append(Envelope(pack_settle(token, [(serial, count, outcome)], reason)[0]))
         for gone in range(serial, serial + count):
             child.held[token].pop(gone, None)
 

@@ -14,7 +14,7 @@ import pytest
 from forkbroker.cli import wiring
 from forkbroker.routing import router
 from forkbroker.routing.jobs.delays import Delays
-from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.jobs.returns import Nack, Returns
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.fans import Fan, Piece
 from forkbroker.routing.keeping.journal import Journal
@@ -150,7 +150,7 @@ def mark_no_dead_letters(patch: Patch) -> None:
 def count_no_returns(patch: Patch) -> None:
     """What a consumer had and gave back is offered as if it had never been delivered."""
 
-    def requeue(self: Returns, queue: Queue, run: Run, poison: str = "") -> None:
+    def requeue(self: Returns, queue: Queue, run: Run, poison: str = "", nack: Nack | None = None) -> None:
         self._put_back_later(queue, run)
 
     patch.setattr(Returns, "requeue", requeue)

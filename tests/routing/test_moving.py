@@ -11,7 +11,7 @@ from forkbroker.control.arguments import RequestError
 from forkbroker.routing.moving import WAIT, Choice, Scan, Tally, body_of, id_of, lines_of
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.details import Reason, Wishes
+from forkbroker.wire.details import Details, Reason, Wishes
 from forkbroker.wire.kinds import Outcome
 
 from .simulation import Child, World
@@ -68,13 +68,13 @@ def bodies(world: World, name: bytes) -> list[bytes]:
     return found
 
 
-def bury(world: World, child: Child, count: int, **more: object) -> None:
+def bury(world: World, child: Child, count: int, reason: bytes = b"", **more: object) -> None:
     """So many messages for A that are dead letters by now."""
     world.send(child, A, [b"%d" % number for number in range(count)], **more)  # type: ignore[arg-type]
     worker = world.add_child()
     world.subscribe(worker, A)
     offer = world.take_one(worker)
-    world.settle(worker, offer.serial, offer.count, Outcome.REJECTED)
+    world.settle(worker, offer.serial, offer.count, Outcome.REJECTED, reason=reason)
     world.end(worker)
 
 
@@ -447,3 +447,29 @@ def test_a_queue_that_does_not_fit_into_memory_is_too_deep_to_look_through() -> 
         move(world, Choice(ids=frozenset({b"nope"})))
 
     assert world.view(A).ready == 50
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_dead_letters_are_chosen_by_what_the_broker_says_of_them(persistent: bool) -> None:
+    """By the value of `reject-reason` and the others; what goes back is no dead letter any more."""
+    world, child = make_world()
+    bury(world, child, 2, b"disk full", persistent=persistent)
+    bury(world, child, 3, b"timeout", persistent=persistent)
+    moving = world.router.moving
+    for marks, count in (
+        ({"reject-reason": b"disk"}, 0),
+        ({"reject-reason": b"timeout", "original-destination": B}, 0),
+        ({"dead-letter-reason": b"expired"}, 0),
+        ({"reject-reason": b"timeout", "original-destination": A, "dead-letter-reason": b"rejected"}, 3),
+    ):
+        choice = Choice(marks=frozenset(marks.items()))
+        tally = carry_out(world, lambda tally, choice=choice: moving.retry(moving.find(DLQ), choice, tally))
+        assert tally.chosen == count
+
+    again = restart(world) if persistent else world
+    assert bodies(again, DLQ) == [b"0", b"1"]
+    assert bodies(again, A) == [b"0", b"1", b"2"]
+    found: list[Details] = []
+    queue = again.router.moving.find(A)
+    carry_out(again, lambda tally: again.router.moving.look(queue, ALL, tally, lambda run: found.append(run.details)))
+    assert {(details.reason, details.reject_reason, details.origin) for details in found} == {(Reason.NONE, b"", b"")}

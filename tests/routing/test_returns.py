@@ -6,6 +6,7 @@ import pytest
 
 from forkbroker.config.policy_keys import KEYS
 from forkbroker.config.values import milliseconds
+from forkbroker.routing.jobs.returns import MOST_TOLD
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
@@ -34,10 +35,10 @@ def letters(world: World, name: bytes = DLQ) -> list[Envelope]:
     return world.consume_offers(child)
 
 
-def fail(world: World, consumer: Child, outcome: Outcome = Outcome.RELEASED) -> Envelope:
+def fail(world: World, consumer: Child, outcome: Outcome = Outcome.RELEASED, reason: bytes = b"") -> Envelope:
     """One delivery in vain."""
     offer = world.take_one(consumer)
-    world.settle(consumer, offer.serial, offer.count, outcome)
+    world.settle(consumer, offer.serial, offer.count, outcome, reason=reason)
     world.hear(consumer)
     return offer
 
@@ -240,18 +241,64 @@ def test_the_longest_wait_and_the_largest_factor_overflow_nothing() -> None:
     assert {policy.redelivery_wait(deliveries) for deliveries in (3, 66, 100_000)} == {policy.redelivery_delay_max}
 
 
-def test_what_consumers_reject_is_told_once_for_each_queue() -> None:
-    """In the next second."""
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_dead_letter_keeps_what_its_consumer_has_said(persistent: bool) -> None:
+    """With the NACK that made it one; what was said before is not kept, and a retry forgets it."""
+    world, producer, consumer = make_world(QueuePolicy(max_deliveries=2))
+    for body in (b"1", b"2", b"3"):
+        world.send(producer, A, [body], persistent=persistent)
+    fail(world, consumer, reason=b"first")
+    fail(world, consumer, reason=b"second")
+    fail(world, consumer, Outcome.REJECTED, b"broken")
+    fail(world, consumer, reason=b"only once")
+    fail(world, consumer)
+    world.run_store()
+    rows = sorted((row.details.reject_reason, row.deliveries) for row in world.stock.rows.values())
+
+    found = [(e.details.reason, e.details.reject_reason) for e in letters(world)]
+    assert found == [(Reason.DELIVERIES, b"second"), (Reason.REJECTED, b"broken"), (Reason.DELIVERIES, b"")]
+    assert rows == ([(b"", 2), (b"broken", 1), (b"second", 2)] if persistent else [])
+
+
+def test_each_dead_letter_by_nack_has_a_line_that_says_whose_it_is_and_why() -> None:
+    """With the message-id. What cannot go to the dead letters has none."""
+    world, producer, consumer = make_world(QueuePolicy(max_deliveries=2), DLQ={"max_length": 2, "full": Full.REFUSE})
+    for body in (b"1", b"2", b"3"):
+        world.send(producer, A, [body])
+    fail(world, consumer, Outcome.REJECTED, b"disk full" + b"!" * 200)
+    fail(world, consumer)
+    fail(world, consumer)
+    fail(world, consumer, Outcome.REJECTED, b"too late")
+    told, world.router.rejected[:] = list(world.router.rejected), []
+    peers = {peer for peer, _ in told}
+
+    assert peers == {consumer.peer}
+    first, second = (text for _, text in told)
+    assert first.endswith(f"of /queue/a rejected, moved to /queue/DLQ, reason: disk full{'!' * 191}…")
+    assert second.endswith("of /queue/a rejected, moved to /queue/DLQ, no reason given")
+    assert first.startswith("message 0-") and second != first
+
+
+def test_many_dead_letters_by_nack_are_counted() -> None:
+    """After so many lines in a second: those of each queue are told together in the next one."""
     world = World(Policy(), stock=Stock())
     child = world.add_child()
-    world.subscribe(child, b"/queue/a")
-    for body in (b"1", b"2"):
-        world.send(child, b"/queue/a", [body])
+    world.subscribe(child, A)
+    for number in range(MOST_TOLD + 2):
+        world.send(child, A, [b"%d" % number])
         offer = world.take_one(child)
         world.settle(child, offer.serial, 1, Outcome.REJECTED)
         world.turn()
+    assert len(world.router.rejected) == MOST_TOLD
+    world.router.rejected.clear()
     world.router.note_time(world.now)
-    assert world.router.take_events() == ["queue /queue/a: 2 messages rejected by consumers, for /queue/DLQ"]
+    assert world.router.take_events() == ["queue /queue/a: 2 more messages rejected by consumers, moved to /queue/DLQ"]
 
     world.router.note_time(world.now)
     assert world.router.take_events() == []
+    world.send(child, A, [b"x", b"y"])
+    offer = world.take_one(child)
+    world.settle(child, offer.serial, 2, Outcome.REJECTED)
+    world.turn()
+    ((_, text),) = world.router.rejected
+    assert " and 1 more of /queue/a rejected" in text

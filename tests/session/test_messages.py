@@ -87,6 +87,7 @@ def test_batches_of_different_headers_are_translated_too(receiver: str) -> None:
         "JMSXUserID",
         "original-destination",
         "dead-letter-reason",
+        "reject-reason",
     ],
 )
 def test_what_is_the_servers_is_not_forwarded(name: str) -> None:
@@ -310,7 +311,7 @@ def test_what_a_sender_asked_for_reaches_the_message_as_it_was_written() -> None
 @pytest.mark.row("J09")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("is_mixed", [False, True])
-def test_a_dead_letter_tells_where_it_comes_from(version: str, is_mixed: bool) -> None:
+def test_a_dead_letter_tells_where_it_comes_from_and_why(version: str, is_mixed: bool) -> None:
     """Its destination is the dead letter queue, once; the rest is as it was sent."""
     publisher = Client()
     publisher.connect()
@@ -320,7 +321,7 @@ def test_a_dead_letter_tells_where_it_comes_from(version: str, is_mixed: bool) -
     client = Client(version)
     client.connect()
     token = client.subscribe("/queue/DLQ", "client")
-    details = Details(reason=Reason.DELIVERIES, origin=b"/queue/a\\b")
+    details = Details(reason=Reason.DELIVERIES, origin=b"/queue/a\\b", reject_reason="Ä:\\n".encode())
     client.offer(message, token, first=1, count=1, queue=b"/queue/DLQ", details=details, deliveries=3)
     (got,) = client.read()
 
@@ -328,6 +329,7 @@ def test_a_dead_letter_tells_where_it_comes_from(version: str, is_mixed: bool) -
     assert got["destination"] == "/queue/DLQ"
     assert got["original-destination"] == "/queue/a\\b"
     assert got["dead-letter-reason"] == "deliveries"
+    assert got["reject-reason"] == "Ä:\\n"
     assert got["n"] == ("1" if is_mixed else "0")
     assert got["e"] == "1:2"
     assert got.body == b"1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.session.policy import SessionPolicy
+from forkbroker.wire.fields import OF_CHILD, check
 from forkbroker.wire.kinds import Kind, Outcome
 
 from .clients import ack_of, connected, consuming, settled
@@ -235,6 +236,43 @@ def test_nack_releases_or_rejects(requeue: str, outcome: Outcome) -> None:
     client.receive(frame("NACK", ack_of(client, 0) | {"requeue": requeue}))
 
     assert settled(client) == [(11, 1, outcome)]
+
+
+@pytest.mark.row("A10")
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_the_reason_of_a_nack_is_told_with_what_it_settles(is_in_transaction: bool) -> None:
+    """And with nothing else; what is longer than can be kept is cut, at the end of a character."""
+    client, _ = consuming(messages=5)
+    more: dict[str, object] = {"transaction": "t"} if is_in_transaction else {}
+    if is_in_transaction:
+        client.do("BEGIN", transaction="t")
+    client.receive(frame("ACK", ack_of(client, 0) | more))
+    client.receive(frame("NACK", ack_of(client, 2) | more | {"requeue": "false", "reason": r"line\nÄ"}))
+    client.receive(frame("NACK", ack_of(client, 3) | more | {"reason": "x" * 1023 + "Ä"}))
+    client.receive(frame("NACK", ack_of(client, 4) | more | {"reason": ""}))
+    if is_in_transaction:
+        client.do("COMMIT", transaction="t")
+    told = client.told()
+    envelopes = told[0].nested() if is_in_transaction else told
+    for envelope in told:
+        check(envelope, OF_CHILD)
+
+    assert [(e.block, e.settlements()) for e in envelopes] == [
+        (b"", [(11, 1, Outcome.ACKNOWLEDGED)]),
+        ("line\nÄ".encode(), [(12, 2, Outcome.REJECTED)]),
+        (b"x" * 1023, [(14, 1, Outcome.RELEASED)]),
+        (b"", [(15, 1, Outcome.RELEASED)]),
+    ]
+
+
+@pytest.mark.row("T09")
+def test_the_reason_of_a_nack_counts_for_the_size_of_a_transaction() -> None:
+    """It travels in the same envelope."""
+    client, _ = consuming(policy=SessionPolicy(max_transaction_size=1000))
+    client.do("BEGIN", transaction="t")
+    client.receive(frame("NACK", ack_of(client, 0) | {"transaction": "t", "reason": "x" * 1000}))
+
+    assert b"max-transaction-size" in client.error().body
 
 
 @pytest.mark.row("A11")

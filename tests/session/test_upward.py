@@ -149,6 +149,25 @@ def test_settlements_of_one_subscription_become_ranges() -> None:
     ]
 
 
+def test_what_is_settled_with_a_reason_travels_alone() -> None:
+    """Between what came before and what comes later, and a fence rides on it."""
+    up = upward()
+    up.settle(1, [1], Outcome.REJECTED)
+    up.settle_with_reason(1, [2, 3, 7], Outcome.REJECTED, b"broken")
+    fence = up.fence()
+    up.settle(1, [8], Outcome.REJECTED)
+    up.send(plan(), [b"1"])
+    up.settle_with_reason(1, [9], Outcome.RELEASED, b"later")
+
+    assert [(e.kind, e.block if e.kind is Kind.SETTLE else b"", e.number) for e in take(up)] == [
+        (Kind.SETTLE, b"", 0),
+        (Kind.SETTLE, b"broken", fence),
+        (Kind.SETTLE, b"", 0),
+        (Kind.SEND, b"", 0),
+        (Kind.SETTLE, b"later", 0),
+    ]
+
+
 def test_the_order_of_frames_is_kept() -> None:
     """Whatever is collected is closed by what comes next."""
     up = upward()

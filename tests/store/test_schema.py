@@ -30,6 +30,10 @@ def make_old(path: Path, version: int, count: int = 50) -> None:
             "INSERT INTO messages (serial, queue, priority, due, cron, body) "
             "VALUES (90, '/queue/b', 9, 5, '* * * * *', '')"
         )
+        if version > 2:
+            connection.execute(
+                "UPDATE messages SET reason = 'rejected', origin = '/queue/c', checksum = 0 WHERE serial = 90"
+            )
         if version > 1:
             connection.execute("INSERT INTO durables VALUES ('/dsub/a', '/topic/a', 7)")
             connection.execute("INSERT INTO duplicates VALUES ('/queue/a', 'x', 4000000000000)")
@@ -50,11 +54,11 @@ def test_a_new_database_has_the_present_version() -> None:
     """An empty file takes all steps."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         assert upgrade(connection) == (0, VERSION)
-        assert read_version(connection) == VERSION == 3
+        assert read_version(connection) == VERSION == 4
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_database_is_upgraded_with_all_that_is_in_it(tmp_path, version) -> None:
     """The rows stay where they are; none has a checksum, and all are served."""
     path = tmp_path / "queues.db"
@@ -74,11 +78,11 @@ def test_an_older_database_is_upgraded_with_all_that_is_in_it(tmp_path, version)
     assert (durables, duplicates) == ((1, 1) if version > 1 else (0, 0))
     assert query(path, "PRAGMA user_version") == [(VERSION,)]
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
-    assert query(path, "SELECT count(*), count(checksum) FROM messages") == [(51, 0)]
+    assert query(path, "SELECT count(*), count(checksum) FROM messages") == [(51, version > 2)]
     assert int(str(query(path, "PRAGMA page_count")[0][0])) < int(str(pages[0][0])) + 10
 
 
-@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
 def test_the_log_tells_of_an_upgrade_once(tmp_path, caplog, version) -> None:
     """No older broker can use the database any more. A new one was not upgraded."""
     path = tmp_path / "queues.db"
@@ -98,7 +102,7 @@ def test_the_log_tells_of_an_upgrade_once(tmp_path, caplog, version) -> None:
 def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path) -> None:
     """Word for word."""
     texts = []
-    for version in (0, 1, 2):
+    for version in (0, 1, 2, 3):
         path = tmp_path / f"{version}.db"
         if version:
             make_old(path, version)
@@ -106,7 +110,7 @@ def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path) -> None:
             upgrade(connection)
         texts.append(query(path, "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
 
-    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] == texts[1] == texts[2] == texts[3]
 
 
 def _upgrade_until(path: Path, statement: int) -> bool:
@@ -129,7 +133,7 @@ def _upgrade_until(path: Path, statement: int) -> bool:
     return os.waitpid(children.fork(main, ()), 0)[1] == signal.SIGKILL
 
 
-@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
 def test_a_death_between_any_two_statements_leaves_a_whole_version(tmp_path, version) -> None:
     """With all that was in it, and the next process takes the steps that are left."""
     statement = 0
@@ -143,13 +147,14 @@ def test_a_death_between_any_two_statements_leaves_a_whole_version(tmp_path, ver
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             between = read_version(connection)
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            is_checked = bool(connection.execute("SELECT 1 FROM sqlite_master WHERE sql LIKE '%CHECK%'").fetchall())
+            texts = " ".join(sql or "" for (sql,) in connection.execute("SELECT sql FROM sqlite_master"))
             upgrade(connection)
             count = connection.execute("SELECT count(*) FROM messages").fetchone()[0]
             sound = connection.execute("PRAGMA integrity_check").fetchall()
 
         assert version <= between <= VERSION
-        assert ("messages" in names, "durables" in names, is_checked) == (between > 0, between > 1, between > 2)
+        found = ("messages" in names, "durables" in names, "CHECK" in texts, texts.count("reject_reason") > 1)
+        assert found == (between > 0, between > 1, between > 2, between > 3)
         assert count == (4 if version else 0)
         assert sound == [("ok",)]
 
@@ -159,9 +164,9 @@ def test_a_death_between_any_two_statements_leaves_a_whole_version(tmp_path, ver
 def test_a_later_version_is_refused_and_left_alone() -> None:
     """Its number is told."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.execute("PRAGMA user_version = 4")
+        connection.execute("PRAGMA user_version = 5")
 
-        with pytest.raises(TooNewError, match="4"):
+        with pytest.raises(TooNewError, match="5"):
             upgrade(connection)
 
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -214,6 +219,9 @@ def path(tmp_path: Path) -> Path:
         "cron = hex(zeroblob(40000))",
         "reason = 'because'",
         "origin = x'2f'",
+        "reject_reason = x'2f'",
+        "reject_reason = hex(zeroblob(513))",
+        "reject_reason = 'a' || char(0)",
         "message_id = '1'",
         "message_id = '-s-1'",
         "message_id = '1-a b'",
@@ -257,6 +265,8 @@ def test_what_breaks_a_rule_is_refused(path, change) -> None:
         "cron = '0 4 * * *'",
         "reason = 'poison'",
         "origin = '/queue/b'",
+        "reject_reason = 'disk full'",
+        "reject_reason = hex(zeroblob(512))",
         "message_id = ''",
         "message_id = '0-0123456789abcdef-12'",
         "headers = ''",

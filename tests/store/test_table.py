@@ -50,6 +50,7 @@ def test_a_row_is_a_message() -> None:
         due=8,
         reason=b"limit",
         origin=b"/queue/b",
+        reject_reason=b"broken",
         period=3,
         repeat=-1,
         cron=b"* * * * *",
@@ -64,7 +65,7 @@ def test_a_row_is_a_message() -> None:
         _HEADERS,
         _BODY,
         2,
-        Details(9, True, Reason.LIMIT, 1, 7, 8, 0, 3, -1, b"/queue/b", b"* * * * *"),
+        Details(9, True, Reason.LIMIT, 1, 7, 8, 0, 3, -1, b"/queue/b", b"* * * * *", b"", b"broken"),
     )
 
 
@@ -81,6 +82,7 @@ def test_a_row_is_a_message() -> None:
         repeat=st.integers(-1, (1 << 31) - 1),
         origin=st.binary(max_size=5),
         cron=st.binary(max_size=5),
+        reject_reason=st.binary(max_size=5).filter(lambda reason: b"\0" not in reason),
     )
 )
 @example(
@@ -94,12 +96,13 @@ def test_a_row_is_a_message() -> None:
         repeat=(1 << 31) - 1,
         origin=bytes(MAX_TEXT),
         cron=bytes(MAX_TEXT),
+        reject_reason=b"x" * 1024,
     )
 )
 def test_details_come_back_as_they_were(details) -> None:
     """Through the columns."""
     columns = [value.encode() if isinstance(value, str) else value for value in to_columns(details)]
-    names = ("priority", "crashes", "expires", "due", "reason", "origin", "period", "repeat", "cron")
+    names = ("priority", "crashes", "expires", "due", "reason", "origin", "period", "repeat", "cron", "reject_reason")
 
     assert to_message(make_row(**dict(zip(names, columns, strict=True)))).details == details
 
@@ -160,6 +163,9 @@ def test_each_flipped_bit_is_found(bit) -> None:
         ("reason", b"because"),
         ("origin", 5),
         ("origin", b"x" * 65_536),
+        ("reject_reason", 5),
+        ("reject_reason", b"x" * 1025),
+        ("reject_reason", b"x\0"),
         ("cron", 5),
         ("headers", 5),
         ("body", 5),

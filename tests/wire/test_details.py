@@ -16,6 +16,7 @@ from forkbroker.wire.details import (
     MAX_DEDUP_ID,
     MAX_MOMENT,
     MAX_PRIORITY,
+    MAX_REJECT_REASON,
     MAX_REPEAT,
     MAX_SPAN,
     NO_WISHES,
@@ -57,6 +58,7 @@ DETAILS = st.builds(
     origin=st.binary(max_size=300),
     cron=TEXT,
     dedup_id=TEXT,
+    reject_reason=st.binary(max_size=MAX_REJECT_REASON),
 )
 
 
@@ -96,6 +98,15 @@ def test_a_section_that_is_not_whole_is_refused(cut: int) -> None:
                 unpack(section)
 
 
+def test_a_longer_reason_of_a_nack_is_refused() -> None:
+    """It would not fit into the store."""
+    longest = Details(reject_reason=b"x" * MAX_REJECT_REASON)
+
+    assert unpack_details(longest.pack(), persistent=False) == longest
+    with pytest.raises(EnvelopeError, match="a reason of 1025 bytes for a NACK, at most 1024 are permitted"):
+        unpack_details(Details(reject_reason=b"x" * (MAX_REJECT_REASON + 1)).pack(), persistent=False)
+
+
 def test_an_unknown_reason_is_refused() -> None:
     """A newer parent's, perhaps."""
     section = bytearray(PLAIN.pack())
@@ -118,7 +129,7 @@ def test_noise_raises_the_one_error(noise: bytes, persistent: bool) -> None:
 def test_what_nobody_asked_for_is_nothing() -> None:
     """The priority is that of JMS, all else 0 or empty."""
     assert astuple(Wishes()) == (4, 0, 0, 0, 0, 0, 0, b"", b"")
-    assert astuple(Details()) == (4, False, Reason.NONE, 0, 0, 0, 0, 0, 0, b"", b"", b"")
+    assert astuple(Details()) == (4, False, Reason.NONE, 0, 0, 0, 0, 0, 0, b"", b"", b"", b"")
     assert (Wishes(), Details(), Details(persistent=True)) == (NO_WISHES, PLAIN, DURABLY)
 
 
@@ -126,7 +137,7 @@ def test_bounds_are_those_of_the_documents() -> None:
     """A program that keeps to them to the last octet is not refused by the next version."""
     assert (DEFAULT_PRIORITY, MAX_PRIORITY, MAX_REPEAT) == (4, 9, 1_000_000)
     assert (MAX_SPAN, MAX_MOMENT) == (10**13, 2 * 10**14)
-    assert (MAX_CRON, MAX_DEDUP_ID) == (255, 255)
+    assert (MAX_CRON, MAX_DEDUP_ID, MAX_REJECT_REASON) == (255, 255, 1024)
 
 
 @pytest.mark.parametrize(

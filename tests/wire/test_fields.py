@@ -146,6 +146,7 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.SEND: {"count": 1024},
         Kind.SUBSCRIBE: {"index": 8, "block": 65_535},
         Kind.UNSUBSCRIBE: {"block": 65_535},
+        Kind.SETTLE: {"block": 1024},
         Kind.LEAVING: {"token": 1, "block": 65_535},
         Kind.ASK: {"destination": 64, "block": 65_535},
     }
@@ -338,6 +339,14 @@ def test_settlements_that_can_not_be(count: int, entries: list[tuple[int, int, i
     """None, as many as are not told, of no message, with an unknown outcome, of serials that never are."""
     payload = b"".join(SETTLEMENT.pack(*entry) for entry in entries)
     assert "SETTLE" in refuse(Kind.SETTLE, count=count, payload=[payload])
+
+
+def test_a_reason_that_no_header_can_have_is_refused() -> None:
+    """A backend that keeps text would not take it."""
+    payload = [SETTLEMENT.pack(1, 1, 3)]
+    check(Envelope(join(Kind.SETTLE, count=1, block=b"broken", payload=payload)), OF_CHILD)
+
+    assert "no header can have" in refuse(Kind.SETTLE, count=1, block=b"a\0b", payload=payload)
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,14 @@ class Messages:
 
 
 def _choice(args: dict[str, Any], *, most: int | None) -> Choice:
+    headers = args.get("header", {})
+    own = headers.keys() & moving.MARKS.keys()
     return Choice(
         ids=frozenset(one.encode(errors="surrogateescape") for one in args["ids"]) if "ids" in args else None,
         reason=Reason[args["reason"].upper()] if "reason" in args else None,
         origin=args["origin"].encode(errors="surrogateescape") if "origin" in args else None,
-        lines=frozenset(pack_line(name, value) for name, value in args.get("header", {}).items()),
+        lines=frozenset(pack_line(name, value) for name, value in headers.items() if name not in own),
+        marks=frozenset((name, headers[name].encode(errors="surrogateescape")) for name in own),
         most=most,
     )
 
@@ -160,6 +163,7 @@ def _show(run: Run, place: int, *, has_body: bool) -> Row:
         "deliveries": run.deliveries,
         "expires": details.expires // 1000 or None,
         "reason": details.reason.name.lower() if details.reason else None,
+        "reject-reason": text(details.reject_reason) or None,
         "origin": text(details.origin) or None,
         "bytes": len(body),
         "headers": unpack_lines(moving.lines_of(run, place)),

@@ -9,12 +9,13 @@ anyway (it has expired, or makes room) is dropped then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from forkbroker.routing.handover import Rule
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.paging import Paging
 from forkbroker.routing.kit import Kit
+from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.policies import Expired, Full
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues, shown, text
@@ -24,12 +25,26 @@ from forkbroker.wire.details import Reason
 from forkbroker.wire.kinds import Flag
 
 _RECOVERED = int(Flag.RECOVERED)
+MOST_TOLD = 20
+"""Dead letters by NACK in a second that have a line of the log each; more of them are only counted."""
+_SHOWN = 200
+"""Characters of a consumer's reason in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """A consumer does not want what it was given."""
+
+    peer: Peer
+    """Its client's child."""
+    reason: bytes = b""
+    """What it says; empty: nothing."""
 
 
 class Returns(Rule):
     """The ways that lead out of a queue, or back into it, without an acknowledgement."""
 
-    ANEW = ("_crowded", "_rejected")
+    ANEW = ("_crowded", "_rejected", "_told")
     """Nobody makes room between two turns: that is done by chores."""
 
     def __init__(self, kit: Kit, queues: Queues, custody: Custody, paging: Paging) -> None:
@@ -39,7 +54,10 @@ class Returns(Rule):
         self._custody = custody
         self._paging = paging
         self._rejected: dict[tuple[bytes, bytes], int] = {}
-        """Messages that consumers have rejected, by their queue and that of its dead letters: for the log."""
+        """Messages that consumers have rejected, by their queue and that of its dead letters, and that have no line of
+        the log of their own."""
+        self._told = 0
+        """Such lines in this second."""
         self._crowded: set[Queue] = set()
         """Queues that are making room, perhaps in several turns."""
 
@@ -47,14 +65,17 @@ class Returns(Rule):
         """Back as it was: nobody had it."""
         self._custody.put_back(queue, run)
 
-    def requeue(self, queue: Queue, run: Run, poison: str = "") -> None:
-        """Back after a delivery; `poison`: why it is to be set aside, if it seems to crash who reads it."""
+    def requeue(self, queue: Queue, run: Run, poison: str = "", nack: Nack | None = None) -> None:
+        """Back after a delivery; `poison`: why it is to be set aside, if it seems to crash who reads it.
+
+        If it had its last delivery, what came with the `nack` goes with it to the dead letters.
+        """
         run.deliveries += 1
         policy = queue.policy
         if self._bury_poison(queue, run, poison):
             return
         if 0 < policy.max_deliveries <= run.deliveries:
-            self.bury(queue, run, Reason.DELIVERIES)
+            self.bury(queue, run, Reason.DELIVERIES, nack)
             return
         self._put_back_later(queue, run)
 
@@ -63,27 +84,29 @@ class Returns(Rule):
         if not self._bury_poison(queue, run, poison):
             self._put_back_later(queue, run)
 
-    def reject(self, queue: Queue, run: Run) -> None:
+    def reject(self, queue: Queue, run: Run, nack: Nack) -> None:
         """NACK with `requeue:false`."""
         run.deliveries += 1
-        names = (queue.name, queue.policy.dead_letter)
-        self._rejected[names] = self._rejected.get(names, 0) + run.count
-        self.bury(queue, run, Reason.REJECTED)
+        self.bury(queue, run, Reason.REJECTED, nack)
 
     def note_rejected(self) -> None:
-        """Let the log say what consumers have rejected since the last call: a line for each queue, not one for each."""
-        for (name, grave), count in self._rejected.items():
-            messages = f"{count:,} message{'' if count == 1 else 's'}"
-            self._kit.events.append(f"queue {shown(name)}: {messages} rejected by consumers, for {shown(grave)}")
-        self._rejected.clear()
+        """Let the log say how many messages consumers have rejected since the last call that have no line of their own.
 
-    def bury(self, queue: Queue, run: Run, reason: Reason) -> None:
+        A line for each queue.
+        """
+        for (name, grave), count in self._rejected.items():
+            messages = f"{count:,} more message{'' if count == 1 else 's'}"
+            self._kit.events.append(f"queue {shown(name)}: {messages} rejected by consumers, moved to {shown(grave)}")
+        self._rejected.clear()
+        self._told = 0
+
+    def bury(self, queue: Queue, run: Run, reason: Reason, nack: Nack | None = None) -> None:
         """Taken messages, to the dead letters; back to their place where that can't be."""
-        grave = self._move(queue, run, reason)
+        grave = self._move(queue, run, reason, nack)
         if grave is not None:
             self.make_room(grave)
 
-    def _move(self, queue: Queue, run: Run, reason: Reason) -> Queue | None:
+    def _move(self, queue: Queue, run: Run, reason: Reason, nack: Nack | None = None) -> Queue | None:
         """As `bury`, and the dead letters may be above their limit then: these, if the messages are there."""
         grave_name = queue.policy.dead_letter
         grave = self._queues.find(grave_name)
@@ -94,18 +117,36 @@ class Returns(Rule):
                 self._put_back_later(queue, run)
             return None
         self._counters.messages_dead_lettered += run.count
+        if nack is not None:
+            self._log(queue, run, nack)
+        said = b"" if nack is None else nack.reason
         if self._kit.news.listeners:
-            self._tell_of_dead(queue, run, reason)
+            self._tell_of_dead(queue, run, reason, said)
         queue.forget(run)
         if run.envelope.flags & _RECOVERED:
             # the new serial does not tell that it may have been delivered before the broker's start
             run.deliveries = max(1, run.deliveries)
         # made first: no message of a queue has a serial from before its making
         grave = grave or self._queues.make(grave_name)
-        self._custody.move(grave, run, replace(run.details, origin=queue.name, reason=reason, expires=0))
+        details = replace(run.details, origin=queue.name, reason=reason, reject_reason=said, expires=0)
+        self._custody.move(grave, run, details)
         return grave
 
-    def _tell_of_dead(self, queue: Queue, run: Run, reason: Reason) -> None:
+    def _log(self, queue: Queue, run: Run, nack: Nack) -> None:
+        """Let the log say that this consumer has made dead letters."""
+        grave = queue.policy.dead_letter
+        if self._told >= MOST_TOLD:
+            names = (queue.name, grave)
+            self._rejected[names] = self._rejected.get(names, 0) + run.count
+            return
+        self._told += 1
+        more = f" and {run.count - 1:,} more" if run.count > 1 else ""
+        said = shown(nack.reason)
+        said = f"reason: {said if len(said) <= _SHOWN else f'{said[:_SHOWN]}…'}" if said else "no reason given"
+        told = f"message {_name(run)}{more} of {shown(queue.name)} rejected, moved to {shown(grave)}, {said}"
+        self._kit.rejected.append((nack.peer, told))
+
+    def _tell_of_dead(self, queue: Queue, run: Run, reason: Reason, said: bytes) -> None:
         self._kit.news.tell(
             "dead-letter",
             queue=text(queue.name),
@@ -113,6 +154,7 @@ class Returns(Rule):
             reason=reason.name.lower(),
             count=run.count,
             **({} if run.is_stub else {"message-id": _name(run)}),
+            **({"reject-reason": text(said)} if said else {}),
         )
 
     def _is_closed(self, grave: Queue | None, name: bytes) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 from forkbroker.routing.chores import Work
 from forkbroker.routing.handover import Rule
-from forkbroker.routing.jobs.returns import Returns
+from forkbroker.routing.jobs.returns import Nack, Returns
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.clientele import Clientele
@@ -70,8 +70,8 @@ class Leases(Rule):
 
     # -- settlements
 
-    def settle(self, peer: Peer, token: Token, entries: Settlements) -> Work | None:
-        """Apply settlements of one subscription.
+    def settle(self, peer: Peer, token: Token, entries: Settlements, reason: bytes = b"") -> Work | None:
+        """Apply settlements of one subscription; `reason` is what came with a NACK.
 
         What it does not hold, perhaps no longer, is counted and ignored. Many are returned as steps to be done.
         """
@@ -80,10 +80,10 @@ class Leases(Rule):
             self._counters.settlements_late += sum(count for _, count, _ in entries)
             return None
         if len(entries) + len(consumer.unsettled.runs) > self._steps:
-            return self._settle_in_turns(consumer, entries)
+            return self._settle_in_turns(consumer, entries, reason)
         for serial, count, outcome in entries:
             for run in self._release(consumer, serial, count):
-                self._settle_run(consumer, run, outcome)
+                self._settle_run(consumer, run, outcome, reason)
         if consumer.keeps:
             has_returned = any(outcome is Outcome.RELEASED for _, _, outcome in entries)
             consumer.note_settled(self._timers.now, has_returned=has_returned)
@@ -91,14 +91,14 @@ class Leases(Rule):
         self._queues.tidy(consumer.queue)
         return None
 
-    def _settle_in_turns(self, consumer: Consumer, entries: Settlements) -> Work:
+    def _settle_in_turns(self, consumer: Consumer, entries: Settlements, reason: bytes) -> Work:
         """What goes back by that is older than what could be offered meanwhile."""
         consumer.is_quick = False
         was_returning = consumer.is_returning
         self._clientele.block(consumer)
         for serial, count, outcome in entries:
             for run in self._release(consumer, serial, count):
-                self._settle_run(consumer, run, outcome)
+                self._settle_run(consumer, run, outcome, reason)
                 yield
             yield
         consumer.row.refresh(consumer)
@@ -120,16 +120,16 @@ class Leases(Rule):
             consumer.regain(late)
         return runs
 
-    def _settle_run(self, consumer: Consumer, run: Run, outcome: Outcome) -> None:
+    def _settle_run(self, consumer: Consumer, run: Run, outcome: Outcome, reason: bytes) -> None:
         queue = consumer.queue
         if outcome is Outcome.ACKNOWLEDGED:
             self._custody.settle(queue, run)
             self._counters.messages_acknowledged += run.count
         elif outcome is Outcome.RELEASED:
             _note_failure(consumer, run)
-            self._returns.requeue(queue, run)
+            self._returns.requeue(queue, run, nack=Nack(consumer.key[0], reason))
         elif outcome is Outcome.REJECTED:
-            self._returns.reject(queue, run)
+            self._returns.reject(queue, run, Nack(consumer.key[0], reason))
         else:
             self._returns.put_back(queue, run)
 

@@ -67,6 +67,7 @@ class StoreConformance(MisfortuneConformance):
             crashes=2,
             expires=1_900_000_000_000,
             origin=b"/queue/\xc3\xa4",
+            reject_reason="Ä disk\nis full".encode(),
         )
         whole = Message(7, b"/queue/\xff\xfe", b"0-ab-1", b"a:\\n\xff\nb:\n", bytes(range(256)) * 40, 3, details)
 
@@ -245,7 +246,7 @@ class StoreConformance(MisfortuneConformance):
 
     def test_moved_messages_have_a_new_place(self, store: Store) -> None:
         """At the end of another queue, in their old order, as dead letters are."""
-        dead = Details(priority=2, persistent=True, reason=Reason.REJECTED, origin=QUEUE)
+        dead = Details(priority=2, persistent=True, reason=Reason.REJECTED, origin=QUEUE, reject_reason=b"broken")
         store.write([message(1), message(2), message(3), message(10, queue=OTHER, details=dead)])
 
         store.write([Move(1, 2, new_first=11, new_number=70, queue=OTHER, deliveries=4, details=dead)])
