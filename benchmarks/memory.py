@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ KIB_PER_MIB = 1024
 SAMPLE_S = 0.5
 CLIENT = b": client "
 STORE = b": store "
+SPARE = b": spare"
+REST_S = 5.0
+LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,23 @@ def measure(parent: int | None) -> Memory | None:
     pss = [rollup["Pss"] / KIB_PER_MIB for rollup in sums]
     private = [(rollup["Private_Clean"] + rollup["Private_Dirty"]) / KIB_PER_MIB for rollup in sums]
     return Memory(len(sums), sum(pss) / len(pss), sum(private) / len(private), max(pss))
+
+
+def await_rest(parent: int | None, spares: int) -> None:
+    """Wait until a broker has no clients, and so many processes at hand for those that come; 5 s at most.
+
+    Where that cannot be seen, wait for one second.
+    """
+    if parent is None or not PROC.exists():
+        time.sleep(1.0)
+        return
+    end = time.monotonic() + REST_S
+    while time.monotonic() < end:
+        children = children_of(parent)
+        at_hand = sum(has_title(process, SPARE) for process in children)
+        if at_hand >= spares and not any(has_title(process, CLIENT) for process in children):
+            return
+        time.sleep(LOOK_S)
 
 
 def family_pss(ancestor: int | None) -> int | None:

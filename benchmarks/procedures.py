@@ -256,7 +256,10 @@ def measure_subscribed(bench: Bench) -> Row:
 
 
 def measure_burst(bench: Bench) -> Row:
-    """How long it takes until clients that come at the same time are all connected; the median of some bursts."""
+    """How long it takes until clients that come at the same time are all connected; the median of some bursts.
+
+    Each of them comes to a broker at rest: the processes of the last one have ended, and there are others at hand.
+    """
     number = scenarios.BURST_COUNT
     row = Row("burst", f"{number} clients connect at the same time", None, Unit.MILLISECONDS)
     row.target = scenarios.BURST_MS
@@ -264,6 +267,7 @@ def measure_burst(bench: Bench) -> Row:
         with bench.broker() as broker:
             spans = []
             for _ in range(scenarios.BURSTS):
+                memory.await_rest(broker.pid, number)
                 with run_idle(broker, number, False, bench.tag(), bench.deadline_s, parallel=number) as result:
                     spans.append(float(result["seconds"]) * 1000)
             row.figure = statistics.median(spans)
