@@ -46,7 +46,7 @@ from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import PLACE, FileChannel
-from forkbroker.wire.envelope import pack
+from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 
 _UP_LIMIT = 1_048_576
@@ -221,6 +221,21 @@ class ClientChild:
         rights = self._find_rights(Identity(login))
         _limit_process(rights.quota)
         session.adopt(login, rights, shared.name_session(peer).encode(), os.urandom(32), octets, now)
+
+    def repeat(self, octets: bytes, passed: int, written: int) -> None:
+        """Read these SUBSCRIBEs, of which the lobby has told the parent.
+
+        The parent has passed so many of their fences, and so many octets of their RECEIPTs were written.
+        """
+        now = self._loop.now
+        self._phase.receive(octets, now)
+        self._upward.take()
+        if self._upward.asks_for_frames:
+            self._channel.take_files()
+        if passed:
+            self._phase.receive_envelope(Envelope(pack(Kind.FENCED, number=passed)[0]), now)
+            self._unwritten.written(written, now)
+        self._titled_count = passed
 
     def obey_signals(self) -> Signals:
         """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""

@@ -1,15 +1,16 @@
-"""The lobby: where a client is until it does more than connect.
+"""The lobby: where a client is until it does more than connect and subscribe.
 
-Most clients that cost memory do nothing but wait: they have sent a CONNECT like a thousand others, and got CONNECTED.
-What a session needs for more than that would be touched for them in vain, page by page. So a client is met by one
-small function. If what it sends first is a *plain* CONNECT, the lobby answers it with octets that were made before the
-fork. Whatever comes then, from the client or from the parent, the full program takes over (`ClientChild`). It is told
-what has happened: the same octets were read, and so many of what they are answered with were written.
+Most clients that cost memory do nothing but wait: they have sent a CONNECT like a thousand others, got CONNECTED, and
+perhaps have subscribed to something where nothing happens. What a session needs for more than that would be touched for
+them in vain, page by page. So a client is met by a few small functions. A *plain* CONNECT, and plain SUBSCRIBEs that
+come one at a time, are answered with octets that were made before the fork (`answers`). Whatever else comes, from the
+client or from the parent, is for the full program (`ClientChild`). It is told what has happened: the same octets were
+read, and so many of what they are answered with were written.
 
-The lobby decides nothing. It says what `Connecting` says, whose answers it has (`Answers`), and only where these depend
-on nothing but the version. What it does not know, a heart-beat for one, a named virtual host, or any login that has to
-be verified, it leaves unread in the socket for the full program. So there is no state here that could be lost, and the
-full program can take over at any time.
+The lobby decides nothing. It says what `Connecting` and `Session` say, and only where that depends on nothing but the
+version and the names that are given. What it does not know, a heart-beat for one, a named virtual host, a pattern, or
+any login that has to be verified, it leaves unread in the socket for the full program. So there is no state here that
+could be lost, and the full program can take over at any time.
 
 SIGTERM is the administrator's wish to end this client, which the full program heeds. The handler raises an exception to
 end the wait of the lobby, and only while it waits.
@@ -20,97 +21,26 @@ from __future__ import annotations
 import select
 import signal
 import socket
-from collections.abc import Iterable
 from dataclasses import replace
 from time import monotonic
 from types import FrameType
 
+from forkbroker.child.answers import MOST, Answers
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix import collector
 from forkbroker.posix.titles import set_title
-from forkbroker.session.connecting import Connecting
-from forkbroker.session.session import Session
-from forkbroker.session.setup import Setup
+from forkbroker.session.session import first_token
 from forkbroker.stomp.negotiation import choose_version
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, VERSION
 from forkbroker.wire.kinds import Kind
 
-_MOST = 448
-"""Octets of a plain CONNECT. What is longer than the interpreter's own blocks comes from another part of the heap."""
-_COMMANDS = (b"CONNECT", b"STOMP")
-_NAMES = frozenset((b"accept-version", b"host", b"login", b"passcode", b"heart-beat"))
-_PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b":\\")
-"""Of values that mean the same in all versions: no colon, no backslash, no blank, no control octet."""
 _PREPARED = b"CONNECT\naccept-version:%b\nhost:/\n\n\0"
-_VERSIONS = ("1.0", "1.1", "1.2", "1.1,1.2", "1.2,1.1", "1.0,1.1", "1.1,1.0", "1.0,1.1,1.2", "1.2,1.1,1.0")
-_SESSION = "0123456789abcdef"
 _PEEK = int(socket.MSG_PEEK)
-_CONNECTED = int(Kind.CONNECTED)
+_CONNECTED, _FENCED = int(Kind.CONNECTED), int(Kind.FENCED)
 _PACK, _HEADER = HEADER.pack, HEADER.size
-
-
-class Answers:
-    """What a plain CONNECT is answered with. Made before the fork."""
-
-    def __init__(self, shared: Shared) -> None:
-        limits, self._is_strict = shared.limits, shared.policy.strict
-        self._hosts = shared.permissions.hosts
-        self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
-        self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
-        """Octets of what may be answered here."""
-        # a login has to be verified by the full program
-        if shared.verifier is None and limits.max_command >= len("CONNECT") and limits.max_headers >= len(_NAMES):
-            for versions in _VERSIONS:
-                self._of_version[versions.encode()] = _ask(shared, versions)
-
-    @property
-    def versions(self) -> Iterable[bytes]:
-        """All that plain CONNECTs may give as `accept-version`; none, where the full program answers them all."""
-        return self._of_version
-
-    def find(self, octets: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
-        """`accept-version`, the login, and CONNECTED before and behind the client's number; None: the full program has
-        to answer.
-        """
-        block, end, rest = octets.partition(b"\n\n\0")
-        if not end or (rest and rest != b"\n") or len(octets) > self.most:
-            return None
-        lines = block.split(b"\n")
-        if lines.pop(0) not in _COMMANDS:
-            return None
-        headers = {}
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon or name not in _NAMES or name in headers or value.translate(None, _PLAIN):
-                return None
-            headers[name] = value
-        versions = headers.get(b"accept-version", b"")
-        found = self._of_version.get(versions)
-        if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
-            return None
-        if self._is_strict and b"host" not in headers:
-            return None
-        if self._hosts.all and not self._is_for_all(headers.get(b"host")):
-            return None
-        return versions, headers.get(b"login", b""), found[0], found[1]
-
-    def _is_for_all(self, name: bytes | None) -> bool:
-        """Whether this is the default host, and it is everybody's."""
-        host = self._hosts.find(None if name is None else name.decode(), is_strict=self._is_strict)
-        return host is not None and host.is_default and not host.is_limited
-
-
-def _ask(shared: Shared, versions: str) -> tuple[bytes, bytes]:
-    """What `Connecting` says to a client that has these versions, before and behind its number."""
-    sessions: list[Session] = []
-    setup = Setup(shared.policy, shared.limits, _SESSION, bytes(32), shared.slots.try_acquire)
-    connecting = Connecting(setup, sessions.append, 0.0)
-    connecting.receive(f"CONNECT\naccept-version:{versions}\nhost:/\n\n\0".encode(), 0.0)
-    before, _, behind = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
-    return before + shared.session_prefix.encode(), behind
 
 
 class _RungError(Exception):
@@ -146,7 +76,7 @@ class Bell:
 
 
 class Lobby:
-    """One client that has not said more than CONNECT.
+    """One client that has said no more than CONNECT and SUBSCRIBE.
 
     Made before the fork that it is meant for, with sockets that get their descriptors after it.
     """
@@ -162,13 +92,23 @@ class Lobby:
         self._bell = bell
         self._timeout_ms = shared.policy.connect_timeout_s * 1000
         self._said = [(client.fileno(), select.POLLIN)]
+        self._told = [(end.fileno(), select.POLLIN)]
         self._poll = select.poll()
         self._poll.register(end.fileno(), select.POLLIN)
         self._poll.register(client.fileno(), select.POLLIN)
         self._address, self._peer, self._began = "", 0, 0.0
-        self._login = b""
+        self._versions, self._login = b"", b""
         self._read = b""
         self._written = 0
+        self._ids: list[bytes] = []
+        """Of the subscriptions that the parent was told of, each with a fence."""
+        self._subscribed = b""
+        """The SUBSCRIBEs with which they were made."""
+        self._passed = 0
+        """The last fence that the parent has passed."""
+        self._receipt = b""
+        """What it is answered with that waits for the next one."""
+        self._first_token = 0
         self._children: dict[bytes, ClientChild] = {}
         """What was prepared, by what a client gives as `accept-version`."""
         self._child: ClientChild | None = None
@@ -195,7 +135,8 @@ class Lobby:
     def serve(self, address: str, peer: int) -> int:
         """Serve the client until it is gone; returns the exit status of the process. Both sockets are closed then."""
         if self.meet(address, peer):
-            self.wait()
+            while self.attend():
+                pass
         collector.begin()
         return serve_in_full(self.leave(), self._bell)
 
@@ -219,24 +160,68 @@ class Lobby:
             self._read = client.recv(len(octets))
             answer = b"%b%d%b" % (before, peer, behind)
             self._written = client.send(answer)
-            if self._written == len(answer):
-                self._child = self._children.get(versions)
         except OSError:  # the full program will meet it as well
             return False
         self._login = login
         if login:
             set_title(f"client {address} {login.decode()} 0 subscriptions")
+        if self._written == len(answer):
+            self._child = self._children.get(versions)
+            self._versions, self._written = versions, 0
         return True
 
-    def wait(self) -> None:
-        """Wait for whatever comes next."""
-        self._bell.poll(self._poll, None)
+    def attend(self) -> bool:
+        """Wait for whatever comes next; tell whether it was for the lobby, and is done."""
+        ready = self._bell.poll(self._poll, None)
+        if self._child is None:
+            return False
+        try:
+            if len(self._ids) > self._passed:
+                return ready == self._told and self._confirm()
+            return ready == self._said and self._subscribe()
+        except OSError:  # the full program will meet it as well
+            return False
+
+    def _subscribe(self) -> bool:
+        """Tell the parent of a subscription, if that is what the client has sent."""
+        client, ids = self._client, self._ids
+        if not ids:
+            self._first_token = first_token(self._shared.name_session(self._peer).encode())
+        fence = len(ids) + 1
+        octets = client.recv(self._answers.most + 1, _PEEK)
+        found = self._answers.find_subscribe(octets, self._versions, self._first_token + len(ids), fence)
+        if found is None or found[0] in ids or fence > MOST:
+            return False
+        self._end.send(found[1])
+        self._subscribed += client.recv(len(octets))
+        ids.append(found[0])
+        self._receipt = found[2]
+        return True
+
+    def _confirm(self) -> bool:
+        """Let the client know that the parent has made the subscription, if that is what it has sent."""
+        fence = len(self._ids)
+        wanted = _PACK(_HEADER, VERSION, _FENCED, 0, 0, 0, 0, 0, fence, 0, 0, 0, 0)
+        if self._end.recv(_HEADER, _PEEK) != wanted:
+            return False
+        self._end.recv(_HEADER)
+        self._passed = fence
+        login = f" {self._login.decode()}" if self._login else ""
+        set_title(f"client {self._address}{login} {fence} subscription{'' if fence == 1 else 's'}")
+        receipt, self._receipt = self._receipt, b""
+        if not receipt:
+            return True
+        written = self._client.send(receipt)
+        self._written += written
+        return written == len(receipt)
 
     def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""
         prepared = self._child
         if prepared is not None:
             prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, len(self._read))
+            if self._ids:
+                prepared.repeat(self._subscribed, self._passed, self._written)
             return prepared
         transport = PlainTransport(self._spare.take_client())
         child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._began)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import socket
 from functools import partial
 
+from forkbroker.child.answers import Answers
 from forkbroker.child.child import Shared
-from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.spare import Spare
 from forkbroker.posix.hot_code import gather
 from forkbroker.wire.channel import Channel, open_pair
@@ -24,11 +25,8 @@ ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
 _CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
-_FRAMES = (
-    b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
-    b"SEND\ndestination:/topic/rehearsal\n\nhello\0"
-    b"DISCONNECT\nreceipt:2\n\n\0"
-)
+_SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
+_FRAMES = b"SEND\ndestination:/topic/rehearsal\n\nhello\0DISCONNECT\nreceipt:2\n\n\0"
 _FENCES = 2
 """How many fences these frames ask for: all are passed before they are asked, as nobody is there to answer."""
 
@@ -58,11 +56,15 @@ def _play(shared: Shared, answers: Answers, *, is_prepared: bool) -> None:
     def serve(address: str, peer: int) -> int:
         client.sendall(_CONNECT)
         lobby.meet(address, peer)
+        client.sendall(_SUBSCRIBE)
+        if lobby.attend():
+            channel.send(pack(Kind.FENCED, number=1))
+            channel.flush()
+            lobby.attend()
         client.sendall(_FRAMES)
         client.shutdown(socket.SHUT_WR)
         channel.send(pack(Kind.FENCED, number=_FENCES))
         channel.flush()
-        lobby.wait()
         child = lobby.leave()
         signals = child.obey_signals()
         status = child.run()

@@ -13,7 +13,8 @@ from functools import partial
 from importlib.util import find_spec
 
 from forkbroker.child import child, nursery, proxied
-from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.answers import Answers
+from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.program import RUNNING, Program
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.spare import Spare

@@ -92,10 +92,10 @@ class Session:
         self._progress = Progress(policy.frame_timeout_s)
         replies = self._replies = Replies(unwritten, terms.version)
         budget = Budget(policy.max_client_memory)
-        first_token = _first_token(setup.session_id.encode())
+        token = first_token(setup.session_id.encode())
         self._most_subscriptions = policy.max_subscriptions
         most = self.rights.quota.subscriptions or policy.max_subscriptions
-        subscriptions = self._subscriptions = Subscriptions(budget, most, first_token)
+        subscriptions = self._subscriptions = Subscriptions(budget, most, token)
         self.subscribed: Mapping[str, Subscription] = subscriptions.by_id
         """The client's subscriptions, by its ids."""
         unacknowledged = self._unacknowledged = Unacknowledged(subscriptions, terms.rules)
@@ -147,7 +147,7 @@ class Session:
         self._give_rights(rights, now)
         self.upward.session_id = session_id
         self._own.secret = secret
-        self._subscriptions.count_from(_first_token(session_id))
+        self._subscriptions.count_from(first_token(session_id))
         self.wake_at = self.unwritten.written_at = self._heart_beat.received_at = now
 
     # What comes from the client
@@ -448,7 +448,7 @@ class Session:
         return self.ending.pack_leaving(self.received, self.unwritten.delivered, self._topics.dropped)
 
 
-def _first_token(session_id: bytes) -> int:
+def first_token(session_id: bytes) -> int:
     """Of the subscriptions of a session.
 
     Tokens are part of the names that ACKs give. Counted from 1 in each session, the name of a delivery of the client's

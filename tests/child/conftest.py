@@ -13,7 +13,8 @@ import pytest
 from support.deadline import wait_until
 
 from forkbroker.child import child
-from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.answers import Answers
+from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
 from forkbroker.posix.children import fork

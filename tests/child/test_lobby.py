@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.deadline import wait_until
 
+from forkbroker.child.answers import Answers
 from forkbroker.child.child import Shared
-from forkbroker.child.lobby import Answers, Bell, Lobby
+from forkbroker.child.lobby import MOST, Bell, Lobby
 from forkbroker.child.spare import Spare
 from forkbroker.hosts import Host, Hosts
 from forkbroker.permissions import Permissions
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
-from forkbroker.session.session import Session
+from forkbroker.session.session import Session, first_token
 from forkbroker.session.setup import Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.envelope import Envelope, pack
@@ -31,6 +32,7 @@ from forkbroker.wire.kinds import Kind
 
 PEER = 77
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:alice\n\n\0"
+SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:/topic/a\nreceipt:r\n\n\0"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,41 @@ def agrees(shared: Shared, octets: bytes) -> bool:
     return True
 
 
+def subscribe_fully(shared: Shared, versions: bytes, octets: bytes) -> tuple[bytes, bytes, dict[str, str], bool]:
+    """What the full program says to a SUBSCRIBE: to the parent, and to the client when the parent has passed it."""
+    sessions: list[Session] = []
+    permissions = shared.permissions
+    setup = Setup(
+        shared.policy,
+        shared.limits,
+        shared.name_session(PEER),
+        bytes(32),
+        shared.slots.try_acquire,
+        rights_of=lambda client: permissions.rights_of(client, is_local=False),
+    )
+    connecting = Connecting(setup, sessions.append, 0.0)
+    connecting.receive(CONNECT.replace(b"1.2", versions), 0.0)
+    connecting.upward.take()
+    connecting.unwritten.written(connecting.unwritten.pending, 0.0)
+    [session] = sessions
+    session.receive(octets, 0.0)
+    told = b"".join(b"".join(buffers) for buffers in connecting.upward.take())
+    session.receive_envelope(Envelope(pack(Kind.FENCED, number=1)[0]), 0.0)
+    ids = dict.fromkeys(session.subscribed, "")
+    return told, b"".join(connecting.unwritten.gather()), ids, session.is_open and not session.parser.is_within_frame
+
+
+def agrees_on_subscribe(shared: Shared, versions: bytes, octets: bytes) -> bool:
+    """Whether the lobby answers this; if so, it is what the full program says."""
+    token = first_token(shared.name_session(PEER).encode())
+    found = Answers(shared).find_subscribe(octets, versions, token, 1)
+    if found is None:
+        return False
+    name, told, receipt = found
+    assert subscribe_fully(shared, versions, octets) == (told, receipt, {name.decode(): ""}, True)
+    return True
+
+
 VALUES = st.text(st.sampled_from("ab01.,-_/ \\:\té"), max_size=12) | st.sampled_from(
     ["1.2", "1.1", "1.0", "1.0,1.1,1.2", "1.1,1.2", "0,0", "10000,10000", "0,10000", "", "/"]
 )
@@ -83,6 +120,96 @@ def test_what_the_lobby_says_is_what_the_full_program_says(slots, command, lines
     """For every frame that it answers."""
     octets = "\n".join([command, *(f"{name}:{value}" for name, value in lines)]) + end
     agrees(shared_of(slots, SessionPolicy(strict=is_strict)), octets.encode())
+
+
+NAMES = st.text(st.sampled_from("ab01.,-_/ \\:\t*>#$%é"), max_size=12)
+
+
+@given(
+    versions=st.sampled_from(["1.0", "1.1", "1.2", "1.0,1.1,1.2", "1.3"]),
+    lines=st.lists(
+        st.tuples(st.sampled_from(["id", "receipt"]), NAMES)
+        | st.tuples(
+            st.just("destination"),
+            st.tuples(
+                st.sampled_from(["/topic/", "/queue/", "/temp-queue/", "/amq/queue/", "/topic/$SYS/", ""]), NAMES
+            ).map("".join),
+        )
+        | st.tuples(st.just("ack"), st.sampled_from(["auto", "client", "client-individual", "", "none"]))
+        | st.tuples(st.sampled_from(["prefetch-count", "selector", "durable", "exclusive"]), st.just("1")),
+        max_size=5,
+    ),
+    end=st.sampled_from(["\n\n\0", "\n\n\0\n", "", "\n\n", "\n\nx\0", "\r\n\r\n\0", "\n\n\0\n\n"]),
+    is_strict=st.booleans(),
+)
+def test_what_the_lobby_says_to_a_subscribe_is_what_the_full_program_says(
+    slots, versions, lines, end, is_strict
+) -> None:
+    """To the client, and to the parent, octet for octet."""
+    octets = "\n".join(["SUBSCRIBE", *(f"{name}:{value}" for name, value in lines)]) + end
+    agrees_on_subscribe(shared_of(slots, SessionPolicy(strict=is_strict)), versions.encode(), octets.encode())
+
+
+@pytest.mark.parametrize("versions", [b"1.0", b"1.1", b"1.2", b"1.0,1.1,1.2"])
+@pytest.mark.parametrize(
+    ("octets", "is_plain"),
+    [
+        (SUBSCRIBE, True),
+        (SUBSCRIBE + b"\n", True),
+        (SUBSCRIBE.replace(b"/topic/a", b"/queue/a.b-c_d"), True),
+        (SUBSCRIBE.replace(b"receipt:r\n", b""), True),
+        (SUBSCRIBE.replace(b"receipt", b"ack:client\nreceipt"), True),
+        (SUBSCRIBE.replace(b"receipt:r", b"receipt:message-1"), True),
+        (SUBSCRIBE.replace(b"id:0\n", b""), False),
+        (SUBSCRIBE.replace(b"id:0", b"id:0\nid:1"), False),
+        (SUBSCRIBE.replace(b"id:0", b"id:"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/a.*"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/>"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/#"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/$SYS/a"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/temp-queue/a"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"a"), False),
+        (SUBSCRIBE.replace(b"receipt", b"selector:a\nreceipt"), False),
+        (SUBSCRIBE.replace(b"receipt", b"prefetch-count:1\nreceipt"), False),
+        (SUBSCRIBE.replace(b"receipt", b"ack:none\nreceipt"), False),
+        (SUBSCRIBE.replace(b"\0", b"x\0"), False),
+        (SUBSCRIBE.replace(b"/topic/a", b"/topic/" + b"a" * 500), False),
+        (SUBSCRIBE + SUBSCRIBE, False),
+        (SUBSCRIBE[:-1], False),
+        (b"\n", False),
+        (b"", False),
+    ],
+)
+def test_a_plain_subscribe_is_answered_and_nothing_else(slots, versions: bytes, octets: bytes, is_plain: bool) -> None:
+    """In each version, what most clients send."""
+    assert agrees_on_subscribe(shared_of(slots), versions, octets) is is_plain
+
+
+def test_each_ack_mode_is_known_where_its_version_has_it(slots) -> None:
+    """STOMP 1.0 has no client-individual."""
+    octets = SUBSCRIBE.replace(b"receipt", b"ack:client-individual\nreceipt")
+
+    assert agrees_on_subscribe(shared_of(slots), b"1.1", octets)
+    found = Answers(shared_of(slots)).find_subscribe(octets, b"1.0", 1, 1)
+    assert found is None or agrees_on_subscribe(shared_of(slots), b"1.0", octets)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {"permissions": Permissions(grants=())},
+        {"permissions": Permissions(quotas={"anonymous": {"subscriptions": 1}})},
+        {"permissions": Permissions(hosts=Hosts((Host("shop", ("shop.example",)),)))},
+        {"policy": SessionPolicy(max_client_memory=65_536)},
+        {"policy": SessionPolicy(max_subscriptions=MOST - 1)},
+        {"limits": Limits(max_login_frame=10)},
+        {"limits": Limits(max_command=8)},
+    ],
+)
+def test_where_a_subscription_may_be_denied_the_full_program_decides(slots, shared: dict) -> None:
+    """Rights, quotas, and limits of which few subscriptions need all."""
+    assert not agrees_on_subscribe(replace(shared_of(slots), **shared), b"1.2", SUBSCRIBE)
 
 
 def test_nothing_is_answered_before_all_of_it_is_there(slots) -> None:
@@ -160,15 +287,97 @@ def test_a_named_host_is_for_the_full_program(slots, host: bytes, is_strict: boo
     assert not agrees(limited, connect)
 
 
+def descriptors(play: Play) -> int:
+    """How many the child has: the full program has more than the lobby, as it is woken by signals."""
+    if not Path(f"/proc/{play.pid}/fd").exists():
+        pytest.skip("needs /proc")
+    return len(list(Path(f"/proc/{play.pid}/fd").iterdir()))
+
+
 def test_a_client_that_only_connects_stays_in_the_lobby(connected: Play) -> None:
     """Its process has its channel and its client, and nothing more: what a signal wakes is the full program's."""
-    if not Path(f"/proc/{connected.pid}/fd").exists():
-        pytest.skip("needs /proc")
-    before = len(list(Path(f"/proc/{connected.pid}/fd").iterdir()))
-    connected.says(b"SUBSCRIBE\nid:1\ndestination:/topic/a\n\n")
+    before = descriptors(connected)
+    connected.says(b"SUBSCRIBE\nid:1\ndestination:/topic/>\n\n")
     connected.told(Kind.SUBSCRIBE)
 
-    assert len(list(Path(f"/proc/{connected.pid}/fd").iterdir())) > before
+    assert descriptors(connected) > before
+
+
+def test_a_client_that_only_subscribes_stays_in_the_lobby(connected: Play) -> None:
+    """Whatever it has subscribed to, one by one; what it is sent is the full program's."""
+    before = descriptors(connected)
+    for fence, frame in enumerate((SUBSCRIBE, SUBSCRIBE.replace(b"id:0", b"id:1").replace(b"topic", b"queue")), 1):
+        connected.says(frame[:-1])
+        assert connected.told(Kind.SUBSCRIBE)[-1].number == fence
+        connected.tells(pack(Kind.FENCED, number=fence))
+        assert connected.hears(b"\0\n") == b"RECEIPT\nreceipt-id:r\n\n\0\n"
+    within = descriptors(connected)
+    connected.tells(pack(Kind.QUIESCE))
+    connected.told(Kind.QUIESCED)
+
+    assert (before, before < descriptors(connected)) == (within, True)
+
+
+@pytest.mark.parametrize("is_passed", [False, True])
+def test_the_full_program_has_the_subscriptions_of_the_lobby(connected: Play, is_passed: bool) -> None:
+    """As if it had made them itself: the RECEIPT is said once, before the first message, and the id is in use."""
+    connected.says(SUBSCRIBE[:-1])
+    [told] = [one for one in connected.told(Kind.SUBSCRIBE) if one.kind is Kind.SUBSCRIBE]
+    heard = b""
+    if is_passed:
+        connected.tells(pack(Kind.FENCED, number=1))
+        heard = connected.hears(b"\0\n")
+    # unread until the full program has begun, for which there is something to do now
+    connected.says(b"SEND\ndestination:/topic/a\n\nhello")
+    [sent] = connected.told(Kind.SEND)
+    if not is_passed:
+        connected.tells(pack(Kind.FENCED, number=1))
+    connected.tells([sent.raw])
+    heard += connected.hears(b"hello\0")
+    connected.says(SUBSCRIBE[:-1])
+    heard += connected.hears(b"ERROR")
+
+    assert (told.token >> 24, told.count, told.destination) == (0, 8_192, b"/topic/a")
+    assert heard.startswith(b"RECEIPT\nreceipt-id:r\n\n\0\nMESSAGE\nsubscription:0\n")
+    assert (heard.count(b"RECEIPT"), heard.count(b"MESSAGE\n")) == (1, 1)
+
+
+def test_an_id_that_is_in_use_is_for_the_full_program(connected: Play) -> None:
+    """Which has the ERROR."""
+    connected.says(SUBSCRIBE[:-1])
+    connected.told(Kind.SUBSCRIBE)
+    connected.tells(pack(Kind.FENCED, number=1))
+    connected.hears(b"\0\n")
+    connected.says(SUBSCRIBE[:-1])
+
+    assert b"message:subscription exists\n" in connected.hears(b"\0")
+
+
+def test_a_subscription_that_is_refused_is_for_the_full_program(connected: Play) -> None:
+    """The ERROR names the receipt, as ever."""
+    connected.says(SUBSCRIBE.replace(b"topic", b"queue")[:-1])
+    connected.told(Kind.SUBSCRIBE)
+    connected.tells(pack(Kind.REFUSED, number=1, block=b"too many queues"))
+    heard = connected.hears(b"\0")
+
+    assert b"receipt-id:r\n" in heard
+    assert b"too many queues" in heard
+
+
+def test_with_many_subscriptions_a_client_has_left_the_lobby(connected: Play) -> None:
+    """What it has made there, it has all the same."""
+    before = descriptors(connected)
+    for number in range(1, MOST + 2):
+        connected.says(b"SUBSCRIBE\nid:%d\ndestination:/topic/a\n\n" % number)
+        assert connected.told(Kind.SUBSCRIBE)[-1].number == number
+        connected.tells(pack(Kind.FENCED, number=number))
+    connected.says(b"SEND\ndestination:/topic/a\n\nhello")
+    [sent] = connected.told(Kind.SEND)
+    connected.tells([sent.raw])
+
+    assert descriptors(connected) > before
+    heard = connected.hears(b"subscription:%d\n" % (MOST + 1))
+    assert heard.count(b"MESSAGE\n") == MOST + 1
 
 
 def test_the_session_goes_on_where_the_lobby_has_come_to(connected: Play) -> None:

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from forkbroker.child.answers import Answers
 from forkbroker.child.child import ClientChild, Shared
-from forkbroker.child.lobby import Answers
 from forkbroker.child.rehearsal import ROUNDS, rehearse
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix.semaphores import SemaphorePool

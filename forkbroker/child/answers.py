@@ -1,0 +1,193 @@
+"""What the lobby may say: the answers to plain frames, made before the fork by the full program itself.
+
+A *plain* frame has the headers that most clients send, once each, and values that mean the same in all versions of
+STOMP. So what it is answered with depends on its version and on nothing else, but for the texts and numbers that are
+put into their places. Whoever is not found here is the full program's.
+
+- CONNECT: `Connecting` is asked with each list of versions, and the client's number takes the place of a sample's.
+- SUBSCRIBE: `Session` is asked for each prefix and `ack`, and the names take the places of samples. Where something is
+  said of what users may do or have, the full program looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forkbroker.child.child import Shared
+from forkbroker.session.connecting import Connecting
+from forkbroker.session.session import Session
+from forkbroker.session.setup import Setup
+from forkbroker.wire.envelope import HEADER, Envelope, pack
+from forkbroker.wire.kinds import Kind
+
+_MOST = 448
+"""Octets of a plain frame. What is longer than the interpreter's own blocks comes from another part of the heap."""
+_COMMANDS = (b"CONNECT", b"STOMP")
+_NAMES = frozenset((b"accept-version", b"host", b"login", b"passcode", b"heart-beat"))
+_SUBSCRIBE_NAMES = frozenset((b"id", b"destination", b"ack", b"receipt"))
+_PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b":\\")
+"""Of values that mean the same in all versions: no colon, no backslash, no blank, no control octet."""
+_PLAIN_NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+"""Of a destination behind its prefix: what is no wildcard, and not the broker's own."""
+_VERSIONS = ("1.0", "1.1", "1.2", "1.1,1.2", "1.2,1.1", "1.0,1.1", "1.1,1.0", "1.0,1.1,1.2", "1.2,1.1,1.0")
+_PREFIXES = (b"/topic/", b"/queue/")
+_PREFIX = 7
+_MODES = (b"auto", b"client", b"client-individual")
+MOST = 16
+"""Subscriptions that may be made here. With more than that, a client has other plans than to wait."""
+_MEMORY = 1_048_576
+"""Of a client, at least, so that the subscriptions that are made here have room in it."""
+_SESSION = "0123456789abcdef"
+_ID, _LOCAL, _RECEIPT = b"the-id", b"the-name", b"the-receipt"
+_PACK, _HEADER = HEADER.pack, HEADER.size
+
+
+Subscribed = tuple[int, int, int, int, int, bytes, bytes, bytes, bytes]
+"""What the full program says to a SUBSCRIBE, as far as it is the same for all of a kind.
+
+Of the envelope for the parent: version, kind, flags, index, count, and its block before and behind the client's id, or
+twice nothing if it has none. Then RECEIPT before and behind its id.
+"""
+
+
+class Answers:
+    """What plain frames are answered with. Made before the fork."""
+
+    def __init__(self, shared: Shared) -> None:
+        limits, self._is_strict = shared.limits, shared.policy.strict
+        permissions = shared.permissions
+        self._hosts = permissions.hosts
+        self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
+        self._of_subscribe: dict[bytes, Subscribed] = {}
+        self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
+        """Octets of what may be answered here."""
+        # a login has to be verified by the full program
+        if shared.verifier is not None or limits.max_command < len("SUBSCRIBE") or limits.max_headers < len(_NAMES):
+            return
+        is_free = permissions.grants is None and not permissions.quotas and not permissions.hosts.all
+        has_room = shared.policy.max_client_memory >= _MEMORY and shared.policy.max_subscriptions >= MOST
+        for versions in _VERSIONS:
+            self._of_version[versions.encode()] = _ask(shared, versions)
+            if not (is_free and has_room):
+                continue
+            for prefix in _PREFIXES:
+                for mode in _MODES:
+                    found = _ask_subscribe(shared, versions, prefix, mode)
+                    if found is not None:
+                        self._of_subscribe[b"%b%b%b" % (versions.encode(), prefix, mode)] = found
+
+    @property
+    def versions(self) -> Iterable[bytes]:
+        """All that plain CONNECTs may give as `accept-version`; none, where the full program answers them all."""
+        return self._of_version
+
+    def find(self, octets: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
+        """`accept-version`, the login, and CONNECTED before and behind the client's number; None: the full program has
+        to answer.
+        """
+        block, end, rest = octets.partition(b"\n\n\0")
+        if not end or (rest and rest != b"\n") or len(octets) > self.most:
+            return None
+        lines = block.split(b"\n")
+        if lines.pop(0) not in _COMMANDS:
+            return None
+        headers = {}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon or name not in _NAMES or name in headers or value.translate(None, _PLAIN):
+                return None
+            headers[name] = value
+        versions = headers.get(b"accept-version", b"")
+        found = self._of_version.get(versions)
+        if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
+            return None
+        if self._is_strict and b"host" not in headers:
+            return None
+        if self._hosts.all and not self._is_for_all(headers.get(b"host")):
+            return None
+        return versions, headers.get(b"login", b""), found[0], found[1]
+
+    def _is_for_all(self, name: bytes | None) -> bool:
+        """Whether this is the default host, and it is everybody's."""
+        host = self._hosts.find(None if name is None else name.decode(), is_strict=self._is_strict)
+        return host is not None and host.is_default and not host.is_limited
+
+    def find_subscribe(
+        self, octets: bytes, versions: bytes, token: int, fence: int
+    ) -> tuple[bytes, bytes, bytes] | None:
+        """The id, the envelope for the parent, with this token and this fence, and the RECEIPT behind it, if one is
+        asked for; None: the full program has to answer.
+
+        `versions`: what the client has given as `accept-version`.
+        """
+        block, end, rest = octets.partition(b"\n\n\0")
+        if not end or (rest and rest != b"\n") or len(octets) > self.most:
+            return None
+        lines = block.split(b"\n")
+        if lines.pop(0) != b"SUBSCRIBE":
+            return None
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            if not value or name not in _SUBSCRIBE_NAMES or name in headers or value.translate(None, _PLAIN):
+                return None
+            headers[name] = value
+        destination = headers.get(b"destination", b"")
+        local = destination[_PREFIX:]
+        mode = headers.get(b"ack", b"auto")
+        found = self._of_subscribe.get(b"%b%b%b" % (versions, destination[:_PREFIX], mode))
+        if found is None or b"id" not in headers or not local or local.translate(None, _PLAIN_NAME):
+            return None
+        name = headers[b"id"]
+        version, kind, flags, index, count, before_id, behind_id, before, behind = found
+        opening = b"%b%b%b" % (before_id, name, behind_id) if before_id else b""
+        size, length = len(destination), len(opening)
+        head = _PACK(_HEADER + size + length, version, kind, flags, token, 0, index, count, fence, 0, size, 0, length)
+        receipt = headers.get(b"receipt", b"")
+        if receipt:
+            receipt = b"%b%b%b" % (before, receipt, behind)
+        return name, b"%b%b%b" % (head, destination, opening), receipt
+
+
+def _begin(shared: Shared, versions: str) -> tuple[Connecting, Session | None]:
+    """A client with these versions, and its session."""
+    sessions: list[Session] = []
+    permissions = shared.permissions
+    setup = Setup(
+        shared.policy,
+        shared.limits,
+        _SESSION,
+        bytes(32),
+        shared.slots.try_acquire,
+        rights_of=lambda client: permissions.rights_of(client, is_local=False),
+    )
+    connecting = Connecting(setup, sessions.append, 0.0)
+    connecting.receive(f"CONNECT\naccept-version:{versions}\nhost:/\n\n\0".encode(), 0.0)
+    return connecting, sessions[0] if sessions else None
+
+
+def _ask(shared: Shared, versions: str) -> tuple[bytes, bytes]:
+    """What `Connecting` says to a client that has these versions, before and behind its number."""
+    connecting, _ = _begin(shared, versions)
+    before, _, behind = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
+    return before + shared.session_prefix.encode(), behind
+
+
+def _ask_subscribe(shared: Shared, versions: str, prefix: bytes, mode: bytes) -> Subscribed | None:
+    """What `Session` says to a SUBSCRIBE; None: not what a plain one is answered with."""
+    connecting, session = _begin(shared, versions)
+    if session is None:
+        return None
+    upward, unwritten = connecting.upward, connecting.unwritten
+    upward.take()
+    unwritten.written(unwritten.pending, 0.0)
+    lines = b"id:%b\ndestination:%b%b\nack:%b\nreceipt:%b\n" % (_ID, prefix, _LOCAL, mode, _RECEIPT)
+    session.receive(b"SUBSCRIBE\n%b\n\0" % lines, 0.0)
+    told = [Envelope(b"".join(buffers)) for buffers in upward.take()]
+    if [one.kind for one in told] != [Kind.SUBSCRIBE] or not session.is_open or told[0].destination != prefix + _LOCAL:
+        return None
+    session.receive_envelope(Envelope(b"".join(pack(Kind.FENCED, number=told[0].number))), 0.0)
+    fields = HEADER.unpack_from(told[0].raw)
+    before_id, _, behind_id = told[0].block.partition(_ID)
+    before, _, behind = b"".join(unwritten.gather()).partition(_RECEIPT)
+    return fields[1], fields[2], fields[3], fields[6], fields[7], before_id, behind_id, before, behind
