@@ -22,12 +22,13 @@ import math
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
 from forkbroker.child.lingering import linger, write_rest
-from forkbroker.child.transport import Transport, TransportError
+from forkbroker.child.transport import ClosedError, Transport, TransportError
 from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
 from forkbroker.identity import Identity
@@ -43,7 +44,7 @@ from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
-from forkbroker.session.setup import Setup
+from forkbroker.session.setup import Habits, Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import PLACE, FileChannel
 from forkbroker.wire.envelope import Envelope, pack
@@ -73,6 +74,7 @@ _IDLE_S = 1.0
 TERM_REASON = "disconnected by the administrator"
 _TITLE_EVERY_S = 0.5
 NO_PERMISSIONS = Permissions()
+HABITS = Habits()
 _CRASH_AFTER: dict[int, str] = {
     Kind.CLAIMED: "child.claim-told",
     Kind.LOST: "child.lost-told",
@@ -126,10 +128,12 @@ class ClientChild:
         shared: Shared,
         peer: int,
         began: float | None = None,
+        habits: Habits = HABITS,
     ) -> None:
         """`end` is this process's end of the channel, `address` the client's, for the title.
 
         `peer` is the client's number in the parent, and `began` when it had connected (monotonic seconds): now.
+        `habits` are those of clients of such a transport.
         """
         self._loop = Loop(spin_s=shared.spin_s)
         self._transport = transport
@@ -154,6 +158,7 @@ class ClientChild:
             at_point,
             self._find_rights,
             shared.permissions,
+            habits,
         )
         phase = Connecting(setup, self._begin_session, now if began is None else began)
         self._phase: Connecting | Session = phase
@@ -170,6 +175,8 @@ class ClientChild:
         self._tell_by = math.inf
         self._tidy_at = math.inf
         self._client_is_lost = False
+        self._is_told = False
+        """The client that is lost has been told the end, which has to arrive."""
         self._is_termed = False
         self._titled_count = -1
         self._title_at = now
@@ -189,6 +196,19 @@ class ClientChild:
         self._address, self._is_local = join(host, port), is_loopback(host)
         self._upward.request(pack(Kind.ADDRESS, number=port, destination=host.encode()))
         self._titled_count = -1
+
+    def heard(self) -> None:
+        """The client has shown that it is there, by octets that are none of the stream."""
+        self._phase.receive(b"", self._loop.now)
+
+    def call_every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call this again and again, as long as the client is served."""
+
+        def call() -> None:
+            callback()
+            self.call_every(seconds, callback)
+
+        self._loop.call_at(self._loop.now + seconds, call)
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""
@@ -388,7 +408,8 @@ class ClientChild:
                 self._phase.receive(bytes(PLACE[:octets]), self._loop.now)
         phase = self._phase
         phase.ending.is_warning |= isinstance(error, TransportError)
-        phase.connection_lost(f"connection lost, {error.strerror}")
+        self._is_told = isinstance(error, ClosedError)
+        phase.connection_lost(str(error.strerror) if self._is_told else f"connection lost, {error.strerror}")
 
     def _leave(self, now: float) -> None:
         """The session is over: write what is left of it, tell the parent, go."""
@@ -400,16 +421,17 @@ class ClientChild:
             self._loop.want_writable(self._client_fd, True)
             return
         self._loop.stop()
-        if not self._client_is_lost:
-            self._transport.shut_down()
+        is_there = self._is_told or not self._client_is_lost
+        if is_there:
+            self._transport.shut_down(self._phase.ending.cause)
         # The channel is closed before the client is waited for: what is unsettled goes to others now.
         self._channel.send(self._phase.take_leaving())
         write_rest(self._channel)
         self._channel.close()
-        if self._client_is_lost:
-            self._transport.socket.close()
-        else:
+        if is_there:
             linger(self._transport.socket)
+        else:
+            self._transport.socket.close()
 
     def _show_title(self, now: float) -> None:
         phase = self._phase

@@ -25,12 +25,14 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.child import HABITS, ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport, TransportError
 from forkbroker.posix import collector
+from forkbroker.session.setup import Habits
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -210,23 +212,36 @@ class ProxiedTransport:
         """As the transport behind the header."""
         return "" if self._inner is None else self._inner.find_certificate_name(kind)
 
-    def shut_down(self) -> None:
+    @property
+    def bearer(self) -> str:
+        """As the transport behind the header."""
+        return "" if self._inner is None else self._inner.bearer
+
+    def shut_down(self, cause: Cause) -> None:
         """Tell the client that nothing more comes."""
         if self._inner is not None:
-            self._inner.shut_down()
+            self._inner.shut_down(cause)
 
 
 def serve(
-    spare: Spare, address: str, peer: int, shared: Shared, bell: Bell, make: Callable[[socket.socket], Transport]
+    spare: Spare,
+    address: str,
+    peer: int,
+    shared: Shared,
+    bell: Bell,
+    make: Callable[[socket.socket], Transport],
+    habits: Habits = HABITS,
+    begin: Callable[[ClientChild], None] = lambda _: None,
 ) -> int:
     """Serve the client of a spare, whom a proxy has brought, until it is gone; returns the exit status of the process.
 
-    `address` is the proxy's; `make` makes the transport of what follows the header.
+    `address` is the proxy's; `make` makes the transport of what follows the header. `begin` is called with the child.
     """
     bell.has_rung = False
     collector.begin()
     transport = ProxiedTransport(spare.take_client(), make, lambda _header: None)
-    child = ClientChild(spare.end, transport, address, shared, peer)
+    child = ClientChild(spare.end, transport, address, shared, peer, habits=habits)
+    begin(child)
 
     def learn(header: Header) -> None:
         if header.host:

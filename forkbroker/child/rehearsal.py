@@ -74,6 +74,6 @@ def _play(shared: Shared, answers: Answers, *, is_prepared: bool) -> None:
     with client:
         channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])
         served.close()
-        spare.program = serve
+        spare.programs[0] = serve
         spare.wait(childs_end.detach())
     channel.close()

@@ -15,13 +15,15 @@ from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.descriptors import receive
 from forkbroker.wire.envelope import HEADER
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Kind
 
 ClientProgram = Callable[[str, int], int]
 """What serves the client of a spare: (its address for people, its number in the parent), the channel's end
 non-blocking; returns the exit status."""
 
-_SERVE, _TLS = int(Kind.SERVE), int(Flag.TLS)
+WAYS = 16
+"""How many ways there are in which a client begins (`Begin`)."""
+_SERVE = int(Kind.SERVE)
 _HEADER = HEADER.size
 
 
@@ -34,13 +36,8 @@ class Spare:
 
         The client's says of itself that it is a Unix socket, whatever has come: it is good to read and to write only.
         """
-        self.program: ClientProgram | None = None
-        """What serves a client. Without one there are no such clients."""
-        self.tls_program: ClientProgram | None = None
-        """What serves a client that speaks TLS."""
-        self.proxied_program: ClientProgram | None = None
-        self.tls_proxied_program: ClientProgram | None = None
-        """The same for clients of a proxy, which says first whose connection it is."""
+        self.programs: list[ClientProgram | None] = [None] * WAYS
+        """What serves a client that begins in this way, as SERVE says it. Without one there are no such clients."""
 
     def take_client(self) -> socket.socket:
         """The client's socket for whoever asks it what it is; the other object is none any more."""
@@ -69,9 +66,7 @@ class Spare:
         [fd] = fds
         dup2(fd, client.fileno(), False)
         close(fd)
-        serve = self.tls_program if fields[3] & _TLS else self.program
-        if fields[4]:
-            serve = self.tls_proxied_program if fields[3] & _TLS else self.proxied_program
+        serve = self.programs[int(fields[4])]
         if serve is None:
             raise EnvelopeError("a client for whom there is no program; of TLS, where there is no certificate")
         return serve(address.decode(), peer)

@@ -29,6 +29,7 @@ from forkbroker.child.transport import TransportError
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import collector
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
 
 _ALTERNATIVES = {"dns": "DNS", "email": "email", "uri": "URI"}
@@ -40,6 +41,8 @@ _WRITE_SIZE = 65_536
 
 class TlsTransport:
     """The stream is what the records of a TLS connection have in them; the client has to begin the handshake."""
+
+    bearer = ""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
         """Take over `connection`, a stream socket, which does not block any more; `context` is a server's."""
@@ -142,7 +145,7 @@ class TlsTransport:
         wanted = _ALTERNATIVES.get(kind)
         return next((value for key, value in certificate.get("subjectAltName", ()) if key == wanted), "")
 
-    def shut_down(self) -> None:
+    def shut_down(self, _cause: Cause) -> None:
         """Send a closing record, as far as there is room for it, and shut down the sending side of the socket."""
         with suppress(OSError):
             if self._has_begun:

@@ -20,11 +20,20 @@ from contextlib import suppress
 from typing import Protocol
 
 from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
 
 
 class TransportError(ConnectionError):
     """The client does not speak the transport's protocol; the text is for the log."""
+
+
+class ClosedError(ConnectionError):
+    """Both sides are closed, as the transport's protocol has it; the text is for the log."""
+
+
+class RefusedError(TransportError, ClosedError):
+    """The client has broken the transport's protocol, and was told so; the text is for the log."""
 
 
 class Transport(Protocol):
@@ -64,8 +73,12 @@ class Transport(Protocol):
     def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
         """Write what the kernel takes of these octets of a file; in all other respects it is a `write`."""
 
-    def shut_down(self) -> None:
-        """Tell the client that nothing more comes."""
+    @property
+    def bearer(self) -> str:
+        """A token that came before the stream began, and shows who the client is; nothing: none has come."""
+
+    def shut_down(self, cause: Cause) -> None:
+        """Tell the client that nothing more comes, and why, if the protocol can tell that."""
 
 
 class PlainTransport:
@@ -75,6 +88,7 @@ class PlainTransport:
     in_hand = 0
     wants_readable = True
     wants_writable = False
+    bearer = ""
 
     def __init__(self, connection: socket.socket) -> None:
         """Take over `connection`, a stream socket; it does not block any more."""
@@ -91,7 +105,7 @@ class PlainTransport:
         """Let the kernel take the octets from where they are: sendfile(2)."""
         return os.sendfile(self.socket.fileno(), file.fd, offset, octets)
 
-    def shut_down(self) -> None:
+    def shut_down(self, _cause: Cause) -> None:
         """Shut down the sending side of the socket, unless the client has closed the connection."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)

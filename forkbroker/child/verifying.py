@@ -4,7 +4,8 @@ There are several ways to show it, and the first that fits what the client gives
 
 1. A connection can say by itself who is at its other end: by the certificate of TLS, or by the kernel for a Unix
    socket. That counts for a client that gives no passcode, and no login or that one.
-2. A token that somebody has signed, in a header or as the passcode (`forkbroker.child.tokens`).
+2. A token that somebody has signed, in a header, as the passcode, or from before the stream, for a client that gives
+   no passcode (`forkbroker.child.tokens`).
 3. A login with a passcode: the password file, or a program of the administrator's (`forkbroker.child.program`).
 4. Neither: a client without a name, where such are let in.
 
@@ -90,6 +91,8 @@ class Verifier:
     def _find(self, credentials: Credentials, transport: Transport, address: str) -> Answer:
         login, passcode = credentials.login, credentials.passcode
         token = credentials.bearer or (passcode if _TOKEN.fullmatch(passcode) else "")
+        if not passcode:
+            token = token or transport.bearer
         if token and self._tokens is not None:
             found = self._tokens.read(token)
             is_other = isinstance(found, Identity) and login not in ("", found.user)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from forkbroker.child import child, nursery, proxied
 from forkbroker.child.answers import Answers
@@ -18,7 +19,7 @@ from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.program import RUNNING, Program
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.spare import Spare
-from forkbroker.child.transport import PlainTransport
+from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.child.verifying import Reads, Verifier, Ways
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
@@ -52,6 +53,12 @@ from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.limits import Limits
 from forkbroker.store import process, saving
 from forkbroker.store.locate import make_store
+from forkbroker.wire.kinds import Begin
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from forkbroker.child.web.site import SitePolicy
 
 Hashes = Mapping[str, str] | None
 """The hash of each user's passcode; None: there is no password file."""
@@ -259,14 +266,18 @@ def spin_s(settings: Settings) -> float:
     return settings.spin / 1_000_000 if may_spin() else 0.0
 
 
-def refuse(reason: str) -> bytes:
-    """The ERROR for a client that gets no process; its version is not known yet."""
+def refuse(reason: str, is_web: bool) -> bytes:
+    """The ERROR for a client that gets no process, whose version is not known yet; or the answer to its request."""
+    if is_web:
+        from forkbroker.child.web.requests import refuse as refuse_request
+
+        return refuse_request(reason)
     headers = [("message", reason), ("content-type", "text/plain")]
     return encode_frame(None, "ERROR", headers, f"{reason}\n".encode())
 
 
-def make_tls(settings: Settings) -> Callable[..., int] | None:
-    """What serves a client that speaks TLS; None: there is no address for it.
+def make_tls(settings: Settings) -> SSLContext | None:
+    """What TLS connections share; None: there is no address for them.
 
     Raises:
         StartError: certificate or key cannot be used.
@@ -276,13 +287,33 @@ def make_tls(settings: Settings) -> Callable[..., int] | None:
     # OpenSSL comes with it, of which nobody else should have the memory
     from forkbroker.child import tls
 
-    context = tls.make_context(
+    return tls.make_context(
         settings.tls_certificate,
         settings.tls_key,
         None if settings.tls_client_certificates == "none" else settings.tls_client_ca,
         demands=settings.tls_client_certificates == "required",
     )
-    return partial(tls.serve, context=context)
+
+
+def make_web(settings: Settings) -> SitePolicy | None:
+    """What is to be had over HTTP; None: there is no address for it.
+
+    Raises:
+        StartError: the library is not installed.
+    """
+    if not any(address.is_web for address in settings.listen):
+        return None
+    try:
+        # nobody else should have its memory
+        from forkbroker.child.web.site import SitePolicy
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "websockets":
+            raise
+        first = next(address for address in settings.listen if address.is_web)
+        raise StartError(
+            f"--listen {first.describe()}: websockets is not installed; pip install 'forkbroker[web]'", Exit.CONFIG
+        ) from None
+    return SitePolicy()
 
 
 class Serving:
@@ -298,6 +329,7 @@ class Serving:
         self._max_envelope = max_passed(settings)
         self.shared = self._share(settings, known)
         self._tls = make_tls(settings)
+        self._web = make_web(settings)
         self.known = known
 
     @property
@@ -327,14 +359,14 @@ class Serving:
             StartError: certificate or key cannot be used.
             ConfigurationError: see `routing_policy`.
         """
-        tls, shared = make_tls(settings), self._share(settings, known)
+        tls, web, shared = make_tls(settings), make_web(settings), self._share(settings, known)
         policy = parent_policy(settings, known)
         routing = routing_policy(settings, known.permissions.hosts)
         # the same file may have another certificate
         renews_children = settings != self._settings or known != self.known or tls is not None
 
         def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
-            self._tls, self._settings, self.shared, self.known = tls, settings, shared, known
+            self._tls, self._web, self._settings, self.shared, self.known = tls, web, settings, shared, known
             return Plan(
                 admission=policy.admission,
                 routing=routing,
@@ -350,14 +382,11 @@ class Serving:
 
     def raise_children(self, end: socket.socket) -> int:
         """The program of the nursery: its children have the settings that hold when it begins."""
-        settings, shared, tls = self._settings, self.shared, self._tls
+        settings, shared = self._settings, self.shared
         answers, bell, spare = Answers(shared), Bell(), Spare()
         lobby = Lobby(spare, shared, answers, bell)
-        spare.program = lobby.serve
-        spare.proxied_program = partial(proxied.serve, spare, shared=shared, bell=bell, make=PlainTransport)
-        if tls is not None:
-            spare.tls_program = partial(tls, spare, shared=shared, bell=bell)
-            spare.tls_proxied_program = partial(spare.tls_program, is_proxied=True)
+        self._give_programs(spare, bell)
+        spare.programs[0] = lobby.serve
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 
         def wait_within_limits(fd: int) -> int:
@@ -382,6 +411,27 @@ class Serving:
             lobby.prepare()
 
         return nursery.main(end, prepare, program)
+
+    def _give_programs(self, spare: Spare, bell: Bell) -> None:
+        """Let a spare serve clients in all ways that there are but the lobby's."""
+        programs = spare.programs
+        give: dict[str, Any] = {"shared": self.shared, "bell": bell}
+        programs[Begin.PROXIED] = partial(proxied.serve, spare, make=PlainTransport, **give)
+        makers: dict[int, Callable[[socket.socket], Transport]] = {0: PlainTransport}
+        if self._tls is not None:
+            from forkbroker.child import tls
+
+            encrypted = partial(tls.serve, spare, context=self._tls, **give)
+            programs[Begin.TLS] = encrypted
+            programs[Begin.TLS | Begin.PROXIED] = partial(encrypted, is_proxied=True)
+            makers[Begin.TLS] = partial(tls.TlsTransport, context=self._tls)
+        if self._web is not None:
+            from forkbroker.child.web import site
+
+            for tls_or_not, make in makers.items():
+                served = partial(site.serve, spare, policy=self._web, make=make, is_tls=bool(tls_or_not), **give)
+                programs[Begin.WEB | tls_or_not] = served
+                programs[Begin.WEB | tls_or_not | Begin.PROXIED] = partial(served, is_proxied=True)
 
 
 def check_metrics(settings: Settings) -> None:

@@ -225,7 +225,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_address,
         "localhost:61613",
         "ADDRESS",
-        "accept clients at HOST:PORT, tls://HOST:PORT or unix:/PATH; repeatable",
+        "accept clients at HOST:PORT, {tls,ws,wss}://HOST:PORT or unix:/PATH",
         _START,
         repeatable=True,
         effect=Effect.ALL,

@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 from forkbroker.identity import Identity, Way
+from forkbroker.networks import is_within
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
@@ -58,6 +59,8 @@ class AdmissionPolicy:
     """Logins that clients may have with a passcode; the empty one is that of clients without a login. None: any."""
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where proxies are, who say themselves for whom they have connected."""
+    forwarders: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where proxies for HTTP are, whose requests say it."""
     ways: frozenset[Way] = frozenset()
     """Other ways in which clients may show who they are."""
 
@@ -204,12 +207,11 @@ class Admission:
 
     def is_proxy(self, host: str) -> bool:
         """Whether a client from `host` is a proxy, whose clients have addresses of their own."""
-        proxies = self._policy.proxies
-        if not (proxies and host):
-            return False
-        address = ip_address(host.partition("%")[0])
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return any((mapped or address) in network for network in proxies)
+        return is_within(host, self._policy.proxies)
+
+    def is_forwarder(self, host: str) -> bool:
+        """Whether a client from `host` is a proxy for HTTP, whose requests have the addresses of its clients."""
+        return is_within(host, self._policy.forwarders)
 
     def move(self, peer: Peer, host: str, now: float) -> str:
         """A proxy has said that this client is at `host`: why it can't stay; empty if it can."""

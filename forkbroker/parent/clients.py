@@ -22,7 +22,7 @@ from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Kind, State
+from forkbroker.wire.kinds import Cause, Kind, State
 
 _KICK_TAKES_S = 10.0
 """From CLOSE to the end of a child's channel, at most."""
@@ -97,7 +97,7 @@ class Clients:
         client.socket.close()
         now = self._loop.now
         # a proxy's client counts when it is known where it is
-        self._admission.add(peer, "" if client.is_proxied else client.host, now)
+        self._admission.add(peer, "" if client.is_proxied or client.is_forwarded else client.host, now)
         child = Client(
             peer=peer,
             pid=pid,
@@ -106,7 +106,8 @@ class Clients:
             host=client.host,
             started=now,
             edition=self._entitling.edition,
-            is_proxied=client.is_proxied,
+            is_proxied=client.is_proxied or client.is_forwarded,
+            is_web=client.is_web,
         )
         self._router.add_peer(peer)
         self._processes.add(child)
@@ -169,9 +170,9 @@ class Clients:
         for child in self.all:
             self._processes.kill(child)
 
-    def kick(self, child: Client, reason: str) -> None:
+    def kick(self, child: Client, reason: str, cause: Cause = Cause.DENIED) -> None:
         """Disconnect a client; its process is killed if it does not end soon."""
-        self._exchange.send(child, pack(Kind.CLOSE, block=reason.encode(errors="surrogateescape")))
+        self._exchange.send(child, pack(Kind.CLOSE, token=cause, block=reason.encode(errors="surrogateescape")))
         self._loop.call_at(self._loop.now + _KICK_TAKES_S, lambda: self._insist(child))
 
     def _insist(self, child: Client) -> None:
@@ -188,7 +189,7 @@ class Clients:
             is_lost = not is_user(child.identity) if child.has_connected else not were_proven
             is_claimed = bool(child.login) and not were_proven
             if (is_lost or is_claimed) and self.find(child.peer) is not None:
-                self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+                self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
 
     def entitle(self, permissions: Permissions) -> None:
         """Tell the processes of clients what these may do, where that is something else from now on.
@@ -203,7 +204,7 @@ class Clients:
                 self._router.allot(child.login, *find_allotment(child.identity), child.peer)
                 rights, refusal = find_changed(child), self._entitling.find_refusal(child)
                 if refusal:
-                    self._exchange.send(child, pack(Kind.CLOSE, block=refusal))
+                    self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=refusal))
                 elif rights:
                     self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 

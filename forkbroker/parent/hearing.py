@@ -20,7 +20,7 @@ from forkbroker.posix.addresses import join
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
-from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Flag, Kind, State
+from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
 
 NO_USER = b"the user may not log in any more"
 """The reason of an end."""
@@ -139,12 +139,12 @@ class Hearing:
         excess = self._entitling.arrive(child).encode(errors="replace")
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
-            self._exchange.send(child, pack(Kind.CLOSE, block=NO_USER))
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
         elif refusal := self._entitling.find_refusal(child):
             # it is a process from before a reload
-            self._exchange.send(child, pack(Kind.CLOSE, block=refusal))
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=refusal))
         elif excess:
-            self._exchange.send(child, pack(Kind.CLOSE, block=excess))
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=excess))
         elif rights := self._entitling.find_news(child):
             self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
@@ -156,7 +156,7 @@ class Hearing:
         child.address = join(child.host, envelope.number)
         reason = self._admission.move(child.peer, child.host, self._loop.now)
         if reason:
-            self._exchange.send(child, pack(Kind.CLOSE, block=reason.encode()))
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=reason.encode()))
 
     def _quiesced(self, child: Client, _: Envelope) -> None:
         """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""

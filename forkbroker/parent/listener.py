@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from forkbroker.posix.addresses import TlsListener, describe_listener, describe_peer
+from forkbroker.posix.addresses import SchemeListener, describe_listener, describe_peer
 from forkbroker.posix.loop import Deadline, Loop
 
 ACCEPT_AT_ONCE = 4
@@ -42,8 +42,12 @@ class Connection:
     """The address without its port; empty for a Unix socket."""
     is_tls: bool = False
     """It begins with a handshake of TLS."""
+    is_web: bool = False
+    """It begins with a request of HTTP, within TLS if there is TLS."""
     is_proxied: bool = False
     """It comes from a proxy, which says first for whom."""
+    is_forwarded: bool = False
+    """It comes from a proxy for HTTP, whose request says for whom."""
 
 
 Accepted = Callable[[Connection], None]
@@ -172,7 +176,10 @@ class Listeners:
             connection.close()
             return True
         host = address[0] if isinstance(address, tuple) else ""
-        self._accepted(Connection(connection, describe_peer(connection), host, isinstance(listener, TlsListener)))
+        is_tls, is_web = False, False
+        if isinstance(listener, SchemeListener):
+            is_tls, is_web = listener.is_tls, listener.is_web
+        self._accepted(Connection(connection, describe_peer(connection), host, is_tls, is_web))
         return True
 
     def _judge_error(self, error: OSError) -> bool:

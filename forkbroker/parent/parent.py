@@ -32,6 +32,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
@@ -53,7 +54,7 @@ from forkbroker.parent.listener import Listeners
 from forkbroker.parent.metering import Metering
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reception import Reception
-from forkbroker.parent.refusals import Refusals
+from forkbroker.parent.refusals import Refusals, Words
 from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.report import Report
 from forkbroker.parent.roster import Client, Process
@@ -69,7 +70,7 @@ from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import METRICS, Peer
 from forkbroker.wire.budget import Budget
-from forkbroker.wire.kinds import Role
+from forkbroker.wire.kinds import Cause, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Programs:
     """Forked once, and again when it ends: forks what serves clients."""
     store: StoreProgram
     """Forked once, and again when it ends."""
-    refusal: Callable[[str], bytes]
+    refusal: Words
     """Makes of a reason the octets that a client is sent who can't have a process."""
     kept: Sequence[int] = ()
     """Descriptors that the processes of the broker need."""
@@ -212,7 +213,7 @@ class Parent:
             else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
         )
         self._saving = None if programs.backup is None else Saving(self._helpers, programs.backup, logger)
-        self._draining = Draining(loop, self._clients.kick, logger, router.news)
+        self._draining = Draining(loop, partial(self._clients.kick, cause=Cause.AWAY), logger, router.news)
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._listeners = Listeners(
             loop,

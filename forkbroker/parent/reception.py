@@ -12,7 +12,7 @@ from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.refusals import Refusals
 from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 _NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
 
@@ -42,10 +42,12 @@ class Reception:
         now = self._exchange.loop.now
         if self._admission.is_proxy(client.host):
             client = replace(client, is_proxied=True)
-        host = "" if client.is_proxied else client.host
+        elif client.is_web and self._admission.is_forwarder(client.host):
+            client = replace(client, is_forwarded=True)
+        host = "" if client.is_proxied or client.is_forwarded else client.host
         reason = self._closed(client.host) or self._admission.refusal(host, now)
         if reason:
-            self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
+            self._refuse(client, reason)
             return
         self._make_place()
         try:
@@ -54,11 +56,14 @@ class Reception:
             self._logger.error("client %s: cannot fork a child process: %s", client.address, error.strerror)
             self._admission.fork_failed(now)
             reason = f"the broker has no room for a process: {error.strerror}"
-            self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls)
+            self._refuse(client, reason)
+
+    def _refuse(self, client: Connection, reason: str) -> None:
+        self._refusals.refuse(client.socket, client.address, reason, is_tls=client.is_tls, is_web=client.is_web)
 
     def _make_place(self) -> None:
         """Disconnect the client that has not logged in for the longest time, if only so another one can try."""
         oldest = self._admission.take_overdue_login()
         child = None if oldest is None else self._clients.find(oldest)
         if child is not None:
-            self._exchange.send(child, pack(Kind.CLOSE, block=_NO_LOGIN))
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=_NO_LOGIN))

@@ -15,6 +15,9 @@ from collections.abc import Callable
 
 from forkbroker.posix.loop import Loop
 
+Words = Callable[[str, bool], bytes]
+"""What a client is sent that gets no process: (the reason, whether it speaks HTTP)."""
+
 LINGER_S = 1.0
 LINGERING_MAX = 64
 
@@ -25,7 +28,7 @@ _COMPLAIN_EVERY_S = 10.0
 class Refusals:
     """The connections that are being refused."""
 
-    def __init__(self, loop: Loop, words: Callable[[str], bytes], logger: logging.Logger) -> None:
+    def __init__(self, loop: Loop, words: Words, logger: logging.Logger) -> None:
         """`words` makes of a reason what the client is sent: the parent itself knows no STOMP."""
         self._loop = loop
         self._words = words
@@ -34,7 +37,9 @@ class Refusals:
         self._complaint_ends = float("-inf")
         self._unlogged = 0
 
-    def refuse(self, connection: socket.socket, address: str, reason: str, *, is_tls: bool = False) -> None:
+    def refuse(
+        self, connection: socket.socket, address: str, reason: str, *, is_tls: bool = False, is_web: bool = False
+    ) -> None:
         """Tell the client why, and close `connection` soon; at once if it speaks TLS, and so would not understand."""
         self._log(address, reason)
         if is_tls:
@@ -44,7 +49,7 @@ class Refusals:
             self._close(next(iter(self._lingering)))
         try:
             connection.setblocking(False)
-            connection.send(self._words(reason))
+            connection.send(self._words(reason, is_web))
             connection.shutdown(socket.SHUT_WR)
         except OSError:
             connection.close()

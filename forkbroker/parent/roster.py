@@ -71,6 +71,8 @@ class Client(Process):
     """The client's address without its port; empty for a Unix socket."""
     is_proxied: bool = False
     """A proxy is to say whose client this is; `address` and `host` are the proxy's until then."""
+    is_web: bool = False
+    """It speaks HTTP, or WebSocket: likely a browser, which comes back by itself."""
     state: State = State.STARTING
     login: str = ""
     identity: Identity = NOBODY

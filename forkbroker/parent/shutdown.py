@@ -23,7 +23,7 @@ from forkbroker.parent.clients import Clients
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, count_clients
 from forkbroker.wire.envelope import Buffer, pack
-from forkbroker.wire.kinds import Kind, State
+from forkbroker.wire.kinds import Cause, Kind, State
 
 REASON = "the broker is shutting down"
 
@@ -143,7 +143,7 @@ class Shutdown:
     def _close(self) -> None:
         if self.phase in (Phase.SETTLING, Phase.QUIESCING):
             self._enter(Phase.CLOSING)
-            self._tell(self._clients.all, pack(Kind.CLOSE, block=REASON.encode()))
+            self._tell(self._clients.all, pack(Kind.CLOSE, token=Cause.AWAY, block=REASON.encode()))
 
     def _expire(self) -> None:
         late = len(self._clients.all)

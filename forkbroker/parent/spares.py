@@ -36,7 +36,7 @@ from forkbroker.routing.peers import NURSERY, Peer
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_NURSERY, check
-from forkbroker.wire.kinds import Flag, Kind, Role
+from forkbroker.wire.kinds import Begin, Flag, Kind, Role
 
 SPARES = 24
 """Spares at hand or ordered at most."""
@@ -147,10 +147,13 @@ class Spares:
         Raises:
             OSError: the system has no room for a process; or all spares were killed while they waited.
         """
-        flags = int(Flag.TLS) if client.is_tls else 0
-        envelope = pack(
-            Kind.SERVE, flags=flags, token=client.is_proxied, number=peer, destination=client.address.encode()
+        begin = (
+            (Begin.TLS if client.is_tls else 0)
+            | (Begin.PROXIED if client.is_proxied else 0)
+            | (Begin.WEB if client.is_web else 0)
+            | (Begin.FORWARDED if client.is_forwarded else 0)
         )
+        envelope = pack(Kind.SERVE, token=begin, number=peer, destination=client.address.encode())
         while self._spares:
             pid = next(iter(self._spares))
             channel = self._spares.pop(pid)

@@ -1,6 +1,7 @@
 """Where the broker listens: addresses as administrators write them. The sockets are in `forkbroker.posix.listening`.
 
     127.0.0.1:61613   [::1]:61613   localhost:61613   tls://0.0.0.0:61614   unix:/run/stomp-broker/socket
+    ws://127.0.0.1:15674   wss://0.0.0.0:15673
 
 `localhost` is both loopback addresses and asks no name service. Port 0 lets the system choose, the same number for
 every address of the name.
@@ -18,8 +19,10 @@ from pathlib import Path
 
 from forkbroker.errors import ConfigurationError
 
-_RIGHT = "write HOST:PORT, [IPV6]:PORT, tls://HOST:PORT or unix:/PATH, as in 127.0.0.1:61613"
-_TLS = "tls://"
+_RIGHT = "write HOST:PORT, [IPV6]:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT or unix:/PATH"
+_SCHEMES = {"tls://": (True, False), "ws://": (False, True), "wss://": (True, True), "": (False, False)}
+"""What an address begins with, and whether clients speak TLS there, and HTTP."""
+_OF_FLAGS = {flags: scheme for scheme, flags in _SCHEMES.items()}
 
 _USUAL_LOOPBACK = ("127.0.0.1", "::1")
 """Nearly all that there are: nothing has to be computed for their clients."""
@@ -40,6 +43,8 @@ class ListenAddress:
     """Absolute, so that it outlives a change of directory."""
     is_tls: bool = False
     """Clients speak TLS there."""
+    is_web: bool = False
+    """Clients speak HTTP there: what is a WebSocket then begins as a request."""
 
     @property
     def is_local(self) -> bool:
@@ -48,7 +53,12 @@ class ListenAddress:
 
     def describe(self) -> str:
         """The address in the form in which it is given."""
-        return f"unix:{self.path}" if self.path else (_TLS if self.is_tls else "") + join(self.host, self.port)
+        return f"unix:{self.path}" if self.path else self.scheme + join(self.host, self.port)
+
+    @property
+    def scheme(self) -> str:
+        """What the address begins with: `tls://`, `ws://`, `wss://`, or nothing."""
+        return _OF_FLAGS[self.is_tls, self.is_web]
 
 
 def parse_address(text: str) -> ListenAddress:
@@ -59,8 +69,9 @@ def parse_address(text: str) -> ListenAddress:
     """
     if text.startswith("unix:"):
         return _parse_path(text)
-    is_tls = text.startswith(_TLS)
-    match = _FORM.fullmatch(text.removeprefix(_TLS))
+    scheme = next(scheme for scheme in _SCHEMES if text.startswith(scheme))
+    is_tls, is_web = _SCHEMES[scheme]
+    match = _FORM.fullmatch(text.removeprefix(scheme))
     if match is None:
         raise ConfigurationError(text, "not an address to listen on", _RIGHT)
     if int(match["port"]) > 65_535:
@@ -71,7 +82,8 @@ def parse_address(text: str) -> ListenAddress:
         )
     if match["six"] and not _is_ipv6(match["six"]):
         raise ConfigurationError(text, "brackets are for IPv6 addresses", _RIGHT)
-    return ListenAddress(host=(match["six"] or match["host"]).lower(), port=int(match["port"]), is_tls=is_tls)
+    host, port = (match["six"] or match["host"]).lower(), int(match["port"])
+    return ListenAddress(host=host, port=port, is_tls=is_tls, is_web=is_web)
 
 
 def parse_http_address(text: str) -> ListenAddress:
@@ -138,16 +150,20 @@ def source_of(host: str) -> str:
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
-class TlsListener(socket.socket):
-    """A socket whose clients speak TLS."""
+class SchemeListener(socket.socket):
+    """A socket whose clients speak TLS or HTTP, as the scheme of its address says."""
+
+    is_tls = False
+    is_web = False
 
 
 def describe_listener(listener: socket.socket) -> str:
-    """Where a socket listens, with the port that the system chose: "127.0.0.1:40001", "tls://…", "unix:/path"."""
+    """Where a socket listens, with the port that the system chose: "127.0.0.1:40001", "ws://…", "unix:/path"."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
-    return (_TLS if isinstance(listener, TlsListener) else "") + join(name[0], name[1])
+    scheme = _OF_FLAGS[listener.is_tls, listener.is_web] if isinstance(listener, SchemeListener) else ""
+    return scheme + join(name[0], name[1])
 
 
 def reaches_beyond(listener: socket.socket) -> bool:

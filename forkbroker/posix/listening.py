@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forkbroker.errors import Exit, StartError
-from forkbroker.posix.addresses import ListenAddress, TlsListener, join
+from forkbroker.posix.addresses import ListenAddress, SchemeListener, join
 
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -101,7 +101,7 @@ def _open_all(address: ListenAddress, found: Sequence[tuple[int, str]], backlog:
     try:
         for family, host in found:
             try:
-                listeners.append(_open_tcp(family, host, port, backlog, is_tls=address.is_tls))
+                listeners.append(_open_tcp(family, host, port, backlog, address))
             except OSError as error:
                 # A host without IPv6, or with nothing but it, still has one loopback address.
                 if address.host == "localhost" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -135,8 +135,9 @@ def look_up(address: ListenAddress) -> list[tuple[int, str]]:
     return list(dict.fromkeys((int(family), str(name[0])) for family, _, _, _, name in found if family in known))
 
 
-def _open_tcp(family: int, host: str, port: int, backlog: int, *, is_tls: bool) -> socket.socket:
-    listener = (TlsListener if is_tls else socket.socket)(family, socket.SOCK_STREAM)
+def _open_tcp(family: int, host: str, port: int, backlog: int, address: ListenAddress) -> socket.socket:
+    listener = SchemeListener(family, socket.SOCK_STREAM)
+    listener.is_tls, listener.is_web = address.is_tls, address.is_web
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

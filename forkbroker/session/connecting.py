@@ -41,12 +41,10 @@ from forkbroker.stomp.parser import Parser
 from forkbroker.stomp.versions import V10, Version, lenient
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.fields import MAX_LOGIN
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 _ASK_AGAIN_S = 0.05
 """Others are being verified: how soon it is looked again whether there is room."""
-FAILED_S = 1.0
-"""From a failed login to the answer."""
 _LOGIN = -2
 """The token in `holds` of a login that is being verified, beside those of the parent and `QUIET`."""
 
@@ -100,7 +98,7 @@ class Connecting:
     def end(self, reason: str, now: float) -> None:
         """End the connection with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
         if self.is_open and QUIET not in self.holds:
-            self._fail(FrameError(reason), None)
+            self._fail(FrameError(reason, cause=Cause.DENIED), None)
 
     def connection_lost(self, reason: str) -> None:
         """Nothing can be read or written any more."""
@@ -191,7 +189,7 @@ class Connecting:
             self._asked = None
             self._failure = f"login failed, user {shown(credentials.login)}: {answer}"
             self.ending.has_failed_login = True
-            self._deadline, self._act_at = math.inf, now + FAILED_S
+            self._deadline, self._act_at = math.inf, now + self._setup.habits.failed_s
         else:
             self._asked = None
             self.holds.discard(_LOGIN)
@@ -204,7 +202,7 @@ class Connecting:
         """The time has come to ask again, or to tell the client that it can't log in."""
         self._act_at = math.inf
         if self._failure:
-            self._blame(FrameError("login failed"), None)
+            self._blame(FrameError("login failed", cause=Cause.DENIED), None)
             self.ending.reason = self._failure
         else:
             self._ask(now)
@@ -213,7 +211,8 @@ class Connecting:
         """CONNECTED: the session begins, and gets what the client has sent behind CONNECT."""
         policy, identity, host = self._setup.policy, terms.identity, terms.host
         if not self._setup.permissions.may_enter(identity, host.key):
-            self._blame(FrameError("host refused", describe_refusal(identity.user, host.key)), None)
+            refusal = describe_refusal(identity.user, host.key)
+            self._blame(FrameError("host refused", refusal, cause=Cause.DENIED), None)
             return
         connected = connected_headers(
             terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
@@ -250,7 +249,7 @@ class Connecting:
         elif self.ending.is_over:
             pass  # what was said last was the last
         elif kind is Kind.CLOSE:
-            self._fail(FrameError(envelope.block.decode(errors="replace")), None)
+            self._fail(FrameError(envelope.block.decode(errors="replace"), cause=Cause(envelope.token)), None)
         elif kind is not Kind.SEND:  # which everybody gets with `--broadcast all`
             raise EnvelopeError(f"{kind.name} from the parent before CONNECTED")
 
@@ -296,6 +295,7 @@ class Connecting:
     def _fail(self, error: FrameError, receipt: str | None) -> None:
         """ERROR, and the end (E02)."""
         self.ending.finish(error.reason)
+        self.ending.cause = error.cause
         self.unwritten.put([encode_error(None, error, receipt)])
 
 

@@ -23,7 +23,7 @@ from forkbroker.session.errors import FrameError
 from forkbroker.session.policy import FRAME_PROGRESS
 from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.fields import MAX_REASON
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Cause, Flag, Kind
 
 _SEND_AT = 0.8
 """Beat after this part of the interval: the client's own margin is unknown, and loops wake late."""
@@ -36,11 +36,18 @@ _MOST_TOLD = 0xFFFF_FFFF
 class HeartBeat:
     """Deadlines of both directions, in seconds of the caller's clock; an interval of 0 switches one off."""
 
-    def __init__(self, send_every_ms: int, expect_every_ms: int, unwritten: Unwritten, now: float) -> None:
-        """`unwritten` is what the client is sent: octets that went out are as good as a beat."""
+    def __init__(
+        self, send_every_ms: int, expect_every_ms: int, unwritten: Unwritten, now: float, patience_s: float = 0.0
+    ) -> None:
+        """`unwritten` is what the client is sent: octets that went out are as good as a beat.
+
+        `patience_s`: a client that may be silent for so long at least, and no longer if it sends no beats; 0: as it
+        likes.
+        """
         self.beat_after = send_every_ms * _SEND_AT / 1000 or math.inf
         """Seconds from the last octet to the next beat; infinity: none."""
-        self._gone_after = expect_every_ms * _MARGIN / 1000 or math.inf
+        self.gone_after = max(expect_every_ms * _MARGIN / 1000, patience_s) or math.inf
+        """Seconds of silence after which the client is gone."""
         self._unwritten = unwritten
         self.received_at = now
         """When an octet came in, half a frame included; whoever receives sets it."""
@@ -51,12 +58,12 @@ class HeartBeat:
 
     def is_missing(self, now: float) -> bool:
         """The client has been silent for too long."""
-        return now >= self.received_at + self._gone_after
+        return now >= self.received_at + self.gone_after
 
     def deadline(self) -> float:
         """When to look again, infinity if never. No beat is due while octets wait: look again when they went."""
         beat = math.inf if self._unwritten.pending else self._unwritten.written_at + self.beat_after
-        return min(beat, self.received_at + self._gone_after)
+        return min(beat, self.received_at + self.gone_after)
 
 
 class Progress:
@@ -109,6 +116,8 @@ class Ending:
         """The administrator should look at the reason."""
         self.has_failed_login = False
         """The client has tried to log in, and was not let in."""
+        self.cause = Cause.ASKED
+        """Of what kind the reason is that the client is told."""
 
     def begin(self, reason: str, deadline: float) -> None:
         """Take nothing more from the client."""

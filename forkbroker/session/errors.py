@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forkbroker.errors import ForkbrokerError
+from forkbroker.wire.kinds import Cause
 
 _SHOWN = 80
 
@@ -13,14 +14,22 @@ class FrameError(ForkbrokerError):
     """A frame that can't be processed; becomes an ERROR frame.
 
     `message` is short and plain, for the frame's header; `detail` is its body: what was wrong, where, what was met,
-    what would be right. `headers` are others that the ERROR has.
+    what would be right. `headers` are others that the ERROR has. `cause` is of what kind it is, where the end of the
+    connection can tell so.
     """
 
-    def __init__(self, message: str, detail: str = "", headers: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        detail: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        cause: Cause = Cause.FAULT,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail or message
         self.headers = headers
+        self.cause = cause
 
     @property
     def reason(self) -> str:

@@ -41,7 +41,7 @@ from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
 from forkbroker.stomp.parser import Parser
 from forkbroker.wire.envelope import Buffer, Envelope, pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 HALF_CLOSED_S = 1.0
 CLOSING_S = 5.0
@@ -88,7 +88,7 @@ class Session:
         self._is_settling = False
         """The parent ends: read on only until the client has settled what it was delivered."""
         unwritten.written_at = now
-        self._heart_beat = HeartBeat(*terms.heart_beat, unwritten, now)
+        self._heart_beat = HeartBeat(*terms.heart_beat, unwritten, now, setup.habits.patience_s)
         self._progress = Progress(policy.frame_timeout_s)
         replies = self._replies = Replies(unwritten, terms.version)
         budget = Budget(policy.max_client_memory)
@@ -195,7 +195,7 @@ class Session:
     def end(self, reason: str, now: float) -> None:
         """End the session with an ERROR that gives the reason; nothing if it ends already, or the broker does."""
         if not (QUIET in self.holds or self._is_settling or self.ending.has_begun):
-            self._fail(FrameError(reason), None, now)
+            self._fail(FrameError(reason, cause=Cause.DENIED), None, now)
 
     def connection_lost(self, reason: str) -> None:
         """Nothing can be read or written any more."""
@@ -256,7 +256,7 @@ class Session:
         except FrameError as error:
             self._blame(error, receipt, now)
         except DeniedError as error:
-            self._blame(FrameError(_DENIED, str(error)), receipt, now)
+            self._blame(FrameError(_DENIED, str(error), cause=Cause.DENIED), receipt, now)
         except ForkbrokerError as error:
             self._blame(FrameError(f"bad {head.command}", str(error)), receipt, now)
 
@@ -343,7 +343,8 @@ class Session:
             for name in self._transactions.destinations():
                 rights.check(Right.WRITE, name)
         except DeniedError as error:
-            self._blame(FrameError(_DENIED, f"permissions have changed, {error}"), None, now)
+            changed = f"permissions have changed, {error}"
+            self._blame(FrameError(_DENIED, changed, cause=Cause.DENIED), None, now)
 
     def _give_rights(self, rights: Rights, now: float) -> None:
         self.rights = self._publishing.rights = self._subscribing.rights = self._asking.rights = rights
@@ -364,7 +365,10 @@ class Session:
         is_refused = envelope.kind is Kind.REFUSED
         receipt = self._replies.first_receipt(envelope.number) if is_refused and envelope.number else None
         self._replies.drop_waiting()
-        self._fail(FrameError("refused", reason) if is_refused else FrameError(reason), receipt, now)
+        if is_refused:
+            self._fail(FrameError("refused", reason, cause=Cause.FULL), receipt, now)
+        else:
+            self._fail(FrameError(reason, cause=Cause(envelope.token)), receipt, now)
 
     # Time
 
@@ -385,9 +389,11 @@ class Session:
             self.input_paused(now)
         try:
             if now >= self._ends_at:
-                raise FrameError("login expired", "what the client has logged in with is not valid any more")
+                detail = "what the client has logged in with is not valid any more"
+                raise FrameError("login expired", detail, cause=Cause.DENIED)
             if self._heart_beat.is_missing(now):
-                raise FrameError("missed heart-beat", "nothing was received for twice the agreed interval")
+                silence = f"nothing was received for {self._heart_beat.gone_after:g} s"
+                raise FrameError("missed heart-beat", silence)
             if now >= self._progress.deadline:
                 self._progress.check(now)
         except FrameError as error:
@@ -436,6 +442,7 @@ class Session:
     def _fail(self, error: FrameError, receipt: str | None, now: float) -> None:
         """ERROR, behind all receipts that are due, and the end (E02)."""
         self._begin_end(error.reason, now + CLOSING_S)
+        self.ending.cause = error.cause
 
         def say_and_close() -> None:
             self._replies.error(error, receipt)

@@ -12,6 +12,18 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.versions import Version
 
+FAILED_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What clients of a transport do that is no fault of theirs."""
+
+    patience_s: float = 0.0
+    """As `forkbroker.session.ending.HeartBeat` has it."""
+    failed_s: float = FAILED_S
+    """From a failed login to the answer: guessing takes time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -33,6 +45,8 @@ class Setup:
     """What this client may do."""
     permissions: Permissions = field(default_factory=Permissions)
     """Which virtual hosts there are, and for whom."""
+    habits: Habits = field(default_factory=Habits)
+    """How long to wait for such clients."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ HOLD         stop reading from the client; token: who holds it (0: a queue that 
 RESUME       the opposite of HOLD, with the same token
 QUIESCE      stop reading from the client, send up what was read, answer QUIESCED. Token 1: only when the client has
              no unsettled delivery of a queue left; until then it is read.
-CLOSE        block: the reason; write what came before, say goodbye, end
+CLOSE        block: the reason; token: its kind (`Cause`); write what came before, say
+             goodbye, end
 RIGHTS       block: what the client may do from now on (`forkbroker.permissions`)
 ===========  =======================================================================================
 
@@ -127,7 +128,7 @@ Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that
 SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
 REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
 SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
-             the client's socket. Flag `TLS`; token 1: a proxy says first whose client it is
+             the client's socket. token: how it begins (`Begin`)
 REHEARSED    spares may be ordered
 BORN         number: the order's; count: how many spares were forked; payload: the numbers of their processes (u32 each)
 UNBORN       block: why the system gives no process, behind a BORN with fewer than were ordered
@@ -141,7 +142,7 @@ How large each field may be, and what else has to hold, is in `forkbroker.wire.f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, IntFlag
 
 
 class Kind(IntEnum):
@@ -245,10 +246,36 @@ class Flag(IntEnum):
     REAP: kill it first."""
     BARE = 8192
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
-    TLS = 16384
-    """SERVE: the client begins with a TLS handshake."""
     EXISTING = 32768
     """SEND, SUBSCRIBE: the client may not create what does not exist: a queue, or a durable subscription."""
+
+
+class Begin(IntFlag):
+    """How a client begins, as SERVE says it."""
+
+    TLS = 1
+    """With a handshake of TLS."""
+    PROXIED = 2
+    """A proxy says before all else whose client it is."""
+    WEB = 4
+    """With a request of HTTP."""
+    FORWARDED = 8
+    """The request may say whose client it is."""
+
+
+class Cause(IntEnum):
+    """Of what kind the reason is for which a connection ends. Some protocols have a number for it."""
+
+    ASKED = 0
+    """The client has asked for it."""
+    FAULT = 1
+    """The client has sent what it should not."""
+    DENIED = 2
+    """The client may not do that, or may not be here."""
+    AWAY = 3
+    """The broker ends, or wants its clients to be elsewhere."""
+    FULL = 4
+    """There is no room: later there may be some."""
 
 
 class Role(Enum):

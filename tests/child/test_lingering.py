@@ -12,7 +12,7 @@ from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import PlainTransport
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -59,7 +59,7 @@ def test_a_client_that_has_left_already_is_no_error() -> None:
     served, client = tcp_pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
-    PlainTransport(served).shut_down()
+    PlainTransport(served).shut_down(Cause.ASKED)
     linger(served, stretched(5.0))
 
     assert served.fileno() == -1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from forkbroker.child.proxied import SIGNATURE, Header, ProxiedTransport, ProxyError, parse
 from forkbroker.child.transport import PlainTransport, TransportError
+from forkbroker.wire.kinds import Cause
 
 PORTS = st.integers(0, 65_535)
 
@@ -129,7 +130,7 @@ def test_the_transport_gives_what_is_behind_the_header(header: bytes, size: int)
         assert transport.write([b"answer"]) == 6
         assert theirs.recv(10) == b"answer"
         assert (transport.in_hand, transport.has_more, transport.wants_writable) == (0, False, False)
-        transport.shut_down()
+        transport.shut_down(Cause.ASKED)
         assert theirs.recv(10) == b""
         theirs.close()
         assert transport.read_into(place) == 0
@@ -149,5 +150,5 @@ def test_a_client_without_a_header_is_told_of_in_the_log_alone() -> None:
         theirs.sendall(b"PROXY TCP4 ")
         theirs.close()
         assert transport.read_into(memoryview(bytearray(10))) == 0
-        transport.shut_down()
+        transport.shut_down(Cause.ASKED)
         assert transport.find_certificate_name("cn") == ""

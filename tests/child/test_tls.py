@@ -21,7 +21,7 @@ from forkbroker.child.tls import TlsTransport, make_context
 from forkbroker.child.transport import TransportError
 from forkbroker.errors import StartError
 from forkbroker.wire.envelope import pack, pack_pieces
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 pytestmark = pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
 
@@ -302,7 +302,7 @@ def test_a_file_is_written_like_other_octets(files) -> None:
             else:
                 written += transport.write([b"end"[written - len(whole) :]])
     ours.setblocking(True)
-    transport.shut_down()
+    transport.shut_down(Cause.ASKED)
     ours.close()
     listener.join(PATIENCE_S)
 

@@ -10,7 +10,7 @@ import pytest
 from child.conftest import Play, playing
 
 from forkbroker.child.transport import PlainTransport
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Cause, Kind
 
 PREAMBLE = b"VEIL 1\n"
 VEIL = 0x5A
@@ -52,7 +52,7 @@ class VeiledTransport:
             return 0
         return self.socket.send(veiled(b"".join(buffers)))
 
-    def shut_down(self) -> None:
+    def shut_down(self, _: Cause) -> None:
         self.socket.sendall(b"END")
         self.socket.shutdown(socket.SHUT_WR)
 

@@ -218,7 +218,7 @@ def test_the_burst_of_forks_is_never_above_a_low_rate() -> None:
 
 def test_a_refusal_is_a_frame_that_every_version_can_read() -> None:
     """The client has not said which one it speaks."""
-    assert wiring.refuse("too many clients") == (
+    assert wiring.refuse("too many clients", False) == (
         b"ERROR\nmessage:too many clients\ncontent-type:text/plain\ncontent-length:17\n\ntoo many clients\n\0\n"
     )
 

@@ -298,6 +298,7 @@ def test_the_defaults_of_the_limits() -> None:
         "fork_burst": 100,
         "users": None,
         "proxies": (),
+        "forwarders": (),
         "ways": frozenset(),
     }
 

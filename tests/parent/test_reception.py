@@ -41,7 +41,7 @@ class Desk:
         exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
         policy = AdmissionPolicy(max_clients=2, max_pending_logins=1)
         self.admission = Admission(policy, str, self.loop.now)
-        self.refusals = Refusals(self.loop, str.encode, logger)
+        self.refusals = Refusals(self.loop, lambda reason, _: reason.encode(), logger)
         self.clients = Clients(
             exchange,
             self.admission,

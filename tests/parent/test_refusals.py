@@ -17,7 +17,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.loop, self.lines = Loop(), list[str]()
-        self.refusals = Refusals(self.loop, lambda reason: f"ERROR {reason}".encode(), logger_of(self.lines))
+        self.refusals = Refusals(self.loop, lambda reason, _: f"ERROR {reason}".encode(), logger_of(self.lines))
         self.clients: list[socket.socket] = []
 
     def refuse(self, reason: str = "no room", client: str = "unix") -> tuple[socket.socket, socket.socket]:

@@ -81,7 +81,7 @@ def test_who_has_not_settled_at_half_time_is_to_read_no_more(start: Starter) -> 
     assert [alice.line()[:13] for _ in range(2)] == ["got QUIESCE 1", "got QUIESCE 0"]
     assert 0.9 < time.monotonic() - began < 1.1 * PATIENCE_S
     assert alice.line().startswith("got CLOSE ")
-    assert [bob.line()[:11] for _ in range(2)] == ["got QUIESCE", "got CLOSE 0"]
+    assert [bob.line()[:11] for _ in range(2)] == ["got QUIESCE", "got CLOSE 3"]
     assert broker.wait() == 0
     assert broker.log.count("disconnected, the broker is shutting down") == 2
 
@@ -273,7 +273,7 @@ def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:
     assert bench.pass_time(4.9) == []
     assert sorted(bench.pass_time(5.0)) == ["QUIESCE 0 to 1", "QUIESCE 0 to 2"]
     assert bench.pass_time(5.9) == []
-    assert bench.pass_time(6.0) == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
+    assert bench.pass_time(6.0) == ["CLOSE 3 to 1", "CLOSE 3 to 2"]
     assert bench.pass_time(7.9) == []
     assert bench.pass_time(8.0) == ["kill"]
     for child in list(bench.all):
@@ -292,7 +292,7 @@ def test_who_ends_without_an_answer_is_not_waited_for(bench: Bench) -> None:
     bench.take()
     bench.end(first)
 
-    assert bench.take() == ["CLOSE 0 to 2"]
+    assert bench.take() == ["CLOSE 3 to 2"]
 
 
 def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
@@ -307,7 +307,7 @@ def test_nothing_is_closed_before_all_is_committed(bench: Bench) -> None:
     bench.shutdown.go_on()
     bench.shutdown.go_on()
 
-    assert bench.take() == ["CLOSE 0 to 1", "CLOSE 0 to 2"]
+    assert bench.take() == ["CLOSE 3 to 1", "CLOSE 3 to 2"]
     assert bench.pass_time(7.9) == []
 
 

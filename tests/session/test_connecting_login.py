@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.identity import Answer, Credentials, Identity
-from forkbroker.session.connecting import FAILED_S, Connecting
+from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
-from forkbroker.session.setup import Setup
+from forkbroker.session.setup import FAILED_S, Setup
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind

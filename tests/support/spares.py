@@ -14,5 +14,5 @@ ClientProgram = Callable[[socket.socket, socket.socket, str, int], int]
 def spare_for(program: ClientProgram) -> Callable[[int], int]:
     """What a nursery is given, so that its spares serve their clients with this program."""
     spare = Spare()
-    spare.program = lambda address, peer: program(spare.end, spare.client, address, peer)
+    spare.programs[0] = lambda address, peer: program(spare.end, spare.client, address, peer)
     return spare.wait

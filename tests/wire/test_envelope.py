@@ -39,6 +39,8 @@ from forkbroker.wire.kinds import (
     TO_NURSERY,
     TO_SPARE,
     TO_STORE,
+    Begin,
+    Cause,
     Flag,
     Kind,
     Outcome,
@@ -591,6 +593,8 @@ def test_numbers_are_fixed() -> None:
     assert [(outbound.name, outbound.value) for outbound in State] == [
         ("STARTING", "starting"), ("CONNECTED", "connected"), ("LEAVING", "leaving"),
     ]  # fmt: skip
+    assert [(begin.name, int(begin)) for begin in Begin] == [("TLS", 1), ("PROXIED", 2), ("WEB", 4), ("FORWARDED", 8)]
+    assert [cause.name for cause in Cause] == ["ASKED", "FAULT", "DENIED", "AWAY", "FULL"]
 
 
 _KINDS = {
@@ -610,7 +614,6 @@ _FLAGS = {
     "FENCE": 1, "UNIFORM": 2, "ESCAPED": 4, "MIXED": 8, "AUTO": 16, "EXCLUSIVE": 32, "TEMPORARY": 64, "SECTION": 128,
     "WARNING": 256, "PERSISTENT": 512, "DURABLE": 1024, "RECOVERED": 2048, "FINAL": 4096,
     "BARE": 8192,
-    "TLS": 16384,
     "EXISTING": 32768,
 }  # fmt: skip
 

@@ -1,0 +1,211 @@
+"""The transport of clients that speak HTTP: between the octets of their connection and the session's stream.
+
+`WebTransport` reads heads of requests and answers them, until one begins a conversation, which has all octets from then
+on (`forkbroker.child.web.router`). It stands on another transport, which may encrypt.
+
+A part of the stream becomes other octets at once, and these have to be written to the last one: until then that part
+is not counted as written, as with TLS (`in_hand`). Beside the stream there are octets of the protocol's own. They wait
+in `_unsent`, behind what is there, and are no reason to read the client if it takes none of them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+
+from forkbroker.child.transport import ClosedError, RefusedError, Transport, TransportError
+from forkbroker.child.web.requests import Request, RequestError, Response, parse_head, say
+from forkbroker.child.web.router import Conversation
+from forkbroker.wire.envelope import Buffer
+from forkbroker.wire.kinds import Cause
+from forkbroker.wire.memory_file import MemoryFile
+
+_UNSENT_MAX = 65_536
+"""Octets of the protocol's own that may wait before the client is not read any more."""
+
+
+class WebTransport:
+    """Requests, and the conversation that one of them begins."""
+
+    def __init__(self, inner: Transport, answer: Callable[[Request], Response | Conversation], *, is_tls: bool) -> None:
+        """`inner` has the octets of HTTP; `answer` says what follows from a request."""
+        self.socket: socket.socket = inner.socket
+        self._inner = inner
+        self._answer = answer
+        self._is_tls = is_tls
+        self._head = b""
+        self._talk: Conversation | None = None
+        self._unsent = b""
+        self._is_ending = False
+        """The last answer is given: nothing more is read."""
+        self._problem = ""
+        """What the log is to say at the end."""
+        self.bearer = ""
+        self.in_hand = 0
+
+    @property
+    def has_more(self) -> bool:
+        """The inner transport has; or the end has been read, and is still to be told."""
+        is_over = self._is_ending or (self._talk is not None and self._talk.is_over)
+        return self._inner.has_more or (is_over and not self._unsent)
+
+    @property
+    def wants_readable(self) -> bool:
+        """Not while the client does not take what it was sent."""
+        return self._inner.wants_readable and len(self._unsent) < _UNSENT_MAX
+
+    @property
+    def wants_writable(self) -> bool:
+        """Octets of its own, or of the inner transport, wait."""
+        return bool(self._unsent) or self._inner.wants_writable
+
+    # From the client
+
+    def read_into(self, place: memoryview) -> int:
+        """Read octets of the stream; 0 means its end.
+
+        Raises:
+            BlockingIOError: nothing of the stream has come.
+            ClosedError: the conversation is over.
+            RefusedError: the client has broken its protocol.
+            OSError: the connection is broken.
+        """
+        talk = self._talk
+        if self._is_ending or (talk is not None and talk.is_over):
+            return self._read_end()
+        octets = self._inner.read_into(place)
+        if not octets:
+            return 0
+        stream = self._receive(bytes(place[:octets]))
+        self._take_outgoing()
+        if not stream:
+            raise BlockingIOError
+        place[: len(stream)] = stream
+        return len(stream)
+
+    def _read_end(self) -> int:
+        """The end, once what was said last is with the kernel."""
+        self._flush()
+        if self._unsent:
+            raise BlockingIOError
+        if self._problem:
+            raise RefusedError(0, self._problem)
+        raise ClosedError(0, "client closed the connection" if self._talk is not None else "client has its answer")
+
+    def _receive(self, octets: bytes) -> bytes:
+        while self._talk is None and octets and not self._is_ending:
+            octets = self._receive_head(octets)
+        if self._talk is None or self._is_ending:
+            return b""
+        try:
+            return self._talk.receive(octets) if octets else b""
+        except TransportError as error:
+            self._problem = error.strerror or ""
+            return b""
+
+    def _receive_head(self, octets: bytes) -> bytes:
+        """More of a request's head; what is left behind it."""
+        self._head += octets
+        try:
+            request = parse_head(self._head, is_tls=self._is_tls)
+        except RequestError as error:
+            self._say(say(error.status, error.text), stays=False)
+            self._problem = f"HTTP: {error.text}"
+            return b""
+        if request is None:
+            return b""
+        rest, self._head = self._head[len(request.octets) :], b""
+        answer = self._answer(request)
+        if isinstance(answer, Response):
+            # what follows is a body that nobody has asked for
+            stays = request.stays and request.body_octets == 0
+            self._say(answer, stays=stays, has_body=request.method != "HEAD")
+            self._problem = "" if stays or not answer.note else f"HTTP: {answer.note}"
+        else:
+            self._talk = answer
+        return rest
+
+    def _say(self, answer: Response, *, stays: bool, has_body: bool = True) -> None:
+        self._unsent += answer.encode(stays=stays, has_body=has_body)
+        self._is_ending = not stays
+
+    def _take_outgoing(self) -> None:
+        talk = self._talk
+        if talk is not None and talk.outgoing and not talk.is_midway:
+            self._unsent += talk.outgoing
+            talk.outgoing = b""
+        self._flush()
+
+    def tick(self) -> None:
+        """Some time has passed."""
+        if self._talk is not None and not self._talk.is_over:
+            self._talk.tick()
+            self._take_outgoing()
+
+    # To the client
+
+    def write(self, buffers: Iterable[Buffer]) -> int:
+        """Write what the kernel takes; return how many octets of the stream it has taken with all that they became.
+
+        Raises:
+            BlockingIOError: it has taken nothing of the stream, or not all of a part: call again with the same octets.
+            OSError: the connection is broken.
+        """
+        if self._talk is None:
+            # what STOMP has to say would be no answer to a request, or to none
+            return sum(map(len, buffers))
+        if not self._unsent and not self.in_hand and not self._talk.is_over:
+            waiting = list(buffers)
+            if waiting:
+                octets, self.in_hand = self._talk.send(waiting)
+                self._unsent = bytes(octets)
+        return self._finish_write()
+
+    def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
+        """As `write`, for octets of a file. Raises as `write`."""
+        if self._talk is None:
+            return octets
+        if not self._unsent and not self.in_hand and not self._talk.is_over:
+            data, self.in_hand = self._talk.send_file(file, offset, octets)
+            self._unsent = bytes(data)
+        return self._finish_write()
+
+    def _finish_write(self) -> int:
+        self._flush()
+        if self._unsent:
+            raise BlockingIOError
+        written, self.in_hand = self.in_hand, 0
+        if self._talk is not None and self._talk.outgoing:
+            self._take_outgoing()
+        if not written:
+            # octets of the protocol's own are no beat of the session's
+            raise BlockingIOError
+        return written
+
+    def _flush(self) -> None:
+        """Give the kernel what it takes of what waits; the rest is `wants_writable`."""
+        with suppress(BlockingIOError):
+            while self._unsent or self._inner.wants_writable:
+                taken = self._inner.write([self._unsent] if self._unsent else [])
+                self._unsent = self._unsent[taken:]
+                if not self._unsent:
+                    break
+
+    def find_certificate_name(self, kind: str) -> str:
+        """As the inner transport."""
+        return self._inner.find_certificate_name(kind)
+
+    def shut_down(self, cause: Cause) -> None:
+        """End the conversation, or the request that has not got an answer, as far as there is room for it."""
+        if self._talk is not None:
+            self._unsent += b"" if self._unsent and self._talk.is_midway else self._talk.close(cause)
+        elif self._head and not self._is_ending:
+            late = cause is Cause.FAULT
+            status = HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.SERVICE_UNAVAILABLE
+            text = "The request did not come in time." if late else "The broker has no room now, or ends."
+            self._unsent += say(status, text).encode(stays=False)
+        with suppress(OSError):
+            self._flush()
+        self._inner.shut_down(cause)

@@ -1,0 +1,97 @@
+"""The handshake of WebSocket (RFC 6455, 4.2), by `websockets`: who may have a connection, and on which terms.
+
+- The best of the sub-protocols that the client offers is echoed; one that offers none gets none, and one that offers
+  others only gets none as well: a browser ends the connection then.
+- A page may connect from its own origin, and from those of the option. So a page of somebody else cannot use a
+  visitor's cookies here. What is no browser sends no Origin.
+- Extensions are none: compression costs a window of memory for each client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from forkbroker.child.web.frames import WebSocket
+from forkbroker.child.web.requests import Request, Response, say
+
+SUBPROTOCOLS = tuple(map(Subprotocol, ("v12.stomp", "v11.stomp", "v10.stomp")))
+"""Those that are spoken, the best first."""
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+"""What the library would log is no event of the broker's."""
+ANY_ORIGIN = "*"
+_KEPT = frozenset(("upgrade", "sec-websocket-version", "allow"))
+"""Headers of a refusal by `websockets` that mean something beside its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Which pages may connect."""
+
+    others: tuple[str, ...] = ()
+    """Origins beside that of the listener; `*`: all."""
+
+    def permit(self, request: Request) -> bool:
+        """Whether a page of this request's origin may connect."""
+        origin = request.headers.get("origin")
+        if origin is None or ANY_ORIGIN in self.others or origin.lower() in self.others:
+            return True
+        scheme, _, _ = origin.partition("://")
+        host = request.headers.get("host", "")
+        site = _site_of(origin)
+        return site is not None and site == _site_of(f"{scheme}://{host}")
+
+
+def _site_of(url: str) -> tuple[str, int | None] | None:
+    """Host and port; None: it has none, as the `null` of a page from a file."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname else None
+
+
+def is_upgrade(request: Request) -> bool:
+    """Whether a request asks for a WebSocket."""
+    return "websocket" in request.headers.get("upgrade", "").lower()
+
+
+def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return next((protocol for protocol in SUBPROTOCOLS if protocol in offered), None)
+
+
+def upgrade(request: Request, origins: Origins, heard: Callable[[], None]) -> Response | WebSocket:
+    """Grant a WebSocket, whose `outgoing` begins with the answer; or say why not.
+
+    `heard`: see `WebSocket`.
+    """
+    if not is_upgrade(request):
+        text = "STOMP is spoken here over WebSocket: connect with ws:// or wss:// in the place of http:// or https://."
+        return say(HTTPStatus.UPGRADE_REQUIRED, text, ("Upgrade", "websocket"))
+    if not origins.permit(request):
+        origin, host = request.headers["origin"], request.headers.get("host", "")
+        text = f"Pages of {origin} may not connect to {host} (option web-origin)."
+        note = f"refused a page of {origin[:80]}, as it is not of {host[:80]} (web-origin)"
+        return say(HTTPStatus.FORBIDDEN, text, note=note)
+    protocol = ServerProtocol(subprotocols=SUBPROTOCOLS, select_subprotocol=_select, logger=_SILENT)
+    protocol.receive_data(request.octets)
+    requests = protocol.events_received()
+    if not requests:
+        return say(HTTPStatus.BAD_REQUEST, f"This is no handshake of WebSocket: {protocol.handshake_exc}.")
+    answer = protocol.accept(requests[0])  # type: ignore[arg-type]
+    if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        text = (answer.body or b"").decode(errors="replace").strip()
+        kept = [pair for pair in answer.headers.raw_items() if pair[0].lower() in _KEPT]
+        return say(HTTPStatus(answer.status_code), text, *kept)
+    protocol.send_response(answer)
+    conversation = WebSocket(heard)
+    conversation.outgoing = b"".join(protocol.data_to_send())
+    return conversation
