@@ -66,7 +66,7 @@ logger = logging.getLogger("forkbroker")
 SLOTS = 64
 """Offers that can be open at one time; with more to offer, the next one waits for an answer. Four workers have four
 open at once, a queue that is emptied has 20 to 50 long ones: more slots made no benchmark faster. Each is a mapping in
-every process, which costs a fork half a microsecond and 0.2 KiB of the kernel's memory."""
+every process, which costs 0.2 KiB of the kernel's memory; a fork hardly notices."""
 
 FILES_BESIDE_CLIENTS = 112
 """Descriptors that the parent has besides one for each client: listeners, log, pidfile, the channels to helpers and to
