@@ -209,8 +209,9 @@ _TABLE = (
         "let a queue take messages, and deliver none",
         (_QUEUE, Argument("for", SPAN, "seconds after which it is released")),
         concerns=("queue",),
+        changes=True,
     ),
-    Verb("release", "manage", "let a queue that is held deliver again", (_QUEUE,), concerns=("queue",)),
+    Verb("release", "manage", "let a queue that is held deliver again", (_QUEUE,), ("queue",), changes=True),
     Verb(
         "durable",
         "manage",

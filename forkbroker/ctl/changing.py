@@ -7,7 +7,7 @@ from collections.abc import Callable
 from forkbroker.config.values import seconds
 from forkbroker.control.verbs import LEVELS, VERBS
 from forkbroker.ctl.command import EVERYTHING, Command, Context, Param, read_ids, tell
-from forkbroker.ctl.tables import counted, short_span
+from forkbroker.ctl.tables import Row, counted, short_span
 from forkbroker.errors import Exit
 from forkbroker.posix.printable import printable
 
@@ -77,15 +77,22 @@ def _hold(context: Context) -> int:
         result = connection.ask_one("hold", args)
     until = f" for {short_span(args['for'])}" if args["for"] else ""
     context.show(
-        f"{printable(result['queue'])} is held{until}, {counted(result['waiting'], 'message')} waiting", result
+        f"{printable(result['queue'])} is held{until}, {counted(result['waiting'], 'message')} waiting"
+        f"{_say_stored(result)}",
+        result,
     )
     return Exit.OK
+
+
+def _say_stored(result: Row) -> str:
+    return "" if result["stored"] else "; the store cannot write at present, and does not know it yet"
 
 
 def _release(context: Context) -> int:
     with context.connect() as connection:
         result = connection.ask_one("release", {"queue": context.parsed.queue})
-    context.show(f"{printable(result['queue'])} is released, {counted(result['waiting'], 'message')} waiting", result)
+    waiting = counted(result["waiting"], "message")
+    context.show(f"{printable(result['queue'])} is released, {waiting} waiting{_say_stored(result)}", result)
     return Exit.OK
 
 

@@ -62,6 +62,11 @@ def _show_age(row: Row) -> str:
     return (">" if row["oldest-before-start"] else "") + short_span(row["oldest"])
 
 
+def _show_hold(row: Row) -> str:
+    """`no`, `yes`, or for how long still."""
+    return short_span(row["held-for"]) if row["held-for"] is not None else "yes" if row["held"] else "no"
+
+
 def _rate(member: str) -> Column:
     def show(row: Row) -> str:
         value = row.get(member)
@@ -80,7 +85,7 @@ QUEUES = (
     Column("OLDEST", _show_age, is_number=True),
     _rate("in-rate"),
     _rate("out-rate"),
-    Column("HELD", lambda row: "yes" if row["held"] else "no"),
+    Column("HELD", _show_hold),
 )
 """Columns of the listing of queues."""
 

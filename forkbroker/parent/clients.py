@@ -191,14 +191,18 @@ class Clients:
             if (is_lost or is_claimed) and self.find(child.peer) is not None:
                 self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
 
+    def allot(self) -> None:
+        """Tell the router what users may have that have something there, whether they are connected or not."""
+        for user in self._router.allotted():
+            self._router.allot(user, *self._entitling.find_allotment(Identity(user)))
+
     def entitle(self, permissions: Permissions) -> None:
         """Tell the processes of clients what these may do, where that is something else from now on.
 
         Who may not be connected to its virtual host any more is disconnected.
         """
         find_changed, find_allotment = self._entitling.adopt(permissions), self._entitling.find_allotment
-        for user in self._router.allotted():
-            self._router.allot(user, *find_allotment(Identity(user)))
+        self.allot()
         for child in self.all:
             if child.state is State.CONNECTED and self.find(child.peer) is not None:
                 self._router.allot(child.login, *find_allotment(child.identity), child.peer)

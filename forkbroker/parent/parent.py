@@ -370,6 +370,7 @@ class Parent:
     def _open(self) -> None:
         """The store is open, and what it has is known; or there is a nursery. With both, clients may come."""
         if self._has_begun and self._shutdown.phase is Phase.RUNNING:
+            self._clients.allot()
             self._listeners.open()
             self._housekeep()
             self._hooks.ready()

@@ -94,12 +94,12 @@ class Router(Rule):
         jobs = self._jobs = Jobs(kit, policy, keeping)
         self._topics = Topics(kit, policy, keeping)
         offering = self._offering = Offering(kit, policy, slots, keeping, jobs.returns, self._topics.durables)
-        self._stored = Stored(kit, keeping, jobs, self._topics)
+        self.holding = Holding(kit, keeping.queues, keeping.journal)
+        """Queues that an administrator holds."""
+        self._stored = Stored(kit, keeping, jobs, self._topics, self.holding)
         self._ages = Ages()
         self.sights = Sights(kit, keeping, self._topics, jobs.delays, offering.clientele, self._ages)
         """What there is, for whoever looks."""
-        self.holding = Holding(kit, keeping.queues)
-        """Queues that an administrator holds."""
         self.durables = self._topics.durables
         """Durable subscriptions."""
         self.delays = jobs.delays

@@ -9,7 +9,7 @@ not among it. None is a step in which there was nothing to show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,6 +53,8 @@ class QueueSight:
     """How long the oldest message that waits has been here; None: none waits."""
     is_older: bool
     """Longer than that: it is from before the broker's start."""
+    account: str | None
+    """The user on whose account it is: empty for clients without a login; None: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,14 @@ class Sights:
 
     # -- queues
 
-    def queues(self, matches: Matches) -> Iterator[QueueSight | None]:
-        """The queues that are meant, by name."""
-        for name in sorted(queue.name for queue in self._queues.all()):
+    def queues(self, matches: Matches, absent: Collection[bytes] = ()) -> Iterator[QueueSight | None]:
+        """The queues that are meant, by name; those of `absent` also if they do not exist."""
+        for name in sorted({*absent, *(queue.name for queue in self._queues.all())}):
             queue = self._queues.find(name) if matches(name) else None
-            yield None if queue is None else self._see(queue)
+            if queue is None and name in absent and matches(name):
+                yield self._see_absent(name)
+            else:
+                yield None if queue is None else self._see(queue)
 
     def queue(self, name: bytes) -> QueueSight | None:
         """The queue of this name, if there is one."""
@@ -115,6 +120,22 @@ class Sights:
     def wall_ms(self) -> int:
         """The time (milliseconds since the epoch)."""
         return self._kit.timers.wall_ms()
+
+    def _see_absent(self, name: bytes) -> QueueSight:
+        """A queue that does not exist has nothing, but something may be to come to it."""
+        return QueueSight(
+            view=QueueView(name, ready=0, unsettled=0, octets=0, consumers=0),
+            topic=b"",
+            used_ms=0,
+            delayed=self._delays.weigh(name)[0],
+            memory=0,
+            blocked=0,
+            entered=0,
+            left=0,
+            oldest_s=None,
+            is_older=False,
+            account=None,
+        )
 
     def _see(self, queue: Queue) -> QueueSight:
         durable = self._durables.find(queue.name)
@@ -131,6 +152,7 @@ class Sights:
             left=queue.entered - queue.messages,
             oldest_s=oldest_s,
             is_older=is_older,
+            account=None if queue.account is None else queue.account.user,
         )
 
     @property

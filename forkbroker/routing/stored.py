@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from forkbroker.routing.handover import Rule
+from forkbroker.routing.holding import Holding
 from forkbroker.routing.jobs.jobs import Jobs
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
@@ -17,7 +18,7 @@ from forkbroker.routing.queues.runs import make_run
 from forkbroker.routing.topics.topics import Topics
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import OF_STORE, check
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Kind, Matter
 
 
 class Stored(Rule):
@@ -26,7 +27,7 @@ class Stored(Rule):
     DUMPED = ("_knows_serial", "has_opened")
     ANEW = ("_methods",)
 
-    def __init__(self, kit: Kit, keeping: Keeping, jobs: Jobs, topics: Topics) -> None:
+    def __init__(self, kit: Kit, keeping: Keeping, jobs: Jobs, topics: Topics, holding: Holding) -> None:
         self._kit = kit
         self._queues = keeping.queues
         self._journal = keeping.journal
@@ -35,6 +36,7 @@ class Stored(Rule):
         self._jobs = jobs
         self._returns = jobs.returns
         self._durables = topics.durables
+        self._holding = holding
         self._knows_serial = False
         self.has_opened = False
         """The first store is OPENED: all that was there before the broker's start is known."""
@@ -50,6 +52,7 @@ class Stored(Rule):
             Kind.DELETED: self._deleted,
             Kind.DURABLE: self._restore_durable,
             Kind.DUPLICATE: self._restore_duplicate,
+            Kind.NOTED: self._restore_note,
             Kind.OPENED: self._opened,
         }
 
@@ -98,6 +101,13 @@ class Stored(Rule):
 
     def _restore_duplicate(self, envelope: Envelope) -> None:
         self._jobs.intake.restore_duplicate(envelope.destination, envelope.block, envelope.number)
+
+    def _restore_note(self, envelope: Envelope) -> None:
+        self._require_serial(envelope.kind)
+        if envelope.token == Matter.HELD:
+            self._holding.restore(envelope.destination, int(envelope.block))
+        else:
+            self._custody.restore_owner(envelope.destination, envelope.block)
 
     def _opened(self, envelope: Envelope) -> None:
         self._require_serial(envelope.kind)

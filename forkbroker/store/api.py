@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from forkbroker.errors import Exit, ForkbrokerError
 from forkbroker.wire.details import DURABLY, Details
+from forkbroker.wire.kinds import Matter
 
 
 class StoreError(ForkbrokerError):
@@ -150,6 +151,15 @@ class Forget(NamedTuple):
     queue: bytes
 
 
+class Note(NamedTuple):
+    """Something is so of a queue, which need not have messages; or not any more."""
+
+    queue: bytes
+    matter: Matter
+    value: bytes | None
+    """What is so, in place of what was noted before; None: nothing, forget it. May be empty."""
+
+
 class Remember(NamedTuple):
     """A `dedup-id` that is not to be accepted a second time."""
 
@@ -187,7 +197,7 @@ def weigh(item: Message | Chunk) -> int:
     return len(item.headers) + len(item.body) + MESSAGE_OVERHEAD
 
 
-Change = Message | Chunk | Delete | Update | Move | Purge | Define | Forget | Remember
+Change = Message | Chunk | Delete | Update | Move | Purge | Define | Forget | Note | Remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +291,10 @@ class Store(ABC):
     @abstractmethod
     def durables(self) -> Iterable[Define]:
         """The durable subscriptions."""
+
+    @abstractmethod
+    def notes(self) -> Iterable[Note]:
+        """What is noted of queues."""
 
     @abstractmethod
     def duplicates(self) -> Iterable[Remember]:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import repeat
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Message, Move, Purge, Remember, Update
+from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Message, Move, Note, Purge, Remember, Update
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope
 from forkbroker.wire.fan import address, unpack_fan
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Matter
 
 _EMPTY_LINE = b"\n\n"
 
@@ -134,6 +134,14 @@ def _unpack_forget(envelope: Envelope) -> list[Change]:
     return [Forget(envelope.destination)]
 
 
+def _unpack_note(envelope: Envelope) -> list[Change]:
+    try:
+        matter = Matter(envelope.token)
+    except ValueError as error:
+        raise EnvelopeError(f"NOTE: {error}") from None
+    return [Note(envelope.destination, matter, envelope.block if envelope.count else None)]
+
+
 def _range(envelope: Envelope) -> tuple[int, int]:
     """The serials of the first and the last message that it means."""
     _check_range(envelope)
@@ -185,4 +193,5 @@ _UNPACK: dict[Kind, Callable[[Envelope], Sequence[Change]]] = {
     Kind.PURGE: _unpack_purge,
     Kind.DEFINE: _unpack_define,
     Kind.FORGET: _unpack_forget,
+    Kind.NOTE: _unpack_note,
 }

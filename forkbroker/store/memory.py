@@ -23,6 +23,7 @@ from forkbroker.store.api import (
     Forget,
     Message,
     Move,
+    Note,
     Opened,
     Purge,
     Remember,
@@ -33,6 +34,7 @@ from forkbroker.store.api import (
     renumber,
     weigh,
 )
+from forkbroker.wire.kinds import Matter
 
 DEFAULT_OCTETS = 268_435_456
 _SWEEP_S = 60.0
@@ -100,6 +102,7 @@ class MemoryStore(Store):
         self._lanes: dict[bytes, dict[int, _Lane]] = {}
         self._schedule = _Lane()
         self._durables: dict[bytes, Define] = {}
+        self._notes: dict[tuple[bytes, Matter], Note] = {}
         self._duplicates: dict[tuple[bytes, bytes], Remember] = {}
         self._sweep_at = 0.0
         self._apply: dict[type, Callable[[Any], None]] = {
@@ -111,6 +114,7 @@ class MemoryStore(Store):
             Purge: self._purge,
             Define: self._define,
             Forget: self._forget,
+            Note: self._note,
             Remember: self._remember,
         }
 
@@ -141,6 +145,10 @@ class MemoryStore(Store):
     def durables(self) -> list[Define]:
         """All of them."""
         return list(self._durables.values())
+
+    def notes(self) -> list[Note]:
+        """All of them."""
+        return list(self._notes.values())
 
     def duplicates(self) -> list[Remember]:
         """Those whose time is not over."""
@@ -240,6 +248,12 @@ class MemoryStore(Store):
     def _forget(self, change: Forget) -> None:
         self._durables.pop(change.queue, None)
         self._purge(change)
+
+    def _note(self, change: Note) -> None:
+        if change.value is None:
+            self._notes.pop((change.queue, change.matter), None)
+        else:
+            self._notes[change.queue, change.matter] = change
 
     def _remember(self, change: Remember) -> None:
         self._duplicates[change.queue, change.dedup_id] = change

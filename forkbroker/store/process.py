@@ -156,6 +156,8 @@ class StoreProcess:
         # what is still in the schedule was never delivered: consumers see it when it has left that, committed
         for page in pack_pages(store.scheduled(), recovered_before=0):
             self._tell(page)
+        for queue, matter, value in store.notes():
+            self._tell(pack(Kind.NOTED, destination=queue, token=matter, count=1, block=value or b""))
         how = "" if opened.was_in_order else ", all marked redelivered after an unclean shutdown"
         log.info("store %s: open, %d messages%s", store.url, messages, how)
 

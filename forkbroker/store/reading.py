@@ -12,15 +12,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 
-from forkbroker.store.api import MESSAGE_OVERHEAD, Backlog, Chunk, Define, Message, Remember, weigh
+from forkbroker.store.api import MESSAGE_OVERHEAD, Backlog, Chunk, Define, Message, Note, Remember, weigh
 from forkbroker.store.around import read_ranges, read_single
 from forkbroker.store.database import describe_error, is_partial, make_damage
 from forkbroker.store.findings import Findings
 from forkbroker.store.schema import MAX_SERIAL
 from forkbroker.store.table import (
     COLUMNS,
+    MATTERS,
     Row,
     UnfitRowError,
+    is_note,
     is_number,
     is_priority,
     is_queue,
@@ -107,6 +109,12 @@ class Reader:
         rows = list(map(Define._make, self._connection.execute("SELECT queue, topic, used FROM durables")))
         self._findings.note_odd("durable subscriptions", (row for row in rows if not _is_durable(row)))
         return [row for row in rows if _is_durable(row)]
+
+    def notes(self) -> list[Note]:
+        """All of them."""
+        rows = list(self._connection.execute("SELECT queue, matter, value FROM notes"))
+        self._findings.note_odd("notes of queues", (row for row in rows if not is_note(row)))
+        return [Note(queue, MATTERS[matter], value) for queue, matter, value in filter(is_note, rows)]
 
     def duplicates(self) -> Iterator[Remember]:
         """Row by row."""

@@ -29,8 +29,17 @@ from forkbroker.store.database import check_integrity, connect, is_damage
 from forkbroker.store.schema import MAX_SERIAL, upgrade
 from forkbroker.store.table import COLUMNS, Row, UnfitRowError, is_number, to_message
 
-_TABLES = {"durables": "queue, topic, used", "duplicates": "queue, dedup_id, until"}
-_TEXTS = frozenset({"queue", "cron", "reason", "origin", "message_id", "headers", "topic", "dedup_id", "reject_reason"})
+_TABLES = {
+    "durables": "queue, topic, used",
+    "duplicates": "queue, dedup_id, until",
+    "notes": "queue, matter, value",
+}
+_TEXTS = frozenset(
+    {
+        *("queue", "cron", "reason", "origin", "message_id", "headers", "reject_reason"),
+        *("topic", "dedup_id", "matter", "value"),
+    }
+)
 _INSTEAD = {"queue": "''", "message_id": "''", "headers": "''", "body": "x''", "priority": "-1", "deliveries": "-1"}
 """Of columns that can't be NULL: what stands for one in a damaged row. It makes the row unfit, but keeps it."""
 _BEYOND = 10_000

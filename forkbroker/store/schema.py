@@ -222,7 +222,21 @@ CREATE VIEW readable AS SELECT
 FROM messages ORDER BY queue, priority DESC, serial;
 """
 
-STEPS = (_MESSAGES, _SUBSCRIPTIONS, _CHECKS, _REASONS)
+_NOTES = f"""
+CREATE TABLE notes (
+    queue TEXT NOT NULL,
+    matter TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (queue, matter),
+    CHECK (typeof(queue) = 'text' AND length(CAST(queue AS BLOB)) <= {MAX_TEXT}
+        AND (queue GLOB '/queue/?*' OR queue GLOB '/dsub/?*' OR queue GLOB '/reply-queue/?*')),
+    CHECK (matter IN ('held', 'owner')),
+    CHECK (typeof(value) = 'text' AND length(CAST(value AS BLOB)) <= {MAX_TEXT}),
+    CHECK (matter <> 'held' OR length(value) BETWEEN 1 AND 18 AND value NOT GLOB '*[^0-9]*')
+) WITHOUT ROWID;
+"""
+
+STEPS = (_MESSAGES, _SUBSCRIPTIONS, _CHECKS, _REASONS, _NOTES)
 """Each makes of one version the next; the first one makes version 1 of an empty file."""
 
 VERSION = len(STEPS)

@@ -42,6 +42,7 @@ from forkbroker.store.api import (
     FullError,
     Message,
     Move,
+    Note,
     Opened,
     Purge,
     Remember,
@@ -108,6 +109,8 @@ _MOVE = (
 _PURGE = "DELETE FROM messages WHERE queue = CAST(? AS TEXT) AND due IS NULL"
 _DEFINE = "INSERT OR REPLACE INTO durables (queue, topic, used) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"
 _FORGET = "DELETE FROM durables WHERE queue = CAST(? AS TEXT)"
+_NOTE = "INSERT OR REPLACE INTO notes (queue, matter, value) VALUES (CAST(? AS TEXT), ?, CAST(? AS TEXT))"
+_UNNOTE = "DELETE FROM notes WHERE queue = CAST(? AS TEXT) AND matter = ?"
 _REMEMBER = "INSERT OR REPLACE INTO duplicates (queue, dedup_id, until) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"
 _LAST = f"SELECT max(serial) FROM messages WHERE serial <= {MAX_SERIAL}"
 
@@ -347,6 +350,11 @@ class SqliteStore(Store):
         with translating(self.path):
             return self._reader.durables()
 
+    def notes(self) -> Iterable[Note]:
+        """All of them."""
+        with translating(self.path):
+            return self._reader.notes()
+
     def duplicates(self) -> Iterator[Remember]:
         """Row by row."""
         with translating(self.path):
@@ -496,6 +504,13 @@ class SqliteStore(Store):
             self._connection.execute(_FORGET, change)
             self._connection.execute(_PURGE, change)
 
+    def _note(self, changes: Iterable[Note]) -> None:
+        for queue, matter, value in changes:
+            if value is None:
+                self._connection.execute(_UNNOTE, (queue, matter.name.lower()))
+            else:
+                self._connection.execute(_NOTE, (queue, matter.name.lower(), value))
+
     def _remember(self, changes: Iterable[Remember]) -> None:
         self._connection.executemany(_REMEMBER, changes)
         now = time.monotonic()
@@ -558,6 +573,7 @@ _APPLY: dict[type, Any] = {
     Purge: SqliteStore._purge,
     Define: SqliteStore._define,
     Forget: SqliteStore._forget,
+    Note: SqliteStore._note,
     Remember: SqliteStore._remember,
 }
 

@@ -20,6 +20,7 @@ from typing import Any
 from forkbroker.store.api import Message
 from forkbroker.store.schema import MAX_INTEGER, MAX_SERIAL, MAX_TEXT
 from forkbroker.wire.details import DEFAULT_PRIORITY, DURABLY, MAX_REJECT_REASON, Details, Reason
+from forkbroker.wire.kinds import Matter
 
 COLUMNS = (
     "serial, queue, message_id, headers, body, deliveries, priority, crashes, expires, due, reason, origin, period, "
@@ -35,6 +36,8 @@ _QUEUES = (b"/queue/", b"/dsub/", b"/reply-queue/")
 _MAX_U16 = 65_535
 _MAX_REPEAT = (1 << 31) - 1
 _REASONS = {reason.name.lower().encode(): reason for reason in Reason if reason} | {None: Reason.NONE}
+MATTERS = {matter.name.lower().encode(): matter for matter in Matter}
+"""By the names that they have in the table `notes`."""
 _IDENT_OCTETS = b"-._" + string.ascii_letters.encode() + string.digits.encode()
 _are_headers = re.compile(rb"(?:[^\n:\0]*:[^\n\0]*(?:\n|\Z))*").fullmatch
 
@@ -111,6 +114,14 @@ def is_text(value: Any) -> bool:
 def is_reject_reason(value: Any) -> bool:
     """Whether it is what can come with a NACK."""
     return type(value) is bytes and len(value) <= MAX_REJECT_REASON and b"\0" not in value
+
+
+def is_note(row: Row) -> bool:
+    """Whether something is noted in this row of the table `notes`."""
+    queue, matter, value = row
+    if not (is_queue(queue) and matter in MATTERS and type(value) is bytes and len(value) <= MAX_TEXT):
+        return False
+    return MATTERS[matter] is not Matter.HELD or (value.isdigit() and len(value) <= 18)
 
 
 def list_serials(serials: Iterable[int], most: int = 10) -> str:

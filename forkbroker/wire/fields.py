@@ -29,7 +29,7 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.identity import Way
 from forkbroker.wire.details import MAX_REJECT_REASON
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Matter
 
 MAX_REASON = 65_535
 """Octets of a child's last words: they become one line of the log."""
@@ -53,6 +53,8 @@ _FENCE = int(Flag.FENCE)
 _TEMPORARY = int(Flag.TEMPORARY)
 _DURABLE = int(Flag.DURABLE)
 _LF, _DASH = b"\n-"
+_MAX_DIGITS = 18
+"""Of milliseconds since the epoch: they fit into 63 bits then."""
 _DURABLE_PREFIX = Sort.DURABLE.value.encode()
 _NOT_SENT_TO = (_DURABLE_PREFIX, Sort.CONTROL.value.encode(), SYSTEM.encode())
 
@@ -120,6 +122,15 @@ def _has_wishes(envelope: Envelope) -> None:
 def _is_page(envelope: Envelope) -> None:
     _has_pieces(envelope)
     _ = envelope.details
+
+
+def _is_note(envelope: Envelope) -> None:
+    """Something is noted, and if it is a time it is one."""
+    _has_nothing(envelope)
+    if not (envelope.token and envelope.count):
+        raise EnvelopeError(f"{envelope.kind.name} of matter {envelope.token}, count {envelope.count}")
+    if envelope.token == Matter.HELD and not (envelope.block.isdigit() and len(envelope.block) <= _MAX_DIGITS):
+        raise EnvelopeError(f"{envelope.kind.name}: held until {envelope.block[:40]!r}")
 
 
 def _is_subscription(envelope: Envelope) -> None:
@@ -260,6 +271,7 @@ OF_STORE: dict[Kind, Fields] = {
     Kind.BACKLOG: Fields(index=9, count=_U32, number=MAX_SERIAL, serial=MAX_SERIAL, destination=_U16),
     Kind.DURABLE: Fields(serial=MAX_SERIAL, destination=_U16, block=_U16),
     Kind.DUPLICATE: Fields(number=MAX_SERIAL, destination=_U16, block=_U16),
+    Kind.NOTED: Fields(token=max(Matter), count=1, destination=_U16, block=_U16, content=_is_note),
     Kind.PAGE: Fields(
         flags=_FORM | Flag.RECOVERED,
         index=_U32,

@@ -72,6 +72,8 @@ PURGE        number; destination: all messages of this queue, written and spille
 DEFINE       number; destination: the queue of a durable subscription; block: its topic or pattern; serial: when it
              was last used, in milliseconds since the epoch
 FORGET       number; destination: a durable subscription, and all its messages
+NOTE         number; destination: a queue, which need not exist; token: what is noted of it (`Matter`); count: 1, and
+             block: what is so; count: 0, it is not so any more
 FETCH        destination; index: the priority; serial: all up to this are in memory, or gone, or not wanted now if they
              are persistent; count: octets wanted
 FAN          number; block: the targets, each a serial and a queue; count: how many; payload: a whole WRITE or SPILL,
@@ -88,6 +90,7 @@ OPENED       what is stored was told; flag `RECOVERED`: the last end was not in 
 BACKLOG      before OPENED; destination: a queue; index: the priority; count: messages; number: octets of their
              bodies; serial: of the last one
 DURABLE      before OPENED; as DEFINE
+NOTED        before OPENED, and after all else of that; as NOTE, with count 1
 DUPLICATE    before OPENED; destination, block: a `dedup_id` to be remembered, number: until then (ms since the epoch)
 PAGE         before OPENED: messages of the schedule. As the answer to FETCH: messages of one queue and priority, in
              order. As WRITE.
@@ -190,6 +193,7 @@ class Kind(IntEnum):
     FAN = 74
     TOGETHER = 75
     SET_ASIDE = 76
+    NOTE = 77
     OPENED = 96
     BACKLOG = 97
     DURABLE = 98
@@ -203,6 +207,7 @@ class Kind(IntEnum):
     TRYING = 106
     DECLINED = 107
     DELETED = 108
+    NOTED = 109
     SPARES = 128
     REAP = 129
     SERVE = 130
@@ -380,6 +385,7 @@ TO_STORE: frozenset[Kind] = frozenset(
         Kind.FAN,
         Kind.TOGETHER,
         Kind.SET_ASIDE,
+        Kind.NOTE,
         Kind.CLOSE,
     }
 )
@@ -392,6 +398,7 @@ FROM_STORE: frozenset[Kind] = frozenset(
         Kind.BACKLOG,
         Kind.DURABLE,
         Kind.DUPLICATE,
+        Kind.NOTED,
         Kind.PAGE,
         Kind.PAGED,
         Kind.COMMITTED,
@@ -443,3 +450,12 @@ class Outcome(IntEnum):
     """NACK with `requeue:false`: to the dead letters."""
     UNTOUCHED = 4
     """Never reached the client: back to its old place, as if it had not been offered."""
+
+
+class Matter(IntEnum):
+    """What the store notes of a queue beside its messages; the name in lower case is that in the database."""
+
+    HELD = 1
+    """An administrator holds it: milliseconds since the epoch, in digits, until when; 0: without end."""
+    OWNER = 2
+    """The user on whose account it is; empty: clients without a login."""

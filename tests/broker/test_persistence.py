@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.deadline import stretched, wait_until
@@ -431,3 +434,43 @@ def test_the_reason_of_a_nack_stays_with_the_dead_letter_and_is_logged(live, mee
     grave.subscribe("/queue/DLQ")
 
     grave.expect("MESSAGE", "refused", dead_letter_reason="rejected", reject_reason=reason)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, 0], ids=["SIGTERM", "SIGKILL", "store"])
+def test_a_queue_that_is_held_stays_so(live, meet, number) -> None:
+    """Whatever ends, until it is released; one whose time is over meanwhile is released at the start."""
+    first = live()
+    admin = meet(first)
+    for name in ("held", "timed"):
+        admin.publish(f"/queue/{name}", name, persistent="true")
+    ask(admin, "hold", queue="/queue/held")
+    assert ask(admin, "hold", queue="/queue/timed", **{"for": 1}) == {
+        "queue": "/queue/timed", "changed": True, "waiting": 1, "stored": True,
+    }  # fmt: skip
+    ask(admin, "hold", queue="/queue/empty", **{"for": 1000})
+    if number:
+        end(first, number, admin)
+        admin = meet(first := live())
+    else:
+        store = first.store_pid
+        os.kill(store, signal.SIGKILL)
+        first.wait_for_store(other_than=store)
+    reader = meet(first)
+    for name in ("held", "timed"):
+        reader.subscribe(f"/queue/{name}", name)
+    reader.expect("MESSAGE", "timed")
+    reader.expect_nothing()
+    rows = {row["name"]: row for row in ask(admin, "queues", rows=True)}
+    assert (rows["/queue/held"]["held"], rows["/queue/held"]["held-for"]) == (True, None)
+    assert 0 < rows["/queue/empty"]["held-for"] <= 1000
+    assert "/queue/timed" not in rows or not rows["/queue/timed"]["held"]
+    ask(admin, "release", queue="/queue/held")
+    reader.expect("MESSAGE", "held")
+
+
+def ask(client: RawClient, verb: str, *, rows: bool = False, **args: object) -> Any:
+    """A request to the broker itself, and its answer."""
+    client.send("SEND", destination=f"/control/{verb}", reply_to="/temp-queue/answers", body=json.dumps(args).encode())
+    answer = json.loads(client.expect("MESSAGE").body)
+    assert answer["ok"], answer
+    return answer["rows" if rows else "result"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,25 @@ def test_the_kernel_has_the_limits_of_the_process(broker: RunningBroker) -> None
         assert re.search(rf"Max address space\s+{2 * 1024**3}\s", limits)
         assert re.search(r"Max cpu time\s+100\s", limits)
         assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_queues_count_for_their_user_over_a_restart(tmp_path: Path, file: Path, number: int) -> None:
+    """Before the user is there again: what others send to them counts, and the listing says whose they are."""
+    file.write_text(file.read_text() + 'queues = 2\nqueue-bytes = "10 KiB"\n')
+    for life in range(2):
+        with RunningBroker("--config", str(file), store_directory=tmp_path / "store") as broker:
+            if life == 0:
+                with login(broker, "alice") as alice:
+                    alice.publish("/queue/a", "x" * 6_000, persistent="true")
+                    alice.publish("/queue/later", "x", persistent="true", **{"x-delay": "1000000"})
+                broker.kill(number)
+                broker.wait()
+                continue
+            with login(broker, "bob") as bob:
+                bob.publish("/queue/a", "x" * 6_000, persistent="true")
+                bob.send("SEND", destination="/queue/a", body=b"x", receipt="1")
+                assert b"the queues of user 'alice' have 1" in bob.expect_error("refused").body
+            with login(broker, "alice") as alice:
+                alice.send("SEND", destination="/queue/b", body=b"x", receipt="1")
+                assert b"user 'alice' has 2 already, the quota for queues" in alice.expect_error("refused").body

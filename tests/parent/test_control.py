@@ -443,12 +443,11 @@ def page(bench: Bench, asker: Peer, verb: str, member: str, **args: Any) -> tupl
 
 
 def fill(bench: Bench) -> Peer:
-    """Queues 0 to 4 with 0, 3, 6, 9 and 12 messages, of which 0 is held; and a client."""
+    """Queues 1 to 4 with 3, 6, 9 and 12 messages, one that was purged, and is gone; and a client."""
     client = bench.add()
     for number in range(5):
         for _ in range(3 * number):
             bench.say(client, send(b"/queue/%d" % number))
-    bench.answers(client, "hold", queue="/queue/0")
     bench.say(client, send(b"/queue/0"))
     bench.answers(client, "purge", queue="/queue/0")
     return client
@@ -473,6 +472,31 @@ def test_a_listing_is_sorted_and_cut_by_the_broker(bench: Bench) -> None:
     for args, names in listed:
         assert page(bench, client, "queues", "name", **args) == ([f"/queue/{name}" for name in names], 6), args
     assert page(bench, client, "queues", "name", pattern="same-?")[1] is None
+
+
+def test_a_queue_that_is_held_is_listed_though_it_does_not_exist(bench: Bench) -> None:
+    """In its place among the others, with how long it is held; never twice.
+
+    The answer comes when the store has it (there is none here), or at once if the store cannot write.
+    """
+    client, admin = bench.add(), bench.add()
+    for name in (b"a", b"c"):
+        bench.say(client, send(b"/queue/" + name))
+    for name in "bc":
+        assert bench.answers(admin, "hold", **{"queue": f"/queue/{name}", "for": 100}) == []
+    full = pack(Kind.DISK, token=1, block=b"the disk is full")
+    bench.router.receive_stored(Envelope(b"".join(full)), bench.loop.now)
+    (answer,) = bench.answers(admin, "hold", queue="/queue/c")
+    assert answer["result"] == {"queue": "/queue/c", "changed": False, "waiting": 1, "stored": False}
+
+    assert page(bench, client, "queues", "name")[0] == ["/queue/a", "/queue/b", "/queue/c"]
+    assert page(bench, client, "queues", "held")[0] == [False, True, True]
+    assert page(bench, client, "queues", "held-for")[0] == [None, pytest.approx(100, abs=5), None]
+    assert page(bench, client, "queues", "name", filter="held", pattern="b")[0] == ["/queue/b"]
+    assert page(bench, client, "queues", "name", pattern="x") == ([], None)
+    (answer,) = bench.answers(admin, "release", queue="/queue/b")
+    assert answer["result"] == {"queue": "/queue/b", "changed": True, "waiting": 0, "stored": False}
+    assert page(bench, client, "queues", "name")[0] == ["/queue/a", "/queue/c"]
 
 
 def test_what_has_no_value_comes_before_all_else(bench: Bench) -> None:

@@ -52,6 +52,7 @@ class Stock:
         self.spilled: dict[int, Envelope] = {}
         self.durables: dict[bytes, tuple[bytes, int]] = {}
         self.duplicates: dict[tuple[bytes, bytes], int] = {}
+        self.notes: dict[tuple[bytes, int], bytes] = {}
         self.told: deque[Envelope] = deque()
         """Not read yet."""
         self.said: deque[Envelope] = deque()
@@ -132,6 +133,8 @@ class Stock:
         for (queue, dedup_id), until_ms in self.duplicates.items():
             self.say(Kind.DUPLICATE, destination=queue, block=dedup_id, number=until_ms)
         self._say_pages(sorted(row.serial for row in self.rows.values() if row.details.due))
+        for (queue, matter), value in self.notes.items():
+            self.say(Kind.NOTED, destination=queue, token=matter, count=1, block=value)
 
     def tell(self, envelope: Envelope) -> None:
         """The router tells it something."""
@@ -261,6 +264,10 @@ class Stock:
             self.durables[envelope.destination] = (envelope.block, serial)
         elif kind in (Kind.PURGE, Kind.FORGET):
             self._purge(envelope)
+        elif kind is Kind.NOTE:
+            self.notes.pop((envelope.destination, envelope.token), None)
+            if envelope.count:
+                self.notes[envelope.destination, envelope.token] = envelope.block
         else:
             rows = [self.rows.pop(each) for each in range(serial, serial + count) if each in self.rows]
             if kind is not Kind.DELETE:

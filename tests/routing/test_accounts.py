@@ -12,6 +12,11 @@ from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.records import RECORDS
 from forkbroker.routing.router import Router
+from forkbroker.wire.details import Wishes
+from forkbroker.wire.kinds import Kind, Matter
+
+from .simulation import Child, World
+from .stock import Stock
 
 
 class House:
@@ -149,3 +154,145 @@ def test_who_is_gone_and_has_nothing_left_has_no_account() -> None:
     house.broker.run()
 
     assert house.broker.router.allotted() == []
+
+
+# ---------------------------------------------------------------- over a start of the broker
+
+A, B, LATER = b"/queue/a", b"/queue/b", b"/queue/later"
+
+
+def owned(**allotments: tuple[int, int]) -> tuple[World, dict[str, Child]]:
+    """A broker with a store, and a client of each of these users, who may have so many queues and bytes."""
+    world = World(Policy(), stock=Stock())
+    return world, enter(world, **allotments)
+
+
+def enter(world: World, **allotments: tuple[int, int]) -> dict[str, Child]:
+    children = {}
+    for user, allotment in allotments.items():
+        children[user] = world.add_child()
+        world.router.allot(user, *allotment, children[user].peer)
+    return children
+
+
+def restart(world: World) -> World:
+    """Another broker, with what the store has been told."""
+    world.run_store()
+    world.kill_store()
+    return World(world.policy, stock=world.stock)
+
+
+def refuse(world: World, child: Child, name: bytes) -> str:
+    """Why a message to this queue is refused."""
+    world.send(child, name, [b"x"])
+    return world.refusal(child)
+
+
+def owners(world: World) -> dict[bytes, str | None]:
+    """On whose account each queue is."""
+    return {sight.view.name: sight.account for sight in world.router.sights.queues(lambda _: True) if sight}
+
+
+def test_the_store_knows_whose_queues_are_that_survive() -> None:
+    """A quota counts them after a start, before the user is there; what others send there counts as before."""
+    world, children = owned(alice=(2, 20_000), bob=(0, 0))
+    world.send(children["alice"], A, [b"x" * 10_000], persistent=True)
+    world.send(children["alice"], B, [b"x"])
+    world.send(children["bob"], b"/queue/c", [b"x"], persistent=True)
+    again = restart(world)
+    assert owners(again) == {A: "alice", b"/queue/c": None}
+    assert again.router.allotted() == ["alice"]
+    again.router.allot("alice", 2, 20_000)
+    bob = enter(again, bob=(0, 0))["bob"]
+    again.send(bob, A, [b"x" * 10_000], persistent=True)
+
+    assert "the quota for queue-bytes is 20,000" in refuse(again, bob, A)
+    alice = enter(again, alice=(2, 0))["alice"]
+    again.send(alice, B, [b"x"])
+    assert "user 'alice' has 2 already" in refuse(again, alice, LATER)
+
+
+@pytest.mark.parametrize("user", ["", "\udcff"])
+def test_any_name_of_a_user_is_kept(user: str) -> None:
+    """That of clients without a login as well."""
+    world, _ = owned()
+    child = world.add_child()
+    world.router.allot(user, 1, 0, child.peer)
+    world.send(child, A, [b"x"], persistent=True)
+
+    assert owners(restart(world)) == {A: user}
+
+
+def test_delayed_messages_and_durable_subscriptions_keep_their_owner() -> None:
+    """The queue of a delayed message need not exist."""
+    world, children = owned(alice=(3, 0))
+    alice = children["alice"]
+    world.send(alice, LATER, [b"x"], persistent=True, wishes=Wishes(delay=60_000))
+    world.subscribe(alice, b"/topic/t", durable=b"/dsub/d")
+    world.turn()
+    again = restart(world)
+    alice = enter(again, alice=(2, 0))["alice"]
+
+    assert owners(again) == {b"/dsub/d": "alice"}
+    assert "user 'alice' has 2 already" in refuse(again, alice, A)
+    again.pass_time(61)
+    again.turn()
+    assert owners(again) == {b"/dsub/d": "alice", LATER: "alice"}
+
+
+def test_what_is_gone_is_forgotten_in_the_store() -> None:
+    """The queue that was emptied, and the delayed message that was cancelled."""
+    world, children = owned(alice=(9, 0))
+    alice = children["alice"]
+    world.send(alice, A, [b"x"], persistent=True)
+    world.send(alice, LATER, [b"x"], persistent=True, wishes=Wishes(delay=60_000))
+    world.run_store()
+    assert set(world.stock.notes) == {(A, Matter.OWNER), (LATER, Matter.OWNER)}
+    again = restart(world)
+    reader = again.add_child()
+    again.subscribe(reader, A)
+    again.consume(reader)
+    again.unsubscribe(reader)
+    for name, run in list(again.router.delays.all()):
+        again.router.delays.cancel(name, run)
+    again.turn()
+    again.run_store()
+
+    assert again.stock.notes == {}
+    assert again.router.allotted() == []
+
+
+@pytest.mark.parametrize("commits", range(1, 5))
+def test_a_broker_that_is_killed_between_queue_and_owner_loses_neither(commits: int) -> None:
+    """The owner is told before the first message and after the last one: what has no queue is dropped at the start."""
+    world, children = owned(alice=(9, 0))
+    alice, reader = children["alice"], world.add_child()
+    world.send(alice, A, [b"x"], persistent=True)
+    world.subscribe(reader, A)
+    offer = world.take_one(reader)
+    world.settle(reader, offer.serial)
+    world.hear(reader)
+    world.unsubscribe(reader)
+    world.turn()
+    told = [envelope.kind for envelope in world.stock.told if envelope.number]
+    world.stock.work(commits + 1)  # RETOLD is one of them
+    world.kill_store()
+    again = World(world.policy, stock=world.stock)
+    again.run_store()
+
+    assert told == [Kind.NOTE, Kind.WRITE, Kind.DELETE, Kind.NOTE]
+    assert owners(again) == ({A: "alice"} if again.stock.rows else {})
+    assert set(again.stock.notes) == ({(A, Matter.OWNER)} if again.stock.rows else set())
+
+
+def test_only_what_survives_is_told_and_each_queue_once() -> None:
+    """Nor is anything told of those who have no quota."""
+    world, children = owned(alice=(9, 0), bob=(0, 0))
+    world.send(children["alice"], A, [b"x"])
+    world.send(children["bob"], B, [b"x"], persistent=True)
+    for _ in range(3):
+        world.send(children["alice"], A, [b"x"], persistent=True)
+    world.deliver()
+    told = [envelope.destination for envelope in world.stock.told if envelope.kind is Kind.NOTE]
+
+    assert told == [A]

@@ -64,6 +64,12 @@ def test_a_time_that_no_database_has_is_no_change() -> None:
     ]
 
 
+def test_a_note_of_a_matter_that_nobody_knows_is_no_change() -> None:
+    """Another program's, perhaps."""
+    with pytest.raises(EnvelopeError, match="NOTE: 3"):
+        unpack_change([envelope(pack(Kind.NOTE, destination=A, token=3, count=1))])
+
+
 def test_what_is_no_change_is_refused() -> None:
     """By its kind."""
     with pytest.raises(EnvelopeError, match="FETCH is no change"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.store.api import Chunk, Define, Delete, Forget, Message, Move, Purge, Remember, Update
+from forkbroker.store.api import Chunk, Define, Delete, Forget, Message, Move, Note, Purge, Remember, Update
 from forkbroker.store.group import Group, Told, take_aside
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_serial
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Matter
 from store.driven import delete, fan, move, spill, update, write
 
 A, B = b"/queue/a", b"/queue/b"
@@ -70,6 +70,9 @@ def test_what_is_no_change_breaks_the_contract() -> None:
         (pack(Kind.PURGE, number=1, destination=A), [Purge(A)]),
         (pack(Kind.DEFINE, number=1, destination=A, block=b"/topic/t", serial=7), [Define(A, b"/topic/t", 7)]),
         (pack(Kind.FORGET, number=1, destination=A), [Forget(A)]),
+        (pack(Kind.NOTE, number=1, destination=A, token=1, count=1, block=b"7"), [Note(A, Matter.HELD, b"7")]),
+        (pack(Kind.NOTE, number=1, destination=A, token=2, count=1), [Note(A, Matter.OWNER, b"")]),
+        (pack(Kind.NOTE, number=1, destination=A, token=2), [Note(A, Matter.OWNER, None)]),
         (write(1, [b"x"]), [Message(1, A, b"1-0123456789abcdef-7", b"destination:/queue/a\n", b"x")]),
     ],
 )

@@ -10,10 +10,10 @@ import pytest
 
 from forkbroker.errors import Exit
 from forkbroker.store import findings, reading
-from forkbroker.store.api import Backlog, Chunk, Define, Message, Remember, StoreError
+from forkbroker.store.api import Backlog, Chunk, Define, Message, Note, Remember, StoreError
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.details import Details
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Matter
 from store.databases import (
     PAGE,
     QUEUE,
@@ -158,7 +158,7 @@ def test_odd_rows_of_other_tables_stop_nothing(store, path, caplog) -> None:
     """Durable subscriptions and dedup-ids."""
     store.open(is_fresh=True)
     later = 4_000_000_000_000
-    store.write([Define(b"/dsub/a", b"/topic/a", 5), Remember(QUEUE, b"x", later)])
+    store.write([Define(b"/dsub/a", b"/topic/a", 5), Remember(QUEUE, b"x", later), Note(QUEUE, Matter.HELD, b"5")])
     for values in (
         "('/queue/a', '/topic/a', 5)",
         "('/dsub/b', 'x', 5)",
@@ -170,8 +170,19 @@ def test_odd_rows_of_other_tables_stop_nothing(store, path, caplog) -> None:
         mend_badly(path, f"INSERT INTO duplicates VALUES {values}")
 
     assert list(store.durables()) == [Define(b"/dsub/a", b"/topic/a", 5)]
+    for values in (
+        "('/topic/a', 'owner', 'alice')",
+        "('/queue/a', 'shape', 'round')",
+        "('/queue/b', 'held', 'long')",
+        "('/queue/c', 'held', '')",
+        "('/queue/d', 'held', '1234567890123456789')",
+        "('/queue/e', 'owner', 5)",
+    ):
+        mend_badly(path, f"INSERT INTO notes VALUES {values}")
+
     assert list(store.duplicates()) == [Remember(QUEUE, b"x", later)]
-    assert caplog.text.count("passed over, but kept") == 2
+    assert sorted(store.notes()) == [Note(QUEUE, Matter.HELD, b"5"), Note(b"/queue/e", Matter.OWNER, b"5")]
+    assert caplog.text.count("passed over, but kept") == 3
 
 
 def test_odd_values_of_meta_stop_nothing(store, path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from forkbroker.store import around, repair
-from forkbroker.store.api import Define, Remember
+from forkbroker.store.api import Define, Note, Remember
 from forkbroker.store.repair import repair_database
 from forkbroker.store.schema import MAX_SERIAL, STEPS
 from forkbroker.store.sqlite import SqliteStore
+from forkbroker.wire.kinds import Matter
 from store.databases import (
     PAGE,
     fill,
@@ -262,7 +263,8 @@ def test_subscriptions_and_dedup_ids_are_saved(path) -> None:
     fill(path, range(1, 201), in_order=False)
     store = SqliteStore(f"sqlite://{path}")
     store.open(is_fresh=True)
-    store.write([Define(b"/dsub/a", b"/topic/a", 5), Remember(b"/queue/a", b"x", 4_000_000_000_000)])
+    held = Note(b"/queue/a", Matter.HELD, b"0")
+    store.write([Define(b"/dsub/a", b"/topic/a", 5), Remember(b"/queue/a", b"x", 4_000_000_000_000), held])
     store.close(in_order=True)
     overwrite(path, page_of(path, 100))
 
@@ -270,8 +272,10 @@ def test_subscriptions_and_dedup_ids_are_saved(path) -> None:
     again = SqliteStore(f"sqlite://{path}")
     opened = again.open(is_fresh=True)
     found = list(again.durables()), list(again.duplicates())
+    notes = list(again.notes())
     again.close(in_order=True)
 
+    assert notes == [held]
     assert found == ([Define(b"/dsub/a", b"/topic/a", 5)], [Remember(b"/queue/a", b"x", 4_000_000_000_000)])
     assert not opened.was_in_order
     assert opened.recovered_before == opened.serial == 201

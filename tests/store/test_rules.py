@@ -16,6 +16,7 @@ from forkbroker.store.api import (
     Forget,
     Message,
     Move,
+    Note,
     Purge,
     Remember,
     SerialTakenError,
@@ -25,6 +26,7 @@ from forkbroker.store.api import (
 from forkbroker.store.memory import MemoryStore
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.details import DURABLY, Details
+from forkbroker.wire.kinds import Matter
 
 _SERIALS = st.integers(1, 12)
 _QUEUES = st.sampled_from([b"/queue/a", b"/dsub/b"])
@@ -64,6 +66,7 @@ _CHANGES = st.one_of(
     st.builds(Purge, _QUEUES),
     st.builds(Define, st.just(b"/dsub/b"), st.just(b"/topic/t"), st.integers(0, 9)),
     st.builds(Forget, _QUEUES),
+    st.builds(Note, _QUEUES, st.sampled_from(Matter), st.sampled_from([None, b"1", b"2"])),
     st.builds(Remember, _QUEUES, st.sampled_from([b"x", b"y"]), st.integers(4_000_000_000_000, 4_000_000_000_009)),
 )
 _READS = st.tuples(_QUEUES, st.sampled_from([4, 9]), st.integers(0, 30), st.integers(1, 400))
@@ -73,6 +76,7 @@ def _stock(store: Store) -> tuple[object, ...]:
     return (
         sorted(store.backlog()),
         sorted(store.durables()),
+        sorted(store.notes()),
         sorted(store.duplicates()),
         [_plain(item) for item in store.scheduled()],
     )

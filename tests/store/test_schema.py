@@ -54,11 +54,11 @@ def test_a_new_database_has_the_present_version() -> None:
     """An empty file takes all steps."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         assert upgrade(connection) == (0, VERSION)
-        assert read_version(connection) == VERSION == 4
+        assert read_version(connection) == VERSION == 5
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_database_is_upgraded_with_all_that_is_in_it(tmp_path, version) -> None:
     """The rows stay where they are; none has a checksum, and all are served."""
     path = tmp_path / "queues.db"
@@ -82,7 +82,7 @@ def test_an_older_database_is_upgraded_with_all_that_is_in_it(tmp_path, version)
     assert int(str(query(path, "PRAGMA page_count")[0][0])) < int(str(pages[0][0])) + 10
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4])
 def test_the_log_tells_of_an_upgrade_once(tmp_path, caplog, version) -> None:
     """No older broker can use the database any more. A new one was not upgraded."""
     path = tmp_path / "queues.db"
@@ -102,7 +102,7 @@ def test_the_log_tells_of_an_upgrade_once(tmp_path, caplog, version) -> None:
 def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path) -> None:
     """Word for word."""
     texts = []
-    for version in (0, 1, 2, 3):
+    for version in (0, 1, 2, 3, 4):
         path = tmp_path / f"{version}.db"
         if version:
             make_old(path, version)
@@ -110,7 +110,7 @@ def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path) -> None:
             upgrade(connection)
         texts.append(query(path, "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
 
-    assert texts[0] == texts[1] == texts[2] == texts[3]
+    assert [text == texts[0] for text in texts] == [True] * 5
 
 
 def _upgrade_until(path: Path, statement: int) -> bool:
@@ -133,7 +133,7 @@ def _upgrade_until(path: Path, statement: int) -> bool:
     return os.waitpid(children.fork(main, ()), 0)[1] == signal.SIGKILL
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4])
 def test_a_death_between_any_two_statements_leaves_a_whole_version(tmp_path, version) -> None:
     """With all that was in it, and the next process takes the steps that are left."""
     statement = 0
@@ -155,18 +155,19 @@ def test_a_death_between_any_two_statements_leaves_a_whole_version(tmp_path, ver
         assert version <= between <= VERSION
         found = ("messages" in names, "durables" in names, "CHECK" in texts, texts.count("reject_reason") > 1)
         assert found == (between > 0, between > 1, between > 2, between > 3)
+        assert ("notes" in names) == (between > 4)
         assert count == (4 if version else 0)
         assert sound == [("ok",)]
 
-    assert statement > 10
+    assert statement > 5
 
 
 def test_a_later_version_is_refused_and_left_alone() -> None:
     """Its number is told."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.execute("PRAGMA user_version = 5")
+        connection.execute("PRAGMA user_version = 6")
 
-        with pytest.raises(TooNewError, match="5"):
+        with pytest.raises(TooNewError, match="6"):
             upgrade(connection)
 
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -296,6 +297,12 @@ def test_what_keeps_the_rules_is_taken(path, change) -> None:
         "INSERT INTO duplicates VALUES ('', 'a', 5)",
         "INSERT INTO duplicates VALUES ('/queue/a', 'a', -1)",
         "INSERT INTO duplicates VALUES ('/queue/a', 'a', 'for ever')",
+        "INSERT INTO notes VALUES ('/topic/a', 'owner', 'alice')",
+        "INSERT INTO notes VALUES ('/queue/a', 'shape', 'round')",
+        "INSERT INTO notes VALUES ('/queue/a', 'owner', x'00')",
+        "INSERT INTO notes VALUES ('/queue/a', 'held', '')",
+        "INSERT INTO notes VALUES ('/queue/a', 'held', 'long')",
+        "INSERT INTO notes VALUES ('/queue/a', 'held', '1234567890123456789')",
         "UPDATE meta SET value = -1",
         "UPDATE meta SET value = 'no'",
     ],

@@ -45,6 +45,7 @@ STORED = {
     Kind.OPENED: join(Kind.OPENED, flags=Flag.RECOVERED),
     Kind.BACKLOG: join(Kind.BACKLOG, destination=b"/queue/a", index=4, count=1, number=1, serial=1),
     Kind.DURABLE: join(Kind.DURABLE, destination=b"/dsub/a", block=b"/topic/a", serial=1),
+    Kind.NOTED: join(Kind.NOTED, destination=b"/queue/a", token=1, count=1, block=b"17"),
     Kind.DUPLICATE: join(Kind.DUPLICATE, destination=b"/queue/a", block=b"id", number=1),
     Kind.PAGE: join(Kind.PAGE, **PAGE),
     Kind.PAGED: join(Kind.PAGED, destination=b"/queue/a", index=4, count=1),
@@ -155,6 +156,7 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.BACKLOG: {"index": 9, "number": 2**63 - 1, "serial": 2**63 - 1},
         Kind.DURABLE: {"serial": 2**63 - 1, "block": 65_535},
         Kind.DUPLICATE: {"number": 2**63 - 1, "block": 65_535},
+        Kind.NOTED: {"token": 2, "count": 1, "block": 65_535},
         Kind.PAGE: {"count": 1024, "serial": 2**63 - 1},
         Kind.PAGED: {"index": 9},
         Kind.DISK: {"token": 1},
@@ -339,6 +341,26 @@ def test_settlements_that_can_not_be(count: int, entries: list[tuple[int, int, i
     """None, as many as are not told, of no message, with an unknown outcome, of serials that never are."""
     payload = b"".join(SETTLEMENT.pack(*entry) for entry in entries)
     assert "SETTLE" in refuse(Kind.SETTLE, count=count, payload=[payload])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token": 0, "count": 1},
+        {"token": 2, "count": 0},
+        {"token": 1, "count": 1},
+        {"token": 1, "count": 1, "block": b"long"},
+        {"token": 1, "count": 1, "block": b"1" * 19},
+        {"token": 1, "count": 1, "block": "²".encode()},
+        {"token": 2, "count": 1, "payload": [b"x"]},
+    ],
+)
+def test_a_note_that_says_nothing_is_refused(fields: dict[str, object]) -> None:
+    """Of no matter, or held until a time that is none. The name of an owner may be empty, as that of no login is."""
+    for block in (b"", b"alice"):
+        check(Envelope(join(Kind.NOTED, destination=b"/queue/a", token=2, count=1, block=block)), OF_STORE)
+    with pytest.raises(EnvelopeError, match="NOTED"):
+        check(Envelope(join(Kind.NOTED, destination=b"/queue/a", **fields)), OF_STORE)
 
 
 def test_a_reason_that_no_header_can_have_is_refused() -> None:

@@ -42,6 +42,10 @@ class Asked:
     spent: int = 0
     """The handler's last step has taken as long as so many more: it sets it."""
 
+    is_unstored: bool = False
+    """The store can't note what was changed, perhaps for long: the answer says so, and does not wait. The handler sets
+    it."""
+
     @property
     def is_dry_run(self) -> bool:
         """Tell what would be done, and do nothing."""

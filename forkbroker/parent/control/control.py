@@ -194,7 +194,7 @@ class Control:
     def _answer(self, asked: Asked, answer: Row) -> None:
         self._forget(asked)
         buffers = _pack(asked, answer, _FINAL)
-        if verbs.VERBS[asked.verb].changes:
+        if verbs.VERBS[asked.verb].changes and not asked.is_unstored:
             # behind the commit of what was changed
             self._router.answer(asked.client.peer, buffers)
         else:

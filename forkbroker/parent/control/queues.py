@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from forkbroker.control.arguments import RequestError
 from forkbroker.destinations import Sort
@@ -55,12 +55,13 @@ class Looks:
             return matches(name) and (not graves or name in graves)
 
         accepts = _FILTERS.get(wanted, _accept)
-        rows = self.all_queues(is_meant)
+        # a name that is held stays so when its queue is empty, and ends
+        rows = self.all_queues(is_meant, frozenset(self._router.holding.names))
         return (yield from arrange(asked, (None if row is None or not accepts(row) else row for row in rows)))
 
-    def all_queues(self, matches: Matches) -> Iterator[Row | None]:
-        """A row for each queue that is meant, in steps."""
-        for sight in self._sights.queues(matches):
+    def all_queues(self, matches: Matches, absent: Collection[bytes] = ()) -> Iterator[Row | None]:
+        """A row for each queue that is meant, in steps; for those of `absent` also if they do not exist."""
+        for sight in self._sights.queues(matches, absent):
             yield None if sight is None else self._show_queue(sight)
 
     def queue(self, name: bytes) -> Row | None:
@@ -69,7 +70,8 @@ class Looks:
         return None if sight is None else self._show_queue(sight)
 
     def _show_queue(self, sight: QueueSight) -> Row:
-        view = sight.view
+        view, holding = sight.view, self._router.holding
+        left_s = holding.left_s(view.name)
         row: Row = {
             "name": text(view.name),
             "waiting": view.ready,
@@ -80,7 +82,9 @@ class Looks:
             "memory": sight.memory,
             "paged": view.paged,
             "blocked": sight.blocked,
-            "held": view.name in self._router.holding.names,
+            "held": view.name in holding.names,
+            "held-for": None if left_s is None else round(left_s, 1),
+            "account": sight.account,
             "oldest": None if sight.oldest_s is None else round(sight.oldest_s, 1),
             "oldest-before-start": sight.is_older,
             "entered": sight.entered,

@@ -28,7 +28,7 @@ class Times:
         if name not in holding.names and len(holding.names) >= MOST:
             raise RequestError("conflict", f"{MOST:,} queues are held, no more can be")
         is_new = holding.hold(name, None if span is None else span * 1000)
-        return {"queue": text(name), "changed": is_new, "waiting": self._waiting(name)}
+        return self._report(asked, name, changed=is_new)
 
     def release(self, asked: Asked) -> Steps:
         """Let it go on."""
@@ -36,7 +36,13 @@ class Times:
         yield None
         if not self._router.holding.release(name):
             raise RequestError("conflict", f"queue {text(name)} is not held")
-        return {"queue": text(name), "changed": True, "waiting": self._waiting(name)}
+        return self._report(asked, name, changed=True)
+
+    def _report(self, asked: Asked, name: bytes, *, changed: bool) -> Row:
+        """What was done holds from now on, also where the disk is full: consumers may be what makes room there."""
+        asked.is_unstored = not self._router.holding.is_stored
+        waiting = self._waiting(name)
+        return {"queue": text(name), "changed": changed, "waiting": waiting, "stored": not asked.is_unstored}
 
     def _waiting(self, name: bytes) -> int:
         """Messages that wait in this queue."""

@@ -184,6 +184,8 @@ class Intake(Rule):
         if queue.account is not None:
             queue.account.add(run.memory)
         if details.due:
+            if queue.account is not None and details.persistent:
+                self._custody.note_owner(queue)
             self._delays.add(peer, queue.name, run, envelope.wishes)
             queues.tidy(queue)
         else:

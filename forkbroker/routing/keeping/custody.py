@@ -19,12 +19,13 @@ from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues, shown
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
+from forkbroker.wire.kinds import Matter
 
 
 class Custody(Rule):
     """All messages of one router that are in queues, or were taken from one."""
 
-    DUMPED = ("pending",)
+    DUMPED = ("pending", "_owned")
 
     def __init__(self, kit: Kit, queues: Queues, journal: Journal) -> None:
         self._kit = kit
@@ -35,6 +36,9 @@ class Custody(Rule):
         self._waits = kit.timers.add("redelivery", self._end_wait)
         self.pending: deque[tuple[int, Queue, Lane]] = deque()
         """What becomes visible when a change is committed, by the numbers of the changes; to read."""
+        self._owned: set[bytes] = set()
+        """Names of queues of which the store knows on whose account they are."""
+        queues.accounts.watchers.append(self._forget_owner)
         self._unused = kit.timers.add("unused-queue", self._expire)
         queues.makers.append(self._watch_use)
         queues.watchers.append(self._end_watches)
@@ -56,6 +60,8 @@ class Custody(Rule):
         lane = queue.lane(run.details.priority)
         keeps = not run.is_stub and (queue.keeps(lane, run) or self._queues.can_wait(queue, run))
         if run.details.persistent:
+            if queue.account is not None:
+                self.note_owner(queue)
             if not is_written:
                 self.write(queue.name, run)
         elif not keeps:
@@ -233,6 +239,30 @@ class Custody(Rule):
             self._counters.messages_dropped += run.count
             queue.forget(run)
             yield
+
+    # -- accounts
+
+    def note_owner(self, queue: Queue) -> None:
+        """Let the store know on whose account this queue is, as something of it will survive.
+
+        It is told before that: a note without a queue is dropped at the next start, a queue without one is nobody's.
+        """
+        if queue.account is not None and queue.name not in self._owned:
+            self._owned.add(queue.name)
+            self._journal.note(queue.name, Matter.OWNER, queue.account.user.encode(errors="surrogateescape"))
+
+    def restore_owner(self, name: bytes, user: bytes) -> None:
+        """The store knows on whose account the queue of this name was before the broker's start."""
+        self._owned.add(name)
+        if not self._queues.restore_owner(name, user.decode(errors="surrogateescape")):
+            # killed after the last message was deleted, and before this was
+            self._forget_owner(name)
+
+    def _forget_owner(self, name: bytes) -> None:
+        """The queue of this name is on nobody's account any more."""
+        if name in self._owned:
+            self._owned.discard(name)
+            self._journal.note(name, Matter.OWNER, None)
 
     # -- who waits for the store
 

@@ -27,7 +27,7 @@ from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.queues.window import Window
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_serial, with_number
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Kind, Matter
 
 MAX_OCTETS = 67_108_864
 """Octets that are told and not committed, above which who sends persistent messages is held."""
@@ -169,6 +169,13 @@ class Journal(Rule):
     def forget(self, queue: bytes) -> None:
         """A durable subscription is gone, and all its messages."""
         self._tell(pack(Kind.FORGET, number=self._next(), destination=queue))
+
+    def note(self, queue: bytes, matter: Matter, value: bytes | None) -> None:
+        """This is so of a queue; None: nothing is, any more."""
+        count = 0 if value is None else 1
+        self._tell(
+            pack(Kind.NOTE, number=self._next(), destination=queue, token=matter, count=count, block=value or b"")
+        )
 
     @contextmanager
     def one_change(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """What users have made: queues, and bytes in them, as far as they have a quota for these.
 
 A queue is on the account of the user whose client has made it, until it is gone; while something waits elsewhere that
-is to come to it, it is not gone. Queues from before the start, and those that an administrator or a dead letter has
-made, are on nobody's account.
+is to come to it, it is not gone. The store knows whose queues those are that have persistent messages, so a start of
+the broker changes nothing. Queues that an administrator or a dead letter has made are on nobody's account.
 
 How many bytes all queues of an account have is counted when it matters: what was accepted since the last count is added
 up, and only if that comes to the limit, all of them are asked again. So a SEND costs an addition.
@@ -10,6 +10,7 @@ up, and only if that comes to the limit, all of them are asked again. So a SEND 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from forkbroker.routing.handover import Record, Rule
@@ -65,6 +66,7 @@ class Accounts(Rule):
     """All of them."""
 
     DUMPED = ("_by_peer", "_by_user", "_awaited")
+    ANEW = ("watchers",)
 
     def __init__(self) -> None:
         """Nobody has a quota."""
@@ -72,6 +74,8 @@ class Accounts(Rule):
         self._by_user: dict[str, Account] = {}
         self._awaited: dict[bytes, Account] = {}
         """Of the queues that do not exist, and to which something is to come."""
+        self.watchers: list[Callable[[bytes], None]] = []
+        """They are called with the name of each queue that is on nobody's account any more."""
 
     def of(self, peer: Peer | None) -> Account | None:
         """The account of the peer's user, if that has a quota."""
@@ -101,6 +105,18 @@ class Accounts(Rule):
         if account is not None:
             account.names[queue.name] = queue
 
+    def restore(self, name: bytes, queue: Queue | None, user: str) -> None:
+        """This queue, or one that is awaited, was the user's before the broker's start."""
+        account = self._by_user.get(user)
+        if account is None:
+            account = self._by_user[user] = Account(user)
+        account.names[name] = queue
+        if queue is None:
+            self._awaited[name] = account
+        else:
+            queue.account = account
+            account.add(queue.octets)
+
     def gone(self, queue: Queue, *, is_awaited: bool) -> None:
         """The queue is gone; `is_awaited`: something is to come to it."""
         account, queue.account = queue.account, None
@@ -110,15 +126,19 @@ class Accounts(Rule):
             account.names[queue.name] = None
             self._awaited[queue.name] = account
         else:
-            del account.names[queue.name]
-            self._tidy(account)
+            self._end(account, queue.name)
 
     def release(self, name: bytes) -> None:
         """Nothing is to come any more to the queue of this name, if it does not exist."""
         account = self._awaited.pop(name, None)
         if account is not None:
-            del account.names[name]
-            self._tidy(account)
+            self._end(account, name)
+
+    def _end(self, account: Account, name: bytes) -> None:
+        del account.names[name]
+        self._tidy(account)
+        for watcher in self.watchers:
+            watcher(name)
 
     def peer_ended(self, peer: Peer) -> None:
         """The peer is gone."""

@@ -171,6 +171,14 @@ class Queues(Rule):
         """
         return self._queues.get(name) or self._make(name, None, born=0)
 
+    def restore_owner(self, name: bytes, user: str) -> bool:
+        """Put a queue from before the broker's start on the account of its user; False: there is none of this name."""
+        queue = self._queues.get(name)
+        if queue is None and name not in self._reserved:
+            return False
+        self.accounts.restore(name, queue, user)
+        return True
+
     def _make(self, name: bytes, owner: Peer | None, *, born: int) -> Queue:
         policy = self.policy_for(name)
         queue = Queue(name, policy, self.window, owner, is_durable=is_durable(name), born=born)

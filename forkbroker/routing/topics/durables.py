@@ -152,6 +152,7 @@ class Durables(Rule):
         if is_pattern(topic):
             check_pattern(topic)
         durable = Durable(self._queues.make(name, maker=peer), topic, self._timers.wall_ms())
+        self._custody.note_owner(durable.queue)
         self._journal.define(name, topic, durable.used_ms)
         self._add(durable)
         self._events.append(f"durable subscription {shown(name)} to {shown(topic)}: created")

@@ -19,6 +19,7 @@ from forkbroker.store.api import (
     Forget,
     Message,
     Move,
+    Note,
     Opened,
     Purge,
     Remember,
@@ -30,6 +31,7 @@ from forkbroker.store.api import (
 from forkbroker.testing.stores.misfortunes import LastingMisfortuneConformance, MisfortuneConformance
 from forkbroker.testing.stores.premises import OTHER, PLENTY, QUEUE, chunk, message, serials
 from forkbroker.wire.details import DURABLY, Details, Reason
+from forkbroker.wire.kinds import Matter
 
 _HOUR_MS = 3_600_000
 _REFUSED = 3
@@ -48,6 +50,7 @@ class StoreConformance(MisfortuneConformance):
         assert list(store.backlog()) == []
         assert list(store.durables()) == []
         assert list(store.duplicates()) == []
+        assert list(store.notes()) == []
         assert list(store.scheduled()) == []
         assert store.read(QUEUE, 4, 0, PLENTY) == ([], False)
         assert store.free() > 0
@@ -419,6 +422,19 @@ class StoreConformance(MisfortuneConformance):
         assert serials(store, mine) == []
         assert serials(store, theirs) == [3]
 
+    def test_notes_of_queues_are_kept_until_they_are_taken_back(self, store: Store) -> None:
+        """Each matter by itself, and what was said last; a purge leaves them."""
+        held, owner = Note(QUEUE, Matter.HELD, b"0"), Note(QUEUE, Matter.OWNER, b"\xc3\xa4 b")
+        other = Note(b"/queue/\xff", Matter.OWNER, b"")
+        store.write([Note(QUEUE, Matter.HELD, b"17"), owner, other, held, message(1)])
+        kept = sorted(store.notes())
+
+        store.write([Purge(QUEUE), Note(QUEUE, Matter.OWNER, None)])
+        store.write([Note(QUEUE, Matter.OWNER, None)])
+
+        assert kept == sorted([held, owner, other])
+        assert sorted(store.notes()) == sorted([held, other])
+
     def test_dedup_ids_are_remembered_for_each_queue(self, store: Store) -> None:
         """The last time counts."""
         until = _now_ms() + _HOUR_MS
@@ -454,6 +470,7 @@ class LastingStoreConformance(LastingMisfortuneConformance, StoreConformance):
             message(7, b"12345", OTHER),
             later,
             Define(b"/dsub/d", b"/topic/t", 5),
+            Note(QUEUE, Matter.OWNER, b"alice"),
             Remember(QUEUE, b"a", until),
         ]
         store.write(written)
@@ -466,6 +483,7 @@ class LastingStoreConformance(LastingMisfortuneConformance, StoreConformance):
         assert serials(again) == [3, 4, 5]
         assert list(again.scheduled()) == [later]
         assert list(again.durables()) == [Define(b"/dsub/d", b"/topic/t", 5)]
+        assert list(again.notes()) == [Note(QUEUE, Matter.OWNER, b"alice")]
         assert list(again.duplicates()) == [Remember(QUEUE, b"a", until)]
 
     def test_dedup_ids_whose_time_is_over_are_forgotten(

@@ -42,7 +42,7 @@ def _contents(store: Store) -> list[object]:
     """All that a store can tell of what it has."""
     lanes = [store.read(queue, priority, 0, PLENTY) for queue in (QUEUE, OTHER) for priority in range(10)]
     known = (sorted(store.backlog()), sorted(store.durables()), sorted(store.duplicates()), list(store.scheduled()))
-    return [lanes, *known]
+    return [lanes, *known, sorted(store.notes())]
 
 
 class MisfortuneConformance(StoreTests):
