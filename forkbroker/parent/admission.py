@@ -1,8 +1,8 @@
 """May this connection have a process, and when: limits before comfort.
 
-Two questions, as they are asked at two moments. `opens_at` is asked before a connection is accepted: as long as the
-answer lies ahead nothing is accepted, and whoever connects waits in the listen backlog, where the kernel bounds
-them. `refusal` is asked once the address is known: the answer is the text that the client is told, or nothing.
+Three questions. `opens_at` is asked for everybody: as long as the answer lies ahead nobody gets a process. `place_at`
+is asked for an address that waits. `refusal` is asked when an address comes, and when it has its turn: the answer is
+the text that the client is told, or nothing.
 
 What makes all connections wait is the fork rate (a token bucket), a fork that failed, and for a tenth of a second a
 row of children that all failed before their clients had logged in: then the installation is broken, and forking faster
@@ -11,8 +11,10 @@ So is an address from which logins fail; its time is longer, and a login that su
 an account could else guess at the others.
 
 Clients that have connected and not logged in have a limit of their own, as they cost the one who sends nothing nearly
-nothing. At the limit the oldest of them makes room for the next one, but not before it had a fair time: connections
-wait in the backlog for that, so a herd that comes back after a restart is served in order.
+nothing. At the limit one of them makes room for the next one (`forkbroker.parent.pending`). If the next one is from an
+address that has fewer of them, that is the oldest of the address that has the most, at once. Else it is the oldest of
+its own address, but not before that one had a fair time: so a herd that comes back after a restart is served in order.
+The same holds where all clients that there may be are there, and some of them have not logged in.
 
 Addresses are counted by source (`forkbroker.posix.addresses.source_of`): who has one IPv6 address has 2⁶⁴ of them.
 
@@ -28,6 +30,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from forkbroker.identity import Identity, Way
 from forkbroker.networks import is_within
+from forkbroker.parent.pending import Pending
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
@@ -35,7 +38,7 @@ _BRAKE_S = 0.1
 _ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
 _LOGIN_S = 2.0
-"""How long a client that has not logged in keeps its place at least, when others want it."""
+"""How long a client that has not logged in keeps its place at least, when others of its address want it."""
 _LOOK_AGAIN_S = 0.05
 """Places get free by logins as well: how often that is looked for."""
 
@@ -135,8 +138,9 @@ class Admission:
         self._source_of = source_of
         self._sources: dict[Peer, str] = {}
         self._clients: Counter[str] = Counter()
-        self._pending: dict[Peer, float] = {}
-        """Since when clients have not logged in, the oldest first."""
+        self._pending = Pending()
+        self._displaced: set[Peer] = set()
+        """Clients that have been told to make room, and are not gone."""
         self._crashed = _Penalties(_CRASHES)
         self._failed = _Penalties(_LOGINS)
         self._tokens = float(policy.fork_burst)
@@ -153,29 +157,50 @@ class Admission:
         """How many clients are connected."""
         return len(self._sources)
 
+    def origin_of(self, host: str) -> str:
+        """Whose turn a client from `host` takes: also on this machine each address has its own."""
+        return self._source_of(host) or host
+
     def opens_at(self, now: float) -> float:
-        """From when on the next connection may be accepted; `now` when it may be at once."""
+        """From when on the next client may have a process; `now` when it may at once."""
         policy = self._policy
         self._tokens = min(max(1.0, policy.fork_burst), self._tokens + (now - self._filled_at) * policy.fork_rate)
         self._filled_at = now
         missing = max(0.0, 1.0 - self._tokens)
-        opens_at = max(now + missing / policy.fork_rate, self._closed_until)
-        if self._is_full_of_pending():
-            place_at = next(iter(self._pending.values())) + _LOGIN_S
-            opens_at = max(opens_at, min(place_at, now + _LOOK_AGAIN_S))
-        return opens_at
+        return max(now + missing / policy.fork_rate, self._closed_until)
+
+    def place_at(self, origin: str, now: float) -> float:
+        """From when on a client of this origin may have a process, as far as others that have not logged in matter.
+
+        That may be earlier, as they log in, or leave: it is looked again soon.
+        """
+        if self.clients >= self._policy.max_clients:
+            return now + _LOOK_AGAIN_S
+        if not self._is_full_of_pending() or self._gives_way_to(origin):
+            return now
+        place_at = self._pending.oldest_since(origin) + _LOGIN_S
+        return max(now, min(place_at, now + _LOOK_AGAIN_S))
 
     def _is_full_of_pending(self) -> bool:
         limit = self._policy.max_pending_logins
         return bool(limit) and len(self._pending) >= limit
 
+    def _gives_way_to(self, origin: str) -> bool:
+        """Whether another origin has more clients that have not logged in than this one."""
+        return self._pending.count(origin) < self._pending.most
+
+    def is_full(self, waiting: int) -> bool:
+        """Whether all clients that there may be are there, or will be when those have their process that wait."""
+        return self.clients - len(self._displaced) + waiting >= self._policy.max_clients
+
     def refusal(self, host: str, now: float) -> str:
-        """Why a client from `host` can't have a process; empty if it can."""
-        policy = self._policy
-        clients = self.clients
-        if clients >= policy.max_clients:
-            return f"too many clients, {clients} are connected and max-clients is {policy.max_clients}"
+        """Why a client from `host` can't have a process, as far as its address matters; empty if it can."""
         return self._refusal_of_source(self._source_of(host), now)
+
+    def describe_full(self, waiting: int) -> str:
+        """What a client is told for which there is no place at all, where so many wait for a process."""
+        clients = self.clients + waiting
+        return f"too many clients, {clients} are connected and max-clients is {self._policy.max_clients}"
 
     def _refusal_of_source(self, source: str, now: float) -> str:
         if not source:
@@ -184,25 +209,40 @@ class Admission:
         limit = policy.max_clients_per_address
         if limit and self._clients[source] >= limit:
             return f"too many clients from {source}, {limit} are connected and max-clients-per-address is {limit}"
+        return self._refusal_of_failures(source, now)
+
+    def _refusal_of_failures(self, source: str, now: float) -> str:
         for what, penalties in ((f"crashes caused by {source}", self._crashed), ("failed logins", self._failed)):
             left = penalties.left(source, now)
             if left > 0:
                 return f"too many {what}, connect again in {left:.1f} s"
         return ""
 
-    def take_overdue_login(self) -> Peer | None:
-        """The client that must be disconnected for the next one, if there is no other place; it counts no more."""
-        if not self._is_full_of_pending():
-            return None
-        oldest = next(iter(self._pending))
-        del self._pending[oldest]
-        return oldest
+    def take_pending(self, origin: str) -> Peer | None:
+        """The client that must be disconnected for one of this origin, if there is no other place; it counts no more.
 
-    def add(self, peer: Peer, host: str, now: float) -> None:
-        """A child is being forked for a client from `host`: count it, and take one fork from the bucket."""
+        To be asked when `place_at` has come.
+        """
+        return self._displace(origin) if self._is_full_of_pending() else None
+
+    def take_surplus(self, origin: str) -> Peer | None:
+        """The same where `is_full`: only for an origin that has fewer clients that have not logged in than another."""
+        return self._displace(origin) if self._gives_way_to(origin) else None
+
+    def _displace(self, origin: str) -> Peer:
+        victim = self._pending.find_victim(origin)
+        self._pending.remove(victim)
+        self._displaced.add(victim)
+        return victim
+
+    def add(self, peer: Peer, host: str, now: float, *, origin: str | None = None) -> None:
+        """A child is being forked for a client from `host`: count it, and take one fork from the bucket.
+
+        `origin`: whose turn it has taken, where that is not `host`: a proxy's.
+        """
         source = self._sources[peer] = self._source_of(host)
         self._clients[source] += 1
-        self._pending[peer] = now
+        self._pending.add(peer, self.origin_of(host) if origin is None else origin, now)
         self._tokens -= 1.0
 
     def is_proxy(self, host: str) -> bool:
@@ -220,6 +260,7 @@ class Admission:
         self._leave(self._sources[peer])
         self._sources[peer] = source
         self._clients[source] += 1
+        self._pending.move(peer, self.origin_of(host), now)
         return reason
 
     def _leave(self, source: str) -> None:
@@ -229,7 +270,8 @@ class Admission:
 
     def remove(self, peer: Peer) -> None:
         """The child of this client is gone."""
-        self._pending.pop(peer, None)
+        self._pending.remove(peer)
+        self._displaced.discard(peer)
         self._leave(self._sources.pop(peer))
 
     def fork_failed(self, now: float) -> None:
@@ -255,6 +297,16 @@ class Admission:
         if source := self._sources[peer]:
             self._failed.add(source, now)
 
+    def find_fellows(self, peer: Peer, now: float) -> tuple[str, list[Peer]]:
+        """Who else has come from where a login has failed, and may not come from there any more: why, and who.
+
+        Only those that have not logged in: for the same reason a newcomer would be refused, and a storm is over with
+        its first failures.
+        """
+        source = self._sources[peer]
+        reason = self._refusal_of_failures(source, now)
+        return reason, self._pending.clients(source) if reason else []
+
     def is_user(self, client: Identity) -> bool:
         """Whether a client may be here that has shown in this way who it is."""
         users = self._policy.users
@@ -269,6 +321,6 @@ class Admission:
 
     def connected(self, peer: Peer) -> None:
         """A client logged in: children work, and earlier crashes are forgotten, those of its source as well."""
-        self._pending.pop(peer, None)
+        self._pending.remove(peer)
         self._crashes = 0
         self._crashed.forget(self._sources[peer])

@@ -62,7 +62,7 @@ class Clients:
         self._entitling = entitling
         self._quiet = quiet
         self._logger = logger
-        self._hearing = Hearing(exchange, admission, entitling, quiet, logger)
+        self._hearing = Hearing(exchange, admission, entitling, quiet, self._login_failed, logger)
         life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
@@ -96,8 +96,10 @@ class Clients:
         pid, channel = self._source.give(client, peer)
         client.socket.close()
         now = self._loop.now
-        # a proxy's client counts when it is known where it is
-        self._admission.add(peer, "" if client.is_proxied or client.is_forwarded else client.host, now)
+        # a proxy's client counts when it is known where it is; until then it has had a turn of the proxy
+        origin = self._admission.origin_of(client.host)
+        host = "" if client.is_proxied or client.is_forwarded else client.host
+        self._admission.add(peer, host, now, origin=origin)
         child = Client(
             peer=peer,
             pid=pid,
@@ -178,6 +180,14 @@ class Clients:
     def _insist(self, child: Client) -> None:
         if self.find(child.peer) is child and not child.killed:
             self._kill(child, f"did not end within {_KICK_TAKES_S:.0f} s")
+
+    def _login_failed(self, child: Client) -> None:
+        """A login has failed: too many from one address end the others that are on their way there."""
+        self._admission.login_failed(child.peer, self._loop.now)
+        reason, fellows = self._admission.find_fellows(child.peer, self._loop.now)
+        for fellow in filter(None, map(self.find, fellows)):
+            if fellow is not child:
+                self._exchange.send(fellow, pack(Kind.CLOSE, token=Cause.FULL, block=reason.encode()))
 
     def expel(self, *, were_proven: bool) -> None:
         """Disconnect those that may not be here any more, as the users have changed.

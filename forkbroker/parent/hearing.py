@@ -42,9 +42,10 @@ class Hearing:
         admission: Admission,
         entitling: Entitling,
         quiet: Callable[[Client], None],
+        login_failed: Callable[[Client], None],
         logger: logging.Logger,
     ) -> None:
-        """`quiet`: a child has sent up all that it is going to send."""
+        """`quiet`: a child has sent up all that it is going to send. `login_failed`: its client is not let in."""
         self._exchange = exchange
         self._loop = exchange.loop
         self._router = exchange.router
@@ -53,6 +54,7 @@ class Hearing:
         self._admission = admission
         self._entitling = entitling
         self._quiet = quiet
+        self._login_failed = login_failed
         self._logger = logger
         self._heeded: dict[Kind, Callable[[Client, Envelope], None]] = {
             Kind.ADDRESS: self._addressed,
@@ -169,5 +171,5 @@ class Hearing:
         child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
         if envelope.token and not child.has_connected:
-            self._admission.login_failed(child.peer, self._loop.now)
+            self._login_failed(child)
         self._quiet(child)

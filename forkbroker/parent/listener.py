@@ -1,9 +1,9 @@
 """The sockets that accept, and the one switch that makes them all wait.
 
 While the switch is off the sockets are not polled: who connects waits in the listen backlog, which the kernel bounds,
-and costs nothing. That is the answer to connections that come faster than children can be forked, and to a process
-or a system that has no descriptors left: polling on would spin, as a backlog that can't be accepted from stays
-readable.
+and costs nothing. That is the answer to a process or a system that has no descriptors left: polling on would spin, as a
+backlog that can't be accepted from stays readable. Connections that come faster than children can be forked are
+accepted all the same, as only then is it known where they come from (`forkbroker.parent.waiting`).
 
 A client that has left before its turn came, without having sent anything, is closed here: a process for it would find
 nobody, and clients behind it would wait for that. What a client has sent before it left counts; it gets its process.
@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from forkbroker.posix.addresses import SchemeListener, describe_listener, describe_peer
-from forkbroker.posix.loop import Deadline, Loop
+from forkbroker.posix.loop import Loop
 
 ACCEPT_AT_ONCE = 4
-"""Connections in one turn of the loop. Each takes some tenths of a millisecond, in which nothing is routed."""
+"""Connections in one turn of the loop, of each socket. Each takes some tenths of a millisecond, in which nothing is
+routed."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
@@ -54,8 +54,8 @@ Accepted = Callable[[Connection], None]
 """Called with a connection, which the callee then owns."""
 
 
-def _has_left(connection: socket.socket) -> bool:
-    """Tell whether the client is gone, and has sent nothing."""
+def has_left(connection: socket.socket) -> bool:
+    """Tell whether the client of a non-blocking socket is gone, and has sent nothing."""
     try:
         return not connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -72,24 +72,18 @@ class Listeners:
         loop: Loop,
         sockets: Sequence[socket.socket],
         *,
-        opens_at: Callable[[float], float],
         accepted: Accepted,
         close: Callable[[socket.socket], None],
         logger: logging.Logger,
     ) -> None:
-        """Take over `sockets`, which listen already: polled after `open`, and given to the callable `close` at the end.
-
-        `opens_at(now)` tells from when on the next connection may be accepted; infinity: after a `resume`.
-        """
+        """Take over `sockets`, which listen already: polled after `open`, given to the callable `close` at the end."""
         self._loop = loop
         self._sockets = list(sockets)
-        self._opens_at = opens_at
         self._accepted = accepted
         self._close = close
         self._logger = logger
         self._is_open = False
         self._is_paused = False
-        self._resumes: Deadline | None = None
         self._complained_at = float("-inf")
 
     @property
@@ -127,20 +121,16 @@ class Listeners:
             self._loop.forget(listener.fileno())
             self._close(listener)
 
-    def pause(self, until: float) -> None:
-        """Poll none of the sockets before `until`, or `resume`."""
+    def _pause(self, until: float) -> None:
+        """Poll none of the sockets before `until`."""
         if not self._is_paused:
             self._is_paused = True
             self._poll(False)
-            self._resumes = None if until == math.inf else self._loop.call_at(until, self.resume)
+            self._loop.call_at(until, self._resume)
 
-    def resume(self) -> None:
-        """Poll the sockets again, if they are not polled: what `opens_at` depends on has changed."""
-        if self._is_paused:
-            self._is_paused = False
-            if self._resumes is not None:
-                self._resumes.cancel()
-            self._poll(True)
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._poll(True)
 
     def _poll(self, wanted: bool) -> None:
         for listener in self._sockets:
@@ -149,19 +139,10 @@ class Listeners:
     def _reader(self, listener: socket.socket) -> Callable[[], None]:
         def accept() -> None:
             for _ in range(ACCEPT_AT_ONCE):
-                if self._must_wait() or not self._accept_one(listener):
+                if self._is_paused or listener not in self._sockets or not self._accept_one(listener):
                     return
 
         return accept
-
-    def _must_wait(self) -> bool:
-        if self._is_paused or not self._sockets:
-            return True
-        opens_at = self._opens_at(self._loop.now)
-        if opens_at <= self._loop.now:
-            return False
-        self.pause(opens_at)
-        return True
 
     def _accept_one(self, listener: socket.socket) -> bool:
         """Accept one connection, if there is one; False when nothing more is to be had for now."""
@@ -172,7 +153,7 @@ class Listeners:
         except OSError as error:
             return self._judge_error(error)
         connection.setblocking(False)
-        if _has_left(connection):
+        if has_left(connection):
             connection.close()
             return True
         host = address[0] if isinstance(address, tuple) else ""
@@ -191,5 +172,5 @@ class Listeners:
             self._complained_at = now
             hint = ", raise the limit of open files" if error.errno in _EXHAUSTED else ""
             self._logger.error("cannot accept connections: %s%s", error.strerror, hint)
-        self.pause(now + _PAUSE_S)
+        self._pause(now + _PAUSE_S)
         return False

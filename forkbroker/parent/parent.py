@@ -25,7 +25,6 @@ let the router have its time, and flush each channel once that something was que
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -191,7 +190,7 @@ class Parent:
             Forge(policy.max_envelope, descriptors, budget),
             most=policy.admission.max_clients,
             begun=self._open,
-            changed=self._resume,
+            changed=self._go_on,
             ended=self._hear_end,
             orphaned=self._orphan,
             logger=logger,
@@ -215,15 +214,17 @@ class Parent:
         self._saving = None if programs.backup is None else Saving(self._helpers, programs.backup, logger)
         self._draining = Draining(loop, partial(self._clients.kick, cause=Cause.AWAY), logger, router.news)
         self._refusals = Refusals(loop, programs.refusal, logger)
+        self._reception = Reception(
+            self._exchange,
+            self._admission,
+            self._clients,
+            self._refusals,
+            logger,
+            self._draining.refusal,
+            lambda: self._spares.can_answer,
+        )
         self._listeners = Listeners(
-            loop,
-            listeners,
-            opens_at=self._opens_at,
-            accepted=Reception(
-                self._exchange, self._admission, self._clients, self._refusals, logger, self._draining.refusal
-            ).accepted,
-            close=hooks.close_listener,
-            logger=logger,
+            loop, listeners, accepted=self._reception.accepted, close=hooks.close_listener, logger=logger
         )
         self._shutdown = Shutdown(
             self._exchange,
@@ -379,11 +380,8 @@ class Parent:
     def _has_begun(self) -> bool:
         return self._keeper.has_opened and self._spares.has_begun
 
-    def _opens_at(self, now: float) -> float:
-        return self._admission.opens_at(now) if self._spares.can_answer else math.inf
-
-    def _resume(self) -> None:
-        self._listeners.resume()
+    def _go_on(self) -> None:
+        self._reception.go_on()
 
     def _finish(self, left_s: float) -> None:
         """No child is left: end all helpers, the store in so many seconds."""
@@ -425,6 +423,7 @@ class Parent:
 
     def _begin_to_end(self) -> None:
         self._listeners.close()
+        self._reception.close()
         self._spares.stop()
         self._router.stop_offers()
         self._hooks.stopping()

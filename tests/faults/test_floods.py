@@ -262,6 +262,45 @@ def test_half_a_proxy_header_and_half_open_connections_keep_nobody_out(start, so
     assert rss_mib(broker.pid) < BOUND_MIB
 
 
+def _come(sockets: ExitStack, port: int, host: str, words: bytes) -> socket.socket:
+    """A connection from this address of this machine, which has sent this."""
+    address = ("127.0.0.1", port)
+    client = sockets.enter_context(socket.create_connection(address, stretched(10), source_address=(host, 0)))
+    client.sendall(words)
+    return client
+
+
+@pytest.mark.row("F27")
+@pytest.mark.parametrize("words", [b"", CONNECT[:12]], ids=["nothing", "half a CONNECT"])
+def test_a_flood_from_one_address_keeps_nobody_from_others_out(start, connect, sockets, words) -> None:
+    """A hundred more than there may be at a time would have to wait for a minute: the flood alone does."""
+    broker = start("--max-pending-logins", 4, "--max-clients", 60, "--connect-timeout", "5 min")
+    witness = connect(broker, "witness")
+    flood = [_come(sockets, broker.port, "127.0.0.2", words) for _ in range(120)]
+    for number in range(20):
+        witness.publish("/topic/well")
+        newcomer = _come(sockets, broker.port, f"127.0.0.{3 + number % 2}", CONNECT)
+        _expect_connected(newcomer)
+        flood.append(_come(sockets, broker.port, "127.0.0.2", words))
+    assert len(broker.children()) <= 60
+    for client in flood:
+        client.close()
+    broker.wait_for_children(21, 30)
+
+
+@pytest.mark.row("F27")
+def test_where_all_places_are_taken_by_those_that_say_nothing_others_have_theirs(start, sockets) -> None:
+    """There is a limit of all clients alone."""
+    broker = start("--max-pending-logins", 0, "--max-clients", 3, "--connect-timeout", "5 min")
+    for _ in range(20):
+        _come(sockets, broker.port, "127.0.0.2", b"")
+    for number in range(3):
+        _expect_connected(_come(sockets, broker.port, f"127.0.0.{3 + number}", CONNECT))
+    wait_until(lambda: sum(": connected" in line for line in broker.log) == 3, "three logins in the log")
+
+    assert b"max-clients is 3" in _answer(_come(sockets, broker.port, "127.0.0.9", CONNECT))
+
+
 def test_who_comes_faster_than_the_fork_rate_waits_and_is_served(start, sockets) -> None:
     """A hundred come at once, as the bucket is full; the others wait for their turn in the backlog."""
     broker = start("--fork-rate", 40)

@@ -39,6 +39,12 @@ class Gate:
     def opens_at(self, now: float = 100.0) -> float:
         return self.admission.opens_at(now)
 
+    def place_at(self, host: str = "192.0.2.1", now: float = 100.0) -> float:
+        return self.admission.place_at(self.admission.origin_of(host), now)
+
+    def take_pending(self, host: str = "192.0.2.1") -> Peer | None:
+        return self.admission.take_pending(self.admission.origin_of(host))
+
 
 def test_everybody_is_welcome_at_first() -> None:
     """Nothing is refused and nothing waits as long as no limit is met."""
@@ -47,17 +53,21 @@ def test_everybody_is_welcome_at_first() -> None:
     assert gate.refusal() == ""
     assert gate.opens_at() == 100.0
     assert gate.admission.clients == 0
-    assert gate.admission.take_overdue_login() is None
+    assert gate.take_pending() is None
+    assert gate.place_at() == 100.0
+    assert not gate.admission.is_full(0)
 
 
 def test_the_limit_on_clients_is_named() -> None:
-    """Above max-clients the reason tells the limit and its option."""
+    """Above max-clients the reason tells the limit and its option; those that wait for a process count."""
     gate = Gate(max_clients=2)
     gate.add()
-    assert gate.refusal("192.0.2.2") == ""
+    assert not gate.admission.is_full(0)
+    assert gate.admission.is_full(1)
     gate.add("192.0.2.2")
 
-    assert gate.refusal("") == "too many clients, 2 are connected and max-clients is 2"
+    assert gate.admission.is_full(0)
+    assert gate.admission.describe_full(1) == "too many clients, 3 are connected and max-clients is 2"
 
 
 def test_a_client_that_left_makes_room() -> None:
@@ -66,6 +76,7 @@ def test_a_client_that_left_makes_room() -> None:
     gate.admission.remove(gate.add())
 
     assert gate.refusal() == ""
+    assert not gate.admission.is_full(0)
     assert gate.admission.clients == 0
 
 
@@ -252,20 +263,78 @@ def test_a_failed_fork_makes_everybody_wait_a_second() -> None:
     assert gate.opens_at() == pytest.approx(101.0)
 
 
-def test_who_has_not_logged_in_makes_room_for_the_next_one_after_two_seconds() -> None:
-    """The oldest one; until then connections wait, and are looked for again and again, as logins make room too."""
+def test_who_has_not_logged_in_makes_room_for_the_next_of_its_address_after_two_seconds() -> None:
+    """The oldest one; until then the next one waits, and it is looked again, as logins make room too."""
     gate = Gate(max_pending_logins=2)
     first = gate.add(now=100.0)
-    assert gate.opens_at(100.0) == 100.0
+    assert gate.place_at(now=100.0) == 100.0
     gate.add(now=101.0)
-    assert gate.opens_at(101.0) == pytest.approx(101.05)
-    assert gate.opens_at(101.98) == pytest.approx(102.0)
+    assert gate.place_at(now=101.0) == pytest.approx(101.05)
+    assert gate.place_at(now=101.98) == pytest.approx(102.0)
+    assert gate.opens_at(101.0) == 101.0
 
-    assert gate.opens_at(102.0) == 102.0
-    assert gate.admission.take_overdue_login() == first
-    assert gate.admission.take_overdue_login() is None
+    assert gate.place_at(now=102.0) == 102.0
+    assert gate.take_pending() == first
+    assert gate.take_pending() is None
     gate.add(now=102.0)
-    assert gate.opens_at(102.0) == pytest.approx(102.05)
+    assert gate.place_at(now=102.0) == pytest.approx(102.05)
+
+
+def test_a_flood_makes_room_for_others_at_once() -> None:
+    """The address that has the most loses its oldest; those of others stay, and it is no better off itself."""
+    gate = Gate(max_pending_logins=4)
+    other = gate.add("192.0.2.2")
+    flood = [gate.add() for _ in range(3)]
+    for place, host in enumerate(("192.0.2.3", "127.0.0.1")):
+        assert gate.place_at(host) == 100.0
+        assert gate.take_pending(host) == flood[place]
+        gate.add(host)
+    assert gate.place_at() > 100.0
+    assert gate.place_at("127.0.0.1") > 100.0
+
+    assert gate.place_at("127.0.0.2") == 100.0
+    assert gate.take_pending("127.0.0.2") == other
+
+
+def test_a_flood_from_many_addresses_makes_room_by_its_oldest() -> None:
+    """Each has one: whoever comes from another one has its place, and its time."""
+    gate = Gate(max_pending_logins=3)
+    flood = [gate.add(f"192.0.2.{number}", now=100.0 + number) for number in range(3)]
+
+    assert gate.place_at("198.51.100.7", 103.0) == 103.0
+    assert gate.take_pending("198.51.100.7") == flood[0]
+
+
+def test_where_all_places_are_taken_a_flood_makes_room_as_well() -> None:
+    """Clients that have logged in keep theirs, and an address makes no room for itself."""
+    gate = Gate(max_clients=3, max_pending_logins=0)
+    gate.admission.connected(gate.add("192.0.2.9"))
+    flood = gate.add()
+    gate.add()
+    assert gate.admission.is_full(0)
+    assert gate.admission.take_surplus("192.0.2.1") is None
+    assert gate.admission.take_surplus("192.0.2.2") == flood
+    assert not gate.admission.is_full(0)
+    assert gate.place_at("192.0.2.2") > 100.0
+    gate.admission.remove(flood)
+
+    assert gate.place_at("192.0.2.2") == 100.0
+    assert not gate.admission.is_full(0)
+    gate.add("192.0.2.2")
+    assert gate.admission.is_full(0)
+
+
+def test_a_proxys_client_takes_the_turn_of_the_proxy_until_it_is_known_where_it_is() -> None:
+    """Then it counts there."""
+    gate = Gate(max_pending_logins=2)
+    for number in (1, 2):
+        gate.admission.add(Peer(90 + number), "", 100.0, origin="10.0.0.1")
+    assert gate.place_at("192.0.2.1") == 100.0
+    gate.admission.move(Peer(91), "192.0.2.1", 100.0)
+    gate.admission.move(Peer(92), "192.0.2.1", 100.0)
+
+    assert gate.place_at("192.0.2.1") > 100.0
+    assert gate.take_pending("10.0.0.1") == Peer(91)
 
 
 @pytest.mark.parametrize("way", ["connected", "remove"])
@@ -274,8 +343,8 @@ def test_who_logs_in_or_leaves_makes_room_at_once(way: str) -> None:
     gate = Gate(max_pending_logins=1)
     getattr(gate.admission, way)(gate.add())
 
-    assert gate.opens_at() == 100.0
-    assert gate.admission.take_overdue_login() is None
+    assert gate.place_at() == 100.0
+    assert gate.take_pending() is None
 
 
 def test_zero_pending_logins_is_no_limit() -> None:
@@ -284,8 +353,8 @@ def test_zero_pending_logins_is_no_limit() -> None:
     for _ in range(600):
         gate.add()
 
-    assert gate.opens_at() == 100.0
-    assert gate.admission.take_overdue_login() is None
+    assert gate.place_at() == 100.0
+    assert gate.take_pending() is None
 
 
 def test_the_defaults_of_the_limits() -> None:
@@ -332,7 +401,8 @@ def test_nothing_is_remembered_of_sources_that_are_gone() -> None:
         gate.admission.remove(gate.add(f"host{number}"))
 
     assert not gate.admission._clients
-    assert not gate.admission._pending
+    assert len(gate.admission._pending) == 0
+    assert not gate.admission._displaced
     assert not gate.admission._sources
 
 
@@ -363,10 +433,10 @@ def test_other_limits_hold_for_the_next_client_and_for_nobody_who_is_there() -> 
     gate.add()
     gate.add()
     gate.admission.adopt(AdmissionPolicy(max_clients=1))
-    assert gate.refusal() == "too many clients, 2 are connected and max-clients is 1"
+    assert gate.admission.is_full(0)
     gate.admission.adopt(AdmissionPolicy(max_clients=3))
 
-    assert gate.refusal() == ""
+    assert not gate.admission.is_full(0)
     assert gate.admission.clients == 2
 
 

@@ -271,3 +271,20 @@ def test_a_dead_letter_by_nack_is_logged_for_its_client(house) -> None:
 
     assert one.lines == ["client 1 unix alice: message 1 rejected", "client 77: message 2 rejected"]
     assert rejected == []
+
+
+def test_too_many_failed_logins_of_an_address_end_all_that_are_on_their_way_there(house) -> None:
+    """But not those that have logged in, and nobody from elsewhere: a storm costs no more than its first logins."""
+    one = house(sleep)
+    told: list[tuple[int, bytes]] = []
+    one.exchange.send = lambda child, buffers: told.append((child.peer, b"".join(buffers)))
+    for _ in range(6):
+        one.start()
+    one.admission.connected(Peer(5))
+    one.admission.move(Peer(6), "192.0.2.2", one.loop.now)
+    for number in range(1, 5):
+        one.clients._login_failed(one.clients.find(Peer(number)))
+        assert bool(told) == (number == 4)
+
+    assert [peer for peer, _ in told] == [1, 2, 3]
+    assert all(b"too many failed logins, connect again in 1.0 s" in octets for _, octets in told)

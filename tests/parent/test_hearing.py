@@ -63,7 +63,8 @@ class Bench:
         self.exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
         self.admission = Admission(AdmissionPolicy(), str, 0.0)
         self.entitling = Entitling(Permissions(), str)
-        self.hearing = Hearing(self.exchange, self.admission, self.entitling, self._quiet, logger)
+        self.failed: list[Client] = []
+        self.hearing = Hearing(self.exchange, self.admission, self.entitling, self._quiet, self.failed.append, logger)
         ours, self.end = open_pair()
         channel = Channel(ours, max_envelope=100_000)
         self.child = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)
@@ -146,14 +147,12 @@ def test_last_words_are_kept_for_the_log(bench: Bench) -> None:
 
 def test_a_failed_login_counts_before_the_client_has_connected_only(bench: Bench) -> None:
     """A child that says it later has been taken over by its client, or is wrong."""
-    failed: list[Peer] = []
-    bench.admission.login_failed = lambda peer, _now: failed.append(peer)  # type: ignore[method-assign]
     bench.say(*pack(Kind.LEAVING, token=1))
-    assert failed == [1]
+    assert bench.failed == [bench.child]
     bench.child.state, bench.child.has_connected = State.CONNECTED, True
     bench.say(*pack(Kind.LEAVING, token=1))
 
-    assert failed == [1]
+    assert bench.failed == [bench.child]
 
 
 @pytest.mark.parametrize(("login", "kinds"), [(b"alice", []), (b"bob", [Kind.CLOSE]), (b"", [Kind.CLOSE])])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
 
 import pytest
 from driven import wait_until
-from parts import OwnChildren, logger_of, no_descriptors
+from parts import OwnChildren, logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
@@ -33,13 +34,13 @@ def sleep(_end: socket.socket, _client: socket.socket, _address: str, _peer: int
 
 
 class Desk:
-    """A reception with room for two clients, one of which may not have logged in."""
+    """A reception with room for two clients, `most_pending` of which may not have logged in."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_pending: int = 1) -> None:
         self.loop, self.lines = Loop(), list[str]()
         logger = logger_of(self.lines)
         exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
-        policy = AdmissionPolicy(max_clients=2, max_pending_logins=1)
+        policy = AdmissionPolicy(max_clients=2, max_pending_logins=most_pending)
         self.admission = Admission(policy, str, self.loop.now)
         self.refusals = Refusals(self.loop, lambda reason, _: reason.encode(), logger)
         self.clients = Clients(
@@ -53,12 +54,13 @@ class Desk:
         self.reception = Reception(exchange, self.admission, self.clients, self.refusals, logger)
         self.theirs: list[socket.socket] = []
 
-    def connect(self) -> socket.socket:
+    def connect(self, host: str = "") -> socket.socket:
         """The client's end."""
         ours, theirs = socket.socketpair()
         theirs.settimeout(10.0)
+        ours.setblocking(False)
         self.theirs.append(theirs)
-        self.reception.accepted(Connection(ours, "unix", ""))
+        self.reception.accepted(Connection(ours, "unix", host))
         return theirs
 
     def close(self) -> None:
@@ -70,6 +72,7 @@ class Desk:
             return not self.clients.all
 
         wait_until(reap, "the ends of all children")
+        self.reception.close()
         self.refusals.close()
         for end in self.theirs:
             end.close()
@@ -92,23 +95,80 @@ def test_a_client_gets_a_process(desk: Desk) -> None:
 
 
 def test_at_the_limit_it_is_told_why_it_gets_none(desk: Desk) -> None:
-    """In the words of the rules."""
-    for _ in range(2):
-        desk.connect()
+    """In the words of the rules. Who waits counts."""
+    desk.connect()
+    desk.connect()
     words = desk.connect().recv(100)
 
     assert words == b"too many clients, 2 are connected and max-clients is 2"
     assert desk.lines == ["client unix: refused, too many clients, 2 are connected and max-clients is 2"]
-    assert len(desk.clients.all) == 2
+    assert len(desk.clients.all) == 1
 
 
-def test_the_oldest_without_a_login_makes_room(desk: Desk) -> None:
-    """It is told to end, and counts no more; one that has logged in is left alone."""
+def test_who_waits_has_a_turn_when_there_is_a_place(desk: Desk) -> None:
+    """The next one of the same origin, as soon as the first one has logged in."""
     desk.connect()
     desk.connect()
+    assert len(desk.clients.all) == 1
+    desk.admission.connected(Peer(1))
+    turn_until(desk.loop, lambda: len(desk.clients.all) == 2)
+
+
+def test_the_oldest_of_another_origin_makes_room_at_once(desk: Desk) -> None:
+    """It is told to end, and counts no more."""
+    desk.connect("192.0.2.1")
+    desk.connect("192.0.2.2")
     first, second = desk.clients.all
 
     assert (first.channel.pending > 0, second.channel.pending) == (True, 0)
+
+
+def test_where_all_places_are_taken_one_origin_makes_room_for_another(desk: Desk) -> None:
+    """By a connection that waits, or by a client that has not logged in, whose end is then waited for."""
+    desk.connect("192.0.2.1")
+    desk.connect("192.0.2.1")
+    desk.connect("192.0.2.2")
+    first, second = desk.clients.all
+    assert (first.channel.pending > 0, second.channel.pending, desk.lines) == (True, 0, [])
+    desk.clients.kick(first, "enough")
+    os.kill(first.pid, signal.SIGKILL)
+
+    def has_turn() -> bool:
+        for ended in children.reap():
+            desk.clients.reaped(ended)
+        return [child.host for child in desk.clients.all] == ["192.0.2.1", "192.0.2.2"]
+
+    turn_until(desk.loop, has_turn)
+
+
+def test_who_waits_is_told_at_the_end_of_the_broker(desk: Desk) -> None:
+    """It would see the end of the connection alone otherwise."""
+    desk.connect()
+    waiting = desk.connect()
+    desk.reception.close()
+
+    assert waiting.recv(100) == b"the broker is shutting down"
+
+
+def test_who_has_left_when_its_turn_comes_gets_no_process(desk: Desk) -> None:
+    """It has said nothing, and is gone."""
+    desk.connect()
+    waiting = desk.connect()
+    waiting.close()
+    desk.admission.connected(Peer(1))
+    turn_until(desk.loop, lambda: len(desk.reception._waiting) == 0)
+
+    assert len(desk.clients.all) == 1
+
+
+def test_a_lower_limit_holds_for_those_that_wait(desk: Desk) -> None:
+    """They have no place any more."""
+    desk.connect()
+    waiting = desk.connect()
+    desk.admission.adopt(AdmissionPolicy(max_clients=1, max_pending_logins=1))
+    desk.reception.go_on()
+
+    assert waiting.recv(100) == b"too many clients, 1 are connected and max-clients is 1"
 
 
 def test_one_that_has_logged_in_makes_no_room(desk: Desk) -> None:
@@ -123,6 +183,7 @@ def test_one_that_has_logged_in_makes_no_room(desk: Desk) -> None:
 def test_without_room_for_a_process_it_is_told_so(desk: Desk) -> None:
     """Nobody else is accepted for a second."""
     ours, theirs = socket.socketpair()
+    ours.setblocking(False)
     desk.theirs.append(theirs)
     with no_descriptors():
         desk.reception.accepted(Connection(ours, "unix", ""))
