@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -31,6 +32,7 @@ from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.reloading import Plan
 from forkbroker.passwords import Users
 from forkbroker.permissions import Permissions
+from forkbroker.posix import merging
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop, may_spin
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from forkbroker.child.web.site import SitePolicy
+
+logger = logging.getLogger("forkbroker")
 
 Hashes = Mapping[str, str] | None
 """The hash of each user's passcode; None: there is no password file."""
@@ -316,11 +320,29 @@ def make_web(settings: Settings) -> SitePolicy | None:
     return SitePolicy()
 
 
+def check_merging(settings: Settings) -> None:
+    """Look whether equal memory can be merged, if it is to be.
+
+    Raises:
+        StartError: the system cannot do that.
+    """
+    if not settings.merge_memory:
+        return
+    if not merging.can_merge():
+        raise StartError("merge-memory: needs Linux 6.4 or newer with KSM; start without it", Exit.CONFIG)
+    if not merging.is_merging():
+        logger.warning("merge-memory: the kernel does not merge now; echo 1 > /sys/kernel/mm/ksm/run")
+
+
 class Serving:
     """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
     def __init__(self, settings: Settings, semaphores: SemaphorePool, places: Places, known: Known) -> None:
-        """`places`: where logins are verified. Raises StartError: certificate or key cannot be used."""
+        """`places`: where logins are verified.
+
+        Raises:
+            StartError: certificate or key cannot be used, or memory cannot be merged.
+        """
         self._semaphores = semaphores
         self._places = places
         self._secret = os.urandom(32)
@@ -338,6 +360,7 @@ class Serving:
         return (self._places.descriptor,)
 
     def _share(self, settings: Settings, known: Known) -> child.Shared:
+        check_merging(settings)
         session, limits = session_policy(settings), frame_limits(settings)
         verifier = None
         if settings.needs_login:
@@ -356,7 +379,7 @@ class Serving:
         parent of its own arguments and the rest; it cannot fail.
 
         Raises:
-            StartError: certificate or key cannot be used.
+            StartError: certificate or key cannot be used, or memory cannot be merged.
             ConfigurationError: see `routing_policy`.
         """
         tls, web, shared = make_tls(settings), make_web(settings), self._share(settings, known)
@@ -400,6 +423,8 @@ class Serving:
         if settings.daemonize:
             drop_standard_streams()
         go_first()
+        if settings.merge_memory:
+            merging.merge()
         bell.hang()
         # whatever a spare runs costs memory of each client
         program = wait_within_limits if is_limited else spare.wait

@@ -148,6 +148,7 @@ class Settings:
     child_cpu: int
     child_files: int
     spin: int
+    merge_memory: bool
     tls_certificate: Path | None
     tls_key: Path | None
     tls_client_ca: Path | None
@@ -462,6 +463,15 @@ OPTIONS: tuple[Option, ...] = (
         effect=Effect.NEW,
     ),
     Option("spin", number(0, 1000), "200", "N", "microseconds of polling before a process sleeps; 0: none", _CLIENTS),
+    Option(
+        "merge-memory",
+        None,
+        None,
+        "",
+        "have equal memory of child processes once (Linux, KSM)",
+        _CLIENTS,
+        effect=Effect.NEW,
+    ),
     Option(
         "tls-certificate",
         path,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 from support.rawclient import RawClient, connect
 
+from forkbroker.posix import merging
 from forkbroker.testing.broker import RunningBroker
 
 
@@ -89,6 +91,24 @@ def test_prefetch_is_the_window_of_whoever_does_not_say(make_broker, join) -> No
     client.expect_nothing()
     client.ack(messages[0])
     client.expect_messages("2")
+
+
+@pytest.mark.skipif(not merging.can_merge(), reason="needs Linux 6.4 with KSM")
+@pytest.mark.parametrize("options", [("--merge-memory",), ()])
+def test_memory_of_clients_is_merged_where_that_is_wanted(make_broker, knock, options) -> None:
+    """That of their processes alone; if the kernel does not look for it, the log says so."""
+    broker = make_broker(*options)
+    knock(broker)
+    [(child, _)] = broker.wait_for_children(1)
+
+    assert [_is_mergeable(pid) for pid in (child, broker.nursery_pid, broker.pid)] == [*[bool(options)] * 2, False]
+    wanted = bool(options) and not merging.is_merging()
+    assert any("merge-memory: the kernel does not merge now" in line for line in broker.log) is wanted
+
+
+def _is_mergeable(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
+    return any(line.startswith("VmFlags:") and " mg" in line for line in lines)
 
 
 def test_a_child_that_needs_more_than_child_memory_costs_its_client_only() -> None:

@@ -14,7 +14,7 @@ from forkbroker.cli import wiring
 from forkbroker.cli.wiring import Known, Serving
 from forkbroker.config.options import OPTIONS, Effect, Settings
 from forkbroker.config.settings import make_settings
-from forkbroker.errors import ConfigurationError
+from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.identity import Credentials, Way
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
@@ -33,7 +33,7 @@ ELSEWHERE = {
     "config", "check-config", "listen", "socket-mode", "socket-owner", "socket-group",
     "daemonize", "pidfile", "status", "instance",
     "user", "group", "log-file", "syslog", "log-level", "log-format", "users", "allow-anonymous",
-    "child-memory", "child-cpu", "spin", "store", "store-repair", "disk-free",
+    "child-memory", "child-cpu", "spin", "merge-memory", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
     "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "proxy-address",
@@ -294,3 +294,13 @@ def test_users_reach_parent_and_children_together() -> None:
 NO_PLACES: Places = cast(Places, None)
 NO_SEMAPHORES: SemaphorePool = cast(SemaphorePool, None)
 """Nobody is served here."""
+
+
+def test_a_system_that_cannot_merge_memory_is_told_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for; nobody is asked where it is not."""
+    monkeypatch.setattr("forkbroker.posix.merging.can_merge", lambda: False)
+    wiring.check_merging(make_settings({}))
+
+    with pytest.raises(StartError, match=r"needs Linux 6\.4 or newer with KSM; start without it") as caught:
+        wiring.check_merging(make_settings({"merge_memory": True}))
+    assert caught.value.status == Exit.CONFIG
