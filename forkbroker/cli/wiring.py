@@ -87,7 +87,7 @@ OWN_FILES = 16
 def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolicy:
     """What the parent is to heed."""
     known = known or Known()
-    may_be_empty = [""] if settings.allow_anonymous else []
+    nobody = {"": ""} if settings.allow_anonymous else {}
     ways = {
         Way.CERTIFICATE: settings.tls_client_user != "none",
         Way.SYSTEM: settings.socket_login == "all",
@@ -101,7 +101,7 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
             max_pending_logins=settings.max_pending_logins,
             fork_rate=settings.fork_rate,
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
-            users={*(known.users or {}), *may_be_empty} if settings.needs_login else None,
+            users={**(known.users or {}), **nobody} if settings.needs_login else None,
             proxies=settings.proxy_address,
             ways=frozenset(way for way, is_open in ways.items() if is_open),
         ),
@@ -385,8 +385,9 @@ class Serving:
         tls, web, shared = make_tls(settings), make_web(settings), self._share(settings, known)
         policy = parent_policy(settings, known)
         routing = routing_policy(settings, known.permissions.hosts)
-        # the same file may have another certificate
-        renews_children = settings != self._settings or known != self.known or tls is not None
+        # the same file may have another certificate, or another key
+        has_files = tls is not None or bool(settings.token_key)
+        renews_children = settings != self._settings or known != self.known or has_files
 
         def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
             self._tls, self._web, self._settings, self.shared, self.known = tls, web, settings, shared, known

@@ -24,7 +24,7 @@ A rule: no descriptor, no clock, no log. Time comes in as `now`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
@@ -58,8 +58,9 @@ class AdmissionPolicy:
     """Forks a second, in the long run; above 0. One costs 0.3 to 2 ms."""
     fork_burst: int = 100
     """Forks that may come at once."""
-    users: Container[str] | None = None
-    """Logins that clients may have with a passcode; the empty one is that of clients without a login. None: any."""
+    users: Mapping[str, str] | None = None
+    """Logins that clients may have with a passcode, and the hash of it; the empty one is that of clients without a
+    login. None: any."""
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where proxies are, who say themselves for whom they have connected."""
     forwarders: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -141,6 +142,8 @@ class Admission:
         self._pending = Pending()
         self._displaced: set[Peer] = set()
         """Clients that have been told to make room, and are not gone."""
+        self._stale: dict[Peer, Mapping[str, str]] = {}
+        """Clients that had not logged in at the last reload, and the users that their processes know."""
         self._crashed = _Penalties(_CRASHES)
         self._failed = _Penalties(_LOGINS)
         self._tokens = float(policy.fork_burst)
@@ -150,6 +153,9 @@ class Admission:
 
     def adopt(self, policy: AdmissionPolicy) -> None:
         """Other limits hold from now on; who is connected stays."""
+        if self._policy.users is not None:
+            for peer in self._pending:
+                self._stale.setdefault(peer, self._policy.users)
         self._policy = policy
 
     @property
@@ -272,6 +278,7 @@ class Admission:
         """The child of this client is gone."""
         self._pending.remove(peer)
         self._displaced.discard(peer)
+        self._stale.pop(peer, None)
         self._leave(self._sources.pop(peer))
 
     def fork_failed(self, now: float) -> None:
@@ -313,6 +320,17 @@ class Admission:
         if users is None or client.is_administrator:
             return True
         return client.user in users if client.way is Way.PASSCODE else client.way in self._policy.ways
+
+    def is_stale(self, peer: Peer, client: Identity) -> bool:
+        """Whether a client has just logged in by what held before a reload, and perhaps does not any more.
+
+        Its process was forked before. A passcode counts if it is the same now; of keys, certificates and programs the
+        parent does not know whether they are.
+        """
+        before = self._stale.pop(peer, None)
+        if before is None or self._policy.users is None:
+            return False
+        return client.way is not Way.PASSCODE or before.get(client.user) != self._policy.users.get(client.user)
 
     @property
     def has_users(self) -> bool:

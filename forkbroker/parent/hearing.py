@@ -24,6 +24,7 @@ from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
 
 NO_USER = b"the user may not log in any more"
 """The reason of an end."""
+_STALE = b"the configuration has changed since you connected, log in again"
 
 #: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
 #: others go through `Hearing._heed`.
@@ -142,6 +143,8 @@ class Hearing:
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
             self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
+        elif self._admission.is_stale(child.peer, child.identity):
+            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=_STALE))
         elif refusal := self._entitling.find_refusal(child):
             # it is a process from before a reload
             self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=refusal))

@@ -12,6 +12,8 @@ A rule: no descriptor, no clock, no log. All of it takes the same time however m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from forkbroker.routing.peers import Peer
 
 
@@ -30,6 +32,10 @@ class Pending:
     def __len__(self) -> int:
         """How many clients there are."""
         return len(self._origins)
+
+    def __iter__(self) -> Iterator[Peer]:
+        """All of them."""
+        return iter(self._origins)
 
     @property
     def most(self) -> int:

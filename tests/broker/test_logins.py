@@ -219,6 +219,30 @@ def test_a_token_is_a_login_that_ends(make_broker: Callable[..., RunningBroker],
     assert not any(token in text for text in broker.log)
 
 
+def test_a_reload_reads_the_keys_of_tokens_again(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """The file has the same name, and nothing else has changed. The old key lets nobody in any more."""
+    old, new = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    config, path = tmp_path / "f.toml", tmp_path / "key.pem"
+    path.write_bytes(old.public_key().public_bytes(serialization.Encoding.PEM, form))
+    config.write_text(f'token-key = "{path}"\n[permissions.user.alice]\nread = "/topic/a"\n')
+    broker = make_broker("--config", str(config))
+    by_old, by_new = (sign(key, exp=time.time() + 600, groups=[]) for key in (old, new))
+    with connect(broker.port, headers={"passcode": by_old}) as client, RawClient(broker.port) as early:
+        broker.wait_for_children(2)
+        path.write_bytes(new.public_key().public_bytes(serialization.Encoding.PEM, form))
+        assert reload(broker).startswith("done")
+        early.send("CONNECT", accept_version="1.2", host="x", passcode=by_old)
+        early.expect("CONNECTED")
+        early.expect_error("the configuration has changed since you connected")
+        with RawClient(broker.port) as refused:
+            refused.send("CONNECT", accept_version="1.2", host="x", passcode=by_old)
+            refused.expect_error("login failed")
+        with connect(broker.port, headers={"passcode": by_new}) as late:
+            late.subscribe("/topic/a")
+        client.subscribe("/topic/a")
+
+
 def test_a_program_says_who_may_log_in(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
     """Its groups count as well; many logins at a time are answered all the same."""
     path = tmp_path / "authenticator"

@@ -261,7 +261,7 @@ def test_ways_to_log_in_reach_parent_and_children_together() -> None:
     certificates = {"tls_client_user": "cn", "tls_client_certificates": "optional", "tls_client_ca": "/f"}
     for given, ways in (({"socket_login": "all"}, {Way.SYSTEM}), (certificates, {Way.CERTIFICATE})):
         plan = serving.prepare(make_settings(given), Known())(**rest)
-        assert (plan.admission.users, plan.admission.ways) == (set(), ways)
+        assert (plan.admission.users, plan.admission.ways) == ({}, ways)
         assert serving.shared.verifier is not None
     program = wiring.parent_policy(make_settings({"authenticator": "/bin/false"}))
     assert program.admission.ways == {Way.PROGRAM}
@@ -281,7 +281,7 @@ def test_users_reach_parent_and_children_together() -> None:
         for is_open, users in ((False, {"alice": "hash"}), (True, {"alice": "hash"}), (True, None))
     ]
 
-    assert [plan.admission.users for plan in plans] == [{"alice"}, {"alice", ""}, None]
+    assert [plan.admission.users for plan in plans] == [{"alice": "hash"}, {"alice": "hash", "": ""}, None]
     assert serving.shared.verifier is None
     adopt = serving.prepare(make_settings({"users": "/f"}), Known({}))
     assert serving.shared.verifier is None

@@ -484,7 +484,7 @@ def test_users_are_those_of_the_policy() -> None:
     """Without any, every login is one."""
     gate = Gate()
     assert (gate.admission.has_users, gate.admission.is_user(Identity("eve"))) == (False, True)
-    gate.admission.adopt(AdmissionPolicy(users={"alice"}))
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "h"}))
 
     assert gate.admission.has_users
     assert [gate.admission.is_user(Identity(login)) for login in ("alice", "eve", "")] == [True, False, False]
@@ -493,10 +493,45 @@ def test_users_are_those_of_the_policy() -> None:
 def test_who_has_shown_it_otherwise_is_no_user_of_the_password_file() -> None:
     """As long as the configuration permits that way. Administrators need no way."""
     gate = Gate()
-    gate.admission.adopt(AdmissionPolicy(users={"alice"}, ways=frozenset({Way.CERTIFICATE})))
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "h"}, ways=frozenset({Way.CERTIFICATE})))
     clients = [Identity("eve", Way.CERTIFICATE), Identity("alice", Way.SYSTEM), Identity("x", Way.SYSTEM, (), True)]
 
     assert [gate.admission.is_user(client) for client in clients] == [True, False, True]
+
+
+def test_a_reload_counts_for_those_as_well_that_are_on_their_way() -> None:
+    """Their processes know what was right before. Who comes later is let in by what is right now."""
+    gate = Gate()
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "1", "bob": "2", "": ""}))
+    before = [gate.add() for _ in range(5)]
+    ways = frozenset({Way.TOKEN})
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "1", "bob": "2", "": ""}, ways=ways))
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "1", "bob": "3", "": "", "carol": "4"}, ways=ways))
+    clients = [*map(Identity, ("alice", "bob", "", "carol")), Identity("alice", Way.TOKEN)]
+
+    stale = [gate.admission.is_stale(*one) for one in zip(before, clients, strict=True)]
+    assert stale == [False, True, False, True, True]
+    assert not gate.admission.is_stale(gate.add(), Identity("bob"))
+    assert not gate.admission._stale
+
+
+def test_who_leaves_during_a_reload_is_not_remembered() -> None:
+    """Nor is anything where nobody has to log in."""
+    gate = Gate()
+    gate.add()
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "h"}))
+    assert not gate.admission._stale
+    peer = gate.add()
+    gate.admission.adopt(AdmissionPolicy())
+    assert not gate.admission.is_stale(peer, Identity("alice"))
+    other = gate.add()
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "h"}))
+    gate.admission.adopt(AdmissionPolicy(users={"alice": "h"}))
+    assert gate.admission._stale
+    gate.admission.remove(other)
+    for left in list(gate.admission._stale):
+        gate.admission.remove(left)
+    assert not gate.admission._stale
 
 
 def test_a_proxy_is_where_the_policy_says() -> None:

@@ -253,7 +253,7 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
         if login == "starting":
             child.state, child.login, child.has_connected = State.STARTING, "", False
     one.clients.find = lambda peer: None if peer == 5 else peer  # whose channel has ended
-    one.admission.adopt(AdmissionPolicy(users={"alice", ""}))
+    one.admission.adopt(AdmissionPolicy(users={"alice": "h", "": ""}))
     one.clients.expel(were_proven=were_proven)
 
     assert told == expelled

@@ -158,7 +158,7 @@ def test_a_failed_login_counts_before_the_client_has_connected_only(bench: Bench
 @pytest.mark.parametrize(("login", "kinds"), [(b"alice", []), (b"bob", [Kind.CLOSE]), (b"", [Kind.CLOSE])])
 def test_a_login_of_a_user_that_was_removed_meanwhile_is_ended(bench: Bench, login: bytes, kinds: list[Kind]) -> None:
     """Its child was forked before the reload, and has verified it with the users of then."""
-    bench.admission.adopt(AdmissionPolicy(users={"alice"}))
+    bench.admission.adopt(AdmissionPolicy(users={"alice": "h"}))
     bench.say(*pack(Kind.CONNECTED, destination=login))
     bench.exchange.end_turn()
     told = Channel(bench.end, max_envelope=100_000).receive() if kinds else []
