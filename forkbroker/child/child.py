@@ -33,7 +33,7 @@ from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
 from forkbroker.identity import Identity
 from forkbroker.permissions import Permissions, Quota, Rights
-from forkbroker.posix.addresses import is_loopback, is_on_this_machine, join
+from forkbroker.posix.addresses import is_loopback, is_on_this_machine, name_client
 from forkbroker.posix.blocks import give_back
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
@@ -193,7 +193,7 @@ class ClientChild:
 
     def learn_address(self, host: str, port: int) -> None:
         """A proxy has said where the client is."""
-        self._address, self._is_local = join(host, port), is_loopback(host)
+        self._address, self._is_local = name_client(host, port), is_loopback(host)
         self._upward.request(pack(Kind.ADDRESS, number=port, destination=host.encode()))
         self._titled_count = -1
 

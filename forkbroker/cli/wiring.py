@@ -103,6 +103,7 @@ def parent_policy(settings: Settings, known: Known | None = None) -> ParentPolic
             fork_burst=min(AdmissionPolicy().fork_burst, settings.fork_rate),
             users={**(known.users or {}), **nobody} if settings.needs_login else None,
             proxies=settings.proxy_address,
+            forwarders=settings.web_proxy,
             ways=frozenset(way for way, is_open in ways.items() if is_open),
         ),
         flow=FlowPolicy(hold_s=math.inf) if settings.slow_subscribers == "hold" else FlowPolicy(),
@@ -317,7 +318,15 @@ def make_web(settings: Settings) -> SitePolicy | None:
         raise StartError(
             f"--listen {first.describe()}: websockets is not installed; pip install 'forkbroker[web]'", Exit.CONFIG
         ) from None
-    return SitePolicy()
+    from forkbroker.child.web.upgrade import Origins
+
+    return SitePolicy(
+        paths=settings.web_path,
+        origins=Origins(settings.web_origin),
+        cookie=settings.web_cookie or "",
+        takes_query=settings.web_query_token,
+        proxies=settings.web_proxy,
+    )
 
 
 def check_merging(settings: Settings) -> None:
@@ -458,6 +467,7 @@ class Serving:
                 served = partial(site.serve, spare, policy=self._web, make=make, is_tls=bool(tls_or_not), **give)
                 programs[Begin.WEB | tls_or_not] = served
                 programs[Begin.WEB | tls_or_not | Begin.PROXIED] = partial(served, is_proxied=True)
+                programs[Begin.WEB | tls_or_not | Begin.FORWARDED] = partial(served, is_forwarded=True)
 
 
 def check_metrics(settings: Settings) -> None:

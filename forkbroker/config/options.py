@@ -18,6 +18,7 @@ from forkbroker.config.policy_keys import PolicyLine, policy_line
 from forkbroker.config.values import (
     algorithms,
     choice,
+    cookie_name,
     file_mode,
     heart_beat,
     host_name,
@@ -26,10 +27,12 @@ from forkbroker.config.values import (
     network,
     none_or,
     number,
+    origin,
     path,
     seconds,
     size,
     store_url,
+    url_path,
 )
 from forkbroker.posix.addresses import ListenAddress, parse_address, parse_http_address
 
@@ -154,6 +157,11 @@ class Settings:
     tls_client_ca: Path | None
     tls_client_certificates: Literal["none", "optional", "required"]
     tls_client_user: Literal["none", "cn", "dns", "email", "uri"]
+    web_path: tuple[str, ...]
+    web_origin: tuple[str, ...]
+    web_proxy: tuple[IPv4Network | IPv6Network, ...]
+    web_cookie: str | None
+    web_query_token: bool
     broadcast: Literal["interested", "all"]
     bare_destinations: Literal["topic", "queue", "error"]
     strict: bool
@@ -205,6 +213,7 @@ _START = "Starting and stopping"
 _LOG = "Log"
 _CLIENTS = "Connections"
 _TLS = "TLS"
+_WEB = "Web"
 _TOPICS = "Topics"
 _QUEUES = "Queues"
 _STORE = "Store"
@@ -516,6 +525,46 @@ OPTIONS: tuple[Option, ...] = (
         "user in a client's certificate: none, cn, dns, email or uri",
         _TLS,
         effect=Effect.ALL,
+    ),
+    Option(
+        "web-path",
+        url_path,
+        None,
+        "PATH",
+        "path of WebSockets; default: /, /ws, /stomp, /ws/websocket; repeatable",
+        _WEB,
+        repeatable=True,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "web-origin",
+        origin,
+        None,
+        "ORIGIN",
+        "pages of ORIGIN may connect as well; * for all; repeatable",
+        _WEB,
+        repeatable=True,
+        effect=Effect.NEW,
+    ),
+    Option(
+        "web-proxy",
+        network,
+        None,
+        "NETWORK",
+        "proxies whose X-Forwarded-For or Forwarded is believed; repeatable",
+        _WEB,
+        repeatable=True,
+        effect=Effect.ALL,
+    ),
+    Option("web-cookie", cookie_name, None, "NAME", "cookie of WebSockets that has a token", _WEB, effect=Effect.NEW),
+    Option(
+        "web-query-token",
+        None,
+        None,
+        "",
+        "take a token from the query, as in /ws?token=TOKEN",
+        _WEB,
+        effect=Effect.NEW,
     ),
     Option(
         "broadcast",

@@ -73,6 +73,7 @@ class _Reader:
                 "authenticator", str(settings.authenticator), "--users is given as well", "give one of them"
             )
         self._check_tls(settings)
+        self._check_web(settings)
         send, want = settings.heart_beat
         if want and want < _SHORTEST_BEAT_MS:
             raise self._fault(
@@ -81,6 +82,15 @@ class _Reader:
                 f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
                 f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
             )
+
+    def _check_web(self, settings: Settings) -> None:
+        """A token that nobody can read is none."""
+        if not settings.token_key:
+            remedy = "give --token-key FILE"
+            if settings.web_cookie is not None:
+                raise self._fault("web-cookie", settings.web_cookie, "tokens cannot be verified", remedy)
+            if settings.web_query_token:
+                raise self._fault("web-query-token", "", "tokens cannot be verified", remedy)
 
     def _check_tls(self, settings: Settings) -> None:
         encrypted = [address for address in settings.listen if address.is_tls]

@@ -205,3 +205,28 @@ def name(text: str) -> str:
     if not text:
         raise ConfigurationError(text, "empty", "give a name or a number")
     return text
+
+
+def url_path(text: str) -> str:
+    """A path of URLs, without a query."""
+    if re.fullmatch(r"/[^\s?#]*", text) is None:
+        raise ConfigurationError(text, "not a path", "begin with a slash, as in /ws, and give no query")
+    return text
+
+
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://(?:[^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")
+
+
+def origin(text: str) -> str:
+    """The origin of pages, as browsers send it (RFC 6454, 6.2)."""
+    if _ORIGIN.fullmatch(text.lower()) is None:
+        right = "write SCHEME://HOST or SCHEME://HOST:PORT as in https://www.example.org, null for files, or * for all"
+        raise ConfigurationError(text, "not the origin of a page", right)
+    return text.lower()
+
+
+def cookie_name(text: str) -> str:
+    """The name of a cookie (RFC 6265, 4.1.1)."""
+    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text) is None:
+        raise ConfigurationError(text, "not the name of a cookie", "give letters, digits, '-', '_' or '.'")
+    return text

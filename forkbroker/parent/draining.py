@@ -7,16 +7,14 @@ administrator comes who ends it again. A reload ends it as well.
 from __future__ import annotations
 
 import logging
-import math
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from forkbroker.parent.roster import Client, count_clients
+from forkbroker.parent.spreading import Spread
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.news import News
 
 REASON = "the broker is being drained, connect to another one"
-_TICK_S = 0.1
 
 
 class Draining:
@@ -24,15 +22,12 @@ class Draining:
 
     def __init__(self, loop: Loop, kick: Callable[[Client, str], None], logger: logging.Logger, news: News) -> None:
         """`kick` disconnects a client, with this reason."""
-        self._loop = loop
         self._kick = kick
         self._logger = logger
         self._news = news
         self.is_on = False
         """No client is to come."""
-        self._left: deque[Client] = deque()
-        self._ends_at = math.inf
-        self._run = 0
+        self._leaving = Spread[Client](loop, self._send_away)
 
     def refusal(self, host: str) -> str:
         """Why a client from there may not come; empty if it may: it comes over a Unix socket, or nothing is drained."""
@@ -40,29 +35,20 @@ class Draining:
 
     def begin(self, leaving: Sequence[Client], within_s: float | None) -> None:
         """Let nobody come, and let these leave within so many seconds; None: they may stay."""
-        self._run += 1
         self.is_on = True
-        self._left = deque(leaving if within_s is not None else ())
-        self._ends_at = self._loop.now + (within_s or 0.0)
-        self._logger.info("draining: begun, %s to leave", count_clients(len(self._left)))
+        those = leaving if within_s is not None else ()
+        self._logger.info("draining: begun, %s to leave", count_clients(len(those)))
         self._tell("draining")
-        self._go_on(self._run)
+        self._leaving.begin(those, within_s or 0.0)
 
-    def _go_on(self, run: int) -> None:
-        """Disconnect those whose turn it is: as many in each tick as it takes to be done in time."""
-        if run != self._run or not self._left:
-            return
-        ticks = max(1.0, (self._ends_at - self._loop.now) / _TICK_S)
-        for _ in range(math.ceil(len(self._left) / ticks)):
-            client = self._left.popleft()
-            if not client.is_closed:
-                self._kick(client, REASON)
-        self._loop.call_at(self._loop.now + _TICK_S, lambda: self._go_on(run))
+    def _send_away(self, client: Client) -> None:
+        if not client.is_closed:
+            self._kick(client, REASON)
 
     def end(self) -> bool:
         """Let clients come again; tell whether they could not."""
         was_on, self.is_on = self.is_on, False
-        self._left.clear()
+        self._leaving.end()
         if was_on:
             self._logger.info("draining: ended")
             self._tell("running")

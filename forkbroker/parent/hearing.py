@@ -16,7 +16,7 @@ from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, show_client, to_text
-from forkbroker.posix.addresses import join
+from forkbroker.posix.addresses import name_client
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
@@ -158,7 +158,7 @@ class Hearing:
             raise EnvelopeError("ADDRESS of a client that no proxy has brought")
         child.is_proxied = False
         child.host = to_text(envelope.destination)
-        child.address = join(child.host, envelope.number)
+        child.address = name_client(child.host, envelope.number)
         reason = self._admission.move(child.peer, child.host, self._loop.now)
         if reason:
             self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=reason.encode()))

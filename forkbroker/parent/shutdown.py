@@ -8,9 +8,10 @@ SETTLING: no client is accepted, and nothing new is delivered to who acknowledge
 of queues goes on reading it, as the client may settle them: what is acknowledged now is not delivered again after the
 next start. All other children stop reading, send up what they have read, and answer. QUIESCING: now no child reads any
 more. Then all that was under way is routed, and what of it is persistent is committed, and on its way down. CLOSING:
-children write what came, say goodbye and end. In every phase the end is finished as soon as no child is left; the
-store has the rest of the time for it, a fifth at least. A process that not even SIGKILL ends within a moment (it waits
-for a dead disk) is left to init.
+children write what came, say goodbye and end. Those of web pages are told so one after the other: pages connect again
+by themselves, and a thousand of them should not do that in the same second. In every phase the end is finished as soon
+as no child is left; the store has the rest of the time for it, a fifth at least. A process that not even SIGKILL ends
+within a moment (it waits for a dead disk) is left to init.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from enum import Enum
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, count_clients
+from forkbroker.parent.spreading import Spread
 from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.kinds import Cause, Kind, State
 
@@ -31,6 +33,11 @@ _SETTLED_BY = 0.5
 _QUIET_BY = 0.6
 _GONE_BY = 0.8
 """When each phase ends at the latest, in parts of the time."""
+_SPREAD_BY = 0.7
+"""When the last page has been told, in parts of the time."""
+_LEAVE_AT_ONCE = 5
+"""So many pages in a tenth of a second may leave, however much time there is."""
+_CLOSE = pack(Kind.CLOSE, token=Cause.AWAY, block=REASON.encode())
 _KILL_TAKES_S = 5.0
 _KILL_TAKES_AT_LEAST_S = 1.0
 _NOW, _WHEN_SETTLED = 0, 1
@@ -74,6 +81,7 @@ class Shutdown:
         self._begin = begin
         self._finish = finish
         self._is_finishing = False
+        self._leaving = Spread[Client](exchange.loop, self._send_away)
         self._logger = logger
         self._waits_for: set[Client] = set()
         self.phase = Phase.RUNNING
@@ -143,7 +151,15 @@ class Shutdown:
     def _close(self) -> None:
         if self.phase in (Phase.SETTLING, Phase.QUIESCING):
             self._enter(Phase.CLOSING)
-            self._tell(self._clients.all, pack(Kind.CLOSE, token=Cause.AWAY, block=REASON.encode()))
+            here = self._clients.all
+            for child in here:
+                if not child.is_web:
+                    self._send_away(child)
+            left_s = self._ends_at - self._loop.now - self._timeout_s * (1.0 - _SPREAD_BY)
+            self._leaving.begin([child for child in here if child.is_web], max(0.0, left_s), _LEAVE_AT_ONCE)
+
+    def _send_away(self, child: Client) -> None:
+        self._tell([child], _CLOSE)
 
     def _expire(self) -> None:
         late = len(self._clients.all)

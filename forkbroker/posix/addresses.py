@@ -192,6 +192,11 @@ def is_on_this_machine(client: socket.socket) -> bool:
     return not isinstance(name, tuple) or is_loopback(name[0])
 
 
+def name_client(host: str, port: int) -> str:
+    """A client for people; with port 0, which no client has, the port is not known."""
+    return join(host, port) if port else host
+
+
 def join(host: str, port: int) -> str:
     """`127.0.0.1:61613`, `[::1]:61613`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -215,7 +215,11 @@ class Connecting:
             self._blame(FrameError("host refused", refusal, cause=Cause.DENIED), None)
             return
         connected = connected_headers(
-            terms.version, session=self._setup.session_id, server=policy.server, heart_beat=policy.heart_beat_ms
+            terms.version,
+            session=self._setup.session_id,
+            server=policy.server,
+            heart_beat=policy.heart_beat_ms,
+            user="" if self._setup.verify is None else identity.user,
         )
         self.unwritten.put([encode_frame(terms.version, "CONNECTED", connected)])
         self.upward.request(

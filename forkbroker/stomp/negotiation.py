@@ -68,7 +68,7 @@ def _agree(can: int, wants: int) -> int:
 
 
 def connected_headers(
-    version: Version, *, session: str, server: str = "", heart_beat: tuple[int, int] = (0, 0)
+    version: Version, *, session: str, server: str = "", heart_beat: tuple[int, int] = (0, 0), user: str = ""
 ) -> list[tuple[str, str]]:
     """The headers of CONNECTED (C06-C08, H04).
 
@@ -77,10 +77,13 @@ def connected_headers(
         session: unguessable; the caller makes it up.
         server: name, slash and version; empty: the server does not say what it is.
         heart_beat: what the server can do and what it wants, in ms; not an echo of the client's numbers.
+        user: who the client has shown to be, for the header `user-name` of Spring and ActiveMQ; empty: nobody.
     """
     headers = [("version", version.name), ("session", session)]
     if server:
         headers.append(("server", server))
     if version.heart_beats:
         headers.append(("heart-beat", f"{heart_beat[0]},{heart_beat[1]}"))
+    if user:
+        headers.append(("user-name", user))
     return headers

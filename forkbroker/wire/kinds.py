@@ -12,7 +12,7 @@ kind         fields
 CONNECTED    destination: login of the client; token: how it has shown who it is (`identity.Way`); count: 1 for an
              administrator; block: the key of its virtual host (none: the default one), then names of groups
              beside those of the configuration, with LF between them
-ADDRESS      destination: the client's address, as a proxy has said it; number: its port. Before CONNECTED
+ADDRESS      destination: the client's address, as a proxy has said it; number: its port, or 0. Before CONNECTED
 SEND         destination, block, wishes, pieces; index: number of the first message within its batch
 SUBSCRIBE    destination or pattern; token: the child's name for the subscription; count: credit in messages;
              index: for a queue, so many offers it keeps ahead of its credit (AHEAD);

@@ -11,13 +11,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import jwt
 import pytest
 from broker.test_users import line
 from support.certificates import HAS_OPENSSL, make_certificate
 from support.rawclient import RawClient, connect
 from support.webclient import LISTEN, WebClient, url_of
+from websockets.exceptions import InvalidStatus
 
 from forkbroker.testing.broker import PATIENCE_S, RunningBroker
 
@@ -303,3 +306,125 @@ def test_a_slow_page_gets_all_of_a_large_message(broker: RunningBroker) -> None:
         pong = client.link.ping()
         assert [len(str(client.receive())) > 3_000_000 for _ in range(3)] == [True] * 3
         assert pong.wait(PATIENCE_S), time.monotonic() - began
+
+
+# -- options
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> tuple[list[str], Callable[..., str]]:
+    """Options of a broker that verifies tokens, and what signs them: `sign(sub)`."""
+    secret = "0123456789abcdef" * 4
+    key = tmp_path / "key"
+    key.write_text(secret)
+
+    def sign(user: str) -> str:
+        return jwt.encode({"sub": user, "exp": time.time() + 600}, secret, "HS256")
+
+    return [*LISTEN, "--token-key", str(key), "--token-algorithms", "HS256"], sign
+
+
+def test_a_token_may_come_with_the_request(
+    make_broker: Callable[..., RunningBroker], tokens: tuple[list[str], Callable[..., str]]
+) -> None:
+    """In a cookie, in the query, or in a header of either; it is never in the log, nor what `ps` shows."""
+    options, sign = tokens
+    broker = make_broker(*options, "--web-cookie", "session", "--web-query-token")
+    token = sign("alice")
+    with WebClient(broker, headers={"Cookie": f"a=b; session={token}"}) as client:
+        connected = client.login(login="alice")
+        assert "\nuser-name:alice\n" in connected
+        assert all(token not in title for _, title in broker.children())
+    with WebClient(broker, f"/ws?token={token}") as client:
+        assert "\nuser-name:alice\n" in client.login()
+    with WebClient(broker, headers={"Authorization": f"Bearer {token}"}) as client:
+        assert "\nuser-name:alice\n" in client.login()
+    with WebClient(broker) as client:
+        assert "\nuser-name:bob\n" in client.login(Authorization=f"Bearer {sign('bob')}")
+    for path, headers in ((f"/ws?token={token}x", {}), ("/ws", {"Cookie": f"other={token}"})):
+        with WebClient(broker, path, headers=headers) as client:
+            assert "login failed" in client.login()
+            assert client.await_end()[0] == 1008
+    broker.wait_for_log("login failed, user '': no login")
+    assert not any(token in line for line in broker.log)
+
+
+def test_what_is_not_enabled_is_no_token(
+    make_broker: Callable[..., RunningBroker], tokens: tuple[list[str], Callable[..., str]]
+) -> None:
+    """Neither a cookie nor the query."""
+    options, sign = tokens
+    broker = make_broker(*options)
+    for path, headers in ((f"/ws?token={sign('alice')}", {}), ("/ws", {"Cookie": f"session={sign('alice')}"})):
+        with WebClient(broker, path, headers=headers) as client:
+            assert "login failed" in client.login()
+
+
+def test_a_page_of_another_origin_may_not_connect(make_broker: Callable[..., RunningBroker]) -> None:
+    """Unless the list has it."""
+    broker = make_broker(*LISTEN, "--web-origin", "https://shop.example", "--web-origin", "null")
+    own = url_of(broker, path="").replace("ws://", "http://", 1)
+    for origin in (own, "https://shop.example", "null", None):
+        with WebClient(broker, origin=origin) as client:
+            client.login()
+    with pytest.raises(InvalidStatus, match="403"), WebClient(broker, origin="https://evil.example"):
+        pass
+    broker.wait_for_log(r"warning client .*refused a page of https://evil.example, as it is not of 127.*web-origin")
+
+
+def test_the_paths_may_be_fewer(make_broker: Callable[..., RunningBroker]) -> None:
+    """These and no others: below no prefix either."""
+    broker = make_broker(*LISTEN, "--web-path", "/chat", "--web-path", "/a.b")
+    for path in ("/chat", "/a.b"):
+        with WebClient(broker, path) as client:
+            client.login()
+    for path in ("/ws", "/x/chat", "/axb"):
+        with pytest.raises(InvalidStatus, match="404"), WebClient(broker, path):
+            pass
+
+
+def test_a_reverse_proxy_says_for_whom_it_comes(make_broker: Callable[..., RunningBroker]) -> None:
+    """The limits are those of the client; without the header it is the proxy that counts."""
+    broker = make_broker(*LISTEN, "--web-proxy", "127.0.0.0/8", "--max-clients-per-address", "1")
+    forwarded = {"X-Forwarded-For": "198.51.100.1, 203.0.113.9, 127.0.0.7"}
+    with WebClient(broker, headers=forwarded) as client:
+        client.login(login="alice")
+        broker.wait_for_log(r"client \d+ 203\.0\.113\.9 alice: connected")
+        client.send("SEND", "{}", destination="/control/status", reply_to="/temp-queue/a")
+        assert "denied" in str(client.receive())
+        with WebClient(broker, headers=forwarded) as second:
+            second.login()
+            assert "too many clients from 203.0.113.9" in str(second.await_end())
+    with WebClient(broker) as client:
+        client.login(login="bob")
+        broker.wait_for_log(r"client \d+ 127\.0\.0\.1:\d+ bob: connected")
+
+
+def test_others_cannot_say_for_whom_they_come(make_broker: Callable[..., RunningBroker]) -> None:
+    """The header is ignored."""
+    broker = make_broker(*LISTEN, "--web-proxy", "192.0.2.0/24")
+    with WebClient(broker, headers={"X-Forwarded-For": "203.0.113.9"}) as client:
+        client.login(login="alice")
+    broker.wait_for_log(r"client \d+ 127\.0\.0\.1:\d+ alice: connected")
+
+
+def test_before_login_there_is_little_to_send(broker: RunningBroker) -> None:
+    """64 KiB of CONNECT, 32 KiB of a request's head."""
+    assert ask(broker, b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"x" * 40_000).startswith(b"HTTP/1.1 431 ")
+    with WebClient(broker) as client:
+        client.send("CONNECT", "x" * 70_000, accept_version="1.2")
+        assert client.await_end()[0] == 1002
+
+
+def test_pages_leave_one_after_the_other_at_the_end(make_broker: Callable[..., RunningBroker]) -> None:
+    """Thirty of them in half a second, as five leave in a tenth; nobody is lost."""
+    broker = make_broker(*LISTEN)
+    with ExitStack() as stack:
+        pages = [stack.enter_context(WebClient(broker)) for _ in range(30)]
+        for page in pages:
+            page.login()
+        began = time.monotonic()
+        broker.kill(signal.SIGTERM)
+        assert {page.await_end() for page in pages} == {(1001, "the broker is shutting down")}
+        assert time.monotonic() - began >= 0.5
+    assert broker.wait() == 0

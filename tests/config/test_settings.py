@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from forkbroker.config.options import OPTIONS
+from forkbroker.config.options import OPTIONS, Given
 from forkbroker.config.settings import make_settings
 from forkbroker.errors import ConfigurationError
 from forkbroker.posix.addresses import ListenAddress
@@ -141,6 +141,9 @@ def test_what_may_be_repeated_keeps_its_order(option) -> None:
         "policy": ["/queue/b lease=1s", "/queue/a lease=1s"],
         "token-key": ["/b", "/a"],
         "proxy-address": ["10.0.0.0/8", "::1"],
+        "web-path": ["/ws", "/a"],
+        "web-origin": ["null", "https://a.example"],
+        "web-proxy": ["10.0.0.0/8", "::1"],
     }
     texts = of_option[option.name]
     values = getattr(make_settings({option.field: texts}), option.field)
@@ -171,6 +174,20 @@ def test_a_unix_socket_is_never_beyond_loopback() -> None:
     addresses = ["unix:/run/b", "localhost:1", "127.0.0.1:2", "127.8.9.10:3", "[::1]:4"]
 
     assert len(make_settings({"listen": addresses}).listen) == len(addresses)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"web_cookie": "session"}, "--web-cookie session: tokens cannot be verified; give --token-key FILE"),
+        ({"web_query_token": True}, "--web-query-token: tokens cannot be verified; give --token-key FILE"),
+    ],
+)
+def test_tokens_of_requests_need_a_key(given: dict[str, Given], message: str) -> None:
+    """Without one they would be ignored, and nobody would know why."""
+    with pytest.raises(ConfigurationError, match=message):
+        make_settings(given)
+    make_settings(given | {"token_key": ["/key.pem"]})
 
 
 TLS = {"listen": ["tls://0.0.0.0:61614"], "tls_certificate": "/c.pem", "tls_client_ca": "/ca.pem"}

@@ -29,6 +29,12 @@ from forkbroker.errors import ConfigurationError
         (values.heart_beat, "0,10000", (0, 10_000)),
         (values.name, "stomp", "stomp"),
         (values.host_name, "web-1", "web-1"),
+        (values.url_path, "/ws", "/ws"),
+        (values.origin, "https://WWW.example.org:8443", "https://www.example.org:8443"),
+        (values.origin, "http://[::1]", "http://[::1]"),
+        (values.origin, "null", "null"),
+        (values.origin, "*", "*"),
+        (values.cookie_name, "__Host-session", "__Host-session"),
         (values.path, "/var/log/broker", Path("/var/log/broker")),
     ],
 )
@@ -40,6 +46,21 @@ def test_what_is_right_is_read(parse, text, value) -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "message"),
     [
+        (values.url_path, "ws", "ws: not a path; begin with a slash, as in /ws, and give no query"),
+        (values.url_path, "/ws?a=b", "/ws?a=b: not a path; begin with a slash, as in /ws, and give no query"),
+        (
+            values.origin,
+            "www.example.org",
+            "www.example.org: not the origin of a page; write SCHEME://HOST or "
+            "SCHEME://HOST:PORT as in https://www.example.org, null for files, or * for all",
+        ),
+        (
+            values.origin,
+            "https://a.example/shop",
+            "https://a.example/shop: not the origin of a page; write "
+            "SCHEME://HOST or SCHEME://HOST:PORT as in https://www.example.org, null for files, or * for all",
+        ),
+        (values.cookie_name, "a b", "a b: not the name of a cookie; give letters, digits, '-', '_' or '.'"),
         (values.number(0), "", ": not a whole number; give one of 0 or more"),
         (values.number(0), "-1", "-1: not a whole number; give one of 0 or more"),
         (values.number(0), "1.5", "1.5: not a whole number; give one of 0 or more"),

@@ -365,3 +365,19 @@ def test_before_the_end_begins_nothing_follows_from_ends_and_commits(bench: Benc
         bench.end(child)
 
     assert bench.take() == []
+
+
+def test_pages_are_disconnected_one_after_the_other() -> None:
+    """Five in a tenth of a second, or as many as it takes to be done in time; other clients at once."""
+    bench = Bench(logins=12)
+    for child in bench.all[1:]:
+        child.is_web = True
+    bench.shutdown.ask()
+    bench.take()
+    for child in bench.all:
+        bench.shutdown.quiet(child)
+
+    assert bench.take() == [f"CLOSE 3 to {number}" for number in range(1, 7)]
+    assert bench.pass_time(0.15) == [f"CLOSE 3 to {number}" for number in range(7, 12)]
+    assert bench.pass_time(0.25) == ["CLOSE 3 to 12"]
+    bench.close()

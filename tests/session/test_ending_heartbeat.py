@@ -53,6 +53,15 @@ def test_margins() -> None:
     assert not beat.is_missing(2.9)
 
 
+def test_who_is_given_patience_may_be_silent_for_longer_but_not_for_ever() -> None:
+    """The longer of both counts; without heart-beats there is only the one."""
+    unwritten = Unwritten()
+
+    assert HeartBeat(0, 10_000, unwritten, 0.0, 75.0).gone_after == 75.0
+    assert HeartBeat(0, 60_000, unwritten, 0.0, 75.0).gone_after == 120.0
+    assert HeartBeat(0, 0, unwritten, 0.0, 75.0).deadline() == 75.0
+
+
 @pytest.mark.row("H08")
 def test_what_waits_to_be_sent_has_no_deadline() -> None:
     """It will be as good as a beat."""

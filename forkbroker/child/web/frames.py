@@ -52,6 +52,7 @@ class WebSocket:
         """`heard`: called for a pong, which shows that the client is there."""
         self._heard = heard
         self.outgoing = b""
+        self.bearer = ""
         self.is_over = False
         self._rest = b""
         """A frame of which not even the head has come."""

@@ -28,6 +28,9 @@ class Conversation(Protocol):
     outgoing: bytes
     """Octets for the client that are none of the session's: a pong, for one. Whoever sends them empties it."""
 
+    bearer: str
+    """A token that has come with the request; nothing: none has."""
+
     @property
     def is_midway(self) -> bool:
         """What `send` gave last is not the whole of something: nothing that is outgoing may come between."""

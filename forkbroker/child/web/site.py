@@ -16,10 +16,12 @@ from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
+from forkbroker.child.web.forwarded import find_client
 from forkbroker.child.web.requests import Request, Response, say
 from forkbroker.child.web.router import Conversation, Route, Router
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.child.web.upgrade import Origins, upgrade
+from forkbroker.networks import Network
 from forkbroker.posix import collector
 from forkbroker.session.setup import Habits
 
@@ -42,13 +44,27 @@ class SitePolicy:
     paths: tuple[str, ...] = ()
     """Paths of WebSockets; none: the usual ones, below any prefix."""
     origins: Origins = field(default_factory=Origins)
+    cookie: str = ""
+    """The cookie that has a token; nothing: none has."""
+    takes_query: bool = False
+    """The query may have a token, as `token`."""
+    proxies: tuple[Network, ...] = ()
+    """Where proxies are whose requests say for whom they come."""
+
+    def find_bearer(self, request: Request) -> str:
+        """The token of a request that asks for a WebSocket; nothing: it has none."""
+        cookie = request.find_cookie(self.cookie) if self.cookie else ""
+        return request.bearer or cookie or (request.find_parameter("token") if self.takes_query else "")
 
 
 def make_router(policy: SitePolicy, heard: Callable[[], None]) -> Router:
     """All that is to be had. `heard`: the client has shown that it is there."""
 
     def begin_websocket(request: Request, _: re.Match[str]) -> Response | Conversation:
-        return upgrade(request, policy.origins, heard)
+        answer = upgrade(request, policy.origins, heard)
+        if not isinstance(answer, Response):
+            answer.bearer = policy.find_bearer(request)
+        return answer
 
     def answer_sockjs(_: Request, __: re.Match[str]) -> Response:
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
@@ -73,35 +89,63 @@ def serve(
     make: Callable[[socket.socket], Transport],
     is_tls: bool = False,
     is_proxied: bool = False,
+    is_forwarded: bool = False,
 ) -> int:
     """Serve the client of a spare until it is gone; returns the exit status of the process.
 
     `make` makes the transport of the octets of HTTP. `is_proxied`: a proxy says first whose connection it is.
+    `is_forwarded`: the first request says it.
     """
-    children: list[ClientChild] = []
-    transports: list[WebTransport] = []
-
-    def heard() -> None:
-        children[0].heard()
-
-    router = make_router(policy, heard)
+    visit = Visit(policy, is_tls=is_tls, is_forwarded=is_forwarded)
 
     def make_web(connection: socket.socket) -> Transport:
-        transports.append(WebTransport(make(connection), router.answer, is_tls=is_tls))
-        return transports[0]
-
-    def tick() -> None:
-        for transport in transports:
-            transport.tick()
-
-    def begin(child: ClientChild) -> None:
-        children.append(child)
-        child.call_every(PING_S, tick)
+        return visit.begin(make(connection))
 
     if is_proxied:
-        return proxied.serve(spare, address, peer, shared, bell, make_web, habits=HABITS, begin=begin)
+        return proxied.serve(spare, address, peer, shared, bell, make_web, habits=HABITS, begin=visit.join)
     bell.has_rung = False
     collector.begin()
     child = ClientChild(spare.end, make_web(spare.take_client()), address, shared, peer, habits=HABITS)
-    begin(child)
+    visit.join(child)
     return serve_in_full(child, bell)
+
+
+class Visit:
+    """One client: its transport and its child, which are made one after the other, and know of each other by this."""
+
+    def __init__(self, policy: SitePolicy, *, is_tls: bool, is_forwarded: bool) -> None:
+        """As `serve` has them."""
+        self._policy = policy
+        self._is_tls = is_tls
+        self._is_forwarded = is_forwarded
+        self._router = make_router(policy, self._heard)
+        self._transport: WebTransport | None = None
+        self._child: ClientChild | None = None
+
+    def begin(self, inner: Transport) -> WebTransport:
+        """The transport for the client, on that of the octets of HTTP."""
+        self._transport = WebTransport(inner, self._answer, is_tls=self._is_tls)
+        return self._transport
+
+    def join(self, child: ClientChild) -> None:
+        """The child that has been made for the client."""
+        self._child = child
+        child.call_every(PING_S, self._tick)
+
+    def _heard(self) -> None:
+        if self._child is not None:
+            self._child.heard()
+
+    def _tick(self) -> None:
+        if self._transport is not None:
+            self._transport.tick()
+
+    def _answer(self, request: Request) -> Response | Conversation:
+        if self._is_forwarded and self._child is not None and self._transport is not None:
+            self._is_forwarded = False
+            # the parent waits for an address, the proxy's own if there is no other one
+            host, port = find_client(request.headers, self._policy.proxies), 0
+            if not host:
+                host, port = self._transport.socket.getpeername()[:2]
+            self._child.learn_address(host, port)
+        return self._router.answer(request)

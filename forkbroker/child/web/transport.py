@@ -42,7 +42,6 @@ class WebTransport:
         """The last answer is given: nothing more is read."""
         self._problem = ""
         """What the log is to say at the end."""
-        self.bearer = ""
         self.in_hand = 0
 
     @property
@@ -50,6 +49,11 @@ class WebTransport:
         """The inner transport has; or the end has been read, and is still to be told."""
         is_over = self._is_ending or (self._talk is not None and self._talk.is_over)
         return self._inner.has_more or (is_over and not self._unsent)
+
+    @property
+    def bearer(self) -> str:
+        """As the conversation says."""
+        return "" if self._talk is None else self._talk.bearer
 
     @property
     def wants_readable(self) -> bool:
@@ -119,10 +123,10 @@ class WebTransport:
         rest, self._head = self._head[len(request.octets) :], b""
         answer = self._answer(request)
         if isinstance(answer, Response):
-            # what follows is a body that nobody has asked for
-            stays = request.stays and request.body_octets == 0
+            # what follows may be a body that nobody has asked for; and what the log is to say, it says at the end
+            stays = request.stays and request.body_octets == 0 and not answer.note
             self._say(answer, stays=stays, has_body=request.method != "HEAD")
-            self._problem = "" if stays or not answer.note else f"HTTP: {answer.note}"
+            self._problem = f"HTTP: {answer.note}" if answer.note else ""
         else:
             self._talk = answer
         return rest
