@@ -38,7 +38,7 @@ from forkbroker.session.transacting import Transacting
 from forkbroker.session.transactions import Transactions
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.encoder import HEART_BEAT
-from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
+from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun, Head
 from forkbroker.stomp.parser import Parser
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Cause, Kind
@@ -113,7 +113,7 @@ class Session:
         self._publishing = Publishing(
             policy, own, self.rights, transactions, upward, replies, self._asking, subscribing.subscribe_to_replies
         )
-        settling = Settling(
+        settling = self._settling = Settling(
             terms,
             unacknowledged,
             transactions,
@@ -248,6 +248,10 @@ class Session:
             if handle is None:
                 receipt = receipt if head.command not in CONNECT_COMMANDS else None
                 raise self._unexpected(head.command)
+            if run.ids is not None:
+                if not self._settling.acknowledge_all(run.ids):
+                    self._receive_each(run.ids, now)
+                return
             for receipt in run.receipts or [None] * len(run.bodies):
                 handle(head.headers, receipt)
                 if head.command == "DISCONNECT":
@@ -265,6 +269,12 @@ class Session:
         for body, receipt in zip(run.bodies, run.receipts or repeat(None), strict=False):
             if not self.ending.has_begun:
                 self._receive_run(FrameRun(run.head, [body], None if receipt is None else [receipt]), now)
+
+    def _receive_each(self, ids: list[bytes], now: float) -> None:
+        """ACKs that are not all alike: one of them may end the session."""
+        for ack_id in ids:
+            if not self.ending.has_begun:
+                self._receive_run(FrameRun(Head("ACK", {"id": ack_id.decode()}), [b""]), now)
 
     def _unexpected(self, command: str) -> FrameError:
         if command in CONNECT_COMMANDS:

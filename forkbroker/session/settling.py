@@ -89,6 +89,30 @@ class Unacknowledged:
             taken = _take_up_to(subscription.unacknowledged, number)
         return subscription, taken
 
+    def take_all(self, ids: list[bytes]) -> tuple[Subscription, dict[int, int]] | None:
+        """The deliveries that ACKs with these ids settle, each of them digits, `-` and digits.
+
+        None, and nothing is taken: one of them has another subscription, or may be late, wrong, or one for several.
+        """
+        rules = self._rules
+        if not rules.message_carries_ack or rules.ack_names_subscription:
+            return None
+        token = ids[0].partition(b"-")[0]
+        subscription = self._subscriptions.by_token(int(token))
+        if subscription is None:
+            return None
+        size, front, held = len(token) + 1, token + b"-", subscription.unacknowledged
+        numbers = [int(one[size:]) for one in ids if one.startswith(front)]
+        taken = {number: held[number] for number in numbers if number in held}
+        if len(taken) < len(ids):
+            return None
+        if subscription.mode is AckMode.CLIENT_INDIVIDUAL:
+            for number in numbers:
+                del held[number]
+            return subscription, taken
+        # an ACK of an earlier one would come too late
+        return (subscription, _take_up_to(held, numbers[-1])) if numbers == sorted(numbers) else None
+
     def give_back(self, subscription: Subscription, taken: dict[int, int]) -> None:
         """ABORT: these wait for their ACK again, in their old order (where it counts) and under their old names."""
         held = subscription.unacknowledged
@@ -177,6 +201,15 @@ class Settling:
     def acknowledge(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """ACK (STOMP 1.2, ACK). Raises FrameError."""
         self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
+
+    def acknowledge_all(self, ids: list[bytes]) -> bool:
+        """ACKs that came together and have nothing but these ids; False, and nothing has happened: they have to be
+        looked at one by one.
+        """
+        taken = self._unacknowledged.take_all(ids)
+        if taken is not None:
+            self.apply(self._upward, Settlement(*taken, Outcome.ACKNOWLEDGED))
+        return taken is not None
 
     def reject(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError.

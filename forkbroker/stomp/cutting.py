@@ -10,6 +10,9 @@ parser's loop, by induction over the frames:
 - Bodies up to their NUL: `bytes.split` at the separator. A piece without a NUL is right: then the separator's NUL
   is the first one after the body. (A block has no NUL; `headers.parse_block` sees to it.)
 
+- ACKs: one regular expression finds those that have nothing but an `id` of the form that this broker gives out. What it
+  matches is, octet for octet, what the loop would have taken; whatever else there is, the loop takes.
+
 A body may of course contain the separator, or another block may follow. Then a separator is wrong or a piece has
 a NUL; all before it is right, and the loop takes the next frame. Regions begin small, so that short runs between
 frames of other kinds cost no more than a small multiple of their own size.
@@ -17,6 +20,7 @@ frames of other kinds cost no more than a small multiple of their own size.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from struct import Struct
 
@@ -30,6 +34,16 @@ RUN_FROM = 4
 
 LARGE = 8192
 """Octets of a body from which a turn of the loop costs less than what is cut in vain now and then."""
+
+ACK = b"ACK\nid:"
+ACKS_FROM = 64
+"""Octets in which there may be four ACKs: with fewer it is not worth looking for a run of them."""
+ACK_LINE = 32
+"""Octets of the longest header line of such an ACK."""
+_ACKS = re.compile(rb"(?:ACK\nid:[0-9]{1,10}-[0-9]{1,18}\n\n\0\n?){%d,%d}" % (RUN_FROM, RUN_FRAMES))
+"""Numbers that fit into 63 bits, as the session reads them. Nothing of a frame is optional: a second header, another
+line end or a body is another form."""
+_ACK_ID = re.compile(rb"[0-9]+-[0-9]+")
 
 _FEW = 8
 _MANY = 64
@@ -73,6 +87,12 @@ def cut_open(data: bytes, end: int, separator: bytes, expected: int, max_body: i
     if data.startswith(separator, end):
         return _cut_varied(data, end, separator, expected, max_body, bodies)
     return end
+
+
+def cut_acks(data: bytes, position: int) -> tuple[list[bytes], int] | None:
+    """The ids of the ACKs at `position`, and where they end; None: these are no four of that form."""
+    found = _ACKS.match(data, position)
+    return None if found is None else (_ACK_ID.findall(data, position, found.end()), found.end())
 
 
 def _step(wanted: int, taken: int, complete: int) -> int:

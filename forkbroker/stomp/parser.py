@@ -11,7 +11,7 @@ Why it is fast (CPython 3.11, one core of a 2-core virtual machine, 100 octets a
 - A frame that is like the one before is taken together with its successors (`runs`): 0.05 to 0.15 us.
 - `receipt` is unique in each frame, which would defeat the dictionary: its line is cut out of the raw block
   before the look-up: about 1.4 us. Blocks that do not repeat (ACK has a unique id) are not
-  kept: about 2.4 us.
+  kept: about 2.4 us. ACKs that come together are taken together as well, if they are of the usual form: 0.3 us.
 - The dictionary is bounded in octets and simply cleared when full (`caches`): keeping the order of use would cost
   every frame more than a rare clearing costs all.
 
@@ -23,11 +23,22 @@ kind of line end that came last is looked for first.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 
 from forkbroker.caches import Cache
 from forkbroker.stomp.collecting import OpenBody, SizedBody, body_too_large, no_nul_after_body
-from forkbroker.stomp.cutting import LARGE, RUN_FRAMES, RUN_FROM, cut_open, cut_sized
+from forkbroker.stomp.cutting import (
+    ACK,
+    ACK_LINE,
+    ACKS_FROM,
+    LARGE,
+    RUN_FRAMES,
+    RUN_FROM,
+    cut_acks,
+    cut_open,
+    cut_sized,
+)
 from forkbroker.stomp.errors import ErrorKind, ProtocolError
 from forkbroker.stomp.frame import BODY_COMMANDS, CLIENT_COMMANDS, Buffer, FrameRun, Head
 from forkbroker.stomp.headers import (
@@ -96,6 +107,8 @@ class Parser:
         self._rules = _UNNEGOTIATED
         self._is_holding = False
         self._known: Cache[bytes, Head] = Cache(_KNOWN_OCTETS, _weigh)
+        # where limits are narrower than that, ACKs are looked at one by one
+        self._acks_from = ACKS_FROM if limits.max_header_line >= ACK_LINE and limits.max_headers else sys.maxsize
         self._block_end = _LF_END  # the kind that came last
         self.position = 0
         """Of the frame that is looked at, in the connection's stream."""
@@ -202,6 +215,7 @@ class Parser:
         base = self.position
         max_body = self._limits.max_body
         is_first = self.version is None
+        acks_from = size + 1 if is_first else self._acks_from
         block_end = self._block_end
         last: Head | None = None
         run = _NO_RUN
@@ -224,6 +238,13 @@ class Parser:
                 head = known(block)
                 receipt = None
                 if head is None:
+                    if size - position >= acks_from and data.startswith(ACK, position):
+                        acks = cut_acks(data, position)
+                        if acks is not None:
+                            ids, position = acks
+                            runs.append(FrameRun(_head_of_ack(ids[0]), [b""] * len(ids), None, ids))
+                            last = None
+                            continue
                     found = self._look_up(data, position, start)
                     if found is None:
                         self._keep_block(data[position:])
@@ -462,6 +483,10 @@ def _weigh(block: bytes, head: Head) -> int:
 
 _HEAD, _LINE, _OCTET = 500, 85, 3
 _NO_RUN = FrameRun(Head("", {}), [])
+
+
+def _head_of_ack(ack_id: bytes) -> Head:
+    return Head("ACK", {"id": ack_id.decode()})
 
 
 def _add_receipt(run: FrameRun, receipt: str | None) -> None:

@@ -29,6 +29,11 @@ def flat(runs: Iterable[FrameRun]) -> list[Frame]:
     frames: list[Frame] = []
     for run in runs:
         assert run.receipts is None or len(run.receipts) == len(run.bodies)
+        if run.ids is not None:
+            assert (run.head.headers, run.receipts) == ({"id": run.ids[0].decode()}, None)
+            assert run.bodies == [b""] * len(run.ids)
+            frames += [(run.head.command, {"id": one.decode()}, b"", None) for one in run.ids]
+            continue
         receipts = run.receipts or [None] * len(run.bodies)
         for body, receipt in zip(run.bodies, receipts, strict=True):
             frames.append((run.head.command, run.head.headers, bytes(body), receipt))

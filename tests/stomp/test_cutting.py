@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.stomp.cutting import RUN_FRAMES, cut_open, cut_sized
+from forkbroker.stomp.cutting import ACK_LINE, ACKS_FROM, RUN_FRAMES, cut_acks, cut_open, cut_sized
 from forkbroker.stomp.frame import Buffer
 
 SEPARATOR = b"\0\nSEND\nx:1\n\n"
@@ -127,3 +127,24 @@ def test_nothing_remains_of_whole_groups_alone(count: int) -> None:
 
     assert sized(data, 3) == (bodies, len(data) - 1)
     assert opened(data, 3) == (bodies, len(data) - 1)
+
+
+def test_acks_of_the_usual_form_are_cut() -> None:
+    """At most as many as a run has; the next one of another form is for the loop, as is one that is not complete."""
+    acks = [b"ACK\nid:7-%d\n\n\0%b" % (n, b"\n" * (n % 2)) for n in range(RUN_FRAMES + 9)]
+    ids = [b"7-%d" % n for n in range(len(acks))]
+
+    assert cut_acks(b"x" + b"".join(acks), 1) == (ids[:RUN_FRAMES], 1 + len(b"".join(acks[:RUN_FRAMES])))
+    for other in (b"ACK\nid:7-a\n\n\0", b"ACK\nid:7-9\nreceipt:1\n\n\0", b"ACK\nid:7-9\n\n", b"NACK\nid:7-9\n\n\0"):
+        assert cut_acks(b"".join(acks[:4]) + other, 0) == (ids[:4], len(b"".join(acks[:4])))
+    assert cut_acks(b"".join(acks[:3]), 0) is None
+
+
+def test_limits_are_compared_with_the_longest_line_of_an_ack() -> None:
+    """And nobody looks for four of them where the shortest have no room."""
+    longest, shortest = b"9" * 10 + b"-" + b"9" * 18, b"1-1"
+
+    assert cut_acks(b"ACK\nid:%b\n\n\0" % longest * 4, 0) is not None
+    assert cut_acks(b"ACK\nid:%b9\n\n\0" % longest * 4, 0) is None
+    assert len(b"id:" + longest) == ACK_LINE
+    assert len(b"ACK\nid:%b\n\n\0" % shortest * 4) < ACKS_FROM < len(b"ACK\nid:%b\n\n\0" % longest * 4)

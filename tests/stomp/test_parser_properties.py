@@ -120,6 +120,55 @@ def test_cutting_changes_nothing(stream: bytes, data: st.DataObject) -> None:
     feed_every_way(lambda: connected(version), stream[:3000])
 
 
+ACKS = st.builds(
+    bytes.replace,
+    st.sampled_from(
+        [
+            b"ACK\nid:N\n\n\0",
+            b"ACK\nid:N\n\n\0\n",
+            b"ACK\nid:N\n\n\0\n\n",
+            b"ACK\nid:N\nreceipt:r\n\n\0",
+            b"ACK\nid:N\ntransaction:t\n\n\0",
+            b"ACK\nid:N\ncontent-length:0\n\n\0",
+            b"ACK\nid: N\n\n\0",
+            b"ACK\r\nid:N\r\n\r\n\0",
+            b"NACK\nid:N\n\n\0",
+            b"SEND\nid:N\n\nACK\nid:1-1\n\n\0",
+        ]
+    ),
+    st.just(b"N"),
+    st.sampled_from([b"1-1", b"12-34", b"12-35", b"0-0", b"0-a.b-1", b"1", b"-", b"1-", b"1-2-3", b"9" * 11 + b"-1"]),
+)
+ACK_STREAMS = st.lists(st.tuples(ACKS, st.sampled_from([1, 1, 3, 4, 5, 40, 1500])), max_size=5).map(
+    lambda parts: b"".join(frame * times for frame, times in parts)
+)
+
+
+@quick
+@given(ACK_STREAMS, CUTS)
+def test_acks_that_come_together_are_what_a_simple_parser_reads(stream: bytes, cuts: list[int]) -> None:
+    """Of whatever form, among frames of other forms, and however the stream is cut."""
+    expected = list(reference(stream))
+
+    for sizes in ([], cuts):
+        parser = connected(V12)
+        assert feed(parser, stream, sizes) == expected
+        assert parser.error is None
+
+
+@quick
+@given(ACK_STREAMS, st.data())
+def test_cutting_acks_changes_nothing(stream: bytes, data: st.DataObject) -> None:
+    """Neither the frames nor the error, in any version, for streams that were damaged too, within narrow limits."""
+    version, narrow = data.draw(VERSIONS), Limits(max_header_line=8, max_headers=1)
+    if stream and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(stream) - 1))
+        stream = stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+    limits = data.draw(st.sampled_from([Limits(), narrow]))
+
+    feed_every_way(lambda: connected(version, limits=limits), stream[:3000])
+
+
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 NAMES = TEXT.filter(lambda name: name not in ("", "receipt", "content-length"))
 
