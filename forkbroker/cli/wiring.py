@@ -310,6 +310,7 @@ def make_web(settings: Settings) -> SitePolicy | None:
         return None
     try:
         # nobody else should have its memory
+        from forkbroker.child.web.page import PagePolicy
         from forkbroker.child.web.site import SitePolicy
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "websockets":
@@ -320,7 +321,10 @@ def make_web(settings: Settings) -> SitePolicy | None:
         ) from None
     from forkbroker.child.web.upgrade import Origins
 
+    login = "none" if not settings.needs_login else "optional" if settings.allow_anonymous else "required"
+    page = PagePolicy(for_others=settings.web_admin == "all", login=login, cookie=settings.web_cookie or "")
     return SitePolicy(
+        page=None if settings.web_admin == "none" else page,
         paths=settings.web_path,
         origins=Origins(settings.web_origin),
         cookie=settings.web_cookie or "",
@@ -462,7 +466,10 @@ class Serving:
             makers[Begin.TLS] = partial(tls.TlsTransport, context=self._tls)
         if self._web is not None:
             from forkbroker.child.web import site
+            from forkbroker.child.web.page import load
 
+            if self._web.page is not None:
+                load(self._web.page)  # before the children, which have its files then
             for tls_or_not, make in makers.items():
                 served = partial(site.serve, spare, policy=self._web, make=make, is_tls=bool(tls_or_not), **give)
                 programs[Begin.WEB | tls_or_not] = served

@@ -157,6 +157,7 @@ class Settings:
     tls_client_ca: Path | None
     tls_client_certificates: Literal["none", "optional", "required"]
     tls_client_user: Literal["none", "cn", "dns", "email", "uri"]
+    web_admin: Literal["local", "all", "none"]
     web_path: tuple[str, ...]
     web_origin: tuple[str, ...]
     web_proxy: tuple[IPv4Network | IPv6Network, ...]
@@ -525,6 +526,15 @@ OPTIONS: tuple[Option, ...] = (
         "user in a client's certificate: none, cn, dns, email or uri",
         _TLS,
         effect=Effect.ALL,
+    ),
+    Option(
+        "web-admin",
+        choice("local", "all", "none"),
+        "local",
+        "WHOM",
+        "page at /admin/ of ws:// addresses: local, all (hosts), none",
+        _WEB,
+        effect=Effect.NEW,
     ),
     Option(
         "web-path",

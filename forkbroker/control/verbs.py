@@ -46,6 +46,7 @@ QUEUE_FILTERS = ("waiting", "stuck", "delayed", "held", "blocked", "dead-letters
 """Which queues are listed."""
 QUEUE_KEYS = ("name", "waiting", "unsettled", "delayed", "consumers", "bytes", "memory", "oldest", "entered", "left")
 CLIENT_KEYS = ("client", "login", "address", "seconds", "queues", "unsettled", "pending", "cpu", "memory")
+PROCESS_KEYS = ("role", "pid", "cpu", "memory")
 TOPIC_KEYS = ("name", "subscribers", "durables")
 SUBSCRIPTION_KEYS = ("client", "destination", "prefetch", "unsettled")
 SCHEDULE_KEYS = ("queue", "due", "messages")
@@ -131,7 +132,7 @@ _TABLE = (
         (Argument("pattern", PATTERN, "a shell pattern of logins or addresses"), _USE, *_in_pages(*CLIENT_KEYS)),
         lists=True,
     ),
-    Verb("processes", "monitor", "the processes of the broker", (_USE,), lists=True),
+    Verb("processes", "monitor", "the processes of the broker", (_USE, *_in_pages(*PROCESS_KEYS)), lists=True),
     Verb(
         "queues",
         "monitor",

@@ -37,7 +37,7 @@ ELSEWHERE = {
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
     "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "proxy-address",
-    "metrics", "metrics-queues",
+    "metrics", "metrics-queues", "web-admin",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
@@ -145,6 +145,7 @@ def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
         "log-format": "json",
         "socket-mode": "0600",
         "metrics": "localhost:9613",
+        "web-admin": "all",
         "tls-client-certificates": "none",
         "token-algorithms": "ES256",
     }

@@ -139,7 +139,7 @@ def _parse_headers(lines: Sequence[bytes]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer."""
+    """A whole answer. That of `NOT_MODIFIED` goes without its body, whose length it tells (RFC 9110, 8.6)."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -156,7 +156,9 @@ class Response:
             f"Content-Length: {len(self.body)}",
             f"Connection: {'keep-alive' if stays else 'close'}",
         ]
-        return "\r\n".join((*lines, "", "")).encode("latin-1") + (self.body if has_body else b"")
+        return "\r\n".join((*lines, "", "")).encode("latin-1") + self.body * (
+            has_body and self.status is not HTTPStatus.NOT_MODIFIED
+        )
 
 
 def say(status: HTTPStatus, text: str, *headers: tuple[str, str], note: str = "") -> Response:

@@ -17,16 +17,21 @@ from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
 from forkbroker.child.web.forwarded import find_client
+from forkbroker.child.web.page import PagePolicy, load
 from forkbroker.child.web.requests import Request, Response, say
 from forkbroker.child.web.router import Conversation, Route, Router
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.child.web.upgrade import Origins, upgrade
 from forkbroker.networks import Network
 from forkbroker.posix import collector
+from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.session.setup import Habits
 
 PING_S = 25.0
 """Between two pings. Proxies cut what is silent for 60 s: nginx, Apache, HAProxy's examples, most cloud balancers."""
+REST_S = 3.0
+"""A connection that has its answer may wait for the next request for once or twice so long: each has a process, and
+browsers open six of them at a time. It is less than `connect-timeout` is by default, whose end is an event."""
 PATIENCE_S = 75.0
 """A browser lets the timers of a tab in the background run once a minute, and its heart-beats are such timers."""
 FAILED_S = 2.0
@@ -44,6 +49,8 @@ class SitePolicy:
     paths: tuple[str, ...] = ()
     """Paths of WebSockets; none: the usual ones, below any prefix."""
     origins: Origins = field(default_factory=Origins)
+    page: PagePolicy | None = None
+    """Of the administrator's page; None: there is none."""
     cookie: str = ""
     """The cookie that has a token; nothing: none has."""
     takes_query: bool = False
@@ -57,8 +64,8 @@ class SitePolicy:
         return request.bearer or cookie or (request.find_parameter("token") if self.takes_query else "")
 
 
-def make_router(policy: SitePolicy, heard: Callable[[], None]) -> Router:
-    """All that is to be had. `heard`: the client has shown that it is there."""
+def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool = False) -> Router:
+    """All that is to be had. `heard`: the client has shown that it is there; `is_here`: it is on this machine."""
 
     def begin_websocket(request: Request, _: re.Match[str]) -> Response | Conversation:
         answer = upgrade(request, policy.origins, heard)
@@ -71,6 +78,8 @@ def make_router(policy: SitePolicy, heard: Callable[[], None]) -> Router:
 
     paths = "|".join(map(re.escape, policy.paths)) or _USUAL_PATHS
     routes = [
+        # a WebSocket may be at any path that ends with a slash
+        *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),
         Route("GET", re.compile(paths), begin_websocket),
         Route("GET", re.compile(_SOCKJS_PATHS), answer_sockjs),
     ]
@@ -96,7 +105,8 @@ def serve(
     `make` makes the transport of the octets of HTTP. `is_proxied`: a proxy says first whose connection it is.
     `is_forwarded`: the first request says it.
     """
-    visit = Visit(policy, is_tls=is_tls, is_forwarded=is_forwarded)
+    is_here = not (is_proxied or is_forwarded) and is_on_this_machine(spare.client)
+    visit = Visit(policy, is_tls=is_tls, is_forwarded=is_forwarded, is_here=is_here)
 
     def make_web(connection: socket.socket) -> Transport:
         return visit.begin(make(connection))
@@ -113,12 +123,12 @@ def serve(
 class Visit:
     """One client: its transport and its child, which are made one after the other, and know of each other by this."""
 
-    def __init__(self, policy: SitePolicy, *, is_tls: bool, is_forwarded: bool) -> None:
-        """As `serve` has them."""
+    def __init__(self, policy: SitePolicy, *, is_tls: bool, is_forwarded: bool, is_here: bool) -> None:
+        """As `serve` has them; `is_here`: as for `make_router`."""
         self._policy = policy
         self._is_tls = is_tls
         self._is_forwarded = is_forwarded
-        self._router = make_router(policy, self._heard)
+        self._router = make_router(policy, self._heard, is_here=is_here)
         self._transport: WebTransport | None = None
         self._child: ClientChild | None = None
 
@@ -131,6 +141,7 @@ class Visit:
         """The child that has been made for the client."""
         self._child = child
         child.call_every(PING_S, self._tick)
+        child.call_every(REST_S, self._rest)
 
     def _heard(self) -> None:
         if self._child is not None:
@@ -139,6 +150,10 @@ class Visit:
     def _tick(self) -> None:
         if self._transport is not None:
             self._transport.tick()
+
+    def _rest(self) -> None:
+        if self._transport is not None:
+            self._transport.rest()
 
     def _answer(self, request: Request) -> Response | Conversation:
         if self._is_forwarded and self._child is not None and self._transport is not None:

@@ -40,6 +40,9 @@ class WebTransport:
         self._unsent = b""
         self._is_ending = False
         """The last answer is given: nothing more is read."""
+        self._has_answered = False
+        self._is_idle = False
+        """Nothing has come since the last `rest`."""
         self._problem = ""
         """What the log is to say at the end."""
         self.in_hand = 0
@@ -133,6 +136,7 @@ class WebTransport:
 
     def _say(self, answer: Response, *, stays: bool, has_body: bool = True) -> None:
         self._unsent += answer.encode(stays=stays, has_body=has_body)
+        self._has_answered, self._is_idle = True, False
         self._is_ending = not stays
 
     def _take_outgoing(self) -> None:
@@ -141,6 +145,12 @@ class WebTransport:
             self._unsent += talk.outgoing
             talk.outgoing = b""
         self._flush()
+
+    def rest(self) -> None:
+        """Some time has passed: end a connection that has had its answers, and is not used any more."""
+        if self._talk is None and self._has_answered and not self._head:
+            self._is_ending = self._is_ending or self._is_idle
+            self._is_idle = True
 
     def tick(self) -> None:
         """Some time has passed."""

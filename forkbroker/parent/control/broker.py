@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import forkbroker
 from forkbroker.control.arguments import RequestError
 from forkbroker.parent.control.asked import Asked, Row, Steps
-from forkbroker.parent.control.use import add_use
+from forkbroker.parent.control.use import arrange_with_use
 from forkbroker.parent.reloading import Reloading
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.saving import Saved, Saving
@@ -87,9 +87,7 @@ class Whole:
 
     def processes(self, asked: Asked) -> Steps:
         """A row for each process."""
-        for row in self._state.list_processes():
-            yield add_use(asked, row) if asked.args.get("use") else row
-        return None
+        return (yield from arrange_with_use(asked, self._state.list_processes()))
 
     def log_level(self, asked: Asked) -> Steps:
         """Change it."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from forkbroker.control.arguments import RequestError
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Asked, Row, Steps, matches_any
-from forkbroker.parent.control.pages import arrange
-from forkbroker.parent.control.use import USE, add_use
+from forkbroker.parent.control.use import arrange_with_use
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.roster import Client, show_client
 from forkbroker.parent.routes import Routes
@@ -32,17 +31,7 @@ class Visitors:
 
     def who(self, asked: Asked) -> Steps:
         """A row for each client."""
-        is_by_use = asked.args.get("sort") in USE
-        if not (is_by_use or asked.args.get("use")):
-            return (yield from arrange(asked, self._all_clients(asked)))
-
-        def add(row: Row) -> Row:
-            return add_use(asked, row)
-
-        if is_by_use:
-            rows = (None if row is None else add(row) for row in self._all_clients(asked))
-            return (yield from arrange(asked, rows))
-        return (yield from arrange(asked, self._all_clients(asked), add))
+        return (yield from arrange_with_use(asked, self._all_clients(asked)))
 
     def _all_clients(self, asked: Asked) -> Iterator[Row | None]:
         pattern = asked.args.get("pattern")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from forkbroker.parent.control.asked import Asked, Row
+from collections.abc import Iterator
+
+from forkbroker.parent.control.asked import Asked, Row, Steps
+from forkbroker.parent.control.pages import arrange
 from forkbroker.posix.usage import PROC, read_cpu, read_pss
 
 USE = ("cpu", "memory")
@@ -11,9 +14,20 @@ _STEPS = 4
 """To read it takes as long as so many steps: the kernel goes through all memory of the process."""
 
 
-def add_use(asked: Asked, row: Row) -> Row:
-    """Add seconds of a processor and octets of memory of the process `pid`; None where the system does not tell."""
-    place = PROC / str(row["pid"])
-    asked.spent += _STEPS
-    row["cpu"], row["memory"] = read_cpu(place), read_pss(place)
-    return row
+def arrange_with_use(asked: Asked, rows: Iterator[Row | None]) -> Steps:
+    """The rows of the page that was asked for, with what the process `pid` uses if `use` or the order asks for it.
+
+    It is read for the rows that go out, and for all of them if they are sorted by it.
+    """
+
+    def add(row: Row) -> Row:
+        place = PROC / str(row["pid"])
+        asked.spent += _STEPS
+        row["cpu"], row["memory"] = read_cpu(place), read_pss(place)
+        return row
+
+    if asked.args.get("sort") in USE:
+        return (yield from arrange(asked, (None if row is None else add(row) for row in rows)))
+    if asked.args.get("use"):
+        return (yield from arrange(asked, rows, add))
+    return (yield from arrange(asked, rows))
