@@ -149,7 +149,7 @@ install:
 	install -d "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples"
 	install -m 644 README.md CHANGELOG.md docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/"
 	install -m 644 etc/forkbroker.toml etc/logrotate.d/stomp-broker etc/prometheus/forkbroker.yml \
-	    etc/grafana/forkbroker.json \
+	    etc/grafana/forkbroker.json etc/nginx/forkbroker.conf etc/caddy/Caddyfile examples/page.html \
 	    "$(DESTDIR)$(PREFIX)/share/doc/forkbroker/examples/"
 	if [ "$$(uname)" = FreeBSD ]; then \
 	    install -d "$(DESTDIR)$(PREFIX)/etc/rc.d" && \

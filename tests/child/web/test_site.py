@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.deadline import wait_until
-from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN
-from websockets.uri import parse_uri
+from support.tabs import Tab
 
 from forkbroker.child import child
 from forkbroker.child.lobby import Bell
@@ -30,48 +27,6 @@ from forkbroker.wire.channel import Channel, open_pair
 
 MAX_ENVELOPE = 16 << 20
 SILENCE_S = 1.5
-
-
-class Tab:
-    """A page of a browser, which answers pings or not."""
-
-    def __init__(self, link: socket.socket, *, answers_pings: bool) -> None:
-        self._link = link
-        self._link.settimeout(10.0)
-        self._protocol = ClientProtocol(parse_uri("ws://test/ws"))
-        self._answers_pings = answers_pings
-        self.pings = 0
-        self.texts: list[str] = []
-        self.is_at_end = False
-        self._protocol.send_request(self._protocol.connect())
-        self._flush()
-
-    def say(self, text: str) -> None:
-        while self._protocol.state is not OPEN:
-            self.turn()
-        self._protocol.send_text(text.encode())
-        self._flush()
-
-    def turn(self) -> None:
-        """Take in what comes next."""
-        octets = self._link.recv(65_536)
-        if not octets:
-            self.is_at_end = True
-            return
-        self._protocol.receive_data(octets)
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame) and event.opcode is Opcode.PING:
-                self.pings += 1
-            elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-                self.texts.append(bytes(event.data).decode())
-        if self._answers_pings:
-            self._flush()
-        else:
-            self._protocol.data_to_send()
-
-    def _flush(self) -> None:
-        for octets in self._protocol.data_to_send():
-            self._link.sendall(octets)
 
 
 Open = Callable[[bool], Tab]
@@ -101,10 +56,9 @@ def open_tab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     channel = Channel(ours, max_envelope=MAX_ENVELOPE)
 
     def run(answers_pings: bool) -> Tab:
-        tab = Tab(client, answers_pings=answers_pings)
-        tab.say("CONNECT\naccept-version:1.2\nhost:/\n\n\0")
-        while not tab.texts:
-            tab.turn()
+        tab = Tab(client, "ws://test/ws")
+        tab.answers_pings = answers_pings
+        tab.login()
         return tab
 
     yield run
@@ -122,7 +76,7 @@ def test_pongs_are_life(open_tab: Open) -> None:
         tab.turn()
 
     assert not tab.is_at_end
-    assert len(tab.texts) == 1
+    assert tab.texts == []
 
 
 def test_who_does_not_answer_is_gone(open_tab: Open) -> None:
@@ -131,8 +85,8 @@ def test_who_does_not_answer_is_gone(open_tab: Open) -> None:
     while not tab.is_at_end:
         tab.turn()
 
-    assert tab.texts[1].startswith("ERROR\nmessage:missed heart-beat\n")
-    assert f"nothing was received for {SILENCE_S:g} s" in tab.texts[1]
+    assert tab.texts[0].startswith("ERROR\nmessage:missed heart-beat\n")
+    assert f"nothing was received for {SILENCE_S:g} s" in tab.texts[0]
     assert tab.pings > 1
 
 
