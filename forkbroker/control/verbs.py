@@ -69,6 +69,8 @@ class Verb:
     """The answer has `rows`, and may come in portions; else it has `result`."""
     changes: bool = False
     """It is answered when what it has changed will survive."""
+    more: tuple[tuple[str, str], ...] = ()
+    """Arguments that need another right as well, with that right."""
     is_own: bool = False
     """It is about the client alone, and its own process answers."""
 
@@ -76,8 +78,12 @@ class Verb:
         """The canonical form of a request. Raises RequestError."""
         return read(self.name, self.arguments, given)
 
+    def rights(self, found: Mapping[str, Any]) -> list[str]:
+        """The rights that are needed, of a request in its canonical form."""
+        return [self.right, *(right for name, right in self.more if found.get(name))]
+
     def needs(self, found: Mapping[str, Any]) -> list[bytes]:
-        """The names of destinations for which the right is needed, of a request in its canonical form."""
+        """The names of destinations for which they are needed, of a request in its canonical form."""
         names = [str(found[name]) for name in self.concerns if name in found] or [CONTROL + self.name]
         return [name.encode(errors="surrogateescape") for name in names]
 
@@ -168,6 +174,17 @@ _TABLE = (
             Argument("reason", TEXT, "what the clients are told"),
             _DRY_RUN,
         ),
+    ),
+    Verb(
+        "tail",
+        "monitor",
+        "the frames of a client, as they come",
+        (
+            Argument("who", TEXT, "number, login or address of a client", is_required=True),
+            Argument("body", FLAG, "with the beginnings of their bodies"),
+        ),
+        lists=True,
+        more=(("body", "manage"),),
     ),
     Verb(
         "log-level",

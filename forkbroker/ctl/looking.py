@@ -64,7 +64,8 @@ def _show_age(row: Row) -> str:
 
 def _show_hold(row: Row) -> str:
     """`no`, `yes`, or for how long still."""
-    return short_span(row["held-for"]) if row["held-for"] is not None else "yes" if row["held"] else "no"
+    left_s = row.get("held-for")
+    return short_span(left_s) if left_s is not None else "yes" if row["held"] else "no"
 
 
 def _rate(member: str) -> Column:

@@ -17,6 +17,7 @@ from forkbroker.parent.hearing import NO_USER, Hearing
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Life, Processes
 from forkbroker.parent.roster import Client, describe_crash, describe_end, has_crashed, show_end
+from forkbroker.parent.tails import Tails
 from forkbroker.permissions import Permissions
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
@@ -62,7 +63,9 @@ class Clients:
         self._entitling = entitling
         self._quiet = quiet
         self._logger = logger
-        self._hearing = Hearing(exchange, admission, entitling, quiet, self._login_failed, logger)
+        self.tails = Tails(exchange)
+        """Who looks at which client's frames."""
+        self._hearing = Hearing(exchange, admission, entitling, self.tails, quiet, self._login_failed, logger)
         life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
@@ -135,6 +138,7 @@ class Clients:
         self._octets[0] += child.channel.taken
         self._octets[1] += child.channel.flushed
         self._source.closed(child.pid)
+        self.tails.gone(child)
         child.checks_without_progress = 0
         if child.state is State.LEAVING:
             # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.

@@ -16,6 +16,7 @@ from forkbroker.parent.admission import Admission
 from forkbroker.parent.entitling import Entitling
 from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, show_client, to_text
+from forkbroker.parent.tails import Tails
 from forkbroker.posix.addresses import name_client
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
@@ -42,6 +43,7 @@ class Hearing:
         exchange: Exchange,
         admission: Admission,
         entitling: Entitling,
+        tails: Tails,
         quiet: Callable[[Client], None],
         login_failed: Callable[[Client], None],
         logger: logging.Logger,
@@ -64,6 +66,7 @@ class Hearing:
             Kind.QUIESCED: self._quiesced,
             Kind.CONGESTED: lambda child, _: self._flow.congested(child),
             Kind.RELIEVED: lambda child, _: self._flow.relieved(child),
+            Kind.TRACED: tails.heard,
         }
 
     def receive(self, child: Client) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import repeat
+from itertools import product, repeat
 
 from forkbroker.control import arguments, verbs
 from forkbroker.control.arguments import RequestError
@@ -103,10 +103,10 @@ class Asking:
             result = self._show_rights(found.get("destinations", []))
             self._upward.send(reply, [json.dumps({"ok": True, "result": result}).encode()])
             return
-        for needed in verb.needs(found):
-            if not self.rights.allows(RIGHTS[verb.right], needed):
+        for right, needed in product(verb.rights(found), verb.needs(found)):
+            if not self.rights.allows(RIGHTS[right], needed):
                 destination = needed.decode("utf-8", "backslashreplace")
-                raise RequestError("denied", f"{name} needs the right {verb.right} on {destination}")
+                raise RequestError("denied", f"{name} needs the right {right} on {destination}")
         if len(self._open) >= verbs.MAX_OPEN:
             raise RequestError(
                 "unavailable", f"{verbs.MAX_OPEN} requests of this client are open already, wait for an answer"

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from forkbroker.session.errors import FrameError
 from forkbroker.stomp.encoder import encode_block, encode_frame, translate_block
@@ -26,6 +27,16 @@ _GATHER = 256
 
 Run = tuple[int, int, int]
 """Token, first serial and count of queue messages that are settled by writing them."""
+
+
+class Watch(Protocol):
+    """Whoever looks at what goes to the client."""
+
+    def sent(self, buffers: Sequence[Buffer]) -> None:
+        """These are whole frames."""
+
+    def sent_file(self, file: MemoryFile) -> None:
+        """So are those in this file."""
 
 
 @dataclass(slots=True)
@@ -60,6 +71,8 @@ class Unwritten:
         """When the kernel has taken some."""
         self.delivered = 0
         """Messages that wait to be written, or were."""
+        self.tracing: Watch | None = None
+        """Who is told of all that is put here; mostly nobody."""
 
     def put(self, buffers: list[Buffer], messages: int = 0, run: Run | None = None) -> None:
         """Queue a reply, or messages of a queue, and the run that is settled when they are written: never dropped."""
@@ -67,6 +80,8 @@ class Unwritten:
         self._parcels.append(_Parcel(buffers, size, 0, None, run))
         self.pending += size
         self.delivered += messages
+        if self.tracing is not None:
+            self.tracing.sent(buffers)
 
     def put_topic(self, buffers: list[Buffer], messages: int, undo: Callable[[], None] | None = None) -> None:
         """Queue messages of a topic; `undo` is called if they are dropped."""
@@ -74,6 +89,8 @@ class Unwritten:
         self._parcels.append(_Parcel(buffers, size, messages, undo))
         self.pending += size
         self.delivered += messages
+        if self.tracing is not None:
+            self.tracing.sent(buffers)
 
     def put_topic_file(self, file: MemoryFile, messages: int) -> None:
         """Queue messages of a topic that are in a file."""
@@ -81,6 +98,8 @@ class Unwritten:
         self.files += 1
         self.pending += file.size
         self.delivered += messages
+        if self.tracing is not None:
+            self.tracing.sent_file(file)
 
     def gather(self) -> list[Buffer]:
         """The next buffers for one gather write, up to a file; tell `written` how much of them went."""

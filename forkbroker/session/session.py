@@ -34,6 +34,7 @@ from forkbroker.session.setup import Setup, Terms
 from forkbroker.session.subscribing import Subscribing
 from forkbroker.session.subscriptions import Subscription, Subscriptions
 from forkbroker.session.topic_delivery import SlowSubscriberError, TopicDelivery
+from forkbroker.session.tracing import Tracing
 from forkbroker.session.transacting import Transacting
 from forkbroker.session.transactions import Transactions
 from forkbroker.session.upward import Upward
@@ -41,7 +42,7 @@ from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun, Head
 from forkbroker.stomp.parser import Parser
 from forkbroker.wire.envelope import Buffer, Envelope, pack
-from forkbroker.wire.kinds import Cause, Kind
+from forkbroker.wire.kinds import Cause, Kind, Trace
 
 HALF_CLOSED_S = 1.0
 CLOSING_S = 5.0
@@ -85,6 +86,9 @@ class Session:
         """Messages that the client has sent."""
         self.wake_at = now
         """When `tick` is due, or earlier."""
+        self._tracing: Tracing | None = None
+        """Who is told of all frames, for an administrator; mostly nobody."""
+        self._version = terms.version
         self._is_settling = False
         """The parent ends: read on only until the client has settled what it was delivered."""
         unwritten.written_at = now
@@ -222,6 +226,8 @@ class Session:
             progress.deadline = math.inf
             for run in runs:
                 if not ending.has_begun:
+                    if self._tracing is not None:
+                        self._tracing.received(run)
                     self._receive_run(run, now)
         if not ending.has_begun:
             error = parser.error
@@ -337,10 +343,22 @@ class Session:
             self._is_settling = bool(envelope.token)
             self._queues.stop()
             self._quiesce()
+        elif kind is Kind.TRACE:
+            self._trace(Trace(envelope.token))
         elif kind is Kind.RIGHTS:
             self._change_rights(unpack(envelope.block).within(self._space), now)
         else:
             raise EnvelopeError(f"{kind.name} from the parent")
+
+    def _trace(self, wanted: Trace) -> None:
+        """Tell of frames from now on, or no longer."""
+        if wanted is Trace.NOTHING:
+            self._tracing = self.unwritten.tracing = None
+            return
+        if self._tracing is None:
+            self._tracing = self.unwritten.tracing = Tracing(self._version, self.upward, has_bodies=False)
+        self._tracing.has_bodies = wanted is Trace.BODIES
+        self.upward.request(pack(Kind.TRACED, block=b"[]"))
 
     def _change_rights(self, rights: Rights, now: float) -> None:
         """Heed other rights from now on. If something that the client has needs one that is lost, the session ends."""
@@ -425,6 +443,8 @@ class Session:
     def end_turn(self, now: float) -> None:
         """All was read and written that could be: what that means for the parent, and when `tick` is due next."""
         unwritten = self.unwritten
+        if self._tracing is not None:
+            self._tracing.report(now)
         if unwritten.written_runs:
             self._queues.settle_written()
         if self._subscribing.draining:

@@ -37,6 +37,8 @@ MAX_LOGIN = 255
 MAX_HOST = 45
 """Of an IPv6 address as text."""
 MAX_VERB = 64
+MAX_TRACE = 262_144
+"""Octets of the frames in one TRACED."""
 MAX_OPENING = 255
 """Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
 MAX_AHEAD = 8
@@ -257,6 +259,7 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.RELIEVED: Fields(),
     Kind.QUIESCED: Fields(),
     Kind.ASK: Fields(flags=Flag.FENCE, token=_U32, number=_U64, destination=MAX_VERB, block=_U16),
+    Kind.TRACED: Fields(block=MAX_TRACE),
     Kind.LEAVING: Fields(flags=Flag.WARNING, token=1, count=_U32, number=_U64, serial=_U64, block=MAX_REASON),
 }
 

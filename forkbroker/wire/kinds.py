@@ -34,6 +34,8 @@ RELIEVED     the opposite of CONGESTED
 QUIESCED     all that was read from the client has been sent up
 ASK          a request to the broker itself: destination: its verb; block: what it says, in JSON; token: the child's
              number for it, which ANSWER repeats (`forkbroker.control`)
+TRACED       after TRACE: block: frames of the client, as a list in JSON; the first list is empty: all that come from
+             now on are told
 LEAVING      block: the reason, for the log; number, serial and count: messages received, delivered and dropped.
              Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
@@ -54,6 +56,7 @@ QUIESCE      stop reading from the client, send up what was read, answer QUIESCE
              no unsettled delivery of a queue left; until then it is read.
 CLOSE        block: the reason; token: its kind (`Cause`); write what came before, say
              goodbye, end
+TRACE        tell of frames of the client from now on; token: what of them (`Trace`)
 RIGHTS       block: what the client may do from now on (`forkbroker.permissions`)
 ===========  =======================================================================================
 
@@ -168,6 +171,7 @@ class Kind(IntEnum):
     LEAVING = 15
     ASK = 16
     ADDRESS = 17
+    TRACED = 18
     OFFER = 32
     FENCED = 33
     REFUSED = 34
@@ -180,6 +184,7 @@ class Kind(IntEnum):
     ANSWER = 41
     AHEAD = 42
     WITHDRAW = 43
+    TRACE = 44
     WRITE = 64
     SPILL = 65
     DELETE = 66
@@ -341,12 +346,13 @@ FROM_CHILD: dict[Kind, Permission] = {
     Kind.RELIEVED: Permission(_LOGGED_IN),
     Kind.QUIESCED: Permission(_ALIVE),
     Kind.ASK: Permission(_LOGGED_IN),
+    Kind.TRACED: Permission(_LOGGED_IN),
     Kind.LEAVING: Permission(_ALIVE, State.LEAVING),
 }
 
 #: Those of them that the parent heeds itself. All others are the router's, which answers fences.
 HEEDED: frozenset[Kind] = frozenset(
-    {Kind.ADDRESS, Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED}
+    {Kind.ADDRESS, Kind.CONNECTED, Kind.LEAVING, Kind.QUIESCED, Kind.CONGESTED, Kind.RELIEVED, Kind.TRACED}
 )
 
 #: What the parent sends to a client's child. SEND goes both ways: the parent forwards a topic's batch untouched.
@@ -365,6 +371,7 @@ FROM_PARENT: frozenset[Kind] = frozenset(
         Kind.QUIESCE,
         Kind.CLOSE,
         Kind.RIGHTS,
+        Kind.TRACE,
     }
 )
 
@@ -459,3 +466,13 @@ class Matter(IntEnum):
     """An administrator holds it: milliseconds since the epoch, in digits, until when; 0: without end."""
     OWNER = 2
     """The user on whose account it is; empty: clients without a login."""
+
+
+class Trace(IntEnum):
+    """What is told of the frames of a client."""
+
+    NOTHING = 0
+    HEADERS = 1
+    """Commands and headers."""
+    BODIES = 2
+    """Bodies as well."""

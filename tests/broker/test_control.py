@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from support.deadline import wait_until
 from support.rawclient import RawClient, connect
 
+from forkbroker.parent.tails import MOST
 from forkbroker.testing.broker import RunningBroker
 
 from .conftest import Join
@@ -118,8 +122,14 @@ def test_who_is_kicked_is_told_why_and_its_messages_go_back(join_shared: Join) -
 def test_a_child_that_does_not_end_is_killed(broker: RunningBroker, join: Join) -> None:
     """It was stopped."""
     admin, worker = join(broker), join(broker, headers={"login": "mallory"})
-    (pid,) = [pid for pid, title in broker.wait_for_children(2) if "mallory" in title]
-    os.kill(pid, signal.SIGSTOP)
+    pids: list[int] = []
+
+    def find() -> bool:
+        pids.extend(pid for pid, title in broker.children() if "mallory" in title)
+        return bool(pids)
+
+    wait_until(find, "the title of the process")
+    os.kill(pids[0], signal.SIGSTOP)
     assert ask(admin, "kick", who="mallory")["result"]["count"] == 1
 
     broker.wait_for_log(r"client 2 \S+ mallory: killed, did not end within 10 s", deadline_s=20.0)
@@ -200,3 +210,52 @@ def test_a_broker_that_is_drained_lets_nobody_come(
     broker.kill(signal.SIGHUP)
     broker.wait_for_log("reload: done")
     join(broker)
+
+
+def test_the_frames_of_a_client_are_shown_while_somebody_looks(join_shared: Join) -> None:
+    """From the first row on; bodies if they are wanted. The answer ends when the client is gone."""
+    admin, worker = join_shared(), join_shared(headers={"login": "watched"})
+    admin.send("SEND", destination="/control/tail", reply_to="/temp-queue/t", body=b'{"who": "watched", "body": true}')
+    (begun,) = json.loads(admin.expect("MESSAGE").body)["rows"]
+    assert (begun["login"], begun["address"]) == ("watched", worker.address)
+    worker.subscribe("/queue/watched", 1)
+    worker.publish("/queue/watched", "job", colour="red")
+    worker.expect("MESSAGE", "job")
+    worker.close()
+    rows, is_over = [], False
+    while not is_over:
+        answer = json.loads(admin.receive().body)
+        rows += answer["rows"]
+        is_over = not answer["more"]
+    frames = [(row["from"], row["command"]) for row in rows]
+
+    assert frames[:2] == [("client", "SUBSCRIBE"), ("broker", "RECEIPT")]
+    assert {("client", "SEND"), ("broker", "MESSAGE")} < set(frames)
+    (message,) = [row for row in rows if row["command"] == "MESSAGE"]
+    assert (message["headers"]["colour"], message["body"]) == ("red", "job")
+
+
+def test_who_is_looked_at_is_one_other_client(join_shared: Join) -> None:
+    """Not several, not nobody, and not the one that looks."""
+    admin = join_shared()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(join_shared(headers={"login": "twins"}))
+        assert "2 clients are 'twins', name one by its number: " in ask(admin, "tail", who="twins")["text"]
+    assert ask(admin, "tail", who="ALL")["error"] == "not-found"
+    assert ask(admin, "tail", who="nobody")["error"] == "not-found"
+    assert "its own frames" in ask(admin, "tail", who=admin.address)["text"]
+
+
+def test_a_look_ends_with_the_one_who_looks(join_shared: Join) -> None:
+    """So those who are gone do not use up the looks that there may be."""
+    worker = join_shared(headers={"login": "looked-at"})
+
+    def begin(admin: RawClient) -> bool:
+        admin.send("SEND", destination="/control/tail", reply_to=REPLIES, body=b'{"who": "looked-at"}')
+        return bool(json.loads(admin.expect("MESSAGE").body)["ok"])
+
+    for _ in range(2 * MOST):
+        with join_shared() as admin:
+            wait_until(partial(begin, admin), "room for a look")
+    worker.sync()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -263,6 +264,23 @@ def test_topics_are_listened_to(broker: RunningBroker, client: RawClient) -> Non
         said = tail.stdout.read() if tail.stdout is not None else ""
 
     assert said.count("/topic/news.a  9") == 2 and said.count("  some\\x1bnews") == 2 and "  k: v" in said
+
+
+def test_the_frames_of_a_client_are_printed_as_they_come(ctl: Ctl, broker: RunningBroker, client: RawClient) -> None:
+    """After so many the command ends; control characters do not reach the terminal."""
+    command = [*COMMAND, "tail", client.address, "--count", "2", "--body", "--url", f"{broker.host}:{broker.port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+        assert tail.stderr is not None and tail.stdout is not None
+        assert re.fullmatch(rf"client \d+ {client.address} alice: .* from now on\n", tail.stderr.readline())
+        client.publish("/queue/tailed", "first\x1b line", colour="red")
+        said = tail.stdout.read()
+
+    assert tail.returncode == 0
+    assert re.search(r"^[\d:.]{12} <- SEND  11\n", said)
+    assert "  colour: red\n" in said and "\n  first\\x1b line\n" in said
+    assert re.search(r"\n[\d:.]{12} -> RECEIPT  0\n  receipt-id: ", said)
+    done = ctl("tail", "nobody")
+    assert (done.returncode, "no client with the number, login or address 'nobody'" in done.stderr) == (66, True)
 
 
 def test_queues_are_not_listened_to(ctl: Ctl) -> None:

@@ -16,6 +16,7 @@ from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.hearing import Hearing
 from forkbroker.parent.roster import Client
+from forkbroker.parent.tails import Tails
 from forkbroker.permissions import Permissions
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
@@ -64,7 +65,10 @@ class Bench:
         self.admission = Admission(AdmissionPolicy(), str, 0.0)
         self.entitling = Entitling(Permissions(), str)
         self.failed: list[Client] = []
-        self.hearing = Hearing(self.exchange, self.admission, self.entitling, self._quiet, self.failed.append, logger)
+        self.tails = Tails(self.exchange)
+        self.hearing = Hearing(
+            self.exchange, self.admission, self.entitling, self.tails, self._quiet, self.failed.append, logger
+        )
         ours, self.end = open_pair()
         channel = Channel(ours, max_envelope=100_000)
         self.child = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)

@@ -43,6 +43,16 @@ def test_a_request_goes_up_in_its_canonical_form(client: Client) -> None:
     assert asked.block == b'{"pattern":"a*"}'
 
 
+def test_what_shows_bodies_needs_one_more_right(client: Client) -> None:
+    """To manage; to look at headers needs the right to monitor alone."""
+    client.session._asking.rights = Rights("a", {Right.MONITOR: [b"/control/tail"], Right.READ: [b"/>"]})
+    (asked,) = ask(client, "tail", b'{"who":"7"}')
+    (refused,) = ask(client, "tail", b'{"who":"7","body":true}')
+
+    assert asked.kind is Kind.ASK
+    assert answered(refused)["text"] == "tail needs the right manage on /control/tail"
+
+
 def test_an_answer_is_sent_to_where_reply_to_leads(client: Client) -> None:
     """With the correlation-id, and in as many messages as there are parts."""
     ask(client, "queues", correlation_id="x:1")

@@ -47,6 +47,7 @@ HONEST: dict[Kind, bytes] = {
     Kind.CONGESTED: join(Kind.CONGESTED),
     Kind.RELIEVED: join(Kind.RELIEVED),
     Kind.QUIESCED: join(Kind.QUIESCED),
+    Kind.TRACED: join(Kind.TRACED, block=b"[]"),
     Kind.ASK: join(Kind.ASK, token=1, destination=b"queues", block=b"{}"),
     Kind.LEAVING: join(Kind.LEAVING, number=1, serial=1, block=b"client sent DISCONNECT"),
 }

@@ -150,6 +150,7 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.SETTLE: {"block": 1024},
         Kind.LEAVING: {"token": 1, "block": 65_535},
         Kind.ASK: {"destination": 64, "block": 65_535},
+        Kind.TRACED: {"block": 262_144},
     }
     assert _limits(OF_STORE) == {
         Kind.OPENING: {"serial": 2**62 - 1},

@@ -11,6 +11,7 @@ from forkbroker.parent.control.use import arrange_with_use
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.roster import Client, show_client
 from forkbroker.parent.routes import Routes
+from forkbroker.parent.tails import MOST
 from forkbroker.posix.loop import Loop
 from forkbroker.wire.kinds import State
 
@@ -18,6 +19,7 @@ KICKED = "disconnected by an administrator"
 """What a client is told without another reason."""
 EVERYBODY = "ALL"
 """All but the client that asks."""
+_NAMED = 10
 
 
 class Visitors:
@@ -62,6 +64,40 @@ class Visitors:
         if not kicked and who != EVERYBODY:
             raise RequestError("not-found", f"there is no client with the number, login or address {who!r}")
         return {"count": len(kicked), "clients": kicked}
+
+    def tail(self, asked: Asked) -> Steps:
+        """A row for each frame of a client, as they come, until it is gone, or whoever asks."""
+        client, tails = self._find_one(asked.args["who"]), self._clients.tails
+        if client is asked.client:
+            raise RequestError("conflict", "a client that looks at its own frames would see nothing but the looking")
+        if len(tails) >= MOST:
+            raise RequestError("conflict", f"{MOST} clients look at others already, no more can")
+        tail = tails.begin(client, lambda: asked.wake(asked), has_bodies=asked.args.get("body", False))
+        is_shown = False
+        try:
+            while tail.rows or not tail.is_over:
+                if tail.has_begun and not is_shown:
+                    is_shown = True
+                    yield show_client(client)
+                elif tail.rows:
+                    yield tail.rows.popleft()
+                else:
+                    asked.is_waiting = True
+                    yield None
+        finally:
+            tails.end(tail)
+        return None
+
+    def _find_one(self, who: str) -> Client:
+        """The client that is meant. Raises RequestError: there is none, or more than one."""
+        found = [client for client in self._clients.all if _is_here(client) and _is_meant(client, who)]
+        if not found or who == EVERYBODY:
+            raise RequestError("not-found", f"there is no client with the number, login or address {who!r}")
+        if len(found) > 1:
+            numbers = ", ".join(str(client.peer) for client in found[:_NAMED])
+            more = " and others" if len(found) > _NAMED else ""
+            raise RequestError("conflict", f"{len(found)} clients are {who!r}, name one by its number: {numbers}{more}")
+        return found[0]
 
     def drain(self, asked: Asked) -> Steps:
         """Let nobody come, and let all but who asks leave."""

@@ -173,6 +173,9 @@ class Control:
         else:
             if not asked.is_waiting:
                 self._ready.append(asked)
+            elif asked.rows:
+                # what comes next may take long
+                self._send_rows(asked)
         finally:
             self.steps += steps
             self._exchange.dispatch(None)

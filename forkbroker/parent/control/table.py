@@ -32,6 +32,7 @@ def make_handlers(
         "who": visitors.who,
         "processes": whole.processes,
         "kick": visitors.kick,
+        "tail": visitors.tail,
         "drain": visitors.drain,
         "undrain": visitors.undrain,
         "queues": looks.queues,

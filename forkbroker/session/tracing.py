@@ -1,0 +1,105 @@
+"""What a client and the broker say to each other, for an administrator who looks (TRACE).
+
+While nobody does, there is none of this: who would tell it of a frame asks an attribute first. What the client has sent
+is told as the parser has understood it, before anything follows from it; what goes to the client is told when it is
+queued for the socket, and parsed again for that, so nothing that makes frames need know.
+
+A client may be faster than anybody can read. So many frames in a second are told, and the next one says how many were
+left out; of a body only its beginning is told, and of CONNECT, which may have a passcode, no header.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
+
+from forkbroker.session.upward import Upward
+from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
+from forkbroker.stomp.limits import Limits
+from forkbroker.stomp.parser import Parser
+from forkbroker.stomp.versions import Version
+from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.fields import MAX_TRACE
+from forkbroker.wire.kinds import Kind
+from forkbroker.wire.memory_file import MemoryFile
+
+MOST = 500
+"""Frames that are told in a second."""
+BODY = 4096
+"""Octets of a body that are told."""
+_OWN = Limits(max_command=1024, max_header_line=1 << 30, max_headers=1 << 30, max_body=1 << 40)
+"""What the broker makes keeps the limits of whoever has sent it."""
+_ENDS = 2
+"""Octets of the ends of a list."""
+
+
+class Tracing:
+    """Tells the parent of frames, from now on."""
+
+    def __init__(self, version: Version, upward: Upward, *, has_bodies: bool) -> None:
+        """Frames for the client are of this version."""
+        self._upward = upward
+        self.has_bodies = has_bodies
+        """Bodies are told as well; may be changed."""
+        self._parser = Parser(_OWN)
+        self._parser.negotiated(version)
+        self._rows: list[str] = []
+        self._octets = 0
+        self._missed = 0
+        self._left = MOST
+        self._until = 0.0
+
+    def received(self, run: FrameRun) -> None:
+        """The client has sent these."""
+        self._tell("client", run)
+
+    def sent(self, buffers: Sequence[Buffer]) -> None:
+        """These are whole frames for the client, or the line feed of a heart-beat."""
+        for buffer in buffers:
+            for run in self._parser.receive(buffer if isinstance(buffer, bytes) else bytes(buffer)):
+                self._tell("broker", run)
+
+    def sent_file(self, file: MemoryFile) -> None:
+        """As `sent`, of the frames in a file."""
+        self.sent([file.read(0, file.size)])
+
+    def report(self, now: float) -> None:
+        """At the end of a turn: let the parent know what there was in it."""
+        if now >= self._until:
+            self._until, self._left = now + 1.0, MOST
+        if self._rows:
+            block = f"[{','.join(self._rows)}]".encode()
+            self._rows, self._octets = [], 0
+            self._upward.request(pack(Kind.TRACED, block=block))
+
+    def _tell(self, who: str, run: FrameRun) -> None:
+        told = 0
+        for body, receipt in zip(run.bodies[: self._left], run.receipts or repeat(None), strict=False):
+            row = json.dumps(self._show(who, run, body, receipt), separators=(",", ":"))
+            if self._octets + len(row) + _ENDS > MAX_TRACE:
+                break
+            self._rows.append(row)
+            self._octets += len(row) + 1
+            self._missed = 0
+            told += 1
+        self._left -= told
+        self._missed += len(run.bodies) - told
+
+    def _show(self, who: str, run: FrameRun, body: Buffer, receipt: str | None) -> dict[str, Any]:
+        head = run.head
+        headers = {} if head.command in CONNECT_COMMANDS else dict(head.headers)
+        if receipt is not None:
+            headers["receipt"] = receipt
+        row: dict[str, Any] = {"from": who, "command": head.command, "headers": headers, "bytes": len(body)}
+        if self.has_bodies and body:
+            octets = bytes(body[:BODY])
+            try:
+                row["body"] = octets.decode()
+            except UnicodeDecodeError:
+                row["body-base64"] = base64.b64encode(octets).decode()
+            row["is-cut"] = len(body) > BODY
+        row["missed"] = self._missed
+        return row
