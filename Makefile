@@ -13,6 +13,7 @@ ARGS =
 PIP_FLAGS =
 SOAK_SECONDS = 600
 CUTS = 100
+CLIENTS = 1000
 PYTHONS = 3.11 3.12 3.13
 RUNS = $(VENV)/runs
 INSTALLED = $(VENV)/installed
@@ -21,7 +22,7 @@ BUILDS = $(VENV)/build/installed
 PRIVATE = $(PREFIX)/lib/forkbroker
 UNITS = $(PREFIX)/lib/systemd/system
 
-.PHONY: help run test test-pythons lint bench bench-others soak cuts packages mutants dist deb install install-linux uninstall clean
+.PHONY: help run test test-pythons lint bench bench-others soak cuts reloads packages mutants dist deb install install-linux uninstall clean
 
 help:
 	@echo "make run           a broker in the foreground; ARGS has its options"
@@ -32,6 +33,7 @@ help:
 	@echo "make bench-others  forkbroker beside NATS, Redis and others, as far as they are installed"
 	@echo "make soak          kills under load, for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make cuts          power failures under load, CUTS=$(CUTS) of them (as root)"
+	@echo "make reloads       reloads under the load of CLIENTS=$(CLIENTS) clients of all kinds"
 	@echo "make packages      tests of each way to install, on a fresh Debian with systemd (as root)"
 	@echo "make mutants       does a test notice broken code?"
 	@echo "make dist          source archive and wheel, in dist"
@@ -72,6 +74,9 @@ soak: $(INSTALLED)
 
 cuts: $(INSTALLED)
 	$(BIN)/python tests/faults/power.py --cuts $(CUTS) --seconds 3600 $(ARGS)
+
+reloads: $(INSTALLED)
+	$(BIN)/python tests/faults/reloads.py --clients $(CLIENTS) $(ARGS)
 
 packages: $(INSTALLED)
 	$(BIN)/python -m pytest --durations=10 tests/services/packages.py $(ARGS)

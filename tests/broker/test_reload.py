@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.certificates import HAS_OPENSSL, make_certificate
 from support.deadline import stretched, wait_until
+from support.filebroker import FileBroker
 from support.rawclient import RawClient, connect
 
 from forkbroker.testing.broker import PATIENCE_S, RunningBroker
@@ -164,42 +165,6 @@ def test_the_log_can_become_another_one(reload: Reload, broker: RunningBroker, t
 # -- with all options in the file
 
 
-class FileBroker:
-    """A broker in the foreground whose only option is its file."""
-
-    def __init__(self, directory: Path, text: str) -> None:
-        self.file, self._log = directory / "f.toml", directory / "stderr"
-        self.file.write_text(text)
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "forkbroker", "--config", str(self.file), "--store", "memory:"],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        assert self.process.stdout is not None
-        match = re.match(rb"listening on \S+:(\d+)\n", self.process.stdout.readline())
-        assert match is not None, self.log
-        self.port = int(match[1])
-        self._said = 0
-
-    @property
-    def log(self) -> str:
-        """What was logged."""
-        return self._log.read_text()
-
-    def reload(self, text: str) -> str:
-        """Change the file, and wait for what the broker says to it."""
-        self.file.write_text(text)
-        self.process.send_signal(signal.SIGHUP)
-        lines = wait_until(self._lines, "a word about the reload")
-        self._said += len(lines)
-        return lines[-1]
-
-    def _lines(self) -> list[str]:
-        return [line[24:] for line in self.log.splitlines() if " reload: " in line][self._said :]
-
-
 @pytest.fixture
 def start(nothing_is_left: None, tmp_path: Path) -> Iterator[Callable[[str], FileBroker]]:
     """Start a broker of a file, and end it with the test."""
@@ -211,10 +176,7 @@ def start(nothing_is_left: None, tmp_path: Path) -> Iterator[Callable[[str], Fil
 
     yield run
     for broker in brokers:
-        broker.process.terminate()
-        assert broker.process.wait(stretched(PATIENCE_S)) == 0
-        assert broker.process.stdout is not None
-        broker.process.stdout.close()
+        assert broker.stop() == 0
         assert "Traceback" not in broker.log
 
 

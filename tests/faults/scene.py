@@ -20,10 +20,10 @@ from forkbroker.testing.broker import PATIENCE_S, RunningBroker
 class Client(RawClient):
     """A raw client that can also be looked at without waiting, and survives the loss of its connection."""
 
-    def __init__(self, port: int | str, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int | str, host: str = "127.0.0.1", *, receive_buffer: int = 0, source: str = "") -> None:
         """Connect the socket; it is closed where nobody listens."""
         try:
-            super().__init__(port, host, receive_buffer=receive_buffer)
+            super().__init__(port, host, receive_buffer=receive_buffer, source=source)
         except OSError:
             self.close()
             raise

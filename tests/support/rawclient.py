@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,13 +57,16 @@ class Frame:
 class RawClient:
     """One connection. Use it in a `with` block, which closes it without a word."""
 
-    def __init__(self, port: int | str, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int | str, host: str = "127.0.0.1", *, receive_buffer: int = 0, source: str = "") -> None:
         """Connect the socket, and send nothing. `port` may be the path of a Unix socket.
 
-        `receive_buffer`: octets that the kernel may keep for a client that doesn't read, where that matters.
+        `receive_buffer`: octets that the kernel may keep for a client that doesn't read, where that matters. `source`:
+        the address that the client has, where that matters.
         """
         family = socket.AF_UNIX if isinstance(port, str) else socket.AF_INET
         self._socket = socket.socket(family)
+        if source:
+            self._socket.bind((source, 0))
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(stretched(PATIENCE_S))
@@ -85,6 +89,10 @@ class RawClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def encrypt(self, context: ssl.SSLContext, name: str) -> None:
+        """Shake hands; all that follows is encrypted. `name` is whom the certificate has to name."""
+        self._socket = context.wrap_socket(self._socket, server_hostname=name)
 
     @property
     def address(self) -> str:
@@ -265,14 +273,32 @@ class RawClient:
 
     def _fill(self, give_up: float) -> bool:
         """Wait for octets until then; whether there are some."""
-        left = give_up - time.monotonic()
-        ready, _, _ = select.select([self._socket], [], [], max(0.0, left))
-        if not ready or self._is_at_end:
+        if self._is_at_end:
             return False
-        data = self._socket.recv(_READ_SIZE)
+        data = self._read_encrypted(give_up) if isinstance(self._socket, ssl.SSLSocket) else self._read(give_up)
+        if data is None:
+            return False
         self._is_at_end = not data
         self._buffer += data
         return bool(data)
+
+    def _read(self, give_up: float) -> bytes | None:
+        """What comes until then; None: nothing."""
+        poll = select.poll()  # a test may have more descriptors than select has room for
+        poll.register(self._socket, select.POLLIN)
+        ready = poll.poll(max(0.0, give_up - time.monotonic()) * 1000)
+        return self._socket.recv(_READ_SIZE) if ready else None
+
+    def _read_encrypted(self, give_up: float) -> bytes | None:
+        """The same. What is ready may be no octet of ours yet."""
+        patience_s = self._socket.gettimeout()
+        try:
+            self._socket.settimeout(max(0.0, give_up - time.monotonic()))
+            return self._socket.recv(_READ_SIZE)
+        except (ssl.SSLWantReadError, TimeoutError):
+            return None
+        finally:
+            self._socket.settimeout(patience_s)
 
     def _parse(self) -> Frame | None:
         """A whole frame from what has come. One EOL behind a frame is the frame's; others are heart-beats."""
