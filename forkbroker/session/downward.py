@@ -12,6 +12,7 @@ before.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from forkbroker.wire.envelope import Buffer
 from forkbroker.wire.memory_file import MemoryFile
 
 _GATHER = 256
+_PLAIN = re.compile(r"[!-9;-\[\]-~]+")
+"""Of receipts that are written as they are: ASCII without blank, colon, backslash and control characters."""
+_BETWEEN = "\n\n\0\nRECEIPT\nreceipt-id:"
 
 Run = tuple[int, int, int]
 """Token, first serial and count of queue messages that are settled by writing them."""
@@ -197,7 +201,11 @@ class Replies:
     def receipts(self, fence: int, receipts: Sequence[str | None]) -> None:
         """RECEIPTs for these, once the fence is passed (0: with the last that waits, or at once)."""
         asked = [receipt for receipt in receipts if receipt is not None]
-        self._wait(_Waiting(fence, b"".join(map(self._encode, asked)), asked[0] if asked else None))
+        if _PLAIN.fullmatch("".join(asked)):
+            data = f"RECEIPT\nreceipt-id:{_BETWEEN.join(asked)}\n\n\0\n".encode()
+        else:
+            data = b"".join(map(self._encode, asked))
+        self._wait(_Waiting(fence, data, asked[0] if asked else None))
 
     def after(self, fence: int, action: Callable[[], None]) -> None:
         """Do this once the fence is passed."""
@@ -238,8 +246,6 @@ class Replies:
             self.passed(self._passed)
 
     def _encode(self, receipt: str) -> bytes:
-        if receipt.isalnum() and receipt.isascii():
-            return b"RECEIPT\nreceipt-id:%b\n\n\0\n" % receipt.encode()
         line = encode_block([("receipt-id", receipt)])
         return b"RECEIPT\n%b\n\0\n" % (translate_block(line, self._version) if b"\\" in line else line)
 

@@ -10,6 +10,9 @@ parser's loop, by induction over the frames:
 - Bodies up to their NUL: `bytes.split` at the separator. A piece without a NUL is right: then the separator's NUL
   is the first one after the body. (A block has no NUL; `headers.parse_block` sees to it.)
 
+- Frames whose blocks differ in the value of `receipt` alone: block by block, in a loop that does nothing else. What
+  stands before the value and behind it is the same, and the value means the same in all versions; so the loop of the
+  parser would have cut out the same line, and found the same head.
 - ACKs: one regular expression finds those that have nothing but an `id` of the form that this broker gives out. What it
   matches is, octet for octet, what the loop would have taken; whatever else there is, the loop takes.
 
@@ -44,6 +47,10 @@ _ACKS = re.compile(rb"(?:ACK\nid:[0-9]{1,10}-[0-9]{1,18}\n\n\0\n?){%d,%d}" % (RU
 """Numbers that fit into 63 bits, as the session reads them. Nothing of a frame is optional: a second header, another
 line end or a body is another form."""
 _ACK_ID = re.compile(rb"[0-9]+-[0-9]+")
+
+RECEIPT_MOST = 64
+_RECEIPT_VALUE = re.compile(rb"[!-\[\]-~]{1,%d}" % RECEIPT_MOST)
+"""Octets of a value that is the same in all versions: no blank, no backslash, no control octet."""
 
 _FEW = 8
 _MANY = 64
@@ -86,6 +93,38 @@ def cut_open(data: bytes, end: int, separator: bytes, expected: int, max_body: i
     end = _cut_equal(data, end, separator, expected, bodies)
     if data.startswith(separator, end):
         return _cut_varied(data, end, separator, expected, max_body, bodies)
+    return end
+
+
+def cut_receipts(
+    data: bytes,
+    end: int,
+    blocks: tuple[bytes, bytes],
+    length: int | None,
+    max_body: int,
+    bodies: list[Buffer],
+    receipts: list[str | None],
+) -> int:
+    """Append body and receipt of each frame after the one whose NUL is at `end`, as far as they are like it.
+
+    `blocks`: what stands before the value of `receipt`, from the NUL on, and behind it, from the end of its line on.
+    `length`: of each body; None: up to its NUL, and `max_body` at most. Returns where the last NUL is.
+    """
+    front, back = blocks
+    ahead, behind, size, room = len(front), len(back), len(data), RUN_FRAMES - len(bodies)
+    starts, find, match = data.startswith, data.find, _RECEIPT_VALUE.match
+    while room and starts(front, end):
+        value = match(data, end + ahead)
+        if value is None or not starts(back, value.end()):
+            break
+        start = value.end() + behind
+        to = find(b"\0", start) if length is None else start + length
+        if not start <= to < size or data[to] or to - start > max_body:
+            break
+        bodies.append(data[start:to])
+        receipts.append(value[0].decode())
+        end = to
+        room -= 1
     return end
 
 

@@ -10,8 +10,9 @@ Why it is fast (CPython 3.11, one core of a 2-core virtual machine, 100 octets a
   frame one `find`, one slice and one look-up: about 0.6 us, where parsing the lines takes 2.5 us.
 - A frame that is like the one before is taken together with its successors (`runs`): 0.05 to 0.15 us.
 - `receipt` is unique in each frame, which would defeat the dictionary: its line is cut out of the raw block
-  before the look-up: about 1.4 us. Blocks that do not repeat (ACK has a unique id) are not
-  kept: about 2.4 us. ACKs that come together are taken together as well, if they are of the usual form: 0.3 us.
+  before the look-up: about 1.8 us with 1 KiB, or 0.8 us where many of them come in a row. Blocks that do not repeat
+  (ACK has a unique id) are not kept: about 2.4 us. ACKs that come together are taken together as well, if they are of
+  the usual form: 0.3 us.
 - The dictionary is bounded in octets and simply cleared when full (`caches`): keeping the order of use would cost
   every frame more than a rare clearing costs all.
 
@@ -33,10 +34,12 @@ from forkbroker.stomp.cutting import (
     ACK_LINE,
     ACKS_FROM,
     LARGE,
+    RECEIPT_MOST,
     RUN_FRAMES,
     RUN_FROM,
     cut_acks,
     cut_open,
+    cut_receipts,
     cut_sized,
 )
 from forkbroker.stomp.errors import ErrorKind, ProtocolError
@@ -280,8 +283,11 @@ class Parser:
                     bodies.append(data[start:end])
                     if receipt is not None or run.receipts is not None:
                         _add_receipt(run, receipt)
-                    if len(bodies) >= RUN_FROM and block and end - start < LARGE:
-                        end = self._cut_run(data, block, end, end - start, run)
+                    if len(bodies) >= RUN_FROM and end - start < LARGE:
+                        if block:
+                            end = self._cut_run(data, block, end, end - start, run)
+                        elif receipt is not None:
+                            end = self._cut_receipts(data, data[position:start], end, run)
                 position = end + 1
         finally:
             self.position = base + position
@@ -296,6 +302,16 @@ class Parser:
         if run.receipts is not None:
             run.receipts += [None] * (len(run.bodies) - len(run.receipts))
         return end
+
+    def _cut_receipts(self, data: bytes, block: bytes, end: int, run: FrameRun) -> int:
+        """As `_cut_run`, where each frame has a receipt: this block is that of the frame whose NUL is at `end`."""
+        at = block.find(_RECEIPT) + len(_RECEIPT)
+        if at < len(_RECEIPT) or run.receipts is None or self._limits.max_header_line < len(_RECEIPT) + RECEIPT_MOST:
+            return end
+        gap = b"\0\n" if data.startswith(b"\n", end + 1) else b"\0"
+        blocks = gap + block[:at], block[block.find(b"\n", at) :]
+        length, max_body = run.head.content_length, self._limits.max_body
+        return cut_receipts(data, end, blocks, length, max_body, run.bodies, run.receipts)
 
     # --- blocks -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forkbroker.session.downward import Replies, Unwritten, encode_error
 from forkbroker.session.errors import FrameError
@@ -107,3 +109,12 @@ def test_any_receipt_comes_back_as_it_was(receipt: str) -> None:
     made.receipts(0, [receipt])
 
     assert read(unwritten) == [receipt]
+
+
+@given(st.lists(st.text(st.sampled_from("ab1-_.:\\ é\n\r"), max_size=4), max_size=6))
+def test_receipts_that_are_asked_for_together_come_back_one_by_one(asked: list[str]) -> None:
+    """Whether or not some of them need escapes, and whatever else is among them."""
+    made, unwritten = replies()
+    made.receipts(0, [*asked, None])
+
+    assert read(unwritten) == asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.stomp.cutting import ACK_LINE, ACKS_FROM, RUN_FRAMES, cut_acks, cut_open, cut_sized
+from forkbroker.stomp.cutting import ACK_LINE, ACKS_FROM, RUN_FRAMES, cut_acks, cut_open, cut_receipts, cut_sized
 from forkbroker.stomp.frame import Buffer
 
 SEPARATOR = b"\0\nSEND\nx:1\n\n"
@@ -148,3 +148,58 @@ def test_limits_are_compared_with_the_longest_line_of_an_ack() -> None:
     assert cut_acks(b"ACK\nid:%b9\n\n\0" % longest * 4, 0) is None
     assert len(b"id:" + longest) == ACK_LINE
     assert len(b"ACK\nid:%b\n\n\0" % shortest * 4) < ACKS_FROM < len(b"ACK\nid:%b\n\n\0" % longest * 4)
+
+
+FRONT, BACK = b"\0SEND\nx:1\nreceipt:", b"\ny:2\n\n"
+
+
+def with_receipts(data: bytes, length: int | None = 3, room: int = RUN_FRAMES, limit: int = NO_LIMIT) -> list[object]:
+    """Bodies and receipts of what is cut, and what is left."""
+    bodies: list[Buffer] = [b"-"] * (RUN_FRAMES - room)
+    receipts: list[str | None] = [None] * (RUN_FRAMES - room)
+    end = cut_receipts(data, 0, (FRONT, BACK), length, limit, bodies, receipts)
+    return [bodies[RUN_FRAMES - room :], receipts[RUN_FRAMES - room :], data[end:]]
+
+
+def test_frames_that_differ_in_their_receipts_are_cut() -> None:
+    """As many as there are, or as the run has room for; with their length or without."""
+    frames = [FRONT + b"r%d" % n + BACK + b"%03d" % n for n in range(500)]
+    bodies, receipts = [b"%03d" % n for n in range(500)], [f"r{n}" for n in range(500)]
+    data = b"".join(frames) + b"\0"
+
+    for length in (3, None):
+        assert with_receipts(data, length) == [bodies, receipts, b"\0"]
+        assert with_receipts(data, length, room=20) == [bodies[:20], receipts[:20], b"".join(frames[20:]) + b"\0"]
+
+
+@pytest.mark.parametrize("length", [3, None])
+@pytest.mark.parametrize(
+    "other",
+    [
+        FRONT + b"r" + BACK + b"abc",
+        FRONT + b"a\\\\b" + BACK + b"abc\0",
+        FRONT + b" r" + BACK + b"abc\0",
+        FRONT + b"\xc3\xa9" + BACK + b"abc\0",
+        FRONT + b"" + BACK + b"abc\0",
+        FRONT + b"r" * 65 + BACK + b"abc\0",
+        FRONT + b"r\r" + BACK + b"abc\0",
+        FRONT + b"r" + BACK.replace(b"2", b"3") + b"abc\0",
+        FRONT.replace(b"1", b"3") + b"r" + BACK + b"abc\0",
+        b"\0" + FRONT + b"r" + BACK + b"abc\0",
+    ],
+)
+def test_another_frame_is_left(length: int | None, other: bytes) -> None:
+    """One with a receipt that needs a closer look, with other headers, or without its end."""
+    data = (FRONT + b"r" + BACK + b"abc") * 3 + other
+
+    assert with_receipts(data, length) == [[b"abc"] * 3, ["r"] * 3, other]
+
+
+def test_bodies_have_the_length_that_was_announced_or_end_with_a_nul() -> None:
+    """A NUL within one is an octet like others where its length is known; too long a one is the loop's to refuse."""
+    odd = FRONT + b"r" + BACK + b"a\0c\0"
+
+    assert with_receipts(odd) == [[b"a\0c"], ["r"], b"\0"]
+    assert with_receipts(odd, None) == [[b"a"], ["r"], b"\0c\0"]
+    assert with_receipts(odd, 2) == [[], [], odd]
+    assert with_receipts(FRONT + b"r" + BACK + b"abcd\0", None, limit=3)[0] == []
