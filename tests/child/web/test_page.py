@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from forkbroker.child.web.requests import Request, Response
 from forkbroker.child.web.router import Router
 from forkbroker.child.web.site import SitePolicy, make_router
 
+STATIC = Path(str(files("forkbroker.child.web") / "static"))
 LOCAL, EVERYBODY = PagePolicy(), PagePolicy(for_others=True, login="required")
 
 
@@ -126,3 +129,20 @@ def test_a_cookie_that_logs_in_saves_the_question() -> None:
 
     assert json.loads(ask("/admin/about.json", policy, cookie="session=abc").body) == {"login": "none"}
     assert json.loads(ask("/admin/about.json", policy, cookie="other=abc").body) == {"login": "required"}
+
+
+def test_the_scripts_of_the_page_are_small() -> None:
+    """50 KiB beside the library; and nothing of them takes HTML."""
+    texts = [file.read_text() for file in STATIC.glob("*.js")]
+
+    assert sum(len(text.encode()) for text in texts) <= 51_200
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "DOMParser",
+        "eval(",
+        "new Function",
+    ):
+        assert not [text for text in texts if word in text], word

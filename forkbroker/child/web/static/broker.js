@@ -1,17 +1,16 @@
-// The connection: STOMP over WebSocket, requests to /control/ and their answers, and what the visible view listens to.
+// The connection: STOMP over WebSocket, requests to /control/ and their answers, and what a view listens to.
 
 const REPLIES = "/temp-queue/admin";
-// A request that takes long is repeated less often: a fifth of the broker's time at most, as with its own figures.
+// What takes the broker long is asked for less often: a fifth of its time at most.
 const SHARE = 5;
 
-// `word`: what an answer has as its error; "lost": there is no connection.
-const makeError = (word, text) => Object.assign(new Error(text), { word });
-const lost = () => makeError("lost", "there is no connection to the broker");
+// `word`: the error of an answer; or "lost", without a connection.
+const makeError = (text, word) => Object.assign(new Error(text), { word });
+const lost = () => makeError("there is no connection to the broker", "lost");
 
 export class Broker {
 	open = new Map();
 	last = 0;
-	isUp = false;
 	known = new Map();
 
 	// `told`: state(text, isUp), refused(text), failed(text)
@@ -25,9 +24,7 @@ export class Broker {
 		const client = new StompJs.Client({
 			brokerURL: url.href,
 			connectHeaders,
-			reconnectDelay: 1000,
-			maxReconnectDelay: 15000,
-			reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
+			reconnectDelay: 3000,
 			onConnect: () => this.begin().catch((error) => this.told.failed(error.message)),
 			onStompError: (frame) => this.hearError(frame),
 			onWebSocketClose: (event) => client === this.client && this.lose(event),
@@ -46,7 +43,7 @@ export class Broker {
 	}
 
 	hearError({ headers: { message }, body }) {
-		if (message !== "login failed" && message !== "host refused") return this.told.failed(body.trim() || message);
+		if (!/^(login failed|host refused)$/.test(message)) return this.told.failed(body.trim() || message);
 		this.client.deactivate();
 		this.client = null;
 		return this.told.refused(message);
@@ -62,9 +59,9 @@ export class Broker {
 
 	publish(number, frame) {
 		return new Promise((answer, refuse) => {
-			if (!this.isUp) return refuse(lost());
 			this.open.set(number, { answer, refuse, rows: [] });
-			return this.client.publish(frame);
+			if (this.isUp) this.client.publish(frame);
+			else refuse(lost());
 		});
 	}
 
@@ -87,7 +84,7 @@ export class Broker {
 		asked.rows.push(...(part.rows ?? []));
 		if (part.more) return;
 		this.open.delete(number);
-		if (!part.ok) asked.refuse(makeError(part.error, part.text));
+		if (!part.ok) asked.refuse(makeError(part.text, part.error));
 		else asked.answer(part.result ?? { rows: asked.rows, matched: part.matched ?? asked.rows.length });
 	}
 
@@ -101,8 +98,7 @@ export class Broker {
 		return this.publish(receipt, { destination, headers: { ...headers, receipt }, body });
 	}
 
-	// -- rights: only for what is to be shown; the broker checks each request itself
-
+	// What is to be shown: the broker checks each request itself.
 	may(verb) {
 		return this.rights.verbs.includes(verb);
 	}
@@ -121,7 +117,7 @@ export class Broker {
 	}
 }
 
-// What the visible view needs: it stops when the tab is hidden or the connection lost, and goes on afterwards.
+// What the visible view needs: it rests while the tab is hidden or the connection lost.
 export class Scope {
 	parts = new Set();
 	isActive = false;
@@ -147,9 +143,9 @@ export class Scope {
 		this.parts.delete(part);
 	}
 
-	// Do this now and again, `least` ms after it has ended. `now` does it at once, or as soon as what is under way has ended.
+	// Do this now and again, `least` ms after its end. `now` does it at once, or behind what is under way.
 	poll(work, least = 2000) {
-		let [timer, isRunning, isOn, isWanted] = [0, false, false, false];
+		let timer, isRunning, isOn, isWanted;
 		const now = async () => {
 			clearTimeout(timer);
 			isWanted = true;
@@ -162,25 +158,25 @@ export class Scope {
 				if (error.word !== "lost") this.broker.told.failed(error.message);
 			});
 			isRunning = false;
-			const wait = isWanted ? 0 : Math.max(part.least, SHARE * (performance.now() - begun));
+			const wait = isWanted ? 0 : Math.max(least, SHARE * (performance.now() - begun));
 			if (isOn) timer = setTimeout(now, wait);
 		};
 		const begin = () => now((isOn = true));
 		const end = () => clearTimeout(timer, (isOn = false));
-		const part = { least, now, begin, end };
-		return this.add(part);
+		return this.add({ now, begin, end });
 	}
 
-	// Hear messages of a topic; `right` is what that needs. Without it `denied` is called.
-	listen(destination, right, hear, denied = () => {}) {
-		let [subscription, isOn] = [null, false];
+	// Hear messages of a topic, if the user may; else `denied` is called.
+	listen(destination, hear, denied) {
+		const right = destination.startsWith("/topic/$SYS/") ? "monitor" : "read";
+		let subscription, isOn;
 		return this.add({
 			begin: async () => {
 				isOn = true;
 				await this.broker.learn([destination]).catch(() => {});
 				if (!isOn || subscription || !this.broker.isUp) return;
 				if (this.broker.can(right, destination)) subscription = this.broker.client.subscribe(destination, hear);
-				else denied();
+				else denied?.();
 			},
 			end: () => {
 				isOn = false;

@@ -13,14 +13,14 @@ export function note(text, isError = false) {
 
 // A form with fields: { name, label, hint, kind: "textarea" }, and properties of the input. `act` gets their values.
 export function makeForm(title, text, fields, actions, act) {
-	const inputs = fields.map(({ name, label, hint, kind, ...props }) => [name, el(kind ?? "input", { autocomplete: "off", spellcheck: false, rows: 5, ...props })]);
-	const made = fields.map(({ label, hint }, at) => el(inputs[at][1].type === "checkbox" ? "label.tick" : "label.field", el("span", label), inputs[at][1], hint && el("small", hint)));
+	const inputs = fields.map(({ label, hint, kind = "input", ...props }) => el(kind, { autocomplete: "off", spellcheck: false, rows: 5, ...props }));
+	const made = fields.map(({ label, hint, type }, at) => el(`label.${type}`, el("span", label), inputs[at], hint && el("small", hint)));
 	const onsubmit = (event) => {
 		event.preventDefault();
-		act(Object.fromEntries(inputs.map(([name, { type, checked, value }]) => [name, type === "checkbox" ? checked : value])));
+		act(Object.fromEntries(inputs.map(({ name, type, checked, value }) => [name, type === "checkbox" ? checked : value])));
 	};
 	const form = el("form", { onsubmit }, el("h2", title), text && el("p", text), ...made, el("div.row.end", ...actions));
-	return [form, () => (inputs[0]?.[1] ?? form.querySelector("[type=submit]")).focus()];
+	return [form, () => (inputs[0] ?? form.querySelector("[type=submit]")).focus()];
 }
 
 export const submit = (title, kind = ".main") => el(`button${kind}`, { type: "submit" }, title);
@@ -46,12 +46,6 @@ export function ask(title, text, fields, action, kind) {
 
 export const confirm = (title, text) => ask(title, `${text} This cannot be undone.`, [], title, ".danger");
 
-export async function askTarget(title) {
-	const field = { name: "to", label: "To queue", value: "/queue/" };
-	return (await ask(title, "They go to the end of another queue.", [field], "Move"))?.to.trim();
-}
-
-// What has become of messages.
 export const did = (what) => (result) => {
 	const left = result["left-out"];
 	const rest = left ? ` ${many(left, "message")} left: ${result["left-out-reason"]}.` : "";

@@ -1,4 +1,4 @@
-// Elements and figures. Nothing here takes HTML: whatever a client has sent becomes the text of a node, and no more.
+// Elements and figures. Nothing here takes HTML: whatever a client has sent becomes the text of a node.
 
 // `kind`: a tag and classes, as "div.row.end". Properties may be left out; children that are empty are.
 export function el(kind, props, ...children) {
@@ -14,9 +14,10 @@ export function el(kind, props, ...children) {
 export const button = (text, onclick, kind = "", props = {}) => el(`button${kind}`, { type: "button", onclick, ...props }, text);
 export const close = (onclick) => button("×", onclick, ".close", { ariaLabel: "Close" });
 export const block = (title, ...more) => el("section.block", el("h2", title), ...more);
+export const filters = (...parts) => el("div.row.filters", ...parts);
 export const setText = (node, text) => node.textContent === text || (node.textContent = text);
 
-// `act` gets the word that is chosen; "" is all.
+// `act` gets the word that is chosen, or "".
 export function select(ariaLabel, all, words, act) {
 	const options = ["", ...words].map((value) => el("option", { value }, value || all));
 	return el("select", { ariaLabel, onchange: (event) => act(event.target.value) }, ...options);
@@ -32,22 +33,21 @@ export function search(label, act) {
 	return el("input", { type: "search", placeholder: label, ariaLabel: label, spellcheck: false, oninput });
 }
 
-// Figures with their names: pairs of a name, and a member of a row or a function of it. The node, and what shows a row.
+export const keyOf = (title) => title.toLowerCase().replace(" ", "-");
+
+// Figures, as pairs of a title, and a member of a row or a function of it. The node, and what shows a row.
 export function makeTiles(pairs) {
 	const values = pairs.map(() => el("dd", "–"));
-	const show = (row) => pairs.forEach(([, how], at) => setText(values[at], row ? textOf(row, how) : "–"));
+	const show = (row) => pairs.forEach(([name, how = keyOf(name)], at) => setText(values[at], row ? textOf(row, how) : "–"));
 	return [el("dl.tiles", ...pairs.map(([name], at) => el("div", el("dt", name), values[at]))), show];
 }
 
-// Members and their values; those without a value, and those with members of their own, are left out.
+// Members and their values, as far as they have a plain one.
 export function facts(row, show = textOf) {
 	const names = Object.keys(row).filter((name) => row[name] !== "" && typeof row[name] !== "object");
 	return el("dl", ...names.flatMap((name) => [el("dt", name), el("dd", show(row, name))]));
 }
-// Headers, as they are.
-export const headersOf = (headers) => facts(headers, (row, name) => row[name]);
-
-// -- figures
+export const headersOf = (headers) => facts(headers, (_, name) => headers[name]);
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 const orNone = (show) => (value) => (value === null || value === undefined ? "–" : show(value));
@@ -55,24 +55,20 @@ const orNone = (show) => (value) => (value === null || value === undefined ? "�
 export const count = orNone((value) => value.toLocaleString("en"));
 export const many = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 export const octets = orNone((value) => {
-	let at = 0;
-	for (; value >= 1024 && at < UNITS.length - 1; at += 1) value /= 1024;
-	return `${at && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[at]}`;
+	const at = Math.min(UNITS.length - 1, Math.floor(Math.log2(value || 1) / 10));
+	const shown = value / 1024 ** at;
+	return `${shown.toFixed(at && shown < 10 ? 1 : 0)} ${UNITS[at]}`;
 });
 export const span = orNone((seconds) => {
-	if (seconds < 10) return `${seconds.toFixed(1)} s`;
-	if (seconds < 120) return `${Math.round(seconds)} s`;
-	if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-	return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
+	const [unit, size] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, size]) => seconds >= 2 * size) ?? ["s", 1];
+	return `${(seconds / size).toFixed(seconds < 10 ? 1 : 0)} ${unit}`;
 });
 export const rate = orNone((value) => (value >= 10 || !value ? count(Math.round(value)) : value.toFixed(1)));
-// As 2026-11-27 17:35:23, here.
-export const moment = orNone((seconds) => new Date(seconds * 1000).toLocaleString("sv"));
+const moment = orNone((seconds) => new Date(seconds * 1000).toLocaleString("sv"));
 
-const yesNo = (value) => (value ? "yes" : "no");
 const plain = (value) => String(value ?? "–") || "–";
-const FORMS = { bytes: octets, memory: octets, pending: octets, seconds: span, cpu: span, oldest: span, "due-in": span };
-Object.assign(FORMS, { due: moment, expires: moment, persistent: yesNo, exclusive: yesNo, in: rate, out: rate, pid: plain, client: plain });
+const FORMS = { bytes: octets, memory: octets, pending: octets, uncommitted: octets, seconds: span, cpu: span, "due-in": span, due: moment, expires: moment };
+Object.assign(FORMS, { persistent: (is) => (is ? "yes" : "no"), in: rate, out: rate, pid: plain, client: plain });
 
 // A member of a row as people read it; or what a function makes of the row.
 export function textOf(row, show) {
@@ -89,5 +85,5 @@ export const queueLink = ({ name, queue = name }) => `#/queues/${pack(queue)}`;
 // What people type is part of a name, unless it is a pattern already.
 export const toPattern = (text) => (text && !/[*?[]/.test(text) ? `*${text}*` : text);
 export const exactly = (name) => name.replace(/[*?[]/g, "[$&]");
-// The name and the value of a header, written as name:value; none: it is none.
+// Headers, written as name:value.
 export const toHeader = (line) => [...line.matchAll(/^\s*(.+?)\s*:\s*(.*?)\s*$/g)].map(([, name, value]) => [name, value]);

@@ -29,8 +29,6 @@ const broker = new Broker({
 	refused: (text) => askLogin(`The broker says: ${text}.`),
 });
 
-// -- logging in
-
 function leave() {
 	scope?.setActive(false);
 	scope = null;
@@ -56,8 +54,6 @@ function askLogin(problem, isOptional = false) {
 	focus();
 }
 
-// -- views
-
 function go() {
 	if (!hasBegun) return;
 	leave();
@@ -65,7 +61,7 @@ function go() {
 	const allowed = Object.keys(VIEWS).filter((name) => broker.may(VIEWS[name].needs));
 	nav.replaceChildren(...allowed.map((name) => el("a", { href: `#/${name}`, ariaCurrent: name === wanted ? "page" : "false" }, VIEWS[name].title)));
 	if (!allowed.length) {
-		content.replaceChildren(el("p.empty", "You may not see anything here: this needs the right monitor for /control/>."));
+		content.replaceChildren(el("p.empty", "To see something here, the right monitor for /control/> is needed."));
 	} else if (!allowed.includes(wanted)) location.replace(`#/${allowed[0]}`);
 	else {
 		const { title, open } = VIEWS[wanted];

@@ -2,20 +2,20 @@
 
 import { el, setText } from "./dom.js";
 
-function make(tag, attributes) {
-	const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-	for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-	return node;
-}
-
 export class Plot {
 	// `show`: a figure as text; without it the plot is small, and has neither scale nor legend.
 	constructor(names, show = null) {
 		const [width, height, points] = show ? [600, 90, 120] : [96, 20, 60];
 		Object.assign(this, { show, width, height, points });
 		this.series = names.map(() => []);
-		this.lines = names.map((_, at) => make("polyline", { class: `line line-${at}`, "vector-effect": "non-scaling-stroke" }));
-		const picture = make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+		const make = (tag, name, value) => {
+			const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+			node.setAttribute(name, value);
+			return node;
+		};
+		this.lines = names.map((_, at) => make("polyline", "class", `line line-${at}`));
+		const picture = make("svg", "viewBox", `0 0 ${width} ${height}`);
+		picture.setAttribute("preserveAspectRatio", "none");
 		picture.append(...this.lines);
 		this.node = el(show ? "div.plot" : "div.plot.small", picture);
 		if (!show) return;
@@ -42,9 +42,9 @@ export class Plot {
 	}
 }
 
-// Messages in a second between two looks at a queue; null: it was not there before, or is another one.
+// Messages in a second between two looks at a queue; nothing if it was not there before, or is another one.
 export function rates(row, before) {
-	if (!before || row.at <= before.at || row.entered < before.entered) return [null, null];
+	if (!before || row.at <= before.at || row.entered < before.entered) return [];
 	const passed = row.at - before.at;
 	return [(row.entered - before.entered) / passed, Math.max(0, row.left - before.left) / passed];
 }

@@ -1,7 +1,7 @@
-// Queues: what waits where, sorted and filtered by the broker; and one queue, with what can be done to it.
+// Queues: what waits where; and one queue, with what can be done to it.
 
-import { ask, askTarget, carryOut, confirm, did } from "./dialog.js";
-import { block, button, count, el, exactly, makeTiles, many, queueLink, rate, select, setText, span, toHeader } from "./dom.js";
+import { ask, carryOut, confirm, did } from "./dialog.js";
+import { block, button, count, el, exactly, filters, makeTiles, many, pack, queueLink, rate, select, setText, span, toHeader } from "./dom.js";
 import { Messages } from "./messages.js";
 import { Plot, rates } from "./plot.js";
 import { BOTH, SORTED, Table, WIDE, link, number, text } from "./table.js";
@@ -39,43 +39,26 @@ export function open(context, head, place, name) {
 		scope,
 		title,
 		load,
-		key: (row) => row.name,
 		sort: "waiting",
 		reverse: true,
-		empty: "No queue is of this sort.",
 		columns: [
-			link("Queue", "name", queueLink, SORTED),
-			text("State", stateOf, { name: "state-of" }),
-			number("Waiting", "waiting", SORTED),
-			number("Unsettled", "unsettled", BOTH),
-			number("Delayed", "delayed", BOTH),
-			number("Consumers", "consumers", SORTED),
-			number("Oldest", age, { ...WIDE, sort: "oldest" }),
-			number("In/s", "in", WIDE),
-			number("Out/s", "out", WIDE),
+			link("Queue", queueLink, SORTED, "name"), text("State", { name: "state-of" }, stateOf),
+			number("Waiting", SORTED), number("Unsettled", BOTH), number("Delayed", BOTH), number("Consumers", SORTED),
+			number("Oldest", { ...WIDE, sort: "oldest" }, age), number("In/s", WIDE, "in"), number("Out/s", WIDE, "out"),
 			{ title: "Rate", fill, ...WIDE },
-			number("Size", "bytes", BOTH),
+			number("Size", BOTH, "bytes"),
 		],
 	});
 	table.chosen.temporary = false;
 	const onchange = ({ target }) => table.choose("temporary", target.checked);
 	const temporary = el("label.tick", el("input", { type: "checkbox", onchange }), "temporary");
-	const filter = select("Which queues", "all queues", FILTERS, (value) => table.choose("filter", value));
-	place.append(el("div.row.filters", table.search("Name, or a pattern with * and ?"), filter, temporary), table.node);
-	return undefined;
+	const filter = select("Filter", "all queues", FILTERS, (value) => table.choose("filter", value));
+	place.append(filters(table.search("Name, or a pattern with * and ?"), filter, temporary), table.node);
 }
-
-// -- one queue
 
 function openOne({ broker, scope }, head, place, queue) {
 	const [tiles, fillTiles] = makeTiles([
-		["Waiting", "waiting"],
-		["Unsettled", "unsettled"],
-		["Delayed", "delayed"],
-		["Consumers", "consumers"],
-		["Oldest", age],
-		["Size", "bytes"],
-		["In memory", "memory"],
+		["Waiting"], ["Unsettled"], ["Delayed"], ["Consumers"], ["Oldest", age], ["Size", "bytes"], ["In memory", "memory"],
 		["On disk only", "paged"],
 	]);
 	const flow = new Plot(["in/s", "out/s"], rate);
@@ -98,7 +81,7 @@ function openOne({ broker, scope }, head, place, queue) {
 		if (shown === `${held} ${mayManage} ${mayWrite}`) return;
 		shown = `${held} ${mayManage} ${mayWrite}`;
 		const turn = held ? button("Release", () => act("release", { queue }, () => "It delivers again."), ".main") : button("Hold…", hold);
-		const found = mayManage ? [turn, button("Move all…", move), button("Purge…", purge, ".danger")] : [];
+		const found = mayManage ? [turn, button("Purge…", purge, ".danger")] : [];
 		if (mayWrite) found.push(button("Send a message…", () => sendMessage(broker, queue).then(again)));
 		actions.replaceChildren(...found);
 	};
@@ -107,32 +90,24 @@ function openOne({ broker, scope }, head, place, queue) {
 		messages?.table.turn();
 	};
 	const act = (verb, args, tell) => carryOut(broker.ask(verb, args), tell).then(again);
-	const all = () => `all ${many(last?.waiting ?? 0, "message")} that wait`;
 	const hold = async () => {
-		const field = { name: "seconds", label: "For so many seconds", hint: "Empty: until it is released, or the broker ends." };
-		const answer = await ask("Hold", "The queue takes messages and delivers none, until it is released.", [field], "Hold");
+		const field = { name: "seconds", label: "Seconds", hint: "Empty: until it is released." };
+		const answer = await ask("Hold", "The queue takes messages and delivers none.", [field], "Hold");
 		if (answer) await act("hold", { queue, for: answer.seconds && Number(answer.seconds) }, () => "The queue is held.");
 	};
-	const purge = async () => (await confirm("Purge", `Discard ${all()} in ${queue}?`)) && act("purge", { queue }, did("discarded"));
-	const move = async () => {
-		const to = await askTarget(`Move ${all()}`);
-		if (to) await act("move", { from: queue, to, all: true }, did("moved"));
+	const purge = async () => {
+		const question = `Discard all ${many(last?.waiting ?? 0, "message")}?`;
+		if (await confirm("Purge", question)) await act("purge", { queue }, did("discarded"));
 	};
 
 	const consumers = new Table({
 		scope,
 		title: "Consumers",
-		key: (row, at) => `${at} ${row.client}`,
-		empty: "No consumer.",
 		least: 5000,
 		load: async (page) => broker.may("subscriptions") && broker.ask("subscriptions", { ...page, pattern: exactly(queue) }),
 		columns: [
-			link("Client", "client", (row) => `#/clients/${row.client}`),
-			text("Login", "login"),
-			text("Address", "address", WIDE),
-			text("Acknowledges", "ack", WIDE),
-			number("Prefetch", "prefetch"),
-			number("Unsettled", "unsettled"),
+			link("Client", (row) => `#/clients/${pack(row.address)}`), text("Login"), text("Address", WIDE),
+			text("Acknowledges", WIDE, "ack"), number("Prefetch"), number("Unsettled"),
 		],
 	});
 	const inside = block("Messages");
@@ -141,7 +116,7 @@ function openOne({ broker, scope }, head, place, queue) {
 		inside.replaceChildren(inside.firstChild, messages.node);
 		messages.open(queue, last?.waiting);
 	};
-	inside.append(el("div.row", button("Look inside", look), el("small", "The messages stay where they are, and are not marked.")));
+	inside.append(el("div.row", button("Look inside", look), el("small", "They stay there.")));
 	head.replaceChildren(el("a", { href: "#/queues" }, title), el("span.dim", "/"), el("h1", queue), state);
 	place.append(actions, tiles, el("div.plots", flow.node, depth.node), inside, block("Consumers", consumers.node));
 
@@ -152,11 +127,9 @@ function openOne({ broker, scope }, head, place, queue) {
 		fillTiles(null);
 		setText(state, "does not exist");
 		return showActions();
-	}, 30000);
-	const lookOften = () => (scan.least = 2000);
+	}, 10000);
 	// a name with a wildcard would be a pattern there
-	if (/[*#>]/.test(queue)) lookOften();
-	else scope.listen(`/topic/$SYS/queues${queue}`, "monitor", (message) => show(JSON.parse(message.body)), lookOften);
+	if (!/[*#>]/.test(queue)) scope.listen(`/topic/$SYS/queues${queue}`, (message) => show(JSON.parse(message.body)));
 }
 
 async function sendMessage(broker, value) {

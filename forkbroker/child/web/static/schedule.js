@@ -1,7 +1,7 @@
 // Messages that wait for their time.
 
 import { carryOut, confirm, did } from "./dialog.js";
-import { count, el, queueLink, span } from "./dom.js";
+import { count, filters, queueLink, span } from "./dom.js";
 import { SORTED, Table, WIDE, link, number, text } from "./table.js";
 
 export const title = "Scheduled";
@@ -31,23 +31,15 @@ export function open({ broker, scope }, head, place) {
 		scope,
 		title,
 		load,
-		key: (row) => `${row.queue} ${row.id}`,
 		sort: "due",
-		empty: "No message waits for its time.",
 		may: (row) => broker.can("manage", row.queue),
 		actions: [
-			["Run now", (rows) => change(rows, "schedule-run", "sent"), ".main"],
-			["Cancel…", cancel, ".danger"],
+			["Run now", (rows) => change(rows, "schedule-run", "sent"), ".main"], ["Cancel…", cancel, ".danger"],
 		],
 		columns: [
-			link("Queue", "queue", queueLink, SORTED),
-			number("Due in", "due-in", { sort: "due" }),
-			text("Due at", "due", WIDE),
-			number("Messages", "messages", SORTED),
-			text("Repeats", repeats),
-			text("Persistent", "persistent", WIDE),
-			text("Message", "id", WIDE),
+			link("Queue", queueLink, SORTED), number("Due in", { sort: "due" }), text("Due at", WIDE, "due"),
+			number("Messages", SORTED), text("Repeats", {}, repeats), text("Persistent", WIDE), text("Message", WIDE, "id"),
 		],
 	});
-	place.append(el("div.row.filters", table.search("Queue"), table.bar), table.node);
+	place.append(filters(table.search("Queue"), table.bar), table.node);
 }

@@ -1,31 +1,30 @@
-// A table of one page of rows: the broker sorts and cuts, this shows. Rows keep their elements while they are on the page.
+// A table of one page of rows: the broker sorts and cuts, this shows. Rows keep their elements.
 
-import { button, count, el, search, setText, textOf, toPattern } from "./dom.js";
+import { button, count, el, keyOf, search, setText, textOf, toPattern } from "./dom.js";
 
 export const PAGE = 50;
 const MOST = 10000; // rows that the broker leaves out before a page
 
-// Columns: a title, and a member of the row or a function of it. More: `sort`, by which the broker sorts (true: that
-// member), and `isWide`: it is left out on a phone.
-export const text = (title, show, more) => ({ title, show, ...more });
-export const number = (title, show, more) => ({ title, show, isNumber: true, ...more });
+// Columns: a title, and a member of the row, by default of that name, or a function of it. More: `sort`, by which the
+// broker sorts (true: that member); `isWide`: not on a phone.
+export const text = (title, more, show = keyOf(title)) => ({ title, show, ...more });
+export const number = (...all) => ({ ...text(...all), isNumber: true });
 export const WIDE = { isWide: true };
 export const SORTED = { sort: true };
 export const BOTH = { ...WIDE, ...SORTED };
 // `to`: where the link of a row leads, or what it does.
-export const link = (title, show, to, more) => ({
-	title,
-	show,
+export const link = (title, to, ...all) => ({
+	...text(title, ...all),
 	name: "name",
 	fill(cell, row) {
 		cell.row = row;
 		if (cell.firstChild) return;
 		const target = to(row);
-		const shown = textOf(row, show);
+		const shown = textOf(row, this.show);
 		cell.append(typeof target === "string" ? el("a", { href: target }, shown) : button(shown, () => to(cell.row)(), ".link"));
 	},
-	...more,
 });
+const makeBox = (ariaLabel, onchange) => el("input", { type: "checkbox", ariaLabel, onchange });
 const sortOf = ({ sort, show }) => (sort === true ? show : sort);
 const kindOf = (tag, { isNumber, isWide, name }) => [tag, isNumber && "number", isWide && "wide", name].filter(Boolean).join(".");
 
@@ -39,11 +38,11 @@ export class Table {
 	head = el("tr");
 	from = el("span.from");
 	note = el("p.empty", "Loading…");
+	empty = "Nothing here.";
 	bar = el("div.row.actions", { hidden: true });
 
-	// `load` gets the page that is wanted, and gives rows, and how many there would be: null if that is not known.
-	// `actions`: triples of a title, what is done with selected rows, and a kind of button; `may` tells for which rows they
-	// are; `more`: makes what else stands there.
+	// `load` gives the rows of a page, and how many there would be: null if that is not known. `actions`: titles, what is done
+	// with selected rows, and kinds of buttons; `may`: for which rows they are; `more` makes what else stands there.
 	constructor({ title, scope, load, least, ...rest }) {
 		Object.assign(this, rest);
 		this.back = button("Previous", () => this.turn(-PAGE), ".quiet");
@@ -59,6 +58,10 @@ export class Table {
 		}, least);
 	}
 
+	key(row, at) {
+		return row.name ?? row.id ?? row.pid ?? `${at} ${row.client} ${row.destination}`;
+	}
+
 	get page() {
 		const { sort, reverse, offset, chosen } = this;
 		return { ...chosen, sort, reverse, offset, limit: PAGE };
@@ -66,11 +69,15 @@ export class Table {
 
 	choose(name, value) {
 		this.chosen[name] = value;
+		if (value === "" || value === undefined) delete this.chosen[name];
 		this.turn(-this.offset);
 	}
 
-	search(label) {
-		return search(label, (typed) => this.choose("pattern", toPattern(typed)));
+	search(label, wanted) {
+		const node = search(label, (typed) => this.choose("pattern", toPattern(typed)));
+		node.value = wanted ?? "";
+		this.chosen.pattern = toPattern(node.value);
+		return node;
 	}
 
 	turn(by = 0) {
@@ -89,12 +96,8 @@ export class Table {
 		});
 		this.head.replaceChildren(...cells);
 		if (!this.actions) return;
-		this.all = this.makeBox("Select all on this page", () => this.select(this.rows.filter(this.may), this.all.checked));
+		this.all = makeBox("Select all", () => this.select(this.rows.filter(this.may), this.all.checked));
 		this.head.prepend(el("th.check", this.all));
-	}
-
-	makeBox(ariaLabel, onchange) {
-		return el("input", { type: "checkbox", ariaLabel, onchange });
 	}
 
 	sortBy(column) {
@@ -122,14 +125,13 @@ export class Table {
 		this.foot.hidden = !rows.length;
 		setText(this.note, this.empty);
 		this.note.hidden = rows.length > 0;
-		return undefined;
 	}
 
 	place(row, id, at) {
 		let made = this.made.get(id);
 		if (!made) {
 			made = el("tr", ...this.columns.map((column) => el(kindOf("td", column))));
-			const box = this.makeBox(`Select ${id}`, () => this.select([row], box.checked));
+			const box = makeBox(`Select ${id}`, () => this.select([row], box.checked));
 			if (this.actions) made.prepend(el("td.check", this.may(row) && box));
 			this.made.set(id, made);
 		}
@@ -157,7 +159,7 @@ export class Table {
 		this.all.checked = size > 0 && size === this.rows.length;
 		this.all.indeterminate = size > 0 && !this.all.checked;
 		this.all.hidden = this.bar.hidden = !isPossible;
-		// made anew only if something has changed, so that the button that has the focus keeps it
+		// the button that has the focus keeps it
 		if (this.shown === size) return;
 		this.shown = size;
 		const selected = () => this.rows.filter((row) => this.selected.has(this.key(row)));

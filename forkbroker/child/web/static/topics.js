@@ -1,7 +1,7 @@
 // Topics: who listens to what; and the messages of one, as they come.
 
 import { note } from "./dialog.js";
-import { button, count, el, headersOf, octets, pack, setText } from "./dom.js";
+import { button, count, el, filters, headersOf, octets, pack, setText } from "./dom.js";
 import { Pane, showBody } from "./message.js";
 import { SORTED, Table, link, number } from "./table.js";
 
@@ -16,30 +16,27 @@ export function open({ broker, scope }, head, place, wanted) {
 	const table = new Table({
 		scope,
 		title,
-		key: (row) => row.name,
 		sort: "subscribers",
 		reverse: true,
-		empty: "Nobody listens.",
 		least: 3000,
 		load: (page) => broker.ask("topics", page),
 		columns: [
-			link("Topic or pattern", "name", (row) => `#/topics/${pack(row.name)}`, SORTED),
-			number("Subscribers", "subscribers", SORTED),
-			number("Durable subscriptions", "durables", SORTED),
+			link("Topic or pattern", (row) => `#/topics/${pack(row.name)}`, SORTED, "name"), number("Subscribers", SORTED),
+			number("Durable subscriptions", SORTED, "durables"),
 		],
 	});
-	place.append(makeTail(scope, wanted), el("div.row.filters", table.search("Name, or a pattern with * and ?")), table.node);
+	place.append(makeTail(scope, wanted), filters(table.search("Name, or a pattern with * and ?")), table.node);
 }
 
 function makeTail(scope, wanted) {
-	const ariaLabel = "Topic or pattern to follow";
-	const input = el("input.grow", { value: wanted ?? "", placeholder: "/topic/orders.*", ariaLabel, spellcheck: false });
+	const input = el("input.grow", { value: wanted ?? "", placeholder: "/topic/orders.*", ariaLabel: "Topic to follow", spellcheck: false });
 	const toggle = el("button.main", { type: "submit" }, "Follow");
 	const state = el("small", { role: "status" });
 	const list = el("ol.tail", { ariaLabel: "Messages" });
 	const pane = new Pane(list);
 	const waiting = [];
-	let [total, inSecond, second, drawing, part] = [0, 0, 0, 0, null];
+	let [total, inSecond, second] = [0, 0, 0];
+	let drawing, part;
 
 	const draw = () => {
 		drawing = 0;
@@ -57,7 +54,7 @@ function makeTail(scope, wanted) {
 		inSecond = now === second ? inSecond + 1 : 1;
 		second = now;
 		total += 1;
-		if (inSecond > MOST_A_SECOND) stop(`Stopped: more than ${MOST_A_SECOND} messages in a second. A narrower pattern has fewer.`);
+		if (inSecond > MOST_A_SECOND) stop(`Stopped: these are more than ${MOST_A_SECOND} messages in a second.`);
 		waiting.push({ at: new Date().toLocaleTimeString("sv"), headers, bytes: binaryBody });
 		if (waiting.length > KEPT) waiting.shift();
 		drawing ||= requestAnimationFrame(draw);
@@ -70,8 +67,8 @@ function makeTail(scope, wanted) {
 	};
 	const start = () => {
 		setText(toggle, "Stop");
-		setText(state, "Waiting for messages…");
-		part = scope.listen(wanted, "read", hear, () => stop(`You do not have the right to read ${wanted}.`));
+		setText(state, "listening");
+		part = scope.listen(wanted, hear, () => stop(`You do not have the right to read ${wanted}.`));
 	};
 	const onsubmit = (event) => {
 		event.preventDefault();
@@ -82,6 +79,5 @@ function makeTail(scope, wanted) {
 		else if (name) location.hash = `#/topics/${pack(full)}`;
 	};
 	if (wanted) start();
-	const clear = button("Clear", () => list.replaceChildren(), ".quiet");
-	return el("section", el("form.row.filters", { onsubmit }, input, toggle, clear, state), pane.node);
+	return el("section", el("form.row.filters", { onsubmit }, input, toggle, state), pane.node);
 }
