@@ -37,11 +37,15 @@ ELSEWHERE = {
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
     "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "proxy-address",
-    "metrics", "metrics-queues", "web-admin",
+    "metrics", "metrics-queues",
+    "web-admin", "web-path", "web-origin", "web-proxy", "web-cookie", "web-query-token",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
-LOGINS = {"users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator", "proxy-address"}
+LOGINS = {
+    "users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator", "proxy-address",
+    "web-proxy", "web-cookie", "web-query-token",
+}  # fmt: skip
 """Those of them that parent and children heed together."""
 
 ARRIVES: dict[str, tuple[str, str, object]] = {
@@ -146,6 +150,8 @@ def test_what_the_command_uses_itself_changes_no_record(option: str) -> None:
         "socket-mode": "0600",
         "metrics": "localhost:9613",
         "web-admin": "all",
+        "web-path": "/ws",
+        "web-origin": "https://example.org",
         "tls-client-certificates": "none",
         "token-algorithms": "ES256",
     }
