@@ -239,12 +239,17 @@ class Permissions:
         groups = {name: list(members) for name, members in self.groups.items()}
         return [grants, groups, self.has_users, self.quotas, self.hosts.to_plain()]
 
+    def groups_of(self, user: str, groups: Iterable[str] = ()) -> list[str]:
+        """All groups of this user; `groups`: those that are not configured."""
+        if not user:
+            return []
+        return list(dict.fromkeys([*(name for name, members in self.groups.items() if user in members), *groups]))
+
     def subjects_of(self, user: str, groups: Iterable[str] = ()) -> list[str]:
         """Of the grants that are for this user; empty: a client without a login. `groups`: others of the user's."""
         if not user:
             return [ANONYMOUS]
-        named = [name for name, members in self.groups.items() if user in members]
-        return [user_subject(user), *map(group_subject, dict.fromkeys([*named, *groups])), ALL_USERS]
+        return [user_subject(user), *map(group_subject, self.groups_of(user, groups)), ALL_USERS]
 
     def grants_of(self, user: str, groups: Iterable[str] = ()) -> Iterator[Grant]:
         """All that are for this user."""

@@ -14,6 +14,7 @@ from forkbroker.cli.arguments import read_arguments
 from forkbroker.cli.wiring import routing_policy
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
 from forkbroker.config.options import Given, Settings
+from forkbroker.config.permissions import add_groups
 from forkbroker.config.settings import make_settings
 from forkbroker.config.users import read_users
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
@@ -56,7 +57,10 @@ def combine(arguments: Mapping[str, Given], default_file: Path | None = DEFAULT_
     settings = make_settings(given, origins)
     users = None if settings.users is None else read_users(settings.users, _find_owners(settings))
     permissions = replace(file.permissions, has_users=settings.needs_login)
-    configuration = Configuration(settings, arguments, given, origins, users, permissions)
+    if users is not None:
+        permissions = add_groups(permissions, users)
+    hashes = None if users is None else users.hashes
+    configuration = Configuration(settings, arguments, given, origins, hashes, permissions)
     _check(configuration)
     return configuration
 

@@ -33,8 +33,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
+from forkbroker.config.users import UserFile
 from forkbroker.config.values import number, size
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
 from forkbroker.hosts import ALWAYS_DEFAULT, DEFAULT, DEFAULT_NAMES, MAX_KEY, Host, Hosts
@@ -73,6 +75,7 @@ _KEY_OF_HOST = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY}}}")
 _PREFIXES = ("/queue/", "/topic/", "/dsub/", "/control/")
 _PERCENT = re.compile(r"%(?![u%])")
 _TEMPORARY = ("/temp-queue/", "/temp-topic/", "/reply-queue/", "/reply-topic/")
+_NAME_IT = "name its members in [groups], or give it none: []"
 _SOMEBODY = "x"
 """A name to check patterns with."""
 
@@ -93,6 +96,30 @@ def read_permissions(values: Mapping[str, object], lines: Lines, name: str) -> P
     return Permissions(
         grants, groups, quotas=quotas, hosts=Hosts(tuple(reader.read_hosts(values.get(HOSTS, {}), groups)))
     )
+
+
+def add_groups(permissions: Permissions, users: UserFile) -> Permissions:
+    """These permissions, with the members of groups that the password file names.
+
+    Raises:
+        ConfigurationFileError: a group that there is not, where it would matter: whoever has mistyped it would give
+            nothing, without a word.
+    """
+    for group, where in users.places.items():
+        if group not in permissions.groups and _needs_groups(permissions):
+            close = get_close_matches(group, list(permissions.groups), 1)
+            remedy = f"write {close[0]}" if close else _NAME_IT
+            raise ConfigurationFileError(where, f"unknown group {group}", remedy)
+    groups = {
+        group: tuple(dict.fromkeys([*permissions.groups.get(group, ()), *users.groups.get(group, ())]))
+        for group in {**permissions.groups, **users.groups}
+    }
+    return replace(permissions, groups=groups)
+
+
+def _needs_groups(permissions: Permissions) -> bool:
+    """Something is said of groups, or could be."""
+    return bool(permissions.grants is not None or permissions.quotas or permissions.hosts.all)
 
 
 def list_permissions(permissions: Permissions) -> Iterator[str]:
@@ -216,7 +243,7 @@ class _Reader:
 
     def _unknown_group(self, path: tuple[str, ...], group: str, groups: Mapping[str, object]) -> ConfigurationFileError:
         close = get_close_matches(group, list(groups), 1)
-        remedy = f"write {close[0]}" if close else "name its members in [groups], or give it none: []"
+        remedy = f"write {close[0]}" if close else _NAME_IT
         return self._fault(path, f"unknown group {group}", remedy)
 
     def _read_limits(self, found: object, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
@@ -250,7 +277,7 @@ class _Reader:
                 self._check_name(whose, self._where(*here))
                 if kind == "group" and whose not in groups:
                     close = get_close_matches(whose, list(groups), 1)
-                    remedy = f"write {close[0]}" if close else "name its members in [groups], or give it none: []"
+                    remedy = f"write {close[0]}" if close else _NAME_IT
                     raise self._fault(here, "unknown group", remedy)
                 yield _SUBJECTS[kind](whose), rights, here
 

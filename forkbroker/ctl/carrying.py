@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import forkbroker
-from forkbroker.config.users import parse_users
+from forkbroker.config.users import parse_line, parse_users
 from forkbroker.control.verbs import VERBS
 from forkbroker.ctl import tables
 from forkbroker.ctl.changing import DRY_RUN
@@ -25,7 +25,7 @@ from forkbroker.ctl.connection import Connection, CtlError
 from forkbroker.ctl.tables import Row, counted
 from forkbroker.ctl.users import Merged, merge_users
 from forkbroker.errors import ConfigurationFileError, Exit
-from forkbroker.passwords import PasswordError, check_name, parse_hash
+from forkbroker.passwords import PasswordError, check_name
 from forkbroker.posix.printable import printable
 
 FORMAT = "forkbroker-export"
@@ -79,7 +79,10 @@ def _count(found: Row) -> str:
 def _read_users(path: Path) -> dict[str, str]:
     with _naming(path):
         try:
-            return dict(parse_users(path.read_bytes(), str(path)))
+            octets = path.read_bytes()
+            parse_users(octets, str(path))
+            entries = filter(None, map(parse_line, octets.split(b"\n")))
+            return {entry.name: entry.to_line().decode().partition(":")[2] for entry in entries}
         except ConfigurationFileError as error:
             raise CtlError(str(error), Exit.CONFIG) from None
 
@@ -191,7 +194,7 @@ def _check(found: Any) -> None:
     for name, text in users.items():
         try:
             check_name(name)
-            parse_hash(text if isinstance(text, str) else "")
+            parse_line(f"{name}:{text if isinstance(text, str) else ''}".encode())
         except PasswordError as error:
             raise ValueError(f"user {name!r}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The users of a password file: add one, change a passcode, remove one, list them.
+"""The users of a password file: add one, change a passcode or groups, remove one, list them.
 
 Lines that are not about the user stay as they are, comments too, and in their order.
 """
@@ -6,11 +6,11 @@ Lines that are not about the user stay as they are, comments too, and in their o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkbroker.config.users import parse_line, parse_users
+from forkbroker.config.users import Entry, check_group, parse_line, parse_users
 from forkbroker.ctl.editing import edit
 from forkbroker.errors import Exit, ForkbrokerError
 from forkbroker.passwords import SALT_BYTES, check_name, make_hash, parse_hash
@@ -31,15 +31,18 @@ class User:
     name: str
     scheme: str
     """How the passcode is hashed, with the cost."""
+    groups: tuple[str, ...]
 
 
 def list_users(path: Path) -> Iterator[User]:
     """Yield the users of a file, in its order. Raises OSError, ConfigurationFileError."""
-    for name, text in parse_users(path.read_bytes(), str(path)).items():
-        yield User(name, parse_hash(text).scheme)
+    octets = path.read_bytes()
+    parse_users(octets, str(path))
+    for entry in filter(None, map(parse_line, octets.split(b"\n"))):
+        yield User(entry.name, parse_hash(entry.hash).scheme, entry.groups)
 
 
-def add_user(path: Path, name: str, passcode: str) -> None:
+def add_user(path: Path, name: str, passcode: str, groups: Collection[str] = ()) -> None:
     """Add a user, and make the file if there is none.
 
     Raises:
@@ -48,7 +51,7 @@ def add_user(path: Path, name: str, passcode: str) -> None:
         OSError, ConfigurationFileError: the file cannot be read, used or written; it is as it was.
     """
     check_name(name)
-    line = _make_line(name, passcode)
+    line = _make_line(name, passcode, _check_groups(groups))
 
     def change(lines: list[bytes]) -> list[bytes]:
         if _find(path, lines, name) is not None:
@@ -64,9 +67,51 @@ def change_passcode(path: Path, name: str, passcode: str) -> None:
 
     def change(lines: list[bytes]) -> list[bytes]:
         at = _must_find(path, lines, name)
-        return [*lines[:at], line, *lines[at + 1 :]]
+        return [*lines[:at], _with_groups(line, _read_groups(lines[at])), *lines[at + 1 :]]
 
     edit(path, change)
+
+
+def join_groups(path: Path, name: str, groups: Collection[str]) -> None:
+    """Make a user a member of these groups as well; it may be one already. Raises as `change_passcode`."""
+    wanted = _check_groups(groups)
+    _change_groups(path, name, lambda before: tuple(dict.fromkeys([*before, *wanted])))
+
+
+def leave_groups(path: Path, name: str, groups: Collection[str]) -> None:
+    """Make a user no member of these groups. Raises as `change_passcode`; UserError if it is none of one of them."""
+
+    def leave(before: tuple[str, ...]) -> tuple[str, ...]:
+        for group in groups:
+            if group not in before:
+                raise UserError(f"user {name} is not in group {group} here", Exit.NOUSER)
+        return tuple(group for group in before if group not in groups)
+
+    _change_groups(path, name, leave)
+
+
+def _change_groups(path: Path, name: str, make: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+    def change(lines: list[bytes]) -> list[bytes]:
+        at = _must_find(path, lines, name)
+        return [*lines[:at], _with_groups(lines[at], make(_read_groups(lines[at]))), *lines[at + 1 :]]
+
+    edit(path, change)
+
+
+def _check_groups(groups: Collection[str]) -> tuple[str, ...]:
+    for group in groups:
+        check_group(group)
+    return tuple(dict.fromkeys(groups))
+
+
+def _read_groups(line: bytes) -> tuple[str, ...]:
+    entry = parse_line(line)
+    return () if entry is None else entry.groups
+
+
+def _with_groups(line: bytes, groups: tuple[str, ...]) -> bytes:
+    entry = parse_line(line)
+    return line if entry is None else entry._replace(groups=groups).to_line()
 
 
 def remove_user(path: Path, name: str) -> None:
@@ -91,7 +136,9 @@ class Merged:
 
 
 def merge_users(path: Path, users: Mapping[str, str], *, is_dry_run: bool) -> Merged:
-    """Add those of these users (hashes by names, checked) who are not there; the file is made if there is none.
+    """Add those of these users who are not there; the file is made if there is none.
+
+    `users`: hashes by names, perhaps with a colon and groups behind them, checked. Groups of who is there stay.
 
     Raises:
         OSError, ConfigurationFileError: the file cannot be read, used or written; it is as it was.
@@ -99,12 +146,12 @@ def merge_users(path: Path, users: Mapping[str, str], *, is_dry_run: bool) -> Me
     merged = Merged([], [], [])
 
     def change(lines: list[bytes]) -> list[bytes]:
-        known = parse_users(b"\n".join(lines), str(path))
+        known = parse_users(b"\n".join(lines), str(path)).hashes
         for name, text in users.items():
             if name not in known:
                 merged.added.append(name)
             else:
-                (merged.there if known[name] == text else merged.different).append(name)
+                (merged.there if known[name] == text.partition(":")[0] else merged.different).append(name)
         return lines if is_dry_run else [*lines, *(f"{name}:{users[name]}".encode() for name in merged.added)]
 
     if is_dry_run:
@@ -114,8 +161,8 @@ def merge_users(path: Path, users: Mapping[str, str], *, is_dry_run: bool) -> Me
     return merged
 
 
-def _make_line(name: str, passcode: str) -> bytes:
-    return f"{name}:{make_hash(passcode, os.urandom(SALT_BYTES))}".encode()
+def _make_line(name: str, passcode: str, groups: tuple[str, ...] = ()) -> bytes:
+    return Entry(name, str(make_hash(passcode, os.urandom(SALT_BYTES))), groups).to_line()
 
 
 def _must_find(path: Path, lines: list[bytes], name: str) -> int:
@@ -129,4 +176,4 @@ def _find(path: Path, lines: list[bytes], name: str) -> int | None:
     """Where the line of a user stands. Raises ConfigurationFileError: a file with a bad line is nothing to build on."""
     parse_users(b"\n".join(lines), str(path))
     entries = map(parse_line, lines)
-    return next((at for at, entry in enumerate(entries) if entry is not None and entry[0] == name), None)
+    return next((at for at, entry in enumerate(entries) if entry is not None and entry.name == name), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import stomp
-from broker.test_users import configure, reload
+from broker.test_users import configure, line, reload
 from support.deadline import wait_until
 from support.rawclient import RawClient, connect
 
@@ -140,3 +140,24 @@ def test_permissions_without_users_are_a_mistake(make_broker: Callable[..., Runn
         client.expect_error("permission denied")
     path.write_text("[permissions.user.alice]\nread = '/topic/news'\n")
     assert "line 2: permissions of user alice: clients can give any login, as there are no users" in reload(broker)
+
+
+def test_groups_of_the_password_file_count_from_the_next_reload(broker: RunningBroker, file: Path) -> None:
+    """A member gets the rights of the group, and loses them; a group that there is not changes nothing."""
+    users = file.with_name("users")
+    before = users.read_text()
+    file.write_text(f'users = "{users}"\n[groups]\nworkers = []\n[permissions.group.workers]\nread = "/topic/>"\n')
+    assert reload(broker).startswith("done")
+    with login(broker, "bob") as bob:
+        bob.send("SUBSCRIBE", destination="/topic/a", id="1")
+        bob.expect_error("lacks the right read")
+    users.write_text(before.replace(line("bob", "bob").rstrip(), f"{line('bob', 'bob').rstrip()}:workers"))
+    assert "permissions changed" in reload(broker)
+    with login(broker, "bob") as bob:
+        bob.subscribe("/topic/a", 1)
+        users.write_text(users.read_text().replace(":workers", ":workrs"))
+        assert f"{users}, line 2: unknown group workrs; write workers" in reload(broker)
+        bob.sync()
+        users.write_text(before)
+        assert "permissions changed" in reload(broker)
+        bob.expect_error("lacks the right read")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from forkbroker.config.users import MAX_BYTES, parse_users, read_users
+from forkbroker.config.users import MAX_BYTES, check_group, parse_line, parse_users, read_users
 from forkbroker.errors import ConfigurationFileError, Exit
+from forkbroker.passwords import PasswordError
 
 HASH = "$scrypt$ln=1,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$" + "A" * 43
 OWN = {os.geteuid()}
@@ -35,7 +36,7 @@ def test_each_line_is_a_user(file: Path, mode: int) -> None:
     """Comments and empty lines are none; the group may read the file."""
     file.chmod(mode)
 
-    assert read_users(file, OWN) == {"alice": HASH}
+    assert read_users(file, OWN).hashes == {"alice": HASH}
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o660, 0o620])
@@ -65,7 +66,7 @@ def test_the_size_is_bounded(file: Path) -> None:
     """The parent takes the table over in one turn."""
     text = b"#" * (MAX_BYTES - 1) + b"\n"
     file.write_bytes(text)
-    assert read_users(file, OWN) == {}
+    assert read_users(file, OWN).hashes == {}
     file.write_bytes(text + b"\n")
 
     assert "too large" in problem(file)
@@ -80,6 +81,10 @@ def test_the_size_is_bounded(file: Path) -> None:
         (b"b\xff:x", "not UTF-8"),
         (b"alice:" + HASH.encode(), "the same name"),
         (b"bob:" + HASH.encode() + b"\r", "form"),
+        (b"bob:" + HASH.encode() + b":a,", "the name of a group"),
+        (b"bob:" + HASH.encode() + b":a, b", "the name of a group"),
+        (b"bob:" + HASH.encode() + b":a:b", "the name of a group"),
+        (b"bob:" + HASH.encode() + b":a,b,a", "named twice"),
     ],
 )
 def test_a_bad_line_is_named_and_not_shown(line: bytes, what: str) -> None:
@@ -92,4 +97,27 @@ def test_a_bad_line_is_named_and_not_shown(line: bytes, what: str) -> None:
 
 def test_the_last_line_needs_no_end() -> None:
     """As editors leave it."""
-    assert parse_users(f"alice:{HASH}\nbob:{HASH}".encode(), "f") == {"alice": HASH, "bob": HASH}
+    assert parse_users(f"alice:{HASH}\nbob:{HASH}".encode(), "f").hashes == {"alice": HASH, "bob": HASH}
+
+
+def test_a_line_may_name_groups() -> None:
+    """The members are in the order of the lines, and each group is known by the first line that names it."""
+    found = parse_users(f"alice:{HASH}:ops,night shift\nbob:{HASH}:\ncarol:{HASH}:ops".encode(), "f")
+
+    assert list(found.hashes.items()) == [("alice", HASH), ("bob", HASH), ("carol", HASH)]
+    assert found.groups == {"ops": ("alice", "carol"), "night shift": ("alice",)}
+    assert found.places == {"ops": "f, line 1", "night shift": "f, line 1"}
+
+
+def test_a_user_becomes_the_line_that_was_read() -> None:
+    """With groups and without."""
+    for line in (f"alice:{HASH}", f"alice:{HASH}:a,b"):
+        entry = parse_line(line.encode())
+        assert entry is not None and entry.to_line() == line.encode()
+
+
+@pytest.mark.parametrize("name", ["", "a,b", "a:b", " a", "#a", "x" * 256])
+def test_a_group_cannot_be_called_so(name: str) -> None:
+    """The file could not be read any more."""
+    with pytest.raises(PasswordError, match="the name of a group"):
+        check_group(name)

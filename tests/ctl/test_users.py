@@ -42,7 +42,7 @@ def ctl(verb: str, file: Path, *more: str, stdin: str = "") -> subprocess.Comple
 
 
 def users(file: Path) -> dict[str, str]:
-    return read_users(file, {os.geteuid()})
+    return read_users(file, {os.geteuid()}).hashes
 
 
 def test_a_user_is_added_and_the_rest_stays(file: Path) -> None:
@@ -105,7 +105,9 @@ def test_a_user_is_removed(file: Path) -> None:
 def test_users_are_listed_without_their_hashes(file: Path) -> None:
     """For people, and for programs."""
     assert ctl("list", file).stdout == "alice\tscrypt ln=1,r=8,p=1\n"
-    assert json.loads(ctl("list", file, "--json").stdout) == [{"name": "alice", "scheme": "scrypt ln=1,r=8,p=1"}]
+    assert json.loads(ctl("list", file, "--json").stdout) == [
+        {"name": "alice", "scheme": "scrypt ln=1,r=8,p=1", "groups": []}
+    ]
     file.write_text("")
     assert (ctl("list", file).stdout, ctl("list", file, "--json").stdout) == ("", "[]\n")
 
@@ -116,6 +118,9 @@ def test_users_are_listed_without_their_hashes(file: Path) -> None:
         ("add", "alice", "x\n", 73, "there is a user alice"),
         ("passwd", "eve", "x\n", 67, "there is no user eve"),
         ("rm", "eve", "", 67, "there is no user eve"),
+        ("join", "eve ops", "", 67, "there is no user eve"),
+        ("join", "alice a,b", "", 65, "the name of a group has a comma"),
+        ("leave", "alice ops", "", 67, "user alice is not in group ops here"),
         ("add", "a:b", "x\n", 65, "has no colon"),
         ("add", "bob", "\n", 65, "the passcode is empty"),
         ("add", "bob", "", 65, "the passcode is empty"),
@@ -126,11 +131,28 @@ def test_what_cannot_be_done_changes_nothing(
 ) -> None:
     """The exit status is one of sysexits(3)."""
     before = file.read_bytes()
-    done = ctl(verb, file, name, stdin=stdin)
+    done = ctl(verb, file, *name.split(" "), stdin=stdin)
 
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith("stomp-brokerctl: ") and says in done.stderr and done.stderr.count("\n") == 1
     assert file.read_bytes() == before
+
+
+def test_users_join_groups_and_leave_them(file: Path) -> None:
+    """Each group once; another passcode leaves the groups as they are."""
+    assert ctl("add", file, "bob", "--group", "ops", "--group", "night shift", stdin="b").returncode == 0
+    assert ctl("join", file, "bob", "audit", "ops").returncode == 0
+    assert ctl("join", file, "alice", "ops").returncode == 0
+    assert ctl("passwd", file, "bob", stdin="other").returncode == 0
+    assert ctl("leave", file, "bob", "ops").returncode == 0
+    listed = json.loads(ctl("list", file, "--json").stdout)
+
+    assert {user["name"]: user["groups"] for user in listed} == {"alice": ["ops"], "bob": ["night shift", "audit"]}
+    assert ctl("list", file).stdout.splitlines()[1].endswith("\tnight shift,audit")
+    assert file.read_text().splitlines()[1] == f"alice:{OLD}:ops"
+    assert parse_hash(users(file)["bob"]).matches("other")
+    assert ctl("leave", file, "alice", "ops").returncode == 0
+    assert file.read_text().splitlines()[1] == f"alice:{OLD}"
 
 
 def test_a_file_that_is_wrong_is_not_changed(file: Path) -> None:
