@@ -29,7 +29,8 @@ def collapse() -> None:
 
         advise = ctypes.CDLL(None).madvise
         advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for line in _MAPS.read_text(encoding="ascii", errors="replace").splitlines():
+        # not read_text: it looks for the codec, in files that the user of the broker may not be able to read
+        for line in _MAPS.read_bytes().decode("ascii", "replace").splitlines():
             places, rights, _offset, _device, inode, *_name = line.split()
             if rights == "rw-p" and inode == "0":
                 start, _, end = places.partition("-")
