@@ -42,6 +42,9 @@ def all_procedures() -> dict[str, Procedure]:
         return lambda bench: persistence.measure_fill(bench, scenario)
 
     found: dict[str, Procedure] = {scenario.name: plain(scenario) for scenario in scenarios.PLAIN}
+    found |= {scenario.name: plain(scenario) for scenario in scenarios.WEBSOCKET}
+    found["websocket-ping-pong"] = procedures.measure_websocket_round
+    found["websocket-tabs"] = procedures.measure_tabs
     found["backlog"] = procedures.measure_backlog
     found["bystanders"] = procedures.measure_bystanders
     found["workers"] = procedures.measure_workers

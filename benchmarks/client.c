@@ -116,6 +116,15 @@ void connection_close(struct connection *connection)
 
 void connection_queue(struct connection *connection, const char *octets, size_t length)
 {
+    if (options.websocket) {
+        char head[WEBSOCKET_HEAD];
+        connection_queue_raw(connection, head, write_websocket_head(head, length));
+    }
+    connection_queue_raw(connection, octets, length);
+}
+
+void connection_queue_raw(struct connection *connection, const char *octets, size_t length)
+{
     size_t needed = connection->out_length + length;
     if (needed > connection->out_size) {
         connection->out_size = needed * 2;
@@ -144,11 +153,36 @@ void connection_flush(struct connection *connection)
     connection->out_at = connection->out_length = 0;
 }
 
+/* Messages of WebSocket, each of them a frame, a heart-beat or a ping. Returns where the rest begins. */
+static const char *parse_messages(struct connection *connection, const char *at, const char *end,
+                                  frame_handler handler, void *context)
+{
+    struct frame frame;
+    size_t head, length;
+    while (at < end) {
+        enum parsed parsed = parse_websocket_head(at, end, &head, &length);
+        if (parsed == PARTIAL)
+            break;
+        if (parsed == COMPLETE && length > 1)
+            parsed = parse_frame(at + head, at + head + length, &frame);
+        if (parsed != COMPLETE || (length > 1 && frame.total != length))
+            fail("not a message with a frame: \"%.*s\"", (int)(end - at < 40 ? end - at : 40), at);
+        if (length > 1)
+            handler(context, connection, &frame);
+        at += head + length;
+    }
+    return at;
+}
+
 static size_t parse_all(struct connection *connection, const char *buffer, size_t length, frame_handler handler,
                         void *context)
 {
     const char *at = buffer, *end = buffer + length;
     struct frame frame;
+    if (options.websocket && !connection->upgraded)
+        at += take_upgrade(connection, at, end);
+    if (options.websocket)
+        return connection->upgraded ? (size_t)(parse_messages(connection, at, end, handler, context) - buffer) : 0;
     while (at < end) {
         if (*at == '\n') { /* optional after the NUL, and a heart-beat */
             at++;
@@ -255,6 +289,10 @@ void queue_connect(struct connection *connection)
 
 void handshake(struct connection *connection, frame_handler handler, void *context)
 {
+    if (options.websocket) {
+        queue_upgrade(connection);
+        connection_wait(connection, &connection->upgraded, "the WebSocket", handler, context);
+    }
     queue_connect(connection);
     connection_wait(connection, &connection->connected, "CONNECTED", handler, context);
 }

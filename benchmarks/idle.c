@@ -12,7 +12,7 @@
 
 enum { POLL_MS = 50 };
 
-enum phase { CONNECTING, GREETING, SUBSCRIBING, IDLING };
+enum phase { CONNECTING, UPGRADING, GREETING, SUBSCRIBING, IDLING };
 
 struct idler {
     struct connection connection;
@@ -36,14 +36,21 @@ static void advance(struct idler *idler, int index)
         getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &length);
         if (error != 0)
             fail("client %d: connect: %s", index, strerror(error));
-        queue_connect(connection);
+        if (options.websocket)
+            queue_upgrade(connection);
+        else
+            queue_connect(connection);
         connection_flush(connection);
-        idler->phase = GREETING;
+        idler->phase = options.websocket ? UPGRADING : GREETING;
         return;
     }
     if (!connection_receive(connection, take_frame, NULL))
         fail("client %d was closed by the broker", index);
-    if (idler->phase == GREETING && connection->connected) {
+    if (idler->phase == UPGRADING && connection->upgraded) {
+        queue_connect(connection);
+        connection_flush(connection);
+        idler->phase = GREETING;
+    } else if (idler->phase == GREETING && connection->connected) {
         idler->phase = options.subscribe ? SUBSCRIBING : IDLING;
         if (options.subscribe) {
             destination_of(index, destination);

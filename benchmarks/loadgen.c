@@ -51,7 +51,8 @@ static const struct option long_options[] = {
     {"receipt-window", required_argument, NULL, 'E'}, {"window", required_argument, NULL, 'w'},
     {"persistent", no_argument, NULL, 'i'},        {"tenths", no_argument, NULL, 'x'},
     {"rate", required_argument, NULL, 'R'},        {"timed", no_argument, NULL, 'T'},
-    {"subscribe", no_argument, NULL, 'S'},         {"parallel", required_argument, NULL, 'k'},
+    {"websocket", no_argument, NULL, 'W'},           {"subscribe", no_argument, NULL, 'S'},
+             {"parallel", required_argument, NULL, 'k'},
     {"deadline", required_argument, NULL, 'D'},    {NULL, 0, NULL, 0},
 };
 
@@ -105,6 +106,7 @@ static void take_options(int count, char **arguments)
         case 'x': options.tenths = true; break;
         case 'R': options.rate = atof(optarg); break;
         case 'T': options.timed = true; break;
+        case 'W': options.websocket = true; break;
         case 'S': options.subscribe = true; break;
         case 'k': options.parallel = atoi(optarg); break;
         case 'D': options.deadline_s = atof(optarg); break;
@@ -133,6 +135,8 @@ static void check_options(void)
         usage("--size of pingpong is at most 65536");
     if (options.rate > 0 && options.producers != 1)
         usage("--rate goes with one producer");
+    if (options.raw && options.websocket)
+        usage("--raw knows no WebSocket");
     if (options.raw && (options.queue || options.receipts))
         usage("--raw knows no queues and no receipts");
     if (options.persistent && !options.queue)

@@ -15,6 +15,8 @@ enum { MAX_ROLES = 2048, ERROR_SIZE = 300, DESTINATION_SIZE = 128, PARTS = 10 };
 /* A body is "pppp-ssssssssss-" (producer, sequence), in timed runs "nnnnnnnnnnnnnnnn-" (clock, ns), then letters. */
 enum { PRODUCER_DIGITS = 4, SEQUENCE_AT = 5, SEQUENCE_DIGITS = 10, STAMP_AT = 16, STAMP_DIGITS = 16, STAMP_END = 33 };
 
+enum { WEBSOCKET_HEAD = 14 };
+
 enum mode { FLOW, FILL, DRAIN, PINGPONG, IDLE };
 
 struct options {
@@ -43,6 +45,7 @@ struct options {
     uint64_t window;          /* messages sent and not yet received at most, 0: no bound but TCP's */
     double rate;              /* messages a second of each producer, 0: as fast as it goes */
     bool timed;
+    bool websocket;           /* STOMP within WebSocket messages */
     bool subscribe;           /* idle mode: each client subscribes to a topic of its own */
     int parallel;             /* idle mode: handshakes under way at once */
     double deadline_s;
@@ -105,7 +108,7 @@ struct connection {
     bool direct;              /* large frames are received into `in` itself */
     char *out;                /* what waits to be sent */
     size_t out_at, out_length, out_size;
-    bool connected, subscribed, fenced;
+    bool upgraded, connected, subscribed, fenced;
 };
 
 typedef void (*frame_handler)(void *context, struct connection *connection, const struct frame *frame);
@@ -120,6 +123,7 @@ void connection_open(struct connection *connection, struct role *role, int port)
 void connection_prepare(struct connection *connection, struct role *role, int fd);
 void connection_close(struct connection *connection);
 void connection_queue(struct connection *connection, const char *octets, size_t length);
+void connection_queue_raw(struct connection *connection, const char *octets, size_t length);
 void connection_flush(struct connection *connection);
 bool connection_receive(struct connection *connection, frame_handler handler, void *context);
 void connection_wait(struct connection *connection, const bool *condition, const char *what, frame_handler handler,
@@ -148,5 +152,11 @@ void run_consumers(int first, int step);
 void run_ping(void);
 void run_pong(void);
 int run_idle(void);
+
+/* websocket.c */
+size_t write_websocket_head(char *at, size_t length);
+void queue_upgrade(struct connection *connection);
+size_t take_upgrade(struct connection *connection, const char *at, const char *end);
+enum parsed parse_websocket_head(const char *at, const char *end, size_t *head, size_t *length);
 
 #endif

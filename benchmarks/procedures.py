@@ -70,12 +70,12 @@ class Bench:
         return f"{os.getpid()}.{next(self._numbers)}"
 
     @contextlib.contextmanager
-    def broker(self, *options: str) -> Iterator[Broker]:
+    def broker(self, *options: str, websocket: bool = False) -> Iterator[Broker]:
         """The broker that was given, or one of our own."""
         if self.given is not None:
             yield self.given
             return
-        with run_broker([*self.broker_options, *options]) as broker:
+        with run_broker([*self.broker_options, *options], websocket=websocket) as broker:
             yield broker
 
     def run_count(self, scenario: Scenario, probe: Callable[[int], Result]) -> int:
@@ -93,7 +93,7 @@ class Bench:
 
     def run_on(self, broker: Broker, load: Load, count: int) -> Result:
         """One run against a broker."""
-        address = ["--host", broker.host, "--port", str(broker.port)]
+        address = broker.address(websocket=load.websocket)
         return run_load([*load.arguments(count, self.tag()), *address], self.deadline_s)
 
     def run_on_relay(self, load: Load, shape: RelayShape, count: int) -> Result:
@@ -143,7 +143,7 @@ def _measure_plain(bench: Bench, scenario: Scenario) -> list[Row]:
         row.target = scenario.target_of_relay * row.limit
         row.note = f"target: {scenario.target_of_relay:.0%} of the relay"
     try:
-        with bench.broker() as broker:
+        with bench.broker(websocket=scenario.load.websocket) as broker:
             result = bench.measure_on(broker, scenario)
         row.figure = float(result[KEYS[scenario.unit]])
         row.note = note_of(scenario, result) or row.note
@@ -253,6 +253,47 @@ def measure_subscribed(bench: Bench) -> Row:
     except MeasurementError as error:
         row.error = str(error)
     return row
+
+
+def measure_websocket_round(bench: Bench) -> list[Row]:
+    """There and back over WebSocket, beside the same over TCP on the same broker."""
+    bare = scenarios.PING_PONG
+    row = row_of(scenarios.websocket(bare, 0.0))
+    row.limit = bench.measure_relay(bare)
+    try:
+        with bench.broker(websocket=True) as broker:
+            plain = float(bench.measure_on(broker, bare)["p50_us"])
+            result = bench.measure_on(broker, scenarios.websocket(bare, 0.0))
+        row.figure = float(result["p50_us"])
+        row.target = scenarios.WEBSOCKET_PING_PONG_SHARE * plain
+        row.note = f"{note_of(bare, result)}; target: {scenarios.WEBSOCKET_PING_PONG_SHARE} x {plain:,.0f} µs over TCP"
+    except MeasurementError as error:
+        row.error, row.target = str(error), None
+    return [row]
+
+
+def measure_tabs(bench: Bench) -> list[Row]:
+    """What a page costs that does nothing, without a subscription and with one, beside clients over TCP."""
+    rows = []
+    for subscribe, kind in ((False, "idle"), (True, "subscribed")):
+        title = f"memory of each of {bench.idle_clients:,} {kind} tabs over WebSocket, PSS"
+        row = Row(f"websocket-{kind}", title, None, Unit.MEBIBYTES)
+        rows.append(row)
+        try:
+            found = []
+            for websocket in (False, True):
+                with (
+                    bench.broker(websocket=True) as broker,
+                    run_idle(broker, bench.idle_clients, subscribe, bench.tag(), bench.deadline_s, websocket=websocket),
+                ):
+                    found.append(memory.measure(broker.pid))
+            note_memory(row, found[1])
+            if found[0] is not None:
+                row.target = scenarios.WEBSOCKET_IDLE_SHARE * found[0].pss_mib
+                row.note += f"; target: {scenarios.WEBSOCKET_IDLE_SHARE} x {found[0].pss_mib:.2f} over TCP"
+        except MeasurementError as error:
+            row.error = str(error)
+    return rows
 
 
 def measure_burst(bench: Bench) -> Row:

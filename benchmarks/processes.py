@@ -42,6 +42,15 @@ class Broker:
     host: str
     port: int
     pid: int | None
+    web_port: int | None = None
+    """Where it speaks WebSocket; None: nowhere."""
+
+    def address(self, *, websocket: bool = False) -> list[str]:
+        """Options of the load generator."""
+        if websocket and self.web_port is None:
+            raise MeasurementError("the broker that was given has no address for WebSocket")
+        port = self.web_port if websocket else self.port
+        return ["--host", self.host, "--port", str(port), *(["--websocket"] if websocket else [])]
 
 
 def compile_loadgen() -> None:
@@ -164,17 +173,23 @@ def last_words(log: IO[str]) -> str:
 
 
 @contextlib.contextmanager
-def run_broker(options: Sequence[str]) -> Iterator[Broker]:
-    """A broker of this checkout on a free port of the loopback, with a new database; alive as long as the context."""
+def run_broker(options: Sequence[str], *, websocket: bool = False) -> Iterator[Broker]:
+    """A broker of this checkout on a free port of the loopback, with a new database; alive as long as the context.
+
+    `websocket`: it speaks that as well, on another port.
+    """
     command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0"]
+    if websocket:
+        command += ["--listen", "ws://127.0.0.1:0"]
     with (
         database_directory() as directory,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
         process = start([*command, "--store", f"sqlite://{quote(str(directory))}/queues.db", *options], stderr=log)
         try:
-            line = await_line(process, "listening on ", START_S)
-            yield Broker("127.0.0.1", int(line.rsplit(":", 1)[1]), process.pid)
+            lines = [await_line(process, "listening on ", START_S) for _ in range(1 + websocket)]
+            ports = [int(line.rsplit(":", 1)[1]) for line in lines]
+            yield Broker("127.0.0.1", ports[0], process.pid, ports[1] if websocket else None)
         except MeasurementError as error:
             raise MeasurementError(f"{error} [the broker's log ends: {last_words(log)}]") from error
         finally:
@@ -198,14 +213,21 @@ def run_relay(lines: int, fan: int, both_ways: bool) -> Iterator[tuple[int, int]
 
 @contextlib.contextmanager
 def run_idle(
-    broker: Broker, number: int, subscribe: bool, tag: str, deadline_s: float, parallel: int = 4
+    broker: Broker,
+    number: int,
+    subscribe: bool,
+    tag: str,
+    deadline_s: float,
+    parallel: int = 4,
+    *,
+    websocket: bool = False,
 ) -> Iterator[Result]:
     """Idle clients that stay connected as long as the context; yields how fast they came in, so many at a time.
 
     Raises:
         MeasurementError: not all came in, or some were closed or sent something meanwhile.
     """
-    command = [str(LOADGEN), "idle", "--host", broker.host, "--port", str(broker.port), "--count", str(number)]
+    command = [str(LOADGEN), "idle", *broker.address(websocket=websocket), "--count", str(number)]
     command += ["--tag", tag, "--deadline", str(deadline_s), *(["--subscribe"] if subscribe else [])]
     command += ["--parallel", str(parallel)]
     process = start(command, stdin=subprocess.PIPE)

@@ -40,6 +40,19 @@ static void patch_block(struct producer *producer)
     }
 }
 
+/* Make a message of WebSocket of the frame. */
+static void wrap(struct producer *producer, char *frame)
+{
+    char head[WEBSOCKET_HEAD];
+    size_t octets = write_websocket_head(head, producer->stride);
+    memmove(frame + octets, frame, producer->stride);
+    memcpy(frame, head, octets);
+    producer->stride += octets;
+    producer->body_at += octets;
+    if (producer->receipt_at > 0)
+        producer->receipt_at += octets;
+}
+
 static void make_block(struct producer *producer)
 {
     char destination[DESTINATION_SIZE];
@@ -48,6 +61,8 @@ static void make_block(struct producer *producer)
         fail("no memory");
     destination_of(producer->index % options.destinations, destination);
     producer->stride = serialise(frame, producer->index, destination, &producer->body_at, &producer->receipt_at);
+    if (options.websocket)
+        wrap(producer, frame);
     producer->per_block = 1;
     while (options.rate == 0 && producer->per_block * 10 * producer->stride <= BLOCK_OCTETS) {
         producer->per_block *= 10;
@@ -248,7 +263,7 @@ static void produce_paced(struct producer *producer)
         if (atomic_load(&shared->stop))
             _exit(1);
         write_digits(producer->block + producer->body_at + STAMP_AT, STAMP_DIGITS, now_ns());
-        connection_queue(&producer->connection, producer->block, producer->stride);
+        connection_queue_raw(&producer->connection, producer->block, producer->stride);
         connection_flush(&producer->connection);
         producer->base++;
         atomic_store(&producer->role->done, i + 1);

@@ -44,6 +44,7 @@ class Load:
     receipt_window: int = 0
     persistent: bool = False
     rate: float = 0.0
+    websocket: bool = False
 
     def arguments(self, count: int, tag: str) -> list[str]:
         """Options for a broker; `count` is for each producer."""
@@ -173,6 +174,27 @@ PLAIN = [
     ),
     Scenario("large", "topic 1→1", Load(size=MIB), 50, Unit.MEGABYTES, target_of_relay=0.5),
 ]
+
+
+def websocket(scenario: Scenario, target: float) -> Scenario:
+    """The same over WebSocket, where each frame is a message of its own."""
+    return replace(
+        scenario,
+        name=f"websocket-{scenario.name.removeprefix('topic-')}",
+        title=f"WebSocket, {scenario.title}",
+        load=replace(scenario.load, websocket=True),
+        target=target,
+    )
+
+
+PING_PONG = next(scenario for scenario in PLAIN if scenario.name == "ping-pong")
+WEBSOCKET = [
+    websocket(topic(1, 100, 20_000, None), 150_000),
+    websocket(topic(100, 100, 1_000, None), 500_000),
+]
+WEBSOCKET_PING_PONG_SHARE = 1.5
+WEBSOCKET_IDLE_SHARE = 1.3
+"""To reach: parts of the figures over TCP in the same run."""
 
 BACKLOG = Scenario("backlog", "queue without a consumer", Load(queue=True, size=KIB), 200_000, fixed=True)
 BACKLOG_IN = 259_000
