@@ -3,7 +3,8 @@
 #     docker build -t forkbroker .
 #     docker run -p 127.0.0.1:61613:61613 -v forkbroker:/var/lib/forkbroker forkbroker
 #
-# Options of stomp-broker(8) can follow the name of the image, and /etc/forkbroker/forkbroker.toml can be mounted.
+# Options of stomp-broker(8) can follow the name of the image. For users, TLS and all else, mount a configuration file as
+# /etc/forkbroker/forkbroker.toml, in the place of etc/docker/forkbroker.toml.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY . .
@@ -14,6 +15,7 @@ RUN python -m venv /opt/forkbroker \
 
 FROM python:3.13-slim
 COPY --from=build /opt/forkbroker /opt/forkbroker
+COPY etc/docker/forkbroker.toml /etc/forkbroker/forkbroker.toml
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin stomp-broker \
     && install -d -o stomp-broker -g stomp-broker -m 700 /var/lib/forkbroker /run/forkbroker
 ENV PATH=/opt/forkbroker/bin:$PATH STATE_DIRECTORY=/var/lib/forkbroker
@@ -21,7 +23,8 @@ USER stomp-broker
 VOLUME /var/lib/forkbroker
 EXPOSE 61613
 STOPSIGNAL SIGTERM
-# Status 2 is a broker that does not answer, or cannot store. With users, FORKBROKER_LOGIN and FORKBROKER_PASSCODE are
-# those of the check; without them, 3 says only that the broker answers.
+# It asks on the Unix socket, where the broker's own user needs no passcode. Status 2 is a broker that does not answer, or
+# cannot store. Without the socket, 3 says only that the broker answers and wants a login (FORKBROKER_LOGIN and
+# FORKBROKER_PASSCODE).
 HEALTHCHECK --interval=30s --timeout=10s CMD stomp-brokerctl health --timeout 8s; test $? -ne 2
-ENTRYPOINT ["stomp-broker", "--listen", "0.0.0.0:61613", "--allow-anonymous"]
+ENTRYPOINT ["stomp-broker"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.deadline import wait_until
 from support.rawclient import RawClient
 
 import forkbroker
+from forkbroker.ctl.connection import SOCKET
 from forkbroker.testing.broker import RunningBroker
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +152,29 @@ def test_the_health_check_of_the_image_notices_a_broker_that_hangs(make_broker) 
     broker.kill(signal.SIGCONT)
     broker.stop()
     assert subprocess.run(check, shell=True, capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize("has_users", [False, True])
+def test_the_health_check_of_the_image_needs_no_login(make_broker, tmp_path: Path, has_users: bool) -> None:
+    """With the image's own configuration, and with users in its place: it asks on the Unix socket."""
+    (check,) = re.findall(r"^HEALTHCHECK .* CMD (.+); test", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    path, text = tmp_path / "forkbroker.toml", (ROOT / "etc" / "docker" / "forkbroker.toml").read_text()
+    assert f"COPY etc/docker/{path.name} /etc/forkbroker/{path.name}\n" in (ROOT / "Dockerfile").read_text()
+    assert tomllib.loads(text)["listen"] == ["0.0.0.0:61613", f"unix:{SOCKET}"]
+    if has_users:
+        users = tmp_path / "users"
+        users.touch(0o600)
+        text = text.replace("allow-anonymous = true", f'users = "{users}"')
+    path.write_text(text)
+    broker: RunningBroker = make_broker("--config", str(path), "--listen", f"unix:{tmp_path}/socket")
+    command = [sys.executable, f"{ROOT}/bin/{check.split()[0]}", *check.split()[1:]]
+    environment = {**os.environ, "FORKBROKER_URL": f"unix:{tmp_path}/socket"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert (done.returncode, done.stdout[:4]) == (0, "OK: ")
+    if has_users:
+        environment["FORKBROKER_URL"] = f"127.0.0.1:{broker.port}"
+        assert subprocess.run(command, capture_output=True, env=environment).returncode == 3
 
 
 @pytest.fixture
