@@ -70,6 +70,15 @@ def is_of_host(name: bytes) -> bool:
     return name.startswith(_MARK, name.find(b"/", 1) + 1)
 
 
+def space_of(name: bytes) -> Space:
+    """The names of the host to which this name of the broker's belongs, whether that is configured or not."""
+    at = name.find(b"/", 1) + 1
+    if not name.startswith(_MARK, at):
+        return EVERYWHERE
+    key = name[at + len(_MARK) :].partition(b"/")[0].decode(errors="surrogateescape")
+    return Space(key) if key else EVERYWHERE
+
+
 def describe_refusal(user: str, key: str) -> str:
     """Why a client can't connect to a host that there is."""
     who = f"user {user!r}" if user else "a client without a login"

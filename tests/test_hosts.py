@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.destinations import Sort
-from forkbroker.hosts import DEFAULT, EVERYWHERE, Host, Hosts, Space, is_of_host
+from forkbroker.hosts import DEFAULT, EVERYWHERE, Host, Hosts, Space, is_of_host, space_of
 from forkbroker.identity import Identity
 from forkbroker.patterns import Patterns, check_pattern
 from forkbroker.permissions import Permissions, Right, Rights
@@ -59,6 +59,19 @@ def test_a_host_is_found_by_any_of_its_names(name: str | None, found: str) -> No
     for is_strict in (True, False):
         host = hosts.find(name, is_strict=is_strict)
         assert host is not None and host.key == found
+
+
+def test_a_name_tells_its_host() -> None:
+    """Whether that is configured or not; what is no name of a host is the default one's."""
+    for name, key in (
+        (b"/queue/$HOST/shop/jobs.a", "shop"),
+        (b"/dsub/$HOST/x-1/a/b", "x-1"),
+        (b"/queue/jobs", ""),
+        (b"/queue/a/$HOST/shop/b", ""),
+        (b"/queue/$HOST/", ""),
+        (b"/queue/$HOST//a", ""),
+    ):
+        assert space_of(name).inward(b"/queue/z") == (f"/queue/$HOST/{key}/z".encode() if key else b"/queue/z")
 
 
 def test_an_unknown_host_is_the_default_one_or_none() -> None:

@@ -88,7 +88,7 @@ def _check(configuration: Configuration) -> None:
     _check_permissions(configuration.permissions)
     _check_administrators(settings, origins)
     try:
-        routing_policy(settings, configuration.permissions.hosts)
+        routing_policy(settings)
         if settings.store is not None:
             make_store(settings.store)
     except ConfigurationError as error:

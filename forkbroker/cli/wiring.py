@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -24,7 +24,6 @@ from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.child.verifying import Reads, Verifier, Ways
 from forkbroker.config.options import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
-from forkbroker.hosts import NO_HOSTS, Hosts
 from forkbroker.identity import Way
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
@@ -152,8 +151,8 @@ def max_passed(settings: Settings) -> int:
     return max_envelope(settings) + PASSED_SLACK
 
 
-def routing_policy(settings: Settings, hosts: Hosts = NO_HOSTS) -> Policy:
-    """What the router is to heed. Each named host has a dead-letter queue of its own, if no policy says otherwise.
+def routing_policy(settings: Settings) -> Policy:
+    """What the router is to heed.
 
     Raises:
         ConfigurationError: full queues would move their messages round for ever.
@@ -179,22 +178,10 @@ def routing_policy(settings: Settings, hosts: Hosts = NO_HOSTS) -> Policy:
         max_repeating=settings.max_repeating,
         queue=replace(rest, persistent=settings.persistent == "queues"),
         durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),
-        rules=(
-            *_rules_of(hosts),
-            *(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
-        ),
+        rules=tuple(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
     )
     _check_overflow(policy)
     return policy
-
-
-def _rules_of(hosts: Hosts) -> Iterator[Rule]:
-    for host in hosts.all:
-        inward = host.make_space().inward
-        if not host.is_default:
-            changes = {"dead_letter": inward(QueuePolicy().dead_letter)}
-            yield Rule(inward(b"/queue/>"), changes)
-            yield Rule(inward(b"/dsub/>"), changes)
 
 
 def _check_overflow(policy: Policy) -> None:
@@ -397,7 +384,7 @@ class Serving:
         """
         tls, web, shared = make_tls(settings), make_web(settings), self._share(settings, known)
         policy = parent_policy(settings, known)
-        routing = routing_policy(settings, known.permissions.hosts)
+        routing = routing_policy(settings)
         # the same file may have another certificate, or another key
         has_files = tls is not None or bool(settings.token_key)
         renews_children = settings != self._settings or known != self.known or has_files
@@ -533,7 +520,7 @@ def run_broker(
     parent = Parent(
         loop,
         listeners,
-        Router(routing_policy(settings, serving.known.permissions.hosts), semaphores, time.time),
+        Router(routing_policy(settings), semaphores, time.time),
         Programs(
             nursery=serving.raise_children,
             store=keep,

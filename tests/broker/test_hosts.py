@@ -106,6 +106,30 @@ def test_dead_letters_stay_in_their_host(make_broker: Callable[..., RunningBroke
         other.expect_nothing()
 
 
+def test_what_is_left_in_a_host_that_was_taken_away_stays_there(
+    make_broker: Callable[..., RunningBroker], open_file: Path
+) -> None:
+    """Its dead letters as well; a client that is connected goes on, and so does one that comes when it is back."""
+    broker, text = make_broker("--config", str(open_file)), open_file.read_text()
+    with connect(broker.port, host="shop") as client, connect(broker.port) as other:
+        other.subscribe("/queue/DLQ", 1)
+        client.subscribe("/queue/jobs", 1, ack="client-individual")
+        open_file.write_text('[hosts.work]\nnames = "work.example"\n')
+        assert "hosts changed" in reload(broker)
+        client.publish("/queue/jobs", "bad")
+        client.nack(client.expect("MESSAGE", "bad"), requeue="false")
+        client.publish("/queue/made-later", "worse")
+        client.subscribe("/queue/made-later", 2, ack="client-individual")
+        client.nack(client.expect("MESSAGE", "worse"), requeue="false")
+        client.sync()
+        other.expect_nothing()
+        open_file.write_text(text)
+        reload(broker)
+        with connect(broker.port, host="shop") as again:
+            again.subscribe("/queue/DLQ", 1)
+            again.expect_messages("bad", "worse")
+
+
 def test_users_connect_to_their_hosts_alone(make_broker: Callable[..., RunningBroker], file: Path) -> None:
     """The log says whom it was, and the client why."""
     broker = make_broker("--config", str(file))

@@ -126,6 +126,23 @@ def test_without_rules_one_policy_holds_for_all() -> None:
     assert policies.find(b"/queue/b") == rest
 
 
+def test_a_virtual_host_has_dead_letters_of_its_own() -> None:
+    """Whether it is configured or not; a rule that names another queue counts."""
+    rules = [Rule(b"/queue/>", {"ttl": 5}), Rule(b"/queue/$HOST/shop/x", {"dead_letter": b"/queue/y"})]
+    for policies in (QueuePolicies(QueuePolicy()), QueuePolicies(QueuePolicy(), rules)):
+        found = {
+            name: policies.find(b"/" + name).dead_letter
+            for name in (b"queue/$HOST/shop/a.b", b"dsub/$HOST/shop/d", b"queue/$HOST/work/a", b"queue/HOST/a")
+        }
+        assert found == {
+            b"queue/$HOST/shop/a.b": b"/queue/$HOST/shop/DLQ",
+            b"dsub/$HOST/shop/d": b"/queue/$HOST/shop/DLQ",
+            b"queue/$HOST/work/a": b"/queue/$HOST/work/DLQ",
+            b"queue/HOST/a": b"/queue/DLQ",
+        }
+    assert QueuePolicies(QueuePolicy(), rules).find(b"/queue/$HOST/shop/x").dead_letter == b"/queue/y"
+
+
 @pytest.mark.parametrize("deliveries", [0, 1])
 def test_the_first_redelivery_waits_for_nothing(deliveries: int) -> None:
     """Nor does what was never delivered."""
@@ -150,6 +167,15 @@ A, B, C, DLQ = b"/queue/a", b"/queue/b", b"/queue/c", b"/queue/DLQ"
         ([overflow(A, B), overflow(B, C, max_length=0, max_bytes=9), overflow(C, A)], [A, B, C]),
         ([overflow(b"/queue/*", B), overflow(B, C), overflow(b"/dsub/#", DLQ)], [B, C]),
         ([overflow(b"/queue/*", B), Rule(C, {"dead_letter": DLQ}), Rule(DLQ, {"dead_letter": C})], [C, DLQ]),
+        # by the dead letters of a host, which no rule names
+        (
+            [
+                overflow(DLQ, b"/queue/$HOST/h/a"),
+                Rule(b"/queue/$HOST/h/a", {"full": Full.DEAD_LETTER, "max_length": 1}),
+                overflow(b"/queue/$HOST/h/DLQ", DLQ),
+            ],
+            [DLQ, b"/queue/$HOST/h/a", b"/queue/$HOST/h/DLQ"],
+        ),
     ],
 )
 def test_queues_that_would_fill_each_other_for_ever_are_found(rules: list[Rule], cycle: list[bytes]) -> None:

@@ -9,8 +9,10 @@ from itertools import chain
 from operator import itemgetter
 
 from forkbroker.caches import Cache
+from forkbroker.hosts import EVERYWHERE, MARK, space_of
 from forkbroker.patterns import Patterns
 
+_OF_HOST = f"/{MARK}".encode()
 _CACHE_OCTETS = 4_194_304
 """Octets of queues' names whose policy is remembered."""
 
@@ -137,14 +139,20 @@ class QueuePolicies:
             self._rules.add(rule.pattern, [*same, (place, rule.changes)])
 
     def find(self, name: bytes) -> QueuePolicy:
-        """The policy of the queue with this name."""
-        if not self._rules:
+        """The policy of the queue with this name.
+
+        Each named virtual host has dead letters of its own, if no rule says otherwise; also one that is not configured
+        any more: what is left in it is not to come to another one.
+        """
+        if not self._rules and _OF_HOST not in name:
             return self._rest
         policy = self._cache.get(name)
         return self._work_out(name) if policy is None else policy
 
     def _work_out(self, name: bytes) -> QueuePolicy:
-        policy = self._rest
+        policy, space = self._rest, space_of(name)
+        if space is not EVERYWHERE:
+            policy = replace(policy, dead_letter=space.inward(policy.dead_letter))
         for _, changes in sorted(chain(*self._rules.find(name)), key=itemgetter(0)):
             policy = replace(policy, **changes)  # type: ignore[arg-type]
         return self._cache.remember(name, policy)
@@ -196,9 +204,14 @@ def find_overflow_cycle(policy: Policy) -> list[bytes]:
     so these are all that have to be looked at, whatever the patterns match.
     """
     policies = QueuePolicies(policy.queue, policy.rules)
+    following: dict[bytes, bytes] = {}
     names = dead_letter_names(policy)
-    following = {name: policies.find(name).overflows_to(name) for name in names}
-    for start in sorted(names):
+    while names:
+        name = names.pop()
+        following[name] = policies.find(name).overflows_to(name)
+        # that of a virtual host is named by no rule
+        names |= {following[name]} - {b"", *following}
+    for start in sorted(following):
         path = [start]
         while (name := following[path[-1]]) and name not in path:
             path.append(name)

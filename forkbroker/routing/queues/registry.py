@@ -118,7 +118,7 @@ class Queues(Rule):
     @property
     def dead_letter_names(self) -> set[bytes]:
         """The names of all queues to which dead letters go, whether these exist or not."""
-        return dead_letter_names(self._policy)
+        return dead_letter_names(self._policy) | {queue.policy.dead_letter for queue in self._queues.values()}
 
     def __len__(self) -> int:
         """How many there are."""
