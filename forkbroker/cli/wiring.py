@@ -317,6 +317,7 @@ def make_web(settings: Settings) -> SitePolicy | None:
         cookie=settings.web_cookie or "",
         takes_query=settings.web_query_token,
         proxies=settings.web_proxy,
+        max_body=settings.max_body,
     )
 
 

@@ -1,7 +1,8 @@
 """Clients that speak HTTP: web pages over WebSocket, and whatever else a request asks for.
 
     socket ── plain | TLS | PROXY header ── WebTransport ──┬── head of a request (`requests`) ── `Router`
-                                                           └── a `Conversation`: WebSocket (`upgrade`, `frames`)
+                                                           └── a `Conversation`: WebSocket (`upgrade`, `frames`),
+                                                               or an `Exchange` of requests for messages (`plain`)
 
 A connection begins with the head of a request, which is parsed in the client's own child. The router finds the handler
 of its method and path. A handler gives a `Response`, after which the next request may come on the same connection; or

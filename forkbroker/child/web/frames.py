@@ -48,6 +48,10 @@ _PING = b"\x89\x00"
 class WebSocket:
     """One WebSocket connection behind its handshake: a `forkbroker.child.web.router.Conversation`."""
 
+    farewell = "client closed the connection"
+    is_free = has_more = False
+    rest = b""
+
     def __init__(self, heard: Callable[[], None]) -> None:
         """`heard`: called for a pong, which shows that the client is there."""
         self._heard = heard
@@ -155,7 +159,7 @@ class WebSocket:
 
     def send(self, buffers: Sequence[Buffer]) -> tuple[Buffer, int]:
         """As `Conversation.send`."""
-        part = _take(buffers, PART)
+        part = take(buffers, PART)
         return self._send(part, lambda: iter(buffers))
 
     def send_file(self, file: MemoryFile, offset: int, octets: int) -> tuple[Buffer, int]:
@@ -202,7 +206,7 @@ class WebSocket:
             message = part[position : stop + 1]
             last, position = position, stop + 2
             length = stop + 1 - last
-            is_text = is_ascii or _is_utf8(message)
+            is_text = is_ascii or is_utf8(message)
             if length < 126:
                 append(texts[length] if is_text else binaries[length])
             else:
@@ -245,7 +249,8 @@ def _make_head(length: int, *, is_text: bool) -> bytes:
     return bytes((first, 126)) + length.to_bytes(2) if length < 65_536 else bytes((first, 127)) + length.to_bytes(8)
 
 
-def _is_utf8(octets: bytes) -> bool:
+def is_utf8(octets: bytes) -> bool:
+    """Whether all of it is text."""
     try:
         octets.decode()
     except UnicodeDecodeError:
@@ -295,7 +300,7 @@ def _chunks(buffers: Iterator[Buffer], skipped: int, most: int | None = None) ->
             yield view[begin : begin + PART]
 
 
-def _take(buffers: Sequence[Buffer], most: int) -> bytes:
+def take(buffers: Sequence[Buffer], most: int) -> bytes:
     """The first octets of these buffers."""
     parts, octets = [], 0
     for buffer in buffers:

@@ -57,11 +57,15 @@ class Request:
         return None if "transfer-encoding" in self.headers else int(self.headers.get("content-length", "0"))
 
     @property
+    def is_old(self) -> bool:
+        """It is one of HTTP/1.0."""
+        return self.octets.partition(b"\r\n")[0].endswith(b"/1.0")
+
+    @property
     def stays(self) -> bool:
         """Whether another request may come on the same connection."""
         wishes = {wish.strip().lower() for wish in self.headers.get("connection", "").split(",")}
-        is_old = self.octets.partition(b"\r\n")[0].endswith(b"/1.0")
-        return "close" not in wishes and (not is_old or "keep-alive" in wishes)
+        return "close" not in wishes and (not self.is_old or "keep-alive" in wishes)
 
     def find_cookie(self, name: str) -> str:
         """The value of this cookie (RFC 6265, 5.4); nothing: there is none."""

@@ -17,6 +17,9 @@ from forkbroker.wire.envelope import Buffer
 from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
 
+ANSWERED = "client has its answer"
+"""What the log says of a connection that ends behind an answer."""
+
 
 class Conversation(Protocol):
     """What a connection is used for behind the head of a request.
@@ -24,6 +27,9 @@ class Conversation(Protocol):
     It translates between what the client speaks and the STOMP stream of the session. A rule: it has no socket. What it
     wants to send by itself, it leaves in `outgoing`; whoever has called it takes that.
     """
+
+    farewell: str
+    """What the log says when the conversation is over."""
 
     outgoing: bytes
     """Octets for the client that are none of the session's: a pong, for one. Whoever sends them empties it."""
@@ -37,6 +43,17 @@ class Conversation(Protocol):
 
     is_over: bool
     """The client has ended the conversation: nothing of the stream follows."""
+
+    @property
+    def is_free(self) -> bool:
+        """The request has its answer, and the next one may come; the conversation goes on behind that."""
+
+    rest: bytes
+    """What was received and belongs to the next request. Whoever reads that empties it."""
+
+    @property
+    def has_more(self) -> bool:
+        """It has something for the stream, though nothing has come: call `receive` with nothing."""
 
     def receive(self, octets: bytes) -> bytes:
         """Octets from the client; what they are in the stream, which may be nothing.

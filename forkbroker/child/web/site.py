@@ -16,8 +16,10 @@ from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
+from forkbroker.child.web.exchange import Exchange
 from forkbroker.child.web.forwarded import find_client
 from forkbroker.child.web.page import PagePolicy, load
+from forkbroker.child.web.plain import Desk
 from forkbroker.child.web.requests import Request, Response, say
 from forkbroker.child.web.router import Conversation, Route, Router
 from forkbroker.child.web.transport import WebTransport
@@ -26,6 +28,7 @@ from forkbroker.networks import Network
 from forkbroker.posix import collector
 from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.session.setup import Habits
+from forkbroker.stomp.limits import Limits
 
 PING_S = 25.0
 """Between two pings. Proxies cut what is silent for 60 s: nginx, Apache, HAProxy's examples, most cloud balancers."""
@@ -57,9 +60,11 @@ class SitePolicy:
     """The query may have a token, as `token`."""
     proxies: tuple[Network, ...] = ()
     """Where proxies are whose requests say for whom they come."""
+    max_body: int = Limits().max_body
+    """Octets of the body of a message."""
 
     def find_bearer(self, request: Request) -> str:
-        """The token of a request that asks for a WebSocket; nothing: it has none."""
+        """The token of a request that asks for a WebSocket, or for events; nothing: it has none."""
         cookie = request.find_cookie(self.cookie) if self.cookie else ""
         return request.bearer or cookie or (request.find_parameter("token") if self.takes_query else "")
 
@@ -77,14 +82,17 @@ def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool 
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
 
     paths = "|".join(map(re.escape, policy.paths)) or _USUAL_PATHS
+    desk = Desk(Exchange(heard), policy.origins, policy.find_bearer, policy.max_body)
     routes = [
         # a WebSocket may be at any path that ends with a slash
         *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),
+        *desk.make_routes(),
         Route("GET", re.compile(paths), begin_websocket),
         Route("GET", re.compile(_SOCKJS_PATHS), answer_sockjs),
     ]
     named = ", ".join(policy.paths) or "/, /ws, /stomp and /ws/websocket, below any prefix"
-    return Router(routes, f"STOMP over WebSocket is at {named}.")
+    hint = f"STOMP over WebSocket is at {named}; messages are sent by POST to /queue/NAME and /topic/NAME."
+    return Router(routes, hint)
 
 
 def serve(

@@ -17,11 +17,13 @@ from http import HTTPStatus
 
 from forkbroker.child.transport import ClosedError, RefusedError, Transport, TransportError
 from forkbroker.child.web.requests import Request, RequestError, Response, parse_head, say
-from forkbroker.child.web.router import Conversation
+from forkbroker.child.web.router import ANSWERED, Conversation
 from forkbroker.wire.envelope import Buffer
 from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
 
+_REST_MAX = 65_536
+"""Octets of requests that wait for the answer of another one before the client is not read any more."""
 _UNSENT_MAX = 65_536
 """Octets of the protocol's own that may wait before the client is not read any more."""
 
@@ -38,6 +40,10 @@ class WebTransport:
         self._head = b""
         self._talk: Conversation | None = None
         self._unsent = b""
+        self._stream = memoryview(b"")
+        """What has come of the stream, and had no room yet where it is to be read to."""
+        self._has_ended = False
+        """The client has sent its last octet, and something before that still waits."""
         self._is_ending = False
         """The last answer is given: nothing more is read."""
         self._has_answered = False
@@ -50,8 +56,15 @@ class WebTransport:
     @property
     def has_more(self) -> bool:
         """The inner transport has; or the end has been read, and is still to be told."""
-        is_over = self._is_ending or (self._talk is not None and self._talk.is_over)
-        return self._inner.has_more or (is_over and not self._unsent)
+        if self._is_ending or (self._talk is not None and self._talk.is_over):
+            return self._inner.has_more or not self._unsent
+        return self._has_own or (self._inner.has_more and self.wants_readable)
+
+    @property
+    def _has_own(self) -> bool:
+        """Something is to be read that came before, or that nobody has sent: the end may be as well."""
+        talk = self._talk
+        return bool(self._stream) or (talk is not None and (talk.has_more or (self._has_ended and talk.is_free)))
 
     @property
     def bearer(self) -> str:
@@ -60,8 +73,12 @@ class WebTransport:
 
     @property
     def wants_readable(self) -> bool:
-        """Not while the client does not take what it was sent."""
-        return self._inner.wants_readable and len(self._unsent) < _UNSENT_MAX
+        """Not while the client does not take what it was sent, or has sent much that waits for an answer before it."""
+        if len(self._unsent) >= _UNSENT_MAX:
+            return False
+        if self._has_ended or (self._talk is not None and len(self._talk.rest) >= _REST_MAX):
+            return self._has_own
+        return self._inner.wants_readable
 
     @property
     def wants_writable(self) -> bool:
@@ -82,15 +99,26 @@ class WebTransport:
         talk = self._talk
         if self._is_ending or (talk is not None and talk.is_over):
             return self._read_end()
-        octets = self._inner.read_into(place)
-        if not octets:
-            return 0
-        stream = self._receive(bytes(place[:octets]))
-        self._take_outgoing()
-        if not stream:
-            raise BlockingIOError
-        place[: len(stream)] = stream
-        return len(stream)
+        if not self._stream:
+            octets = b""
+            if talk is None or not talk.has_more:
+                count = 0 if self._has_ended else self._inner.read_into(place)
+                if not count and not self._wait_for_rest(talk):
+                    return 0
+                octets = bytes(place[:count])
+            self._stream = memoryview(self._receive(octets))
+            self._take_outgoing()
+            if not self._stream:
+                raise BlockingIOError
+        part = self._stream[: len(place)]
+        place[: len(part)] = part
+        self._stream = self._stream[len(part) :]
+        return len(part)
+
+    def _wait_for_rest(self, talk: Conversation | None) -> bool:
+        """Whether requests wait that came before the end, which is not to be told until these are answered."""
+        self._has_ended = talk is not None and bool(talk.rest)
+        return self._has_ended
 
     def _read_end(self) -> int:
         """The end, once what was said last is with the kernel."""
@@ -99,18 +127,30 @@ class WebTransport:
             raise BlockingIOError
         if self._problem:
             raise RefusedError(0, self._problem)
-        raise ClosedError(0, "client closed the connection" if self._talk is not None else "client has its answer")
+        raise ClosedError(0, ANSWERED if self._talk is None or self._is_ending else self._talk.farewell)
 
     def _receive(self, octets: bytes) -> bytes:
-        while self._talk is None and octets and not self._is_ending:
-            octets = self._receive_head(octets)
-        if self._talk is None or self._is_ending:
-            return b""
-        try:
-            return self._talk.receive(octets) if octets else b""
-        except TransportError as error:
-            self._problem = error.strerror or ""
-            return b""
+        """Octets of the connection; what they are in the stream."""
+        stream: list[bytes] = []
+        while not self._is_ending:
+            talk = self._talk
+            if talk is None or talk.is_free:
+                if talk is not None:
+                    octets, talk.rest = talk.rest + octets, b""
+                if not octets:
+                    break
+                octets = self._receive_head(octets)
+                if self._head:
+                    break
+                continue
+            try:
+                stream.append(talk.receive(octets))
+            except TransportError as error:
+                self._problem = error.strerror or ""
+            octets = b""
+            if not (talk.is_free and talk.rest):
+                break
+        return stream[0] if len(stream) == 1 else b"".join(stream)
 
     def _receive_head(self, octets: bytes) -> bytes:
         """More of a request's head; what is left behind it."""
@@ -132,6 +172,7 @@ class WebTransport:
             self._problem = f"HTTP: {answer.note}" if answer.note else ""
         else:
             self._talk = answer
+            self._has_answered, self._is_idle = True, False
         return rest
 
     def _say(self, answer: Response, *, stays: bool, has_body: bool = True) -> None:
@@ -148,7 +189,7 @@ class WebTransport:
 
     def rest(self) -> None:
         """Some time has passed: end a connection that has had its answers, and is not used any more."""
-        if self._talk is None and self._has_answered and not self._head:
+        if (self._talk is None or self._talk.is_free) and self._has_answered and not self._head:
             self._is_ending = self._is_ending or self._is_idle
             self._is_idle = True
 
@@ -213,8 +254,9 @@ class WebTransport:
 
     def shut_down(self, cause: Cause) -> None:
         """End the conversation, or the request that has not got an answer, as far as there is room for it."""
-        if self._talk is not None:
-            self._unsent += b"" if self._unsent and self._talk.is_midway else self._talk.close(cause)
+        talk = self._talk
+        if talk is not None and not (talk.is_free and self._head):
+            self._unsent += b"" if self._unsent and talk.is_midway else talk.close(cause)
         elif self._head and not self._is_ending:
             late = cause is Cause.FAULT
             status = HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.SERVICE_UNAVAILABLE

@@ -48,6 +48,10 @@ class Origins:
         site = _site_of(origin)
         return site is not None and site == _site_of(f"{scheme}://{host}")
 
+    def names(self, origin: str) -> bool:
+        """Whether the administrator has named this origin, and not only all."""
+        return origin.lower() in self.others
+
 
 def _site_of(url: str) -> tuple[str, int | None] | None:
     """Host and port; None: it has none, as the `null` of a page from a file."""

@@ -1,0 +1,186 @@
+"""Plain HTTP for shells, scripts and pages (forkbroker-http(7)): what a request means, as frames of STOMP.
+
+`Desk` has the handlers of one connection. A request is somebody's by `Authorization`, as in STOMP by the headers of
+CONNECT. Pages may send what pages of the listener's own origin, or of the list, send; a page of somebody else could
+use a broker that only its visitor can reach.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from http import HTTPStatus
+
+from forkbroker.child.web.bodies import make_body
+from forkbroker.child.web.errands import Sending, Watching
+from forkbroker.child.web.exchange import CHALLENGES, Exchange, Login
+from forkbroker.child.web.requests import Request, RequestError, Response, say
+from forkbroker.child.web.router import Conversation, Route
+from forkbroker.child.web.upgrade import Origins
+
+_DESTINATION = re.compile(r".*?(?P<name>/(?:queue|topic)/.+)", re.DOTALL)
+_TOPIC = re.compile(r".*?(?P<name>/topic/.+)", re.DOTALL)
+_HEALTH = re.compile(r".*/(?:healthz|readyz)")
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+
+PREFIX = "stomp-"
+PLAIN_NAMES = {
+    "content-type": "content-type",
+    "content-encoding": "content-encoding",
+    "persistent": "persistent",
+    "priority": "priority",
+    "expires": "expires",
+    "ttl": "ttl",
+    "delay": "x-delay",
+    "cron": "AMQ_SCHEDULED_CRON",
+    "dedup-id": "dedup-id",
+    "correlation-id": "correlation-id",
+    "reply-to": "reply-to",
+}
+"""Headers of a request that are headers of its message without the prefix."""
+_NUMBERS = frozenset(("priority", "expires"))
+"""Browsers have other values for these (RFC 9218, RFC 9111), which concern the request."""
+_OURS = frozenset(("destination", "receipt", "transaction", "content-length"))
+"""What a SEND has by the request itself."""
+_PREFLIGHT_S = 600
+
+
+class Desk:
+    """The handlers of one connection."""
+
+    def __init__(
+        self, exchange: Exchange, origins: Origins, find_bearer: Callable[[Request], str], max_body: int
+    ) -> None:
+        """`find_bearer`: the token of an EventSource, which can't send headers, as that of a WebSocket."""
+        self._exchange = exchange
+        self._origins = origins
+        self._find_bearer = find_bearer
+        self._max_body = max_body
+
+    def make_routes(self) -> list[Route]:
+        """All that is to be had."""
+        return [
+            Route("GET", _HEALTH, _answer_health),
+            Route("POST", _DESTINATION, self._send),
+            Route("GET", _TOPIC, self._watch),
+            Route("OPTIONS", _DESTINATION, self._permit),
+        ]
+
+    def _send(self, request: Request, match: re.Match[str]) -> Response | Conversation:
+        try:
+            extra = self._check_origin(request)
+            headers = [("destination", match["name"]), *_read_headers(request)]
+            errand = Sending(headers, make_body(request, self._max_body))
+            return self._exchange.begin(request, _read_login(request, request.bearer), errand, extra)
+        except RequestError as error:
+            return _refuse(error)
+
+    def _watch(self, request: Request, match: re.Match[str]) -> Response | Conversation:
+        try:
+            extra = self._check_origin(request)
+            _check_accept(request)
+            login = _read_login(request, self._find_bearer(request))
+            errand = Watching([("destination", match["name"])], extra)
+            return self._exchange.begin(request, login, errand, extra)
+        except RequestError as error:
+            return _refuse(error)
+
+    def _permit(self, request: Request, _: re.Match[str]) -> Response:
+        """The question of a browser whether a page may send what it is about to send (Fetch, 3.2.2)."""
+        try:
+            extra = self._check_origin(request)
+        except RequestError as error:
+            return _refuse(error)
+        wanted = request.headers.get("access-control-request-headers", "")
+        permitted = (
+            ("Access-Control-Allow-Methods", "GET, POST, DELETE"),
+            ("Access-Control-Allow-Headers", wanted or "*"),
+            ("Access-Control-Max-Age", str(_PREFLIGHT_S)),
+        )
+        return Response(HTTPStatus.NO_CONTENT, b"", (("Allow", "GET, POST, DELETE, OPTIONS"), *permitted, *extra))
+
+    def _check_origin(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """What tells a browser that the page may see the answer. Raises RequestError: the page may not even ask."""
+        origin = request.headers.get("origin")
+        if not self._origins.permit(request):
+            host = request.headers.get("host", "")
+            text = f"Pages of {origin} may send no requests to {host} (option web-origin)."
+            raise RequestError(HTTPStatus.FORBIDDEN, text)
+        if origin is None:
+            return ()
+        shown = (("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*"), ("Vary", "Origin"))
+        return (*shown, ("Access-Control-Allow-Credentials", "true")) if self._origins.names(origin) else shown
+
+
+def _refuse(error: RequestError) -> Response:
+    more = CHALLENGES if error.status is HTTPStatus.UNAUTHORIZED else ()
+    return say(error.status, error.text, *more)
+
+
+def _answer_health(_: Request, __: re.Match[str]) -> Response:
+    """The parent has given this connection a process: it does that neither when it ends, nor when it is drained."""
+    return say(HTTPStatus.OK, "ok")
+
+
+def _check_accept(request: Request) -> None:
+    if request.method == "HEAD":
+        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, "GET is possible here, but HEAD is not.")
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+        raise RequestError(HTTPStatus.NOT_ACCEPTABLE, "A topic is watched as text/event-stream.")
+    _check_no_body(request)
+
+
+def _check_no_body(request: Request) -> None:
+    if request.body_octets != 0:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"A {request.method} has no body here.")
+
+
+def _read_login(request: Request, bearer: str) -> Login:
+    """Who sends the request, and to which virtual host. Raises RequestError."""
+    host = request.headers.get("host", "").rpartition(":")
+    headers = [("host", host[0] if host[2].isdigit() else "".join(host))]
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if bearer:
+        headers.append(("Authorization", f"Bearer {bearer}"))
+    elif scheme.lower() == "basic":
+        try:
+            login, colon, passcode = b64decode(given.strip(), validate=True).decode().partition(":")
+        except (Base64Error, UnicodeDecodeError):
+            colon = login = passcode = ""
+        if not colon or _CONTROL.search(login + passcode):
+            text = "Authorization: Basic is followed by LOGIN:PASSCODE in UTF-8 and base64."
+            raise RequestError(HTTPStatus.BAD_REQUEST, text)
+        headers += [("login", login), ("passcode", passcode)]
+    elif scheme:
+        raise RequestError(HTTPStatus.UNAUTHORIZED, "A login is shown by Authorization: Basic or Bearer.")
+    client_id = request.find_parameter("client-id")
+    return Login((*headers, ("client-id", client_id)) if client_id else tuple(headers))
+
+
+def _read_headers(request: Request) -> list[tuple[str, str]]:
+    """Those of the message. Raises RequestError."""
+    found: list[tuple[str, str]] = []
+    for name, value in request.headers.items():
+        own = name.removeprefix(PREFIX) if name.startswith(PREFIX) else PLAIN_NAMES.get(name)
+        if not own or (name in _NUMBERS and not value.isdigit()):
+            continue
+        if own in _OURS:
+            text = f"The header {name} is not yours to set: the request itself says it."
+            raise RequestError(HTTPStatus.BAD_REQUEST, text)
+        if own == "reply-to" and value.startswith("/temp-"):
+            text = "A temporary destination ends with its connection: name a queue in reply-to."
+            raise RequestError(HTTPStatus.BAD_REQUEST, text)
+        found.append((own, _decode(value)))
+    return found
+
+
+def _decode(value: str) -> str:
+    """The text of a header that may be in UTF-8, as curl sends what is typed."""
+    octets = value.encode("latin-1")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,98 @@
+"""What requests want of the session, and what becomes of its frames."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+
+from forkbroker.child.web.bodies import ChunkedBody, SizedBody
+from forkbroker.child.web.errands import Errand, Sending, Watching, encode_event
+from forkbroker.child.web.requests import Response
+from forkbroker.stomp.frame import FrameRun, Head
+from forkbroker.stomp.limits import Limits
+from forkbroker.stomp.parser import Parser
+from forkbroker.stomp.versions import V12
+
+HEADERS = [("destination", "/queue/a:b")]
+RECEIPT = Head("RECEIPT", {"receipt-id": "done"})
+
+
+def parse(octets: bytes) -> list[FrameRun]:
+    """The frames that the session gets."""
+    parser = Parser(Limits())
+    parser.negotiated(V12)
+    return parser.receive(octets)
+
+
+def send(errand: Errand, body: bytes) -> list[FrameRun]:
+    """What the session gets of an errand with this body, octet for octet."""
+    stream = errand.begin()
+    for place in range(len(body)):
+        own, rest = errand.receive(body[place : place + 1])
+        assert rest == b""
+        stream += own
+    assert not errand.is_receiving
+    return parse(stream)
+
+
+@pytest.mark.parametrize("body", [b"", b"a\0b", b"x" * 5_000])
+def test_a_body_with_a_length_is_a_send(body: bytes) -> None:
+    """It is passed on as it comes."""
+    [run] = send(Sending(HEADERS, SizedBody(len(body))), body)
+
+    assert run.head.command == "SEND"
+    assert run.head.headers == {"destination": "/queue/a:b", "content-length": str(len(body))}
+    assert run.bodies == [body] and run.receipts == ["done"]
+
+
+def test_a_body_in_chunks_is_a_send_when_it_is_whole() -> None:
+    """Its length is known only then."""
+    [run] = send(Sending(HEADERS, ChunkedBody(100)), b"2\r\na\0\r\n1\r\nc\r\n0\r\n\r\n")
+
+    assert run.bodies == [b"a\0c"] and run.head.content_length == 3
+
+
+def test_a_message_is_answered_when_it_has_its_receipt() -> None:
+    """No other frame is an answer."""
+    errand = Sending(HEADERS, SizedBody(0))
+
+    assert errand.hear(Head("RECEIPT", {"receipt-id": "other"}), b"") == b""
+    assert errand.hear(Head("MESSAGE", {}), b"") == b""
+    assert errand.tick() == b""
+    answer = errand.hear(RECEIPT, b"")
+    assert isinstance(answer, Response) and answer.status == 201 and answer.body == b""
+
+
+@pytest.mark.parametrize("first", [RECEIPT, Head("MESSAGE", {"message-id": "1"})])
+def test_a_topic_begins_with_whatever_comes_first(first: Head) -> None:
+    """The head once; the comment that keeps the connection alive not before."""
+    errand = Watching(HEADERS, [("X", "y")])
+    [run] = parse(errand.begin())
+    assert run.head.command == "SUBSCRIBE"
+    assert errand.tick() == b""
+
+    octets = errand.hear(first, b"")
+
+    assert isinstance(octets, bytes)
+    assert octets.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Type: text/event-stream" in octets and b"X: y\r\n" in octets
+    assert b"\r\n\r\nretry: 3000\n\n" in octets
+    assert errand.has_begun and errand.tick() == b":\n\n"
+    assert errand.hear(RECEIPT, b"") == b""
+    assert errand.hear(Head("MESSAGE", {"message-id": "2"}), b"b") == b"id: 2\ndata: b\n\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (b"", b"id: 7\ndata: \n\n"),
+        (b"a\nb", b"id: 7\ndata: a\ndata: b\n\n"),
+        (b"a\r\nb\rc\n", b"id: 7\ndata: a\ndata: b\ndata: c\ndata: \n\n"),
+        (b"\ndata: forged\n\n", b"id: 7\ndata: \ndata: data: forged\ndata: \ndata: \n\n"),
+        (b"\xff\n", b"event: base64\nid: 7\ndata: " + b64encode(b"\xff\n") + b"\n\n"),
+    ],
+)
+def test_a_message_is_an_event(body: bytes, event: bytes) -> None:
+    """Each line of text is one of data; nothing in a body ends the event, or is another field."""
+    assert encode_event({"message-id": "7"}, body) == event
