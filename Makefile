@@ -16,16 +16,18 @@ CUTS = 100
 CLIENTS = 1000
 PYTHONS = 3.11 3.12 3.13
 RUNS = $(VENV)/runs
+DEMONSTRATES = $(VENV)/demonstrates
 INSTALLED = $(VENV)/installed
 BUILDS = $(VENV)/build/installed
 
 PRIVATE = $(PREFIX)/lib/forkbroker
 UNITS = $(PREFIX)/lib/systemd/system
 
-.PHONY: help run test test-pythons lint bench bench-others soak cuts reloads packages mutants dist deb install install-linux uninstall clean
+.PHONY: help run demo test test-pythons lint bench bench-others soak cuts reloads packages mutants dist deb install install-linux uninstall clean
 
 help:
 	@echo "make run           a broker in the foreground; ARGS has its options"
+	@echo "make demo          the kilt shop of docs/kiltshop.md, until Ctrl-C"
 	@echo "make test          linters, types, all tests"
 	@echo "make test-pythons  the tests of the rules under each of PYTHONS=\"$(PYTHONS)\" that is here"
 	@echo "make lint          linters and types"
@@ -44,6 +46,9 @@ help:
 
 run: $(RUNS)
 	$(BIN)/stomp-broker $(ARGS)
+
+demo: $(DEMONSTRATES)
+	@$(BIN)/python examples/kiltshop/demo.py
 
 test: lint
 	@# Tests of processes wait more than they compute: one worker more than there are processors.
@@ -89,6 +94,10 @@ $(RUNS): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable .
 	touch $(RUNS)
+
+$(DEMONSTRATES): $(RUNS)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[web]" "stomp.py>=8.1"
+	touch $(DEMONSTRATES)
 
 $(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[test,lint]"

@@ -11,7 +11,7 @@ from support.leftovers import Leftovers
 
 from forkbroker.testing.broker import RunningBroker
 
-_WITH_PROCESSES = {"broker", "faults", "services"}
+_WITH_PROCESSES = {"broker", "examples", "faults", "services"}
 """Directories whose tests start brokers: nothing of them may stay."""
 
 MakeBroker = Callable[..., RunningBroker]
