@@ -107,7 +107,8 @@ class Hearing:
                     self._heed(child, envelope)
                     routed = _ROUTED[child.state]
         finally:
-            self._dispatch(child)
+            if self._router.out:
+                self._dispatch(child)
             if crash is not None and any(envelope.kind is Kind.SETTLE for envelope in envelopes):
                 self._exchange.crash_at_turn_end("parent.settled")
 

@@ -142,7 +142,7 @@ class Unacknowledged:
         if len(parts) == 3 and parts[0].isdecimal() and parts[2].isdecimal():
             return self._find_message(name, parts[0])
         is_whole = len(parts) == (2 if rules.message_carries_ack else 5)
-        token, number = map(_read_number, parts[-2:]) if is_whole else (0, 0)
+        token, number = _read_numbers(*parts[-2:]) if is_whole else (0, 0)
         subscriptions = self._subscriptions
         if subscriptions.first_token <= token <= subscriptions.last_token and 1 <= number <= self.last_delivery:
             return token, number
@@ -346,6 +346,10 @@ def _take_up_to(held: dict[int, int], number: int) -> dict[int, int]:
     return taken
 
 
-def _read_number(text: str) -> int:
-    """A part of a name; 0, which is in none, for what is no number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+def _read_numbers(token: str, number: str) -> tuple[int, int]:
+    """The parts of a name; twice 0, which is in none, if one of them is no number."""
+    digits = token + number
+    are_short = len(token) <= _MAX_DIGITS and len(number) <= _MAX_DIGITS
+    if not (token and number and are_short and digits.isascii() and digits.isdecimal()):
+        return 0, 0
+    return int(token), int(number)

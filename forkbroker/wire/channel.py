@@ -235,7 +235,9 @@ class Channel:
         envelopes: list[Envelope] = []
         at, end = 0, len(data)
         while end - at >= 4:
-            total = read_length(data, at)
+            total = LENGTH.unpack_from(data, at)[0]
+            if total < HEADER.size:
+                read_length(data, at)  # which says what is wrong
             if total > self._max_envelope:
                 raise EnvelopeError(f"an envelope of {total} bytes, {self._max_envelope} permitted")
             if total > end - at:

@@ -172,9 +172,12 @@ class Consumer(Record):
     def accepts(self, run: Run, most_offers: int) -> bool:
         """Whether its child may be offered the first message of this run, having so many open offers at most."""
         child = self.child
-        if child.kept_for is not None or child.open_offers >= most_offers or not self.is_served:
+        if child.kept_for is not None or child.open_offers >= most_offers:
             return False
-        room = self.room
+        # `is_served` and `room`, which this would have to call for each offer
+        if child.has_ended or (child.is_stopped and not self.auto):
+            return False
+        room = (child.max_octets - child.octets - self.octets) // 2
         return run.cost <= room or child.is_idle or run.cost_of(1) <= room
 
     @property

@@ -81,11 +81,12 @@ class Leases(Rule):
             return None
         if len(entries) + len(consumer.unsettled.runs) > self._steps:
             return self._settle_in_turns(consumer, entries, reason)
+        has_returned = False
         for serial, count, outcome in entries:
+            has_returned |= outcome is Outcome.RELEASED
             for run in self._release(consumer, serial, count):
                 self._settle_run(consumer, run, outcome, reason)
         if consumer.keeps:
-            has_returned = any(outcome is Outcome.RELEASED for _, _, outcome in entries)
             consumer.note_settled(self._timers.now, has_returned=has_returned)
         consumer.row.refresh(consumer)
         self._queues.tidy(consumer.queue)

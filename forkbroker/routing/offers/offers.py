@@ -298,6 +298,11 @@ class Offers(Rule):
         consumer.overdue -= is_overdue
         if fate is Fate.CLAIMED:
             self._leases.begin(offer.run, consumer)
+            child = consumer.child
+            if not (is_overdue or child.kept_out or child.kept_for):
+                # it has what it was charged with: it is no more and no less willing
+                self._changed[consumer.queue] = None
+                return
         else:
             self._take_refusal(consumer, offer, event)
             self._apply(offer, fate)
