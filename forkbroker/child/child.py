@@ -39,7 +39,7 @@ from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.privileges import lower_limits
 from forkbroker.posix.semaphores import SemaphorePool
-from forkbroker.posix.signals import Signals
+from forkbroker.posix.signals import Wakeup
 from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
@@ -54,6 +54,7 @@ _UP_LIMIT = 1_048_576
 """Octets that wait for the parent above which the client is not read."""
 _DOWN_LIMIT = 8_388_608
 """Octets that wait for the client above which it is not read: who sends has to read the answers."""
+_SIGTERM = int(signal.SIGTERM)
 _WRITES = 8
 """Gather writes to the client in one turn: the parent wants to be read as well."""
 _FLUSH_S = 2.0
@@ -257,9 +258,12 @@ class ClientChild:
             self._unwritten.written(written, now)
         self._titled_count = passed
 
-    def obey_signals(self) -> Signals:
-        """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else."""
-        return Signals(self._loop, {signal.SIGTERM: self.end_soon})
+    def obey_signals(self) -> Wakeup:
+        """Take SIGTERM as the administrator's wish to end this client. For a process that serves nothing else.
+
+        It has a handler: that of `Bell`, which nobody asks any more.
+        """
+        return Wakeup(self._loop, _SIGTERM, self.end_soon)
 
     def end_soon(self) -> None:
         """SIGTERM has come: end the client, unless the parent turns out to end as well."""

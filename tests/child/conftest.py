@@ -125,6 +125,7 @@ def playing(
             spare.end.setblocking(False)
             return one_client.serve("test", 1)
         one = child.ClientChild(theirs, make_transport(served), "test", shared, 1)
+        Bell().hang()
         one.obey_signals()
         os.write(ready, b".")
         return one.run()

@@ -9,7 +9,7 @@ import pytest
 
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.posix.signals import Signals, reset_signals
+from forkbroker.posix.signals import Signals, Wakeup, reset_signals
 
 
 @pytest.fixture
@@ -68,6 +68,26 @@ def test_closing_puts_the_old_handlers_back(loop) -> None:
     signals.close()
 
     assert before == signal.getsignal(signal.SIGUSR1)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_handler_that_is_there_is_enough_to_be_called_back(loop) -> None:
+    """From the loop, once for many; other signals that have a handler are none of its business."""
+    called: list[str] = []
+    before = [signal.signal(number, lambda *_: called.append("handler")) for number in (signal.SIGUSR1, signal.SIGUSR2)]
+    wakeup = Wakeup(loop, signal.SIGUSR1, lambda: called.append("loop"))
+    for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    at_once = called.count("loop")
+
+    loop.turn()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    loop.turn()
+    wakeup.close()
+    for number, handler in zip((signal.SIGUSR1, signal.SIGUSR2), before, strict=True):
+        signal.signal(number, handler)
+
+    assert (at_once, called.count("loop"), called.count("handler")) == (0, 1, 4)
     assert signal.set_wakeup_fd(-1) == -1
 
 
