@@ -27,6 +27,7 @@ from dataclasses import replace
 
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM
+from forkbroker.cli.authenticating import Authenticator
 from forkbroker.cli.configuration import Configuration, read_configuration
 from forkbroker.cli.opening import (
     LogSwitch,
@@ -46,6 +47,7 @@ from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
 from forkbroker.parent.reloading import Reload
 from forkbroker.posix.addresses import describe_listener
+from forkbroker.posix.children import Ended
 from forkbroker.posix.daemonize import Readiness, complain, detach
 from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
@@ -169,7 +171,10 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
     places = Places()
     opened.callback(places.close)
     known = Known(configuration.users, configuration.permissions)
-    serving = Serving(settings, semaphores, places, known)
+    authenticator = None if settings.authenticator is None else Authenticator(settings, identity)
+    if authenticator is not None:
+        opened.callback(authenticator.close)
+    serving = Serving(settings, semaphores, places, known, None if authenticator is None else authenticator.link)
     running = Running(configuration.settings, listening, rights, known)
     reloader = Reloader(configuration.arguments, running, log, serving.prepare)
     has_hung_up = _never if settings.daemonize or service.is_there else watch_terminal()
@@ -192,9 +197,10 @@ def _start(configuration: Configuration, opened: ExitStack, run: Run) -> int:
         has_hung_up=has_hung_up,
         close_listener=close_listener,
         log_descriptors=lambda: log.descriptors,
+        reaped=_ignore if authenticator is None else authenticator.ended,
     )
     try:
-        _settle(settings, identity, opened)
+        _settle(settings, identity, opened, lambda: _start_helper(authenticator, log))
         _warn(settings, files)
         return run(settings, listeners, semaphores, serving, hooks, scraped)
     except (StartError, ConfigurationError) as error:
@@ -214,12 +220,25 @@ def _beat(service: Service, log: LogSwitch) -> None:
     log.look_after()
 
 
-def _settle(settings: Settings, identity: Identity | None, opened: ExitStack) -> None:
-    """Steps 6 and 7. From the pidfile on anybody may know this process: no signal may find it without handlers."""
+def _ignore(_: Ended) -> None:
+    pass
+
+
+def _start_helper(authenticator: Authenticator | None, log: LogSwitch) -> None:
+    if authenticator is not None:
+        authenticator.start(log.descriptors)
+
+
+def _settle(settings: Settings, identity: Identity | None, opened: ExitStack, fork_first: Callable[[], None]) -> None:
+    """Steps 6 and 7. From the pidfile on anybody may know this process: no signal may find it without handlers.
+
+    `fork_first` forks what may need the rights that are given up.
+    """
     hold_signals()
     if settings.pidfile is not None:
         pidfile = Pidfile(settings.pidfile)
         opened.callback(pidfile.remove)
+    fork_first()
     if identity is not None:
         drop(identity)
 

@@ -14,10 +14,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from forkbroker.authenticator.process import RUNNING
 from forkbroker.child import child, nursery, proxied
 from forkbroker.child.answers import Answers
 from forkbroker.child.lobby import Bell, Lobby
-from forkbroker.child.program import RUNNING, Program
+from forkbroker.child.program import Program
 from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport, Transport
@@ -338,12 +339,20 @@ def check_merging(settings: Settings) -> None:
 class Serving:
     """What the processes of clients are given: the settings that hold when the nursery begins that forks them."""
 
-    def __init__(self, settings: Settings, semaphores: SemaphorePool, places: Places, known: Known) -> None:
-        """`places`: where logins are verified.
+    def __init__(
+        self,
+        settings: Settings,
+        semaphores: SemaphorePool,
+        places: Places,
+        known: Known,
+        link: socket.socket | None = None,
+    ) -> None:
+        """`places`: where logins are verified. `link`: to the helper that runs the authenticator, if there is one.
 
         Raises:
             StartError: certificate or key cannot be used, or memory cannot be merged.
         """
+        self._link = link
         self._semaphores = semaphores
         self._places = places
         self._secret = os.urandom(32)
@@ -358,7 +367,7 @@ class Serving:
     @property
     def kept(self) -> Sequence[int]:
         """Descriptors that these processes need."""
-        return (self._places.descriptor,)
+        return (self._places.descriptor, *([] if self._link is None else [self._link.fileno()]))
 
     def _share(self, settings: Settings, known: Known) -> child.Shared:
         check_merging(settings)
@@ -367,8 +376,9 @@ class Serving:
         if settings.needs_login:
             users = None if known.users is None else Users(known.users, self._secret)
             program = None
-            if settings.authenticator is not None:
-                program = Program(settings.authenticator, self._places.beside(RUNNING))
+            # one that a reload brings waits for the next start
+            if settings.authenticator is not None and self._link is not None:
+                program = Program(str(settings.authenticator), self._link, self._places.beside(RUNNING))
             verifier = Verifier(users, self._places, login_ways(settings), make_tokens(settings), program)
         prefix, spin = f"{session.host_name}{self._session_prefix}".lstrip("."), spin_s(settings)
         return child.Shared(

@@ -104,6 +104,7 @@ _EXAMPLES = {
     "token-audience": '"stomp-broker"',
     "token-issuer": '"https://login.example.org"',
     "authenticator": '"/usr/local/lib/forkbroker/authenticator"',
+    "authenticator-user": '"root"',
     "users": '"/etc/forkbroker/users"',
     "socket-owner": '"stomp-broker"',
     "socket-group": '"stomp"',

@@ -143,6 +143,7 @@ class Settings:
     token_audience: str | None
     token_issuer: str | None
     authenticator: Path | None
+    authenticator_user: str | None
     proxy_address: tuple[IPv4Network | IPv6Network, ...]
     connect_timeout: float
     frame_timeout: float
@@ -412,7 +413,14 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         "program that says who may log in, in the place of a password file",
         _CLIENTS,
-        effect=Effect.ALL,
+    ),
+    Option(
+        "authenticator-user",
+        name,
+        None,
+        "USER",
+        "user of the system that the program runs as; needs a start as root",
+        _CLIENTS,
     ),
     Option(
         "proxy-address",

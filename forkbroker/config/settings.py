@@ -72,6 +72,10 @@ class _Reader:
             raise self._fault(
                 "authenticator", str(settings.authenticator), "--users is given as well", "give one of them"
             )
+        if settings.authenticator_user is not None and settings.authenticator is None:
+            raise self._fault(
+                "authenticator-user", settings.authenticator_user, "there is no --authenticator", "give one, or neither"
+            )
         self._check_tls(settings)
         self._check_web(settings)
         send, want = settings.heart_beat

@@ -120,6 +120,10 @@ def _never() -> bool:
     return False
 
 
+def _ignore_end(_ended: children.Ended) -> None:
+    """Nobody knows that process."""
+
+
 def _ignore_text(_text: str) -> None:
     """Nobody wants to read."""
 
@@ -147,6 +151,8 @@ class Hooks:
     close_listener: Callable[[socket.socket], None] = socket.socket.close
     """Nobody is accepted any more: close a listener, and remove its path if it has one and made it."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("forkbroker"))
+    reaped: Callable[[children.Ended], None] = _ignore_end
+    """A child process of this one has ended, perhaps one that was forked before."""
     log_descriptors: Callable[[], Sequence[int]] = tuple
     """The descriptors that a forked process needs for its own last words."""
 
@@ -399,6 +405,7 @@ class Parent:
     def _reap(self) -> None:
         """SIGCHLD may stand for several."""
         for ended in children.reap():
+            self._hooks.reaped(ended)
             self._helpers.reaped(ended)
             self._spares.reaped(ended)
             self._hear_end(ended)

@@ -47,6 +47,20 @@ def resolve(user: str | None, group: str | None) -> Identity | None:
     return Identity(name, uid, gid, groups)
 
 
+def resolve_user(user: str, option: str) -> Identity:
+    """Look a user up by name or number, with the groups of the user. `option` is named in errors.
+
+    Raises:
+        StartError: there is no such user, or this process may not become it.
+    """
+    entry = find_user(user, option)
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise StartError(
+            f"only root can become user {entry.pw_name}; start as root, or give another {option}", Exit.NOPERM
+        )
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+
+
 def find_user(user: str, option: str) -> pwd.struct_passwd:
     """Look a user up by name or number. `option` is named if there is none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import ssl
 import subprocess
@@ -23,7 +24,7 @@ from support.certificates import HAS_OPENSSL, make_certificate
 from support.deadline import wait_until
 from support.rawclient import RawClient, connect
 
-from forkbroker.testing.broker import PATIENCE_S, RunningBroker
+from forkbroker.testing.broker import PATIENCE_S, BrokerNotRunningError, RunningBroker
 
 needs_openssl = pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
 
@@ -270,3 +271,119 @@ def test_a_program_says_who_may_log_in(make_broker: Callable[..., RunningBroker]
             wrong.expect_error("login failed")
     broker.wait_for_log("login failed, user 'alice': not right")
     assert not any("wrong" in text for text in broker.log)
+
+
+def program(directory: Path, text: str) -> Path:
+    """An authenticator that root alone can change."""
+    path = directory / "program"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def helpers(broker: RunningBroker) -> dict[str, int]:
+    """The processes of the helper, by their titles."""
+    lines = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    found: dict[str, int] = {}
+    parents = {broker.pid}
+    for _ in range(2):
+        for text in lines.splitlines():
+            pid, ppid, title = text.split(None, 2)
+            if int(ppid) in parents and title.startswith("stomp-broker: authenticator"):
+                found[title] = int(pid)
+                parents.add(int(pid))
+    return found
+
+
+def is_let_in(broker: RunningBroker) -> bool:
+    """Whether alice is."""
+    with RawClient(broker.port) as client:
+        client.send("CONNECT", accept_version="1.2", host="x", login="alice", passcode="a")
+        return client.receive().command == "CONNECTED"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="run as root")
+
+
+@pytest.fixture
+def root_directory() -> Iterator[Path]:
+    """A directory of root's that everybody may enter."""
+    with TemporaryDirectory(prefix="forkbroker-test-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@needs_root
+@pytest.mark.parametrize(("user", "is_permitted"), [("root", True), ("nobody", False), ("", False)])
+def test_the_program_has_the_rights_that_it_is_given(
+    make_broker: Callable[..., RunningBroker], root_directory: Path, user: str, is_permitted: bool
+) -> None:
+    """Those of root, or of another user; without a word those of the broker. It can read a file of root's, or not."""
+    secret = root_directory / "secret"
+    secret.write_text("")
+    secret.chmod(0o600)
+    path = program(root_directory, f"cat {secret} || exit 1")
+    options = ["--user", "nobody", "--authenticator", str(path), *(["--authenticator-user", user] if user else [])]
+    broker = make_broker(*options, "--store", "memory:")
+
+    assert is_let_in(broker) is is_permitted
+    uids = {Path(f"/proc/{pid}").stat().st_uid for pid in helpers(broker).values()}
+    assert uids == ({0} if user else {pwd.getpwnam("nobody").pw_uid})
+
+
+@needs_root
+def test_what_runs_with_more_rights_is_roots_alone_to_change(
+    make_broker: Callable[..., RunningBroker], root_directory: Path
+) -> None:
+    """The program, and the directories above it."""
+    path = program(root_directory, "exit 0")
+    options = ["--user", "nobody", "--authenticator", str(path), "--authenticator-user", "root", "--store", "memory:"]
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for place in (path, root_directory):
+        os.chown(place, nobody, -1)
+        with pytest.raises(BrokerNotRunningError, match=f"others than root can change {place},"):
+            make_broker(*options)
+        os.chown(place, 0, -1)
+    path.chmod(0o775)
+    with pytest.raises(BrokerNotRunningError, match="others than root"):
+        make_broker(*options)
+
+
+def test_the_helper_is_started_anew(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """Killed, the runner has a follower; the guard has none, and the log says so. Clients notice nothing."""
+    broker = make_broker("--authenticator", str(program(tmp_path, "exit 0")))
+    with RawClient(broker.port) as client:
+        client.login(headers={"login": "alice", "passcode": "a"})
+        first = helpers(broker)
+        assert len(first) == 2
+        os.kill(first["stomp-broker: authenticator"], signal.SIGKILL)
+        broker.wait_for_log("authenticator: exited, signal SIGKILL; restarting in 0.1 s")
+        assert is_let_in(broker)
+        os.kill(first["stomp-broker: authenticator, guard"], signal.SIGKILL)
+        broker.wait_for_log("authenticator: its guard exited, signal SIGKILL; restart the broker")
+        assert is_let_in(broker)
+        client.sync()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_broker_leaves_a_helper(make_broker: Callable[..., RunningBroker], tmp_path: Path, number: int) -> None:
+    """And no program that runs."""
+    pids = tmp_path / "pids"
+    path = program(tmp_path, f"echo $$ > {pids}.new; mv {pids}.new {pids}; sleep 60")
+    broker = make_broker("--authenticator", str(path))
+    with RawClient(broker.port) as client:
+        client.send("CONNECT", accept_version="1.2", host="x", login="alice", passcode="a")
+        wait_until(pids.exists, "the program")
+        found = [*helpers(broker).values(), int(pids.read_text())]
+        broker.kill(number)
+        broker.wait()
+    assert len(found) == 3
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found), "the end of the helper")
+
+
+def test_a_user_without_a_program_is_a_mistake(make_broker: Callable[..., RunningBroker]) -> None:
+    """As is one that there is not."""
+    with pytest.raises(BrokerNotRunningError, match="there is no --authenticator"):
+        make_broker("--authenticator-user", "root")
+    with pytest.raises(BrokerNotRunningError, match="no user no-such-user on this system"):
+        make_broker("--authenticator", "/bin/true", "--authenticator-user", "no-such-user")

@@ -36,17 +36,19 @@ ELSEWHERE = {
     "child-memory", "child-cpu", "spin", "merge-memory", "store", "store-repair", "disk-free",
     "tls-certificate", "tls-key", "tls-client-ca", "tls-client-certificates", "tls-client-user",
     "socket-login", "administrators",
-    "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "proxy-address",
+    "token-key", "token-algorithms", "token-audience", "token-issuer", "authenticator", "authenticator-user",
+    "proxy-address",
     "metrics", "metrics-queues",
     "web-admin", "web-path", "web-origin", "web-proxy", "web-cookie", "web-query-token",
 }  # fmt: skip
 """Options that the command itself uses, or hands to a process when it starts: other tests show their effect."""
 
 LOGINS = {
-    "users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator", "proxy-address",
+    "users", "allow-anonymous", "tls-client-user", "socket-login", "token-key", "authenticator", "authenticator-user",
+    "proxy-address",
     "web-proxy", "web-cookie", "web-query-token",
 }  # fmt: skip
-"""Those of them that parent and children heed together."""
+"""Those of them that parent and children heed together, or that need another of these."""
 
 ARRIVES: dict[str, tuple[str, str, object]] = {
     "shutdown-timeout": ("2 s", "shutdown_timeout_s", 2.0),

@@ -33,7 +33,10 @@ def test_each_of_its_lines_is_the_default_or_an_example_that_can_be_used() -> No
     lines = dict(re.findall(r"^#([a-z-]+) = (.+)$", text, re.MULTILINE))
 
     assert list(lines) == [option.name for option in OPTIONS if option.in_file]
-    needed: dict[str, dict[str, Given]] = {"web-cookie": {"token_key": ["/key.pem"]}}
+    needed: dict[str, dict[str, Given]] = {
+        "web-cookie": {"token_key": ["/key.pem"]},
+        "authenticator-user": {"authenticator": "/bin/true"},
+    }
     for name, value in lines.items():
         file = parse_text(f"{name} = {value}", "f")
         option = next(option for option in OPTIONS if option.name == name)

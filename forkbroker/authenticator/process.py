@@ -1,0 +1,199 @@
+"""Two processes: one that runs programs, and one that starts it anew.
+
+A program that verifies logins may need rights that the broker gives up at its start: to read /etc/shadow, for one. So
+these processes are forked before that. With `--authenticator-user` they keep the rights of the start, and each run of
+the program becomes that user; without, they become the broker's user as everybody else.
+
+The *guard* does nothing but wait for the *runner*, and fork another one if it has died: the parent process could not,
+as it has no rights to give. The runner reads no request: it hands the octets to a program, and gives its output back
+(`forkbroker.wire.logins`). Which program that is was said at the start, and nothing that a client's process can send
+changes it.
+
+A program has `TIMEOUT_S`. Then SIGALRM ends it, which it may heed; and a moment later SIGKILL, with all that it has
+started and that is in its group still. At most `RUNNING` of them run; what else is asked for waits in the kernel. When
+the broker has ended, both processes do, and what they have started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from forkbroker.errors import Exit
+from forkbroker.posix import children
+from forkbroker.posix.exits import describe
+from forkbroker.posix.privileges import Identity, drop
+from forkbroker.posix.signals import ALL_SIGNALS
+from forkbroker.posix.titles import set_title
+from forkbroker.wire import logins
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5
+RUNNING = 16
+"""Programs at one time."""
+_GRACE_S = 1.0
+_LOOK_S = 0.01
+"""Between two looks whether a program has ended: one takes longer than that by far."""
+_AGAIN_S, _AGAIN_MAX_S, _STEADY_S = 0.1, 5.0, 10.0
+_CANNOT_RUN = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is run, for whom, and until when."""
+
+    path: Path
+    identity: Identity | None
+    """Whom the program becomes; None: it has the rights of these processes."""
+    link: socket.socket
+    """Where requests come from."""
+    lifeline: int
+    """It ends with the broker."""
+    kept: tuple[int, ...] = ()
+    """Descriptors of the log."""
+    timeout_s: int = TIMEOUT_S
+
+
+def guard(task: Task) -> int:
+    """Have a runner, for as long as there is a broker; the exit status."""
+    set_title("authenticator, guard")
+    again_s = _AGAIN_S
+    while True:
+        began = time.monotonic()
+        try:
+            pid = children.fork(lambda: Runner(task).run(), (task.link.fileno(), task.lifeline, *task.kept))
+            _, status = os.waitpid(pid, 0)
+            how = describe(status)
+        except OSError as error:
+            status, how = -1, f"cannot fork its process: {error.strerror}"
+        if status == 0 or _has_ended(task.lifeline, 0.0):
+            return Exit.OK
+        if time.monotonic() - began > _STEADY_S:
+            again_s = _AGAIN_S
+        log.error("authenticator: exited, %s; restarting in %.1f s", how, again_s)
+        if _has_ended(task.lifeline, again_s):
+            return Exit.OK
+        again_s = min(_AGAIN_MAX_S, 2 * again_s)
+
+
+def _has_ended(lifeline: int, within_s: float) -> bool:
+    """Whether the broker has ended, or does within this time."""
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
+
+
+@dataclass(slots=True)
+class _Run:
+    answer: int
+    until: float
+    """It is killed then."""
+
+
+class Runner:
+    """Runs programs."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._runs: dict[int, _Run] = {}
+        """By the numbers of the processes, which are also those of their groups."""
+
+    def run(self) -> int:
+        """Until the broker has ended; the exit status."""
+        set_title("authenticator")
+        task = self._task
+        poll = select.poll()
+        poll.register(task.lifeline, select.POLLIN)
+        while True:
+            if len(self._runs) < RUNNING:
+                poll.register(task.link, select.POLLIN)
+            else:
+                with suppress(KeyError):
+                    poll.unregister(task.link)
+            ready = {fd for fd, _ in poll.poll(_LOOK_S * 1000 if self._runs else None)}
+            if task.lifeline in ready:
+                self._kill_all()
+                return Exit.OK
+            if task.link.fileno() in ready:
+                self._start()
+            self._look(time.monotonic())
+
+    def _start(self) -> None:
+        found = logins.receive(self._task.link)
+        if found is None:
+            return
+        request, answer = found
+        try:
+            pid = self._fork(request, answer)
+        except OSError as error:
+            log.error("authenticator: cannot run %s: %s", self._task.path, error.strerror)
+            os.close(answer)
+            return
+        self._runs[pid] = _Run(answer, time.monotonic() + self._task.timeout_s + _GRACE_S)
+
+    def _fork(self, request: bytes, answer: int) -> int:
+        theirs, ours = os.pipe()
+        try:
+            pid = os.fork()
+            if not pid:
+                _become(self._task, theirs, answer)
+        finally:
+            os.close(theirs)
+        with os.fdopen(ours, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+            pipe.write(request)
+        return pid
+
+    def _look(self, now: float) -> None:
+        """See which have ended, and end those that take too long."""
+        for pid, run in list(self._runs.items()):
+            is_late = now >= run.until
+            if is_late:
+                _kill_group(pid)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                # whatever it has started is not to outlive it
+                _kill_group(pid)
+                logins.tell_end(run.answer, int(signal.SIGALRM) if is_late else status)
+                os.close(run.answer)
+                del self._runs[pid]
+
+    def _kill_all(self) -> None:
+        for pid in self._runs:
+            _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _become(task: Task, standard_input: int, standard_output: int) -> None:
+    """Be the program, in the process that was forked for it."""
+    try:
+        os.setpgid(0, 0)
+        os.dup2(standard_input, 0)
+        os.dup2(standard_output, 1)
+        os.set_blocking(1, True)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.closerange(3, 1024)
+        for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        if task.identity is not None:
+            drop(task.identity)
+        signal.alarm(task.timeout_s)  # outlives execve(2)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+        os.chdir("/")
+        os.execve(task.path, [str(task.path)], {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
+    finally:
+        os._exit(_CANNOT_RUN)

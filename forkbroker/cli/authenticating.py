@@ -1,0 +1,110 @@
+"""The helper that runs the authenticator, as the command starts it: before the rights of the start are given up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from forkbroker.authenticator.process import Task, guard
+from forkbroker.config.options import Settings
+from forkbroker.errors import Exit, StartError
+from forkbroker.posix import children
+from forkbroker.posix.daemonize import drop_standard_streams
+from forkbroker.posix.exits import describe
+from forkbroker.posix.privileges import Identity, drop, resolve_user
+from forkbroker.wire.logins import make_link
+
+logger = logging.getLogger(__name__)
+
+
+class Authenticator:
+    """The helper of one broker, and the way to it."""
+
+    def __init__(self, settings: Settings, identity: Identity | None) -> None:
+        """`identity`: whom the broker becomes.
+
+        Raises:
+            StartError: there is no such user, or the program is not one that can be run with its rights.
+        """
+        path = settings.authenticator
+        assert path is not None
+        self._broker = identity
+        self._keeps_rights = settings.authenticator_user is not None
+        runs_as = (
+            identity
+            if settings.authenticator_user is None
+            else resolve_user(settings.authenticator_user, "--authenticator-user")
+        )
+        if self._keeps_rights and os.geteuid() == 0:
+            _check_program(path)
+        self.link, self._theirs = make_link()
+        lifeline, self._end = os.pipe()
+        self._task = Task(path, runs_as if self._keeps_rights else None, self._theirs, lifeline)
+        self._is_quiet = settings.daemonize
+        self._pid = 0
+
+    def start(self, log_descriptors: Sequence[int]) -> None:
+        """Fork it: before this process gives up its rights.
+
+        Raises:
+            StartError: the system has no room for a process.
+        """
+        task = replace(self._task, kept=tuple(log_descriptors))
+        try:
+            kept = (task.link.fileno(), task.lifeline, *log_descriptors)
+            self._pid = children.fork(lambda: self._guard(task), kept)
+        except OSError as error:
+            raise StartError(f"authenticator: cannot fork its process: {error.strerror}", Exit.OSERR) from error
+        self._theirs.close()
+        os.close(task.lifeline)
+
+    def _guard(self, task: Task) -> int:
+        if self._is_quiet:
+            drop_standard_streams()
+        if self._broker is not None and not self._keeps_rights:
+            drop(self._broker)
+        return guard(task)
+
+    def ended(self, ended: children.Ended) -> None:
+        """A process of this one's has ended: nobody can start this guard anew with the rights that it had."""
+        if ended.pid == self._pid:
+            self._pid = 0
+            logger.error(
+                "authenticator: its guard exited, %s; restart the broker, as the helper is not restarted any more",
+                describe(ended.status),
+            )
+
+    def close(self) -> None:
+        """The broker has ended: so does the helper."""
+        os.close(self._end)
+        self.link.close()
+
+
+def _check_program(path: Path) -> None:
+    """What runs with more rights than the broker has must not be changed by whoever has fewer.
+
+    Raises:
+        StartError: others than root can change the program.
+    """
+    try:
+        whole = path.resolve(strict=True)
+        for place in (whole, *whole.parents):
+            if _can_be_changed(place.stat()):
+                raise StartError(
+                    f"authenticator {path}: others than root can change {place}, and --authenticator-user gives it "
+                    "more rights than the broker has; let it, and the directories above it, be root's alone to write",
+                    Exit.NOPERM,
+                )
+    except OSError as error:
+        raise StartError(f"authenticator {path}: {error.strerror}", Exit.NOINPUT) from None
+
+
+def _can_be_changed(found: os.stat_result) -> bool:
+    """Whether somebody else than root can change this, or put something else in its place."""
+    mode = found.st_mode
+    is_shared = stat.S_ISDIR(mode) and bool(mode & stat.S_ISVTX)
+    return found.st_uid != 0 or (bool(mode & 0o022) and not is_shared)
