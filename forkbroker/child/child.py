@@ -76,12 +76,12 @@ TERM_REASON = "disconnected by the administrator"
 _TITLE_EVERY_S = 0.5
 NO_PERMISSIONS = Permissions()
 HABITS = Habits()
-_CRASH_AFTER: dict[int, str] = {
+_CRASH_AFTER: dict[Kind, str] = {
     Kind.CLAIMED: "child.claim-told",
     Kind.LOST: "child.lost-told",
     Kind.SETTLE: "child.settled",
 }
-"""Fault seams behind the telling of these; the kind is the sixth octet of an envelope."""
+"""Fault seams behind the telling of these, one by one or together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,8 +401,11 @@ class ClientChild:
             self._waits_for_parent = waits
             self._loop.want_writable(self._channel_fd, waits)
         if crash is not None:
-            for point in filter(None, (_CRASH_AFTER.get(buffers[0][5]) for buffers in told)):
-                self._reach(point)
+            for envelope in (Envelope(b"".join(buffers)) for buffers in told):
+                if envelope.kind is Kind.SETTLE and envelope.serial:
+                    self._reach(_CRASH_AFTER[Kind.CLAIMED])
+                if envelope.kind in _CRASH_AFTER:
+                    self._reach(_CRASH_AFTER[envelope.kind])
 
     def _lose_client(self, error: OSError) -> None:
         """The client is gone. What it had sent before counts all the same (R03): nothing reads it but this."""

@@ -107,7 +107,7 @@ class Router(Rule):
         self.moving = Moving(kit, keeping, jobs.returns)
         """What an administrator does with messages."""
         forwarding = Forwarding(kit, keeping.queues, keeping.journal, self._topics, jobs.intake)
-        sending = Sending(kit, keeping.queues, jobs.intake, forwarding, offering.leases, keeping.journal)
+        sending = Sending(kit, keeping.queues, jobs.intake, forwarding, offering, keeping.journal)
         # each gives None, or the reason of a refusal, or steps that end with one of these
         self._methods: dict[Kind, Callable[[Peer, Envelope], str | Work | None]] = {
             Kind.SEND: sending.send,

@@ -17,7 +17,8 @@ from forkbroker.routing.jobs.intake import Intake
 from forkbroker.routing.jobs.planning import Plan
 from forkbroker.routing.keeping.journal import MAX_COPIES, Draft, Journal
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.offers.leases import Leases
+from forkbroker.routing.offers.claims import Event
+from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.policies import Full
 from forkbroker.routing.queues.queue import Queue
@@ -177,7 +178,7 @@ class Sending:
     """SEND and TRANSACTION."""
 
     def __init__(
-        self, kit: Kit, queues: Queues, intake: Target, forwarding: Forwarding, leases: Leases, journal: Journal
+        self, kit: Kit, queues: Queues, intake: Target, forwarding: Forwarding, offering: Offering, journal: Journal
     ) -> None:
         """`intake` is the way into queues, `forwarding` the way to topics."""
         self._counters = kit.counters
@@ -185,7 +186,8 @@ class Sending:
         self._intake = intake
         self._forwarding = forwarding
         self._nowhere = Nowhere(kit)
-        self._leases = leases
+        self._leases = offering.leases
+        self._answer = offering.offers.answer
         self._journal = journal
 
     def target_for(self, destination: bytes) -> Target:
@@ -212,9 +214,15 @@ class Sending:
         return self.target_for(envelope.destination).send(peer, envelope)
 
     def settle(self, peer: Peer, envelope: Envelope) -> Work | None:
-        """SETTLE. Many are returned as steps to be done."""
-        reason = envelope.block if envelope.block_length else b""
-        return self._leases.settle(peer, Token(envelope.token), envelope.settlements(), reason)
+        """SETTLE, and before it the claim that came with it. Many are returned as steps to be done.
+
+        Raises:
+            AssertionError: this child can't have claimed that.
+        """
+        token, reason = Token(envelope.token), envelope.block if envelope.block_length else b""
+        if envelope.serial:
+            self._answer(peer, token, envelope.serial, Event.CLAIMED)
+        return self._leases.settle(peer, token, envelope.settlements(), reason)
 
     def transaction(self, peer: Peer, envelope: Envelope) -> Work:
         """All of it or nothing: whatever may fail is tried before the first part is applied.

@@ -82,6 +82,8 @@ class Upward:
         self._batch: _Batch | None = None
         self._settling: list[tuple[int, int, Outcome]] = []
         self._settling_token = 0
+        self._claim: tuple[int, int] | None = None
+        """Token and offer of the last envelope, if that is a claim and nothing else."""
         self._last_is_fenced = True
         self.last_fence = 0
         self.passed = 0
@@ -156,7 +158,9 @@ class Upward:
 
     def settle_run(self, token: int, serial: int, count: int) -> None:
         """Consecutive deliveries were written to a client that doesn't acknowledge."""
-        self.request(pack_settle(token, [(serial, count, Outcome.ACKNOWLEDGED)]))
+        if self._batch is not None or self._settling:
+            self._close()
+        self._append(pack_settle(token, [(serial, count, Outcome.ACKNOWLEDGED)], claimed=self._take_claim(token)))
 
     def answer(self, kind: Kind, token: int, number: int) -> None:
         """What became of an offer. A claim is not urgent: the semaphore has decided, and the parent can wait."""
@@ -164,8 +168,10 @@ class Upward:
         self._last_is_fenced = True  # its number is the offer's, and can't be a fence as well
         if kind is Kind.CLAIMED:
             self.has_claimed = True
+            self._claim = token, number
         else:
             self.is_urgent = True
+            self._claim = None
 
     def request(self, buffers: list[Buffer]) -> None:
         """Any other envelope."""
@@ -197,6 +203,7 @@ class Upward:
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
         self.is_urgent = self.has_claimed = False
+        self._claim = None
         return envelopes
 
     def _close(self) -> None:
@@ -208,13 +215,25 @@ class Upward:
 
     def _append(self, buffers: list[Buffer]) -> None:
         self._envelopes.append(buffers)
+        self._claim = None
         # what the parent keeps to itself gets no answer: a fence needs an envelope of its own then
         self._last_is_fenced = buffers[0][KIND_AT] in HEEDED
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
-        self._append(pack_settle(self._settling_token, self._settling))
+        token = self._settling_token
+        self._append(pack_settle(token, self._settling, claimed=self._take_claim(token) if self._claim else 0))
         self._settling = []
+
+    def _take_claim(self, token: int) -> int:
+        """The offer that was claimed last for this subscription, if nothing came after it: SETTLE says it as well.
+
+        One envelope for both is a tenth less work for the parent, with a worker that waits for each message.
+        """
+        if self._claim is None or self._claim[0] != token:
+            return 0
+        del self._envelopes[-1]
+        return self._claim[1]
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

@@ -480,13 +480,16 @@ def pack_serial(serial: int) -> bytes:
     return _NUMBER.pack(serial)
 
 
-def pack_settle(token: int, entries: Iterable[tuple[int, int, Outcome]], reason: bytes = b"") -> list[Buffer]:
+def pack_settle(
+    token: int, entries: Iterable[tuple[int, int, Outcome]], reason: bytes = b"", *, claimed: int = 0
+) -> list[Buffer]:
     """A SETTLE of (serial of the first message, how many, outcome) entries; add a fence with `with_fence`.
 
-    `reason` is what came with a NACK, of all of them.
+    `reason` is what came with a NACK, of all of them. `claimed`: the number of an offer that was claimed before.
     """
     packed = [SETTLEMENT.pack(serial, count, outcome) for serial, count, outcome in entries]
-    return pack(Kind.SETTLE, token=token, count=len(packed), block=reason, payload=[b"".join(packed)])
+    payload: list[Buffer] = [b"".join(packed)]
+    return pack(Kind.SETTLE, token=token, serial=claimed, count=len(packed), block=reason, payload=payload)
 
 
 def with_fence(buffers: list[Buffer], number: int) -> list[Buffer]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Final
 
@@ -222,7 +222,13 @@ _SEND = Fields(
     content=_is_send,
 )
 _SETTLE = Fields(
-    flags=Flag.FENCE, token=_U32, count=_U32, number=_U64, block=MAX_REJECT_REASON, content=_has_settlements
+    flags=Flag.FENCE,
+    token=_U32,
+    count=_U32,
+    number=_U64,
+    serial=_U64,
+    block=MAX_REJECT_REASON,
+    content=_has_settlements,
 )
 
 #: What a client's child may send, as `kinds.FROM_CHILD`.
@@ -264,7 +270,7 @@ OF_CHILD: dict[Kind, Fields] = {
 }
 
 #: What a client's child may put into a TRANSACTION.
-OF_TRANSACTION: dict[Kind, Fields] = {Kind.SEND: _SEND, Kind.SETTLE: _SETTLE}
+OF_TRANSACTION: dict[Kind, Fields] = {Kind.SEND: _SEND, Kind.SETTLE: replace(_SETTLE, serial=0)}
 
 #: What the store sends, as `kinds.FROM_STORE`.
 OF_STORE: dict[Kind, Fields] = {

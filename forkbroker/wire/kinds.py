@@ -26,7 +26,7 @@ CLAIMED      number: the offer's; token
 LOST         as CLAIMED: another candidate was faster
 PASSED       as CLAIMED: no room, or no such subscription any more; the semaphore was not tried
 SETTLE       token; payload: entries of `SETTLEMENT`; count: how many; block: the reason that came with NACK, of all of
-             them; mostly none
+             them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between
 TRANSACTION  payload: whole SEND and SETTLE envelopes, applied together or not at all; count: how many
 FENCE        nothing but its number
 CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold whoever publishes to it

@@ -326,8 +326,12 @@ class World:
         token: int = 1,
         reason: bytes = b"",
     ) -> None:
-        """Into the channel."""
-        child.outbox.append(Envelope(pack_settle(token, [(serial, count, outcome)], reason)[0]))
+        """Into the channel, with the claim behind which it comes, as children tell it."""
+        last = child.outbox[-1] if child.outbox else None
+        claimed = 0
+        if last is not None and last.kind is Kind.CLAIMED and last.token == token and not reason:
+            claimed = child.outbox.pop().number
+        child.outbox.append(Envelope(pack_settle(token, [(serial, count, outcome)], reason, claimed=claimed)[0]))
         for gone in range(serial, serial + count):
             child.held[token].pop(gone, None)
 

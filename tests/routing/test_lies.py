@@ -12,9 +12,9 @@ from forkbroker.routing.peers import STORE
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.store.changes import unpack_change
 from forkbroker.wire.details import MAX_MOMENT, Wishes
-from forkbroker.wire.envelope import SETTLEMENT, Envelope, pack_pieces
+from forkbroker.wire.envelope import SETTLEMENT, Envelope, pack_pieces, pack_settle
 from forkbroker.wire.fields import OF_CHILD, check
-from forkbroker.wire.kinds import Flag, Kind
+from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .simulation import World, make
 from .stock import Stock
@@ -169,3 +169,34 @@ def test_a_claim_without_the_semaphore_is_a_lie(others: int) -> None:
 
     assert world.consume(last) == [b"x"]
     assert world.semaphores.values == [0]
+
+
+@pytest.mark.parametrize("has_taken", [True, False])
+def test_a_claim_that_comes_with_a_settlement_is_one(has_taken: bool) -> None:
+    """It is believed, or not, as one that comes alone; what is not is not settled either."""
+    world = World(slots=1)
+    producer, child = world.add_child(), world.add_child()
+    world.subscribe(child, HONEST)
+    world.send(producer, HONEST, [b"x"])
+    world.turn()
+    offer = world.read(child, Kind.OFFER)
+    if has_taken:
+        assert world.semaphores.try_acquire(offer.slot)
+    settle = pack_settle(offer.token, [(offer.serial, 1, Outcome.ACKNOWLEDGED)], claimed=offer.number)
+    if has_taken:
+        world.tell(child, Envelope(settle[0]))
+    else:
+        with pytest.raises(AssertionError, match="has not taken its semaphore"):
+            world.tell(child, Envelope(settle[0]))
+
+    counters = world.router.counters
+    assert (counters.messages_claimed, counters.messages_acknowledged) == ((1, 1) if has_taken else (0, 0))
+
+
+def test_no_claim_comes_with_a_settlement_of_a_transaction() -> None:
+    """A transaction may wait; a claim does not."""
+    court = Court()
+    (settle,) = pack_settle(1, [(1, 1, Outcome.ACKNOWLEDGED)], claimed=1)
+    court.say(join(Kind.TRANSACTION, count=1, payload=[settle]))
+
+    assert court.convicted == 1

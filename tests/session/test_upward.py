@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -233,6 +234,47 @@ def test_only_a_claim_is_not_urgent() -> None:
     assert passed
     assert not up.is_urgent
     assert not up.has_claimed
+
+
+def told(up: Upward) -> list[tuple[Kind, int, int, int]]:
+    """Kind, token, number and serial of what the parent is told."""
+    return [(one.kind, one.token, one.number, one.serial) for one in take(up)]
+
+
+def test_a_claim_goes_with_what_is_settled_behind_it() -> None:
+    """In one envelope, if both are of one subscription; with a fence, if one is asked for."""
+    up, auto = upward(), upward()
+    up.answer(Kind.CLAIMED, 1, 76)
+    up.answer(Kind.CLAIMED, 1, 77)
+    up.settle(1, [5], Outcome.ACKNOWLEDGED)
+    fence = up.fence()
+    auto.answer(Kind.CLAIMED, 1, 77)
+    auto.settle_run(1, 5, 3)
+    auto.settle_run(1, 8, 1)
+
+    assert told(up) == [(Kind.CLAIMED, 1, 76, 0), (Kind.SETTLE, 1, fence, 77)]
+    assert told(auto) == [(Kind.SETTLE, 1, 0, 77), (Kind.SETTLE, 1, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda up: up.answer(Kind.LOST, 1, 78),
+        lambda up: up.request(pack(Kind.READY)),
+        lambda up: up.fence(),
+        lambda up: up.settle(2, [9], Outcome.ACKNOWLEDGED),
+        lambda up: up.settle_with_reason(1, [9], Outcome.REJECTED, b"broken"),
+        take,
+    ],
+)
+def test_a_claim_with_something_behind_it_goes_alone(between: Callable[[Upward], object]) -> None:
+    """All is told in its order."""
+    up = upward()
+    up.answer(Kind.CLAIMED, 1, 77)
+    between(up)
+    up.settle(1, [5], Outcome.ACKNOWLEDGED)
+
+    assert all(serial == 0 for _, _, _, serial in told(up))
 
 
 def test_what_is_being_collected_is_urgent() -> None:

@@ -280,15 +280,19 @@ class Offers(Rule):
     # -- the end
 
     def receive(self, peer: Peer, envelope: Envelope) -> None:
-        """Apply an answer.
+        """Apply an answer. Raises AssertionError as `answer`."""
+        self.answer(peer, Token(envelope.token), envelope.number, EVENTS[envelope.kind])
+
+    def answer(self, peer: Peer, token: Token, number: int, event: Event) -> None:
+        """Apply what a subscription of this peer says to the offer with this number.
 
         CLAIMED: the peer has the semaphore; LOST: somebody else had it; PASSED: the peer has no room.
 
         Raises:
             AssertionError: no such answer can come from this child.
         """
-        key, event = (peer, Token(envelope.token)), EVENTS[envelope.kind]
-        offer = self._claims.find(envelope.number, key)
+        key = (peer, token)
+        offer = self._claims.find(number, key)
         consumer = offer.candidates[key]
         if consumer.is_gone and event is Event.CLAIMED:
             raise AssertionError(f"offer {offer.number} was claimed for subscription {key[1]}, which had ended")
