@@ -354,6 +354,9 @@ class _Broken:
     def receive_stored(self, envelope: object, now: float) -> None:
         """It is open."""
 
+    def allotted(self) -> list[str]:
+        return []
+
     def take_notes(self) -> list[str]:
         return []
 
