@@ -96,7 +96,7 @@ $(RUNS): setup.cfg pyproject.toml
 	touch $(RUNS)
 
 $(DEMONSTRATES): $(RUNS)
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[web]" "stomp.py>=8.1"
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable ".[cron,web]" "stomp.py>=8.1"
 	touch $(DEMONSTRATES)
 
 $(INSTALLED): $(RUNS)

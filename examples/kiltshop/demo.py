@@ -67,9 +67,9 @@ The shop is open:
     http://{0}:{1}/shop.html     for customers
     http://{0}:{1}/maker.html    for the maker
     http://{0}:{1}/sales.html    for the sales person: contacts
-    python {2}    for shipping, in another terminal
-Mails and databases are in {3}. Ctrl-C ends everything.
-""".format(*PAGES, os.path.relpath(HERE / "shipping.py"), DIRECTORY)
+    {2} {3}    for shipping, in another terminal
+Mails and databases are in {4}. Ctrl-C ends everything.
+""".format(*PAGES, *map(os.path.relpath, (sys.executable, HERE / "shipping.py")), DIRECTORY)
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 DIRECTORY.mkdir(parents=True, exist_ok=True)

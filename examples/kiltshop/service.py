@@ -51,13 +51,17 @@ def serve(verbs: Mapping[str, Callable[..., Answer]]) -> None:
             link.subscribe(f"/queue/{name}")
 
     def handle(link: Link, frame: Any) -> None:
+        # any other name may be that of a queue which is not the asker's
         asker = frame.headers.get("reply-to", "")
+        has_asker = asker.startswith("/reply-queue/")
         try:
             answer, messages = perform(verbs[frame.headers["destination"].removeprefix("/queue/")], frame.body)
         except RefusedError as refused:
+            if not has_asker:
+                link.put_back(frame, f"refused, {refused}", requeue=False)
+                return
             answer, messages = {"error": str(refused)}, []
-        # any other name may be that of a queue which is not the asker's
-        if asker.startswith("/reply-queue/"):
+        if has_asker:
             number = frame.headers.get("correlation-id", "")
             messages = [Message(asker, answer, {"correlation-id": number}), *messages]
         link.finish(frame, *messages)

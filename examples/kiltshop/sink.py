@@ -6,6 +6,7 @@ As many mail servers do (greylisting), it does not take the first mail to an add
 import re
 import signal
 import socketserver
+from contextlib import suppress
 from hashlib import sha256
 
 from places import DIRECTORY, SMTP
@@ -23,35 +24,46 @@ class Session(socketserver.StreamRequestHandler):
     timeout = 60
 
     def handle(self) -> None:
-        self.reply("220 sink.kiltshop.example")
+        with suppress(ConnectionError, TimeoutError):
+            self.reply("220 sink.kiltshop.example")
+            for line in self.rfile:
+                verb = line[:4].decode("ascii", "replace").strip().upper()
+                self.reply(self.answer(verb, line.decode("ascii", "replace")))
+                if verb == "QUIT":
+                    return
+
+    def answer(self, verb: str, line: str) -> str:
+        if verb == "RCPT":
+            was_known = line in known
+            known.add(line)
+            return "250 OK" if was_known else "451 try again later"
+        if verb == "DATA":
+            self.reply("354 go on")
+            store(self.read_mail())
+        if verb == "QUIT":
+            return "221 goodbye"
+        return "250 OK" if verb in ("EHLO", "HELO", "MAIL", "DATA", "RSET", "NOOP") else "502 not here"
+
+    def read_mail(self) -> bytes:
+        """The lines up to the one that is a dot."""
+        mail = b""
         for line in self.rfile:
-            verb = line[:4].decode("ascii", "replace").strip().upper()
-            if verb == "RCPT":
-                address = line.decode("ascii", "replace")
-                self.reply("250 OK" if address in known else "451 try again later")
-                known.add(address)
-            elif verb == "DATA":
-                self.reply("354 go on")
-                self.store()
-                self.reply("250 OK")
-            elif verb == "QUIT":
-                self.reply("221 goodbye")
-                return
-            else:
-                self.reply("250 OK" if verb in ("EHLO", "HELO", "MAIL", "RSET", "NOOP") else "502 not here")
+            if line == b".\r\n":
+                return mail
+            mail += line.removeprefix(b".")
+        raise ConnectionResetError("the client has gone in the middle of a mail")
 
     def reply(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
-    def store(self) -> None:
-        """Write a mail to its file. A mail that comes twice is one file."""
-        lines = list(iter(self.rfile.readline, b".\r\n"))
-        mail = b"".join(line[1:] if line.startswith(b".") else line for line in lines)
-        found = re.search(rb"^Message-ID: *<([\w.-]+)@", mail, re.MULTILINE | re.IGNORECASE)
-        name = found[1].decode() if found else sha256(mail).hexdigest()
-        draft = MAILS / f".{name}"
-        draft.write_bytes(mail)
-        draft.rename(MAILS / f"{name}.eml")
+
+def store(mail: bytes) -> None:
+    """Write a mail to its file. A mail that comes twice is one file."""
+    found = re.search(rb"^Message-ID: *<([\w.-]+)@", mail, re.MULTILINE | re.IGNORECASE)
+    name = found[1].decode() if found else sha256(mail).hexdigest()
+    draft = MAILS / f".{name}"
+    draft.write_bytes(mail)
+    draft.rename(MAILS / f"{name}.eml")
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -7,6 +7,7 @@
 
 import json
 import signal
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,11 @@ class Handler(SimpleHTTPRequestHandler):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments, directory=str(Path(__file__).parent / "pages"))
+
+    def handle(self) -> None:
+        # a browser may hang up at any time
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         if self.path == "/stomp.js":

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "man" / "stomp-broker.8").read_text()
 FILE_MANUAL = (ROOT / "man" / "forkbroker.toml.5").read_text()
 README = (ROOT / "README.md").read_text()
-FOREIGN = {"now", "quick", "only", "markdown", "json", "broker", "list", "server", "help"}
+FOREIGN = {"fail-with-body", "now", "quick", "only", "markdown", "json", "broker", "list", "server", "help"}
 """Options of other programs that the documents show: systemctl, the programs of benchmarks/."""
 
 

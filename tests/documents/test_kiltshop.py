@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from support.shop import PROGRAMS
-
-from forkbroker.config.file import parse_text
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "kiltshop.md").read_text()
@@ -16,13 +17,31 @@ FILES = {path.relative_to(PROGRAMS).as_posix(): path.read_text() for path in PRO
 
 
 def test_the_lines_that_are_shown_are_those_of_the_programs() -> None:
-    """Each block is a piece of one of the files, and the configuration can be read."""
-    shown = [block for language, block in BLOCKS if language in ("python", "javascript")]
-    configurations = [block for language, block in BLOCKS if language == "toml"]
+    """Each block is a piece of one of the files."""
+    shown = [block for language, block in BLOCKS if language in ("python", "javascript", "sh")]
 
-    assert len(shown) >= 6
+    assert len(shown) >= 7
     assert [block for block in shown if not any(block in text for text in FILES.values())] == []
-    assert [len(parse_text(block, "f").permissions.grants or ()) for block in configurations] == [7]
+
+
+@pytest.mark.parametrize(
+    ("right", "destination", "status"),
+    [
+        ("write", "/queue/orders.place", 0),
+        ("create", "/queue/orders.place", 0),
+        ("write", "/queue/orders.start", 1),
+        ("read", "/queue/orders.place", 1),
+        ("read", "/topic/order.fiona.*", 0),
+        ("read", "/topic/order.*.*", 1),
+    ],
+)
+def test_customers_have_the_rights_that_they_need(tmp_path: Path, right: str, destination: str, status: int) -> None:
+    """By the tables that are shown."""
+    (block,) = (block for language, block in BLOCKS if language == "toml")
+    (file := tmp_path / "forkbroker.toml").write_text(block)
+    can = [sys.executable, ROOT / "bin" / "stomp-brokerctl", "can", "--config", file, "fiona", right, destination]
+
+    assert subprocess.run(can, capture_output=True).returncode == status
 
 
 def test_the_table_has_all_programs() -> None:

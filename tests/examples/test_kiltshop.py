@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.deadline import stretched
+from support.deadline import stretched, wait_until
 from support.rawclient import RawClient, connect
 from support.shop import PROGRAMS, Shop, ask
 
@@ -114,6 +115,7 @@ def test_pages_are_told_of_orders_prices_and_contacts(shop: Shop, client: RawCli
         ("orders.ship", '{"id": "\\ud800"}', "surrogates"),
         ("mails", '{"id": "x", "to": "nobody"}', "There is no such contact."),
         ("billing.report", '{"day": "yesterday"}', "Invalid isoformat"),
+        ("prices.set", '{"tartan": "Black Watch", "price": 0}', "refused, A price is a number of euros"),
     ],
 )
 def test_what_makes_no_sense_is_a_dead_letter_with_the_reason(
@@ -135,6 +137,25 @@ def test_an_answer_goes_to_whoever_has_asked_and_to_no_other_queue(client: RawCl
     assert ask(client, "prices.list") == ask(client, "prices.list")
 
     client.expect_nothing()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="install curl")
+def test_shells_set_prices_and_ask_for_the_report(shop: Shop, client: RawClient) -> None:
+    """Over HTTP. The report of a day is one mail; the broker keeps a request that is to come every night."""
+    client.subscribe("/topic/prices")
+    shop.call("./price.sh", "Royal Stewart", "400")
+    for _ in range(2):
+        shop.call("./report.sh")
+    shop.call("./report.sh", "55 23 * * *")
+    refused = subprocess.run(["./report.sh", "55 23"], cwd=PROGRAMS, env=shop.env, capture_output=True, text=True)
+
+    assert json.loads(client.expect("MESSAGE").body)["Royal Stewart"] == 400
+    wait_until(lambda: {name for name in shop.mails if name.startswith("report-")}, "the report")
+    assert len({name for name in shop.mails if name.startswith("report-")}) == 1
+    client.send("SEND", destination="/control/schedule", reply_to="/temp-queue/answers")
+    waiting = json.loads(client.expect("MESSAGE").body)
+    assert "'/queue/billing.report'" in str(waiting)
+    assert refused.returncode == 22 and "has 2 fields, cron has 5" in refused.stdout
 
 
 def test_a_port_that_is_in_use_is_named(shop: Shop) -> None:

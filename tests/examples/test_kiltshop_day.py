@@ -87,6 +87,9 @@ def test_every_order_of_a_day_ends_right(shop: Shop, browser: Browser) -> None:
     browser.run("Fiona", f"{CARD} await card.getByText('Cancel').click();", waist="82")
     browser.run("Fiona", AWAIT_STATE, waist="82", state="cancelled")
 
+    shop.ask("prices.set", tartan="Dress Gordon", price=425)
+    await_text(browser, "Hamish", "#prices", "425")
+
     # the maker starts; the broker and those who work are killed when he has completed the first one
     for waist in ("80", "85", "90"):
         browser.run("maker", MOVE, since="pending", waist=waist)

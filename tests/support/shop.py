@@ -43,7 +43,8 @@ class Shop:
         with self._output.open("wb") as output:
             self._demo = self._start("demo.py", stdout=output)
         try:
-            wait_until(lambda: OPEN in self.printed, f"an open shop: {self.printed}", _PATIENCE_S)
+            wait_until(lambda: OPEN in self.printed or self._demo.poll() is not None, "an open shop", _PATIENCE_S)
+            assert OPEN in self.printed, self.printed
         except BaseException:
             self._end()
             raise
@@ -53,6 +54,7 @@ class Shop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+        assert error is not None or "Traceback" not in self.printed, self.printed
 
     @property
     def printed(self) -> str:
@@ -134,7 +136,6 @@ class Shop:
         """Ctrl-C, and nobody is left."""
         with self._stack:
             _end_group(self._demo, signal.SIGINT)
-        assert "Traceback" not in self.printed, self.printed
 
 
 def ask(client: RawClient, name: str, /, **body: Any) -> Any:
