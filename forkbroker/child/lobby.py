@@ -127,10 +127,13 @@ class Lobby:
             if self._answers.find(connect) is None:
                 continue  # the default host, whose name this always is, is not for all: nobody is answered here
             if version not in of_version:
-                child = ClientChild(self._end, PlainTransport(self._client), "", shared, 0)
+                child = of_version[version] = self._make_child(shared)
                 child.go_on(connect)
-                of_version[version] = child
             self._children[versions] = of_version[version]
+
+    def _make_child(self, shared: Shared) -> ClientChild:
+        """A child for the client that is to come."""
+        return ClientChild(self._end, PlainTransport(self._client), "", shared, 0)
 
     def serve(self, address: str, peer: int) -> int:
         """Serve the client until it is gone; returns the exit status of the process. Both sockets are closed then."""
@@ -146,20 +149,19 @@ class Lobby:
         self._bell.has_rung = False
         self._address, self._peer, self._began = address, peer, monotonic()
         set_title(f"client {address} 0 subscriptions")
-        client = self._client
         if self._bell.poll(self._poll, self._timeout_ms) != self._said:
             return False
         try:
-            octets = client.recv(self._answers.most + 1, _PEEK)
+            octets = self._look()
             found = self._answers.find(octets)
             if found is None:
                 return False
             versions, login, before, behind = found
             size = len(login)
             self._end.send(_PACK(_HEADER + size, VERSION, _CONNECTED, 0, 0, 0, 0, 0, 0, 0, size, 0, 0) + login)
-            self._read = client.recv(len(octets))
+            self._read = self._take(octets)
             answer = b"%b%d%b" % (before, peer, behind)
-            self._written = client.send(answer)
+            self._written = self._say(answer)
         except OSError:  # the full program will meet it as well
             return False
         self._login = login
@@ -170,9 +172,25 @@ class Lobby:
             self._versions, self._written = versions, 0
         return True
 
+    def _wait(self) -> list[tuple[int, int]]:
+        """Wait for whatever comes next: what is ready."""
+        return self._bell.poll(self._poll, None)
+
+    def _look(self) -> bytes:
+        """What has come of the client's stream, which stays where it is. Raises OSError."""
+        return self._client.recv(self._answers.most + 1, _PEEK)
+
+    def _take(self, octets: bytes) -> bytes:
+        """Read these octets of the stream, which were looked at. Raises OSError."""
+        return self._client.recv(len(octets))
+
+    def _say(self, octets: bytes) -> int:
+        """Write octets of the stream to the client; returns how many were written. Raises OSError."""
+        return self._client.send(octets)
+
     def attend(self) -> bool:
         """Wait for whatever comes next; tell whether it was for the lobby, and is done."""
-        ready = self._bell.poll(self._poll, None)
+        ready = self._wait()
         if self._child is None:
             return False
         try:
@@ -184,16 +202,16 @@ class Lobby:
 
     def _subscribe(self) -> bool:
         """Tell the parent of a subscription, if that is what the client has sent."""
-        client, ids = self._client, self._ids
+        ids = self._ids
         if not ids:
             self._first_token = first_token(self._shared.name_session(self._peer).encode())
         fence = len(ids) + 1
-        octets = client.recv(self._answers.most + 1, _PEEK)
+        octets = self._look()
         found = self._answers.find_subscribe(octets, self._versions, self._first_token + len(ids), fence)
         if found is None or found[0] in ids or fence > MOST:
             return False
         self._end.send(found[1])
-        self._subscribed += client.recv(len(octets))
+        self._subscribed += self._take(octets)
         ids.append(found[0])
         self._receipt = found[2]
         return True
@@ -211,7 +229,7 @@ class Lobby:
         receipt, self._receipt = self._receipt, b""
         if not receipt:
             return True
-        written = self._client.send(receipt)
+        written = self._say(receipt)
         self._written += written
         return written == len(receipt)
 

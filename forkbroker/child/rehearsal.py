@@ -10,6 +10,7 @@ It takes the way of every client: as a spare that is given its client, through t
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from forkbroker.child.answers import Answers
@@ -27,41 +28,67 @@ ROUNDS = 20
 _CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
 _SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
 _FRAMES = b"SEND\ndestination:/topic/rehearsal\n\nhello\0DISCONNECT\nreceipt:2\n\n\0"
+Play = Callable[[], None]
+"""Plays a client through."""
 _FENCES = 2
 """How many fences these frames ask for: all are passed before they are asked, as nobody is there to answer."""
 
 
-def rehearse(shared: Shared, answers: Answers) -> None:
-    """Serve a client that exists only here, some times over. Nothing of it is left but warm code, in one place."""
-    gather(partial(_play_both, shared, answers))
+def rehearse(shared: Shared, answers: Answers, others: Sequence[Play] = ()) -> None:
+    """Serve a client that exists only here, some times over. Nothing of it is left but warm code, in one place.
+
+    `others`: clients of other kinds, who are played as well.
+    """
+    plays: list[Play] = [partial(_play_both, shared, answers), *others]
+
+    def play_all() -> None:
+        for play in plays:
+            play()
+
+    gather(play_all)
     for _ in range(ROUNDS):
-        _play_both(shared, answers)
+        play_all()
 
 
 def _play_both(shared: Shared, answers: Answers) -> None:
     """A client who gets a program that was prepared, and one who does not."""
-    _play(shared, answers, is_prepared=True)
-    _play(shared, answers, is_prepared=False)
+
+    def make(spare: Spare) -> Lobby:
+        return Lobby(spare, shared, answers, Bell())
+
+    play(make, shared.max_envelope, is_prepared=True)
+    play(make, shared.max_envelope, is_prepared=False)
 
 
-def _play(shared: Shared, answers: Answers, *, is_prepared: bool) -> None:
+def play(
+    make: Callable[[Spare], Lobby],
+    max_envelope: int,
+    *,
+    is_prepared: bool,
+    head: bytes = b"",
+    wrap: Callable[[bytes], bytes] = bytes,
+) -> None:
+    """Play a client through, in the lobby that `make` makes for it, whose full program is prepared or not.
+
+    `head`: what the client says first; `wrap`: how it says one frame, or some of them.
+    """
     parents_end, childs_end = open_pair()
     client, served = socket.socketpair()
-    channel = Channel(parents_end, max_envelope=shared.max_envelope)
+    channel = Channel(parents_end, max_envelope=max_envelope)
     spare = Spare()
-    lobby = Lobby(spare, shared, answers, Bell())
+    lobby = make(spare)
     if is_prepared:
         lobby.prepare()
 
     def serve(address: str, peer: int) -> int:
-        client.sendall(_CONNECT)
+        client.sendall(head + wrap(_CONNECT))
         lobby.meet(address, peer)
-        client.sendall(_SUBSCRIBE)
+        client.sendall(wrap(_SUBSCRIBE))
         if lobby.attend():
             channel.send(pack(Kind.FENCED, number=1))
             channel.flush()
             lobby.attend()
-        client.sendall(_FRAMES)
+        client.sendall(wrap(_FRAMES))
         client.shutdown(socket.SHUT_WR)
         channel.send(pack(Kind.FENCED, number=_FENCES))
         channel.flush()

@@ -443,9 +443,18 @@ class Serving:
         # who plays a client in the nursery must not have the limits of one
         rehearsing = replace(shared, verifier=None, permissions=Permissions())
 
+        lobbies, others = [lobby], list[Callable[[], None]]()
+        if self._web is not None and shared.verifier is None:
+            from forkbroker.child.web import porch
+
+            lobbies.append(porch.WebLobby(spare, shared, answers, bell, self._web))
+            spare.programs[Begin.WEB] = lobbies[-1].serve
+            others.append(partial(porch.play_page, rehearsing, answers, self._web))
+
         def prepare() -> None:
-            rehearse(rehearsing, answers)
-            lobby.prepare()
+            rehearse(rehearsing, answers, others)
+            for one in lobbies:
+                one.prepare()
 
         return nursery.main(end, prepare, program)
 

@@ -42,7 +42,9 @@ _TEXT, _BINARY = 0x81, 0x82
 _HEADS = {first: [bytes((first, length)) for length in range(126)] for first in (_TEXT, _BINARY)}
 _BEAT = b"\x81\x01\n"
 _LENGTH = b"\ncontent-length:"
-_PING = b"\x89\x00"
+PING = b"\x89\x00"
+PONG = 0x8A
+"""The first octet of a pong."""
 
 
 class WebSocket:
@@ -231,7 +233,7 @@ class WebSocket:
 
     def tick(self) -> None:
         """Send a ping: proxies cut connections on which nothing comes for a minute."""
-        self.outgoing += _PING
+        self.outgoing += PING
 
     def close(self, cause: Cause) -> bytes:
         """A closing frame that tells why (RFC 6455, 7.4): the code for the kind of the reason, and ERROR's message."""
@@ -240,6 +242,24 @@ class WebSocket:
         self.is_over = True
         payload = Close(_CODES[cause], _find_message(self._error)).serialize()
         return Frame(Opcode.CLOSE, payload).serialize(mask=False)
+
+
+def pack_text(frame: bytes) -> bytes:
+    """The message for one frame in UTF-8, which ends in NUL LF."""
+    return _make_head(len(frame) - 1, is_text=True) + frame[:-1]
+
+
+def unpack_whole(octets: bytes) -> tuple[int, bytes, int] | None:
+    """Of a whole message or pong: its first octet, its payload, and its octets in all; None: it is something else."""
+    if len(octets) < 6:
+        return None
+    first, length, begin = octets[0], octets[1] - 128, 2
+    if length == 126:
+        length, begin = int.from_bytes(octets[2:4]), 4
+    stop = begin + 4 + length
+    if first not in (_TEXT, _BINARY, PONG) or not 0 <= length < 65_536 or octets[1] == 255 or stop > len(octets):
+        return None
+    return first, apply_mask(octets[begin + 4 : stop], octets[begin : begin + 4]), stop
 
 
 def _make_head(length: int, *, is_text: bool) -> bytes:

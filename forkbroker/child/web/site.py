@@ -63,6 +63,11 @@ class SitePolicy:
     max_body: int = Limits().max_body
     """Octets of the body of a message."""
 
+    @property
+    def pattern(self) -> str:
+        """Of the paths of WebSockets."""
+        return "|".join(map(re.escape, self.paths)) or _USUAL_PATHS
+
     def find_bearer(self, request: Request) -> str:
         """The token of a request that asks for a WebSocket, or for events; nothing: it has none."""
         cookie = request.find_cookie(self.cookie) if self.cookie else ""
@@ -81,13 +86,12 @@ def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool 
     def answer_sockjs(_: Request, __: re.Match[str]) -> Response:
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
 
-    paths = "|".join(map(re.escape, policy.paths)) or _USUAL_PATHS
     desk = Desk(Exchange(heard), policy.origins, policy.find_bearer, policy.max_body)
     routes = [
         # a WebSocket may be at any path that ends with a slash
         *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),
         *desk.make_routes(),
-        Route("GET", re.compile(paths), begin_websocket),
+        Route("GET", re.compile(policy.pattern), begin_websocket),
         Route("GET", re.compile(_SOCKJS_PATHS), answer_sockjs),
     ]
     named = ", ".join(policy.paths) or "/, /ws, /stomp and /ws/websocket, below any prefix"
@@ -136,7 +140,7 @@ class Visit:
         self._policy = policy
         self._is_tls = is_tls
         self._is_forwarded = is_forwarded
-        self._router = make_router(policy, self._heard, is_here=is_here)
+        self._router = make_router(policy, self.heard, is_here=is_here)
         self._transport: WebTransport | None = None
         self._child: ClientChild | None = None
 
@@ -151,7 +155,7 @@ class Visit:
         child.call_every(PING_S, self._tick)
         child.call_every(REST_S, self._rest)
 
-    def _heard(self) -> None:
+    def heard(self) -> None:
         if self._child is not None:
             self._child.heard()
 

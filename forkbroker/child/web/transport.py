@@ -85,6 +85,11 @@ class WebTransport:
         """Octets of its own, or of the inner transport, wait."""
         return bool(self._unsent) or self._inner.wants_writable
 
+    def begin(self, talk: Conversation, unsent: bytes = b"") -> None:
+        """Go on with a conversation that has begun; of what it has said, these octets are not sent."""
+        self._talk = talk
+        self._unsent = unsent
+
     # From the client
 
     def read_into(self, place: memoryview) -> int:

@@ -19,10 +19,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from forkbroker.child.web.frames import WebSocket
+from forkbroker.child.web.greeting import SUBPROTOCOLS, make_answer
 from forkbroker.child.web.requests import Request, Response, say
 
-SUBPROTOCOLS = tuple(map(Subprotocol, ("v12.stomp", "v11.stomp", "v10.stomp")))
-"""Those that are spoken, the best first."""
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
 """What the library would log is no event of the broker's."""
@@ -69,7 +68,7 @@ def is_upgrade(request: Request) -> bool:
 
 
 def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return next((protocol for protocol in SUBPROTOCOLS if protocol in offered), None)
+    return next((Subprotocol(name) for name in SUBPROTOCOLS if name in offered), None)
 
 
 def upgrade(request: Request, origins: Origins, heard: Callable[[], None]) -> Response | WebSocket:
@@ -85,7 +84,9 @@ def upgrade(request: Request, origins: Origins, heard: Callable[[], None]) -> Re
         text = f"Pages of {origin} may not connect to {host} (option web-origin)."
         note = f"refused a page of {origin[:80]}, as it is not of {host[:80]} (web-origin)"
         return say(HTTPStatus.FORBIDDEN, text, note=note)
-    protocol = ServerProtocol(subprotocols=SUBPROTOCOLS, select_subprotocol=_select, logger=_SILENT)
+    protocol = ServerProtocol(
+        subprotocols=list(map(Subprotocol, SUBPROTOCOLS)), select_subprotocol=_select, logger=_SILENT
+    )
     protocol.receive_data(request.octets)
     requests = protocol.events_received()
     if not requests:
@@ -95,7 +96,9 @@ def upgrade(request: Request, origins: Origins, heard: Callable[[], None]) -> Re
         text = (answer.body or b"").decode(errors="replace").strip()
         kept = [pair for pair in answer.headers.raw_items() if pair[0].lower() in _KEPT]
         return say(HTTPStatus(answer.status_code), text, *kept)
-    protocol.send_response(answer)
+    # with the words of the lobby
     conversation = WebSocket(heard)
-    conversation.outgoing = b"".join(protocol.data_to_send())
+    offered = request.headers.get("sec-websocket-protocol", "").replace(" ", "").split(",")
+    key = request.headers["sec-websocket-key"]
+    conversation.outgoing = make_answer(key.encode(), [name.encode() for name in offered])
     return conversation

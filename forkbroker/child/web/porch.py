@@ -1,0 +1,170 @@
+"""The lobby of clients that speak WebSocket: a tab that waits costs little more than a client over TCP that waits.
+
+It is the other one (`forkbroker.child.lobby`), whose stream is within messages. A plain handshake is answered, each
+plain frame has to be a message of its own, and pings are sent and pongs heard, as long as nothing else comes. The
+request of a client that asks for anything else stays in the socket, for the full program. Where logins are verified,
+there is nothing plain, and no such lobby.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
+
+from forkbroker.child.answers import Answers
+from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.lobby import Bell, Lobby
+from forkbroker.child.rehearsal import play
+from forkbroker.child.spare import Spare
+from forkbroker.child.transport import PlainTransport
+from forkbroker.child.web.frames import PING, PONG, WebSocket, pack_text, unpack_whole
+from forkbroker.child.web.greeting import MOST, grant
+from forkbroker.child.web.site import HABITS, PATIENCE_S, PING_S, SitePolicy, Visit
+from forkbroker.child.web.transport import WebTransport
+from forkbroker.posix.addresses import is_on_this_machine
+
+_PEEK = int(socket.MSG_PEEK)
+_PLACE = memoryview(bytearray(MOST))
+"""Where requests are read to."""
+_FRAMING = 14
+"""Octets of a message at most that are not its payload."""
+
+
+class WebLobby(Lobby):
+    """One client that has asked for a WebSocket, and said no more than CONNECT and SUBSCRIBE."""
+
+    def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell, policy: SitePolicy) -> None:
+        """As the other one; `policy` says what is to be had."""
+        super().__init__(spare, shared, answers, bell)
+        self._policy = policy
+        self._is_granted = False
+        """The client has its WebSocket."""
+        self._paths = frozenset(path.encode() for path in policy.paths) or None
+        self._came = 0.0
+        self._heard_at = 0.0
+        self._size = 0
+        """Octets of the message that was looked at."""
+        self._unsent = b""
+        """What the kernel has not taken of a message."""
+        self._visits: dict[ClientChild, tuple[Visit, WebTransport, WebSocket]] = {}
+
+    def _make_child(self, shared: Shared) -> ClientChild:
+        visit, transport = self._visit(PlainTransport(self._client), is_here=False)
+        talk = WebSocket(visit.heard)
+        transport.begin(talk)
+        child = ClientChild(self._end, transport, "", shared, 0, habits=HABITS)
+        self._visits[child] = visit, transport, talk
+        return child
+
+    def _visit(self, plain: PlainTransport, *, is_here: bool) -> tuple[Visit, WebTransport]:
+        visit = Visit(self._policy, is_tls=False, is_forwarded=False, is_here=is_here)
+        return visit, visit.begin(plain)
+
+    def meet(self, address: str, peer: int) -> bool:
+        """Grant the client its WebSocket, then as the other lobby."""
+        self._bell.has_rung = False
+        self._address, self._peer = address, peer
+        self._came = self._heard_at = monotonic()
+        if self._bell.poll(self._poll, self._timeout_ms) != self._said or not self._grant():
+            return False
+        return super().meet(address, peer)
+
+    def _grant(self) -> bool:
+        try:
+            size = self._client.recv_into(_PLACE, 0, _PEEK)
+            found = grant(bytes(_PLACE[:size]), self._paths)
+            if found is None:
+                return False
+            size, answer = found
+            self._client.recv_into(_PLACE, size)
+            self._is_granted = True
+            written = self._client.send(answer)
+            self._unsent = answer[written:]
+        except OSError:  # the full program will meet it as well
+            return False
+        return not self._unsent
+
+    def _wait(self) -> list[tuple[int, int]]:
+        while not self._unsent:
+            ready = self._bell.poll(self._poll, PING_S * 1000)
+            if ready == self._said:
+                if not self._hear():
+                    return ready
+            elif ready or self._bell.has_rung or monotonic() > self._heard_at + PATIENCE_S:
+                return ready
+            else:
+                with suppress(OSError):  # it has left, or takes nothing: either will be found out
+                    self._client.send(PING)
+        return []
+
+    def _hear(self) -> bool:
+        """Take a pong, if one has come."""
+        with suppress(OSError):
+            found = unpack_whole(self._client.recv(self._answers.most + _FRAMING, _PEEK))
+            if found is not None and found[0] == PONG:
+                self._client.recv(found[2])
+                self._heard_at = monotonic()
+                return True
+        return False
+
+    def _look(self) -> bytes:
+        found = unpack_whole(self._client.recv(self._answers.most + _FRAMING, _PEEK))
+        if found is None or found[0] == PONG:
+            return b""
+        self._size = found[2]
+        return found[1]
+
+    def _take(self, octets: bytes) -> bytes:
+        self._client.recv(self._size)
+        self._heard_at = monotonic()
+        return octets
+
+    def _say(self, octets: bytes) -> int:
+        message = pack_text(octets)
+        self._unsent = message[self._client.send(message) :]
+        return len(octets)
+
+    def leave(self) -> ClientChild:
+        """The full program, at the point that was reached here."""
+        prepared = self._child
+        if prepared is not None:
+            visit, transport, talk = self._visits[prepared]
+            transport.begin(talk, self._unsent)
+            super().leave()
+            visit.join(prepared)
+            return prepared
+        plain = PlainTransport(self._spare.take_client())
+        visit, transport = self._visit(plain, is_here=is_on_this_machine(plain.socket))
+        if self._is_granted:
+            transport.begin(WebSocket(visit.heard), self._unsent)
+        child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._came, habits=HABITS)
+        visit.join(child)
+        if self._read:
+            child.go_on(self._read, self._written)
+        return child
+
+
+_HEAD = (
+    b"GET /ws HTTP/1.1\r\nHost: rehearsal\r\nOrigin: http://rehearsal\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cmVoZWFyc2FsISEhISEhIQ==\r\n"
+    b"Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n\r\n"
+)
+
+
+def _wrap(frames: bytes) -> bytes:
+    """As a client sends them: in one message, with a mask that changes nothing."""
+    return b"\x81\xfe" + len(frames).to_bytes(2) + bytes(4) + frames
+
+
+def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
+    """Play a tab that gets a program that was prepared, and one that does not (`forkbroker.child.rehearsal`)."""
+
+    usual = replace(policy, paths=())
+
+    def make(spare: Spare) -> Lobby:
+        return WebLobby(spare, shared, answers, Bell(), usual)
+
+    play(make, shared.max_envelope, is_prepared=True, head=_HEAD, wrap=_wrap)
+    play(make, shared.max_envelope, is_prepared=False, head=_HEAD, wrap=_wrap)

@@ -1,0 +1,200 @@
+"""A tab in its lobby, in a process of its own; the test is its parent and its client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from support.deadline import wait_until
+from support.tabs import Tab
+from websockets.frames import Frame, Opcode
+
+from forkbroker.child import child
+from forkbroker.child.answers import Answers
+from forkbroker.child.lobby import Bell
+from forkbroker.child.spare import Spare
+from forkbroker.child.web import porch
+from forkbroker.child.web.site import SitePolicy
+from forkbroker.posix.children import fork
+from forkbroker.posix.semaphores import SemaphorePool
+from forkbroker.session.policy import SessionPolicy
+from forkbroker.stomp.limits import Limits
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.kinds import Kind
+
+MAX_ENVELOPE = 16 << 20
+CONNECT = "CONNECT\naccept-version:1.2\nhost:/\n\n\0"
+SUBSCRIBE = "SUBSCRIBE\nid:7\ndestination:/topic/a\nreceipt:r\n\n\0"
+
+
+class Noting(porch.WebLobby):
+    """A lobby that says when it is left."""
+
+    noted = -1
+
+    def leave(self) -> child.ClientChild:
+        """As it does, after it is said."""
+        os.write(self.noted, b".")
+        return super().leave()
+
+
+@dataclass
+class Scene:
+    """Both sides of a lobby."""
+
+    tab: Tab
+    channel: Channel
+    left: int
+    """Readable when the lobby is left."""
+    pid: int
+    told: list[Envelope] = field(default_factory=list)
+
+    def hears(self, kind: Kind) -> Envelope:
+        """The next envelope of this kind that the parent is told."""
+
+        def look() -> Envelope | None:
+            self.told.extend(self.channel.receive())
+            while self.told:
+                envelope = self.told.pop(0)
+                if envelope.kind is kind:
+                    return envelope
+            return None
+
+        found = wait_until(look, f"{kind.name} for the parent")
+        assert found is not None
+        return found
+
+    def pass_fence(self, number: int) -> None:
+        """The parent has applied all up to here."""
+        self.channel.send(pack(Kind.FENCED, number=number))
+        assert self.channel.flush()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the full program has taken over."""
+        try:
+            return bool(os.read(self.left, 1))
+        except BlockingIOError:
+            return False
+
+    def await_full(self) -> None:
+        """Wait until it has."""
+        wait_until(lambda: self.is_left, "the full program")
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A tab that has asked for a WebSocket; pings come each 50 ms."""
+    monkeypatch.setattr(porch, "PING_S", 0.05)
+    monkeypatch.setattr(porch, "PATIENCE_S", 1.5)
+    ours, theirs = open_pair()
+    client, served = socket.socketpair()
+    slots = SemaphorePool(1)
+    shared = child.Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
+    left, noted = os.pipe()
+    os.set_blocking(left, False)
+
+    def serve() -> int:
+        bell = Bell()
+        bell.hang()
+        spare = Spare()
+        lobby = Noting(spare, shared, Answers(shared), bell, SitePolicy())
+        lobby.noted = noted
+        lobby.prepare()
+        for socket_, place in ((theirs, spare.end), (served, spare.client)):
+            os.dup2(socket_.fileno(), place.fileno(), inheritable=False)
+            socket_.close()
+        spare.end.setblocking(False)
+        return lobby.serve("test", 1)
+
+    pid = fork(serve, [theirs.fileno(), served.fileno(), noted])
+    for end in (theirs, served):
+        end.close()
+    os.close(noted)
+    channel = Channel(ours, max_envelope=MAX_ENVELOPE)
+    tab = Tab(client, "ws://test/ws", origin="http://test")
+    yield Scene(tab, channel, left, pid)
+    client.close()
+    channel.close()
+    os.close(left)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the child")
+    slots.close()
+
+
+def test_a_tab_that_connects_and_subscribes_stays_in_the_lobby(scene: Scene) -> None:
+    """With pings and pongs; then the full program goes on as if it had been there from the beginning."""
+    scene.tab.say(CONNECT)
+    assert scene.tab.take().startswith("CONNECTED\nversion:1.2\n")
+    scene.hears(Kind.CONNECTED)
+    scene.tab.say(SUBSCRIBE)
+    assert scene.hears(Kind.SUBSCRIBE).destination == b"/topic/a"
+    scene.pass_fence(1)
+    assert scene.tab.take() == "RECEIPT\nreceipt-id:r\n\n\0"
+    before = scene.tab.pings
+    while scene.tab.pings < before + 3:
+        scene.tab.turn()
+    assert not scene.is_left
+
+    scene.tab.say("SEND\ndestination:/topic/b\n\nhello\0")
+    assert scene.hears(Kind.SEND).destination == b"/topic/b"
+    assert scene.is_left
+    scene.tab.say("SUBSCRIBE\nid:8\ndestination:/topic/c\nreceipt:s\n\n\0")
+    scene.hears(Kind.SUBSCRIBE)
+    scene.pass_fence(2)
+    assert scene.tab.take() == "RECEIPT\nreceipt-id:s\n\n\0"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "CONNECT\naccept-version:1.2\nhost:/\nheart-beat:10000,10000\n\n\0",
+        "CONNECT\naccept-version:1.2\nhost:/\nx:" + "y" * 1000 + "\n\n\0",
+        "\n",
+    ],
+    ids=["heart-beat", "long", "line feed"],
+)
+def test_what_is_not_plain_is_for_the_full_program(scene: Scene, first: str) -> None:
+    """Although the WebSocket was granted in the lobby."""
+    scene.tab.say(first)
+    if first == "\n":
+        scene.tab.say(CONNECT)
+
+    assert scene.tab.take().startswith("CONNECTED\n")
+    scene.await_full()
+
+
+def test_a_message_in_parts_is_for_the_full_program(scene: Scene) -> None:
+    """And two in one; nothing is lost."""
+    scene.tab.say("")  # until it is granted
+    for number, (opcode, part) in enumerate(((Opcode.TEXT, CONNECT[:9]), (Opcode.CONT, CONNECT[9:] + SUBSCRIBE))):
+        scene.tab.link.sendall(Frame(opcode, part.encode(), fin=bool(number)).serialize(mask=True))
+
+    assert scene.tab.take().startswith("CONNECTED\n")
+    scene.await_full()
+    scene.hears(Kind.SUBSCRIBE)
+
+
+def test_a_tab_that_does_not_answer_pings_is_left_to_the_full_program(scene: Scene) -> None:
+    """Which finds out whether it is still there."""
+    scene.tab.answers_pings = False
+    scene.tab.login()
+    scene.await_full()
+    scene.tab.turn()
+
+    assert scene.tab.pings > 1
+
+
+def test_a_close_and_sigterm_end_it_in_good_order(scene: Scene) -> None:
+    """Both are for the full program."""
+    scene.tab.login()
+    os.kill(scene.pid, signal.SIGTERM)
+
+    assert scene.tab.take().startswith("ERROR\nmessage:disconnected by the administrator\n")
+    scene.tab.await_end()
+    assert scene.tab.close_code == 1008
+    assert scene.hears(Kind.LEAVING).block == b"disconnected by the administrator"
