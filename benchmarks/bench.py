@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import depth
+import floods
 import persistence
 import procedures
 import report
@@ -41,6 +42,9 @@ def all_procedures() -> dict[str, Procedure]:
     def persisting(scenario: scenarios.Scenario) -> Procedure:
         return lambda bench: persistence.measure_fill(bench, scenario)
 
+    def flooded(kind: str, is_from_one: bool) -> Procedure:
+        return lambda bench: floods.measure(bench, kind, is_from_one=is_from_one)
+
     found: dict[str, Procedure] = {scenario.name: plain(scenario) for scenario in scenarios.PLAIN}
     found |= {scenario.name: plain(scenario) for scenario in scenarios.WEBSOCKET}
     found["websocket-ping-pong"] = procedures.measure_websocket_round
@@ -53,6 +57,8 @@ def all_procedures() -> dict[str, Procedure]:
     found["deep-fill"] = depth.measure_deep
     found["deep-persistent"] = depth.measure_deep_persistent
     found["idle"] = procedures.measure_idle
+    for kind, is_from_one in floods.KINDS:
+        found[floods.name_of(kind, is_from_one=is_from_one)] = flooded(kind, is_from_one)
     found["turns"] = turns.measure_turns
     return found
 

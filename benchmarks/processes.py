@@ -45,6 +45,9 @@ class Broker:
     web_port: int | None = None
     """Where it speaks WebSocket; None: nowhere."""
 
+    tls_port: int | None = None
+    """Where it speaks TLS; None: nowhere."""
+
     def address(self, *, websocket: bool = False) -> list[str]:
         """Options of the load generator."""
         if websocket and self.web_port is None:
@@ -172,24 +175,29 @@ def last_words(log: IO[str]) -> str:
     return " | ".join(log.read()[-2000:].strip().splitlines()[-3:])
 
 
+def port_of(line: str) -> int:
+    """The port in what a broker says."""
+    return int(line.rsplit(":", 1)[1])
+
+
 @contextlib.contextmanager
 def run_broker(options: Sequence[str], *, websocket: bool = False) -> Iterator[Broker]:
     """A broker of this checkout on a free port of the loopback, with a new database; alive as long as the context.
 
     `websocket`: it speaks that as well, on another port.
     """
-    command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0"]
+    command = [sys.executable, str(BROKER), "--listen", "127.0.0.1:0", *options]
     if websocket:
         command += ["--listen", "ws://127.0.0.1:0"]
     with (
         database_directory() as directory,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
-        process = start([*command, "--store", f"sqlite://{quote(str(directory))}/queues.db", *options], stderr=log)
+        process = start([*command, "--store", f"sqlite://{quote(str(directory))}/queues.db"], stderr=log)
         try:
-            lines = [await_line(process, "listening on ", START_S) for _ in range(1 + websocket)]
-            ports = [int(line.rsplit(":", 1)[1]) for line in lines]
-            yield Broker("127.0.0.1", ports[0], process.pid, ports[1] if websocket else None)
+            said = [await_line(process, "listening on ", START_S) for _ in range(command.count("--listen"))]
+            ports = {scheme: port_of(line) for line in said for scheme in ("tls", "ws") if f" {scheme}://" in line}
+            yield Broker("127.0.0.1", port_of(said[0]), process.pid, ports.get("ws"), ports.get("tls"))
         except MeasurementError as error:
             raise MeasurementError(f"{error} [the broker's log ends: {last_words(log)}]") from error
         finally:

@@ -15,7 +15,7 @@ from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.descriptors import receive
 from forkbroker.wire.envelope import HEADER
-from forkbroker.wire.kinds import Kind
+from forkbroker.wire.kinds import Begin, Kind
 
 ClientProgram = Callable[[str, int], int]
 """What serves the client of a spare: (its address for people, its number in the parent), the channel's end
@@ -24,7 +24,12 @@ non-blocking; returns the exit status."""
 WAYS = 16
 """How many ways there are in which a client begins (`Begin`)."""
 _SERVE = int(Kind.SERVE)
+_SUSPECT = int(Begin.SUSPECT)
 _HEADER = HEADER.size
+
+
+def _ignore() -> None:
+    """All clients are the same."""
 
 
 class Spare:
@@ -38,6 +43,8 @@ class Spare:
         """
         self.programs: list[ClientProgram | None] = [None] * WAYS
         """What serves a client that begins in this way, as SERVE says it. Without one there are no such clients."""
+        self.suspected: Callable[[], None] = _ignore
+        """Called in the process of a client that comes from where others come that have not logged in."""
 
     def take_client(self) -> socket.socket:
         """The client's socket for whoever asks it what it is; the other object is none any more."""
@@ -66,7 +73,10 @@ class Spare:
         [fd] = fds
         dup2(fd, client.fileno(), False)
         close(fd)
-        serve = self.programs[int(fields[4])]
+        begin = int(fields[4])
+        if begin & _SUSPECT:
+            self.suspected()
+        serve = self.programs[begin & ~_SUSPECT]
         if serve is None:
             raise EnvelopeError("a client for whom there is no program; of TLS, where there is no certificate")
         return serve(address.decode(), peer)

@@ -421,6 +421,7 @@ class Serving:
         answers, bell, spare = Answers(shared), Bell(), Spare()
         lobby = Lobby(spare, shared, answers, bell)
         self._give_programs(spare, bell)
+        spare.suspected = self._places.leave_one
         spare.programs[0] = lobby.serve
         is_limited = bool(settings.child_memory or settings.child_cpu or settings.child_files)
 

@@ -11,7 +11,8 @@ So is an address from which logins fail; its time is longer, and a login that su
 an account could else guess at the others.
 
 Clients that have connected and not logged in have a limit of their own, as they cost the one who sends nothing nearly
-nothing. At the limit one of them makes room for the next one (`forkbroker.parent.pending`). If the next one is from an
+nothing. At the limit one of them makes room for the next one (`forkbroker.parent.pending`): a suspect
+(`forkbroker.parent.suspects`), if the next one is none. Among equals, if the next one is from an
 address that has fewer of them, that is the oldest of the address that has the most, at once. Else it is the oldest of
 its own address, but not before that one had a fair time: so a herd that comes back after a restart is served in order.
 The same holds where all clients that there may be are there, and some of them have not logged in.
@@ -31,6 +32,7 @@ from ipaddress import IPv4Network, IPv6Network
 from forkbroker.identity import Identity, Way
 from forkbroker.networks import is_within
 from forkbroker.parent.pending import Pending
+from forkbroker.parent.suspects import Suspects
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
@@ -39,6 +41,10 @@ _ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
 _LOGIN_S = 2.0
 """How long a client that has not logged in keeps its place at least, when others of its address want it."""
+_CROWD = 4
+"""So many clients of one origin that have not logged in are a crowd: a flood, or a herd that comes back."""
+_SUSPECTS_RATE = 50.0
+"""Processes a second for suspects: what a flood may cost others, where it comes from the same addresses again."""
 _LOOK_AGAIN_S = 0.05
 """Places get free by logins as well: how often that is looked for."""
 
@@ -140,6 +146,10 @@ class Admission:
         self._sources: dict[Peer, str] = {}
         self._clients: Counter[str] = Counter()
         self._pending = Pending()
+        self._pending_suspects = Pending()
+        self._suspects = Suspects()
+        self._suspects_at = now
+        """When the next suspect may have a process."""
         self._displaced: set[Peer] = set()
         """Clients that have been told to make room, and are not gone."""
         self._stale: dict[Peer, Mapping[str, str]] = {}
@@ -154,7 +164,7 @@ class Admission:
     def adopt(self, policy: AdmissionPolicy) -> None:
         """Other limits hold from now on; who is connected stays."""
         if self._policy.users is not None:
-            for peer in self._pending:
+            for peer in (*self._pending, *self._pending_suspects):
                 self._stale.setdefault(peer, self._policy.users)
         self._policy = policy
 
@@ -166,6 +176,14 @@ class Admission:
     def origin_of(self, host: str) -> str:
         """Whose turn a client from `host` takes: also on this machine each address has its own."""
         return self._source_of(host) or host
+
+    def is_suspect(self, origin: str, now: float) -> bool:
+        """Whether others that came from there have not logged in, and should have."""
+        return self._suspects.has(origin, now)
+
+    def is_crowd(self, origin: str, now: float) -> bool:
+        """Whether a client of this origin lets those of others come first, where there is not enough for all."""
+        return self.is_suspect(origin, now) or self._pending.count(origin) >= _CROWD
 
     def opens_at(self, now: float) -> float:
         """From when on the next client may have a process; `now` when it may at once."""
@@ -180,20 +198,30 @@ class Admission:
 
         That may be earlier, as they log in, or leave: it is looked again soon.
         """
+        soon = now + _LOOK_AGAIN_S
         if self.clients >= self._policy.max_clients:
-            return now + _LOOK_AGAIN_S
-        if not self._is_full_of_pending() or self._gives_way_to(origin):
+            return soon
+        is_suspect = self.is_suspect(origin, now)
+        if is_suspect and self._suspects_at > now:
+            return self._suspects_at
+        if not self._is_full_of_pending() or self._gives_way_to(origin, is_suspect=is_suspect):
             return now
-        place_at = self._pending.oldest_since(origin) + _LOGIN_S
-        return max(now, min(place_at, now + _LOOK_AGAIN_S))
+        own = self._pending_suspects if is_suspect else self._pending
+        return max(now, min(own.oldest_since(origin) + _LOGIN_S, soon)) if own.count(origin) else soon
+
+    @property
+    def _pending_count(self) -> int:
+        return len(self._pending) + len(self._pending_suspects)
 
     def _is_full_of_pending(self) -> bool:
         limit = self._policy.max_pending_logins
-        return bool(limit) and len(self._pending) >= limit
+        return bool(limit) and self._pending_count >= limit
 
-    def _gives_way_to(self, origin: str) -> bool:
-        """Whether another origin has more clients that have not logged in than this one."""
-        return self._pending.count(origin) < self._pending.most
+    def _gives_way_to(self, origin: str, *, is_suspect: bool) -> bool:
+        """Whether another client that has not logged in makes room for one of this origin at once."""
+        if is_suspect:
+            return self._pending_suspects.count(origin) < self._pending_suspects.most
+        return len(self._pending_suspects) > 0 or self._pending.count(origin) < self._pending.most
 
     def is_full(self, waiting: int) -> bool:
         """Whether all clients that there may be are there, or will be when those have their process that wait."""
@@ -224,20 +252,25 @@ class Admission:
                 return f"too many {what}, connect again in {left:.1f} s"
         return ""
 
-    def take_pending(self, origin: str) -> Peer | None:
+    def take_pending(self, origin: str, now: float) -> Peer | None:
         """The client that must be disconnected for one of this origin, if there is no other place; it counts no more.
 
         To be asked when `place_at` has come.
         """
-        return self._displace(origin) if self._is_full_of_pending() else None
+        return self._displace(origin, now) if self._is_full_of_pending() else None
 
-    def take_surplus(self, origin: str) -> Peer | None:
-        """The same where `is_full`: only for an origin that has fewer clients that have not logged in than another."""
-        return self._displace(origin) if self._gives_way_to(origin) else None
+    def take_surplus(self, origin: str, now: float) -> Peer | None:
+        """The same where `is_full`: only if one makes room at once."""
+        if self._gives_way_to(origin, is_suspect=self.is_suspect(origin, now)):
+            return self._displace(origin, now)
+        return None
 
-    def _displace(self, origin: str) -> Peer:
-        victim = self._pending.find_victim(origin)
-        self._pending.remove(victim)
+    def _displace(self, origin: str, now: float) -> Peer:
+        pending = self._pending_suspects if len(self._pending_suspects) else self._pending
+        victim = pending.find_victim(origin)
+        if (suspect := pending.find_origin(victim)) not in (None, origin):
+            self._suspects.add(suspect, now)
+        pending.remove(victim)
         self._displaced.add(victim)
         return victim
 
@@ -248,7 +281,7 @@ class Admission:
         """
         source = self._sources[peer] = self._source_of(host)
         self._clients[source] += 1
-        self._pending.add(peer, self.origin_of(host) if origin is None else origin, now)
+        self._wait(peer, self.origin_of(host) if origin is None else origin, now)
         self._tokens -= 1.0
 
     def is_proxy(self, host: str) -> bool:
@@ -266,8 +299,32 @@ class Admission:
         self._leave(self._sources[peer])
         self._sources[peer] = source
         self._clients[source] += 1
-        self._pending.move(peer, self.origin_of(host), now)
+        if self._find_pending_origin(peer) is not None:
+            self._wait_no_more(peer)
+            self._wait(peer, self.origin_of(host), now)
         return reason
+
+    def _wait(self, peer: Peer, origin: str, now: float) -> None:
+        """This client has not logged in."""
+        if self.is_suspect(origin, now):
+            self._pending_suspects.add(peer, origin, now)
+            self._suspects_at = max(now, self._suspects_at) + 1.0 / _SUSPECTS_RATE
+        else:
+            self._pending.add(peer, origin, now)
+
+    def _wait_no_more(self, peer: Peer) -> None:
+        self._pending.remove(peer)
+        self._pending_suspects.remove(peer)
+
+    def _find_pending_origin(self, peer: Peer) -> str | None:
+        origin = self._pending.find_origin(peer)
+        return self._pending_suspects.find_origin(peer) if origin is None else origin
+
+    def suspect(self, peer: Peer, now: float) -> None:
+        """This client, not removed yet, has not logged in, and should have."""
+        origin = self._find_pending_origin(peer)
+        if origin is not None:
+            self._suspects.add(origin, now)
 
     def _leave(self, source: str) -> None:
         self._clients[source] -= 1
@@ -276,7 +333,7 @@ class Admission:
 
     def remove(self, peer: Peer) -> None:
         """The child of this client is gone."""
-        self._pending.remove(peer)
+        self._wait_no_more(peer)
         self._displaced.discard(peer)
         self._stale.pop(peer, None)
         self._leave(self._sources.pop(peer))
@@ -312,7 +369,8 @@ class Admission:
         """
         source = self._sources[peer]
         reason = self._refusal_of_failures(source, now)
-        return reason, self._pending.clients(source) if reason else []
+        fellows = self._pending.clients(source) + self._pending_suspects.clients(source)
+        return reason, fellows if reason else []
 
     def is_user(self, client: Identity) -> bool:
         """Whether a client may be here that has shown in this way who it is."""
@@ -339,6 +397,7 @@ class Admission:
 
     def connected(self, peer: Peer) -> None:
         """A client logged in: children work, and earlier crashes are forgotten, those of its source as well."""
-        self._pending.remove(peer)
+        self._suspects.clear(self._find_pending_origin(peer) or "")
+        self._wait_no_more(peer)
         self._crashes = 0
         self._crashed.forget(self._sources[peer])

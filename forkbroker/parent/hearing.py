@@ -177,6 +177,8 @@ class Hearing:
         child.reason = to_text(envelope.block)
         child.received, child.delivered, child.dropped = envelope.number, envelope.serial, envelope.count
         child.wants_attention = bool(envelope.flags & Flag.WARNING)
+        if child.wants_attention and not child.has_connected:
+            self._admission.suspect(child.peer, self._loop.now)
         if envelope.token and not child.has_connected:
             self._login_failed(child)
         self._quiet(child)

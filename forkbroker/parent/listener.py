@@ -48,6 +48,8 @@ class Connection:
     """It comes from a proxy, which says first for whom."""
     is_forwarded: bool = False
     """It comes from a proxy for HTTP, whose request says for whom."""
+    is_suspect: bool = False
+    """Others come from there that have not logged in."""
 
 
 Accepted = Callable[[Connection], None]

@@ -50,6 +50,10 @@ class Pending:
         """Since when the oldest client of an origin is there that has one."""
         return next(iter(self._since[origin].values()))
 
+    def find_origin(self, peer: Peer) -> str | None:
+        """Where this client comes from; None: it is not one of these."""
+        return self._origins.get(peer)
+
     def clients(self, origin: str) -> list[Peer]:
         """Those from this origin, the oldest first."""
         return list(self._since.get(origin, ()))

@@ -63,7 +63,9 @@ class Reception:
             client = replace(client, is_forwarded=True)
         reason = self._find_refusal(client)
         origin = self._admission.origin_of(client.host)
-        if not reason and self._admission.is_full(len(self._waiting)) and not self._make_room(origin):
+        if self._admission.is_suspect(origin, self._loop.now):
+            client = replace(client, is_suspect=True)
+        if not reason and self._admission.is_full(len(self._waiting)) and not self._make_room(origin, client):
             reason = self._describe_full()
         if reason:
             self._refuse(client, reason)
@@ -79,7 +81,7 @@ class Reception:
             self._deadline = None
         while self._waiting and self._admission.is_full(len(self._waiting) - 1):
             # the limit has become lower
-            excess = self._waiting.take_excess("") or self._waiting.take(next(iter(self._waiting)))
+            excess = self._waiting.take_excess("", is_suspect=False) or self._waiting.take(next(iter(self._waiting)))
             self._refuse(excess, self._describe_full())
         for _ in range(SERVE_AT_ONCE):
             if not self._serve_next():
@@ -103,13 +105,13 @@ class Reception:
     def _describe_full(self) -> str:
         return self._admission.describe_full(len(self._waiting))
 
-    def _make_room(self, origin: str) -> bool:
-        """Where all places are taken: let one go for this origin, if another one has more of them."""
-        excess = self._waiting.take_excess(origin)
+    def _make_room(self, origin: str, client: Connection) -> bool:
+        """Where all places are taken: let one go for this client, if another origin has more of them."""
+        excess = self._waiting.take_excess(origin, is_suspect=client.is_suspect)
         if excess is not None:
             self._refuse(excess, self._describe_full())
             return True
-        return self._disconnect(self._admission.take_surplus(origin))
+        return self._disconnect(self._admission.take_surplus(origin, self._loop.now))
 
     def _disconnect(self, peer: Peer | None) -> bool:
         """Disconnect a client that has not logged in, if only so another one can try; whether there is one."""
@@ -129,18 +131,18 @@ class Reception:
         if not self._waiting or self._opens_at() > now:
             return False
         place_at = self._admission.place_at
-        origin = next((origin for origin in self._waiting if place_at(origin, now) <= now), None)
-        if origin is None:
+        turn = next((turn for turn in self._waiting if place_at(turn[1], now) <= now), None)
+        if turn is None:
             return False
-        client = self._waiting.take(origin)
+        client = self._waiting.take(turn)
         reason = self._find_refusal(client)
         if reason:
             self._refuse(client, reason)
         elif has_left(client.socket):
             client.socket.close()
         else:
-            self._disconnect(self._admission.take_pending(origin))
-            self._serve(client)
+            self._disconnect(self._admission.take_pending(turn[1], now))
+            self._serve(replace(client, is_suspect=self._admission.is_crowd(turn[1], now)))
         return True
 
     def _serve(self, client: Connection) -> None:
@@ -158,6 +160,6 @@ class Reception:
         now, place_at = self._loop.now, self._admission.place_at
         opens_at = self._opens_at()
         if opens_at < math.inf:
-            if not any(place_at(origin, now) <= now for origin in self._waiting):
+            if not any(place_at(origin, now) <= now for _, origin in self._waiting):
                 opens_at = max(opens_at, now + _LOOK_AGAIN_S)
             self._deadline = self._loop.call_at(opens_at, self.go_on)

@@ -152,6 +152,7 @@ class Spares:
             | (Begin.PROXIED if client.is_proxied else 0)
             | (Begin.WEB if client.is_web else 0)
             | (Begin.FORWARDED if client.is_forwarded else 0)
+            | (Begin.SUSPECT if client.is_suspect else 0)
         )
         envelope = pack(Kind.SERVE, token=begin, number=peer, destination=client.address.encode())
         while self._spares:

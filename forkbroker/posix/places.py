@@ -42,6 +42,10 @@ class Places:
         other._first, other.count = self._first + self.count, count
         return other
 
+    def leave_one(self) -> None:
+        """Use one place less in this process, if there are several: others have it for themselves."""
+        self.count = max(1, self.count - 1)
+
     def try_take(self) -> bool:
         """Take a place, if one is free."""
         # not all of them begin with the same one

@@ -271,6 +271,8 @@ class Begin(IntFlag):
     """With a request of HTTP."""
     FORWARDED = 8
     """The request may say whose client it is."""
+    SUSPECT = 16
+    """From where others come that have not logged in: clients of other addresses are first."""
 
 
 class Cause(IntEnum):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+from broker.test_users import line as user_line
 from faults.scene import Client, child_at, child_of, elapsed, pour, rss_mib
 from support.deadline import stretched, wait_until
 
@@ -286,6 +287,22 @@ def test_a_flood_from_one_address_keeps_nobody_from_others_out(start, connect, s
     for client in flood:
         client.close()
     broker.wait_for_children(21, 30)
+
+
+@pytest.mark.row("F27")
+def test_a_storm_of_wrong_passcodes_keeps_nobody_from_other_addresses_out(start, sockets, tmp_path) -> None:
+    """Each costs 50 ms of a processor, and a hundred of them come from ten addresses; alice comes from others."""
+    users = tmp_path / "users"
+    users.touch(0o600)
+    users.write_text(user_line("alice", "a", ln=14))
+    broker = start("--users", users, "--connect-timeout", "5 min")
+    words = CONNECT.replace(b"\n\n", b"\nlogin:alice\npasscode:%b\n\n")
+    storm = [_come(sockets, broker.port, f"127.0.1.{number % 10 + 1}", words % b"wrong") for number in range(100)]
+    for number in range(5):
+        _expect_connected(_come(sockets, broker.port, f"127.0.2.{number + 1}", words % b"a"))
+    for client in storm:
+        client.settimeout(stretched(60))
+        assert b"login failed" in _answer(client)
 
 
 @pytest.mark.row("F27")

@@ -43,7 +43,7 @@ class Gate:
         return self.admission.place_at(self.admission.origin_of(host), now)
 
     def take_pending(self, host: str = "192.0.2.1") -> Peer | None:
-        return self.admission.take_pending(self.admission.origin_of(host))
+        return self.admission.take_pending(self.admission.origin_of(host), 100.0)
 
 
 def test_everybody_is_welcome_at_first() -> None:
@@ -281,19 +281,20 @@ def test_who_has_not_logged_in_makes_room_for_the_next_of_its_address_after_two_
 
 
 def test_a_flood_makes_room_for_others_at_once() -> None:
-    """The address that has the most loses its oldest; those of others stay, and it is no better off itself."""
+    """The address that has the most loses its oldest, and is a suspect; those of others stay."""
     gate = Gate(max_pending_logins=4)
-    other = gate.add("192.0.2.2")
+    gate.add("192.0.2.2")
     flood = [gate.add() for _ in range(3)]
+    assert not gate.admission.is_suspect("192.0.2.1", 100.0)
     for place, host in enumerate(("192.0.2.3", "127.0.0.1")):
         assert gate.place_at(host) == 100.0
         assert gate.take_pending(host) == flood[place]
         gate.add(host)
+
+    assert gate.admission.is_suspect("192.0.2.1", 100.0)
     assert gate.place_at() > 100.0
     assert gate.place_at("127.0.0.1") > 100.0
-
     assert gate.place_at("127.0.0.2") == 100.0
-    assert gate.take_pending("127.0.0.2") == other
 
 
 def test_a_flood_from_many_addresses_makes_room_by_its_oldest() -> None:
@@ -305,6 +306,56 @@ def test_a_flood_from_many_addresses_makes_room_by_its_oldest() -> None:
     assert gate.take_pending("198.51.100.7") == flood[0]
 
 
+def make_suspect(gate: Gate, host: str, now: float = 100.0) -> None:
+    """A client from there that should have logged in."""
+    peer = gate.add(host, now)
+    gate.admission.suspect(peer, now)
+    gate.admission.remove(peer)
+
+
+def test_suspects_make_room_for_others_and_others_make_none_for_them() -> None:
+    """However many of them there are; among themselves they are as others are."""
+    gate = Gate(max_pending_logins=4)
+    for host in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        make_suspect(gate, host)
+    other = [gate.add("192.0.2.9") for _ in range(2)]
+    suspects = [gate.add("192.0.2.1", 101.0), gate.add("192.0.2.2", 102.0)]
+    assert gate.place_at("192.0.2.1", 103.0) == pytest.approx(103.0)
+    assert gate.place_at("192.0.2.3", 110.0) == 110.0
+    assert gate.place_at("192.0.2.9", 110.0) == 110.0
+    assert [gate.take_pending("192.0.2.9"), gate.add("192.0.2.9")][0] == suspects[0]
+    assert [gate.take_pending("192.0.2.9"), gate.add("192.0.2.9")][0] == suspects[1]
+
+    assert gate.place_at("192.0.2.1", 110.0) == pytest.approx(110.05)
+    assert gate.place_at("192.0.2.5", 110.0) == 110.0
+    assert gate.take_pending("192.0.2.5") == other[0]
+
+
+def test_suspects_have_fifty_processes_a_second() -> None:
+    """All together; nobody else waits for that."""
+    gate = Gate()
+    make_suspect(gate, "192.0.2.1")
+    make_suspect(gate, "192.0.2.2")
+    gate.add("192.0.2.1")
+
+    assert gate.place_at("192.0.2.2") == pytest.approx(100.02)
+    assert gate.place_at("192.0.2.2", 100.02) == pytest.approx(100.02)
+    assert gate.place_at("192.0.2.3") == 100.0
+
+
+def test_a_login_clears_an_address_and_so_do_ten_minutes() -> None:
+    """Of clients that have logged in nothing else matters."""
+    gate = Gate()
+    make_suspect(gate, "192.0.2.1")
+    make_suspect(gate, "192.0.2.2")
+    gate.admission.connected(peer := gate.add("192.0.2.1"))
+    gate.admission.suspect(peer, 100.0)
+
+    assert not gate.admission.is_suspect("192.0.2.1", 100.0)
+    assert gate.admission.is_suspect("192.0.2.2", 699.9)
+    assert not gate.admission.is_suspect("192.0.2.2", 700.0)
+
+
 def test_where_all_places_are_taken_a_flood_makes_room_as_well() -> None:
     """Clients that have logged in keep theirs, and an address makes no room for itself."""
     gate = Gate(max_clients=3, max_pending_logins=0)
@@ -312,8 +363,8 @@ def test_where_all_places_are_taken_a_flood_makes_room_as_well() -> None:
     flood = gate.add()
     gate.add()
     assert gate.admission.is_full(0)
-    assert gate.admission.take_surplus("192.0.2.1") is None
-    assert gate.admission.take_surplus("192.0.2.2") == flood
+    assert gate.admission.take_surplus("192.0.2.1", 100.0) is None
+    assert gate.admission.take_surplus("192.0.2.2", 100.0) == flood
     assert not gate.admission.is_full(0)
     assert gate.place_at("192.0.2.2") > 100.0
     gate.admission.remove(flood)
@@ -334,6 +385,7 @@ def test_a_proxys_client_takes_the_turn_of_the_proxy_until_it_is_known_where_it_
     gate.admission.move(Peer(92), "192.0.2.1", 100.0)
 
     assert gate.place_at("192.0.2.1") > 100.0
+    assert gate.place_at("10.0.0.1") == 100.0
     assert gate.take_pending("10.0.0.1") == Peer(91)
 
 
@@ -401,7 +453,8 @@ def test_nothing_is_remembered_of_sources_that_are_gone() -> None:
         gate.admission.remove(gate.add(f"host{number}"))
 
     assert not gate.admission._clients
-    assert len(gate.admission._pending) == 0
+    assert gate.admission._pending_count == 0
+    assert len(gate.admission._suspects) == 0
     assert not gate.admission._displaced
     assert not gate.admission._sources
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from copy import copy
 
 import pytest
 from support.deadline import wait_until
@@ -80,6 +81,20 @@ def test_a_place_is_given_back(places: Places) -> None:
         kill(pid)
 
     assert (has_none, has_again) == (False, True)
+
+
+def test_a_process_can_leave_a_place_to_others(places: Places) -> None:
+    """The one that there is at least it may use."""
+    few = copy(places)
+    few.leave_one()
+    first, second = hold(few), hold(few)
+    third = hold(places)
+    for pid in (first[0], second[0], third[0]):
+        kill(pid)
+    few.leave_one()
+
+    assert (first[1], second[1], third[1]) == (True, False, True)
+    wait_until(few.try_take, "the only place")
 
 
 def test_there_are_as_many_places_as_processors() -> None:
