@@ -101,6 +101,7 @@ def test_a_server_that_is_not_installed_is_left_out_with_the_reason() -> None:
     assert absent.missing == "no-such-server is not installed (Debian: nats-server)"
 
 
+@pytest.mark.skipif(bool(_BY_NAME["Redis"].missing), reason=f"install {_BY_NAME['Redis'].package}")
 def test_a_server_that_cannot_start_fails_with_its_last_words(tmp_path: Path) -> None:
     """It is not waited for."""
     program = tmp_path / "server"
