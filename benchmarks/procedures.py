@@ -14,7 +14,7 @@ from pathlib import Path
 
 import memory
 import scenarios
-from processes import Broker, MeasurementError, Result, crowd, run_broker, run_idle, run_load, run_relay
+from processes import Broker, MeasurementError, Result, crowd, run_broker, run_idle, run_load, run_relay, run_talkers
 from scenarios import Load, RelayShape, Scenario, Unit
 
 MOST_PER_PRODUCER = 20_000_000
@@ -230,7 +230,7 @@ def measure_idle(bench: Bench) -> list[Row]:
                 note_memory(size, memory.measure(broker.pid))
     except MeasurementError as error:
         rate.error = str(error)
-    return [rate, cpu, size, measure_subscribed(bench), measure_burst(bench)]
+    return [rate, cpu, size, measure_subscribed(bench), measure_talkers(bench), measure_burst(bench)]
 
 
 def note_memory(row: Row, found: memory.Memory | None) -> None:
@@ -294,6 +294,19 @@ def measure_tabs(bench: Bench) -> list[Row]:
         except MeasurementError as error:
             row.error = str(error)
     return rows
+
+
+def measure_talkers(bench: Bench) -> Row:
+    """What a client costs that has done something, and does nothing any more."""
+    number = bench.idle_clients
+    title = f"memory of each of {number:,} clients that have sent and got a message, PSS"
+    row = Row("idle-memory-talkers", title, None, Unit.MEBIBYTES)
+    try:
+        with bench.broker() as broker, run_talkers(broker, number, bench.tag(), bench.deadline_s):
+            note_memory(row, memory.measure(broker.pid))
+    except MeasurementError as error:
+        row.error = str(error)
+    return row
 
 
 def measure_burst(bench: Bench) -> Row:

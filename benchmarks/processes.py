@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,38 @@ def run_relay(lines: int, fan: int, both_ways: bool) -> Iterator[tuple[int, int]
             process.wait(2.0)
     finally:
         end(process)
+
+
+@contextlib.contextmanager
+def run_talkers(broker: Broker, number: int, tag: str, deadline_s: float) -> Iterator[None]:
+    """Clients that have sent one message each, got it, and do nothing; connected as long as the context.
+
+    Raises:
+        MeasurementError: not all of them got theirs.
+    """
+    with contextlib.ExitStack() as connected:
+        for index in range(number):
+            try:
+                one = socket.create_connection((broker.host, broker.port), deadline_s)
+                connected.callback(one.close)
+                topic = f"destination:/topic/{tag}.{index}\n"
+                for frame, answer in (
+                    ("CONNECT\naccept-version:1.2\nhost:/\n", b"CONNECTED\n"),
+                    (f"SUBSCRIBE\nid:0\n{topic}receipt:1\n", b"RECEIPT\n"),
+                    (f"SEND\n{topic}", b"MESSAGE\n"),
+                ):
+                    one.sendall(f"{frame}\n\0".encode())
+                    read = b""
+                    while not read.rstrip(b"\n").endswith(b"\0"):
+                        octets = one.recv(65536)
+                        if not octets:
+                            raise MeasurementError(f"client {index} was closed by the broker")
+                        read += octets
+                    if not read.startswith(answer):
+                        raise MeasurementError(f"client {index} got {read!r}")
+            except OSError as error:
+                raise MeasurementError(f"client {index}: {error}") from error
+        yield
 
 
 @contextlib.contextmanager

@@ -359,8 +359,8 @@ class Router(Rule):
     @property
     def is_applied(self) -> bool:
         """All that was received is applied, and told to the store."""
-        has_work = self.waiting or self._kit.chores.all
-        return not (has_work or self._journal.is_behind or self._keeping.custody.has_hidden())
+        has_work, custody = self.waiting or self._kit.chores.all, self._keeping.custody
+        return not (has_work or self._journal.is_behind or (custody.pending and custody.has_hidden()))
 
     def take_notes(self) -> list[str]:
         """What an administrator should know, each once."""

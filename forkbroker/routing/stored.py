@@ -78,7 +78,7 @@ class Stored(Rule):
     def tick(self) -> None:
         """A new turn: tell the store more of what was too much for the one before, and show more of what it has."""
         self._journal.go_on()
-        if self._journal.held or self._custody.has_hidden():
+        if self._journal.held or (self._custody.pending and self._custody.has_hidden()):
             self._show_committed()
 
     # -- the beginning
