@@ -75,6 +75,20 @@ def test_a_request_that_comes_twice_has_its_effect_once(client: RawClient) -> No
     assert ask(client, "orders.get", id=number)["version"] == 4
 
 
+def test_an_order_that_is_announced_twice_as_completed_has_one_invoice(shop: Shop, client: RawClient) -> None:
+    """And its customer gets one mail for it."""
+    order = {"id": str(uuid4()), "customer": FIONA, "price": 380}
+    for number in (order["id"], order["id"], "another"):
+        client.publish("/topic/completed", json.dumps({**order, "id": number}), persistent="true")
+    invoices = "SELECT \"order\" FROM invoices WHERE \"order\" IN ('another', '{}')".format(order["id"])
+    wait_until(lambda: len(shop.read("invoices.db", invoices)) >= 2, "the invoice of the other one")
+    numbers = shop.read("invoices.db", "SELECT count(*) AS all_of_them, max(number) AS last FROM invoices")
+    wait_until(lambda: f"invoice-{numbers[0]['last']}" in shop.mails, "the mail of the other one")
+
+    assert len(shop.read("invoices.db", invoices)) == 2
+    assert len([name for name in shop.mails if name.startswith("invoice-")]) == numbers[0]["all_of_them"]
+
+
 def test_what_cannot_be_sold_is_refused(client: RawClient) -> None:
     """With the reason, and nothing is entered."""
     number = str(uuid4())

@@ -41,18 +41,16 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def browser(tmp_path: Path, shop: Shop) -> Iterator[Browser]:
     """A browser with the pages of everybody. For Hamish the shop has another name, so he is another customer."""
     with Browser(tmp_path / "profile") as running:
-        pages = shop.places["KILTSHOP_PAGES"]
-        places = {
-            "Fiona": f"http://{pages}/shop.html",
-            "Hamish": f"http://{pages.replace('127.0.0.1', 'localhost')}/shop.html",
-            "maker": f"http://{pages}/maker.html",
-            "sales": f"http://{pages}/sales.html",
-        }
-        for page, url in places.items():
-            running.run(page, "await page.goto(given.url);", url=url)
-        for page in places:
-            await_text(running, page, "#link", "live")
+        for page, file in (("Fiona", "shop"), ("Hamish", "shop"), ("maker", "maker"), ("sales", "sales")):
+            visit(running, page, shop, file, host="localhost" if page == "Hamish" else "127.0.0.1")
         yield running
+
+
+def visit(browser: Browser, page: str, shop: Shop, file: str, *, host: str = "127.0.0.1") -> None:
+    """Open a page of the shop, and wait until it is connected."""
+    port = shop.places["KILTSHOP_PAGES"].rpartition(":")[2]
+    browser.run(page, "await page.goto(given.url);", url=f"http://{host}:{port}/{file}.html")
+    await_text(browser, page, "#link", "live")
 
 
 def await_text(browser: Browser, page: str, place: str, text: str) -> None:
@@ -132,3 +130,30 @@ def test_every_order_of_a_day_ends_right(shop: Shop, browser: Browser) -> None:
         *(f"invoice-{row['number']}" for row in invoices),
     )
     assert "451" in shop.printed
+
+
+@needs_node
+@needs_chromium
+@pytest.mark.timeout(240)
+def test_a_customer_comes_back_and_has_two_tabs(shop: Shop, browser: Browser) -> None:
+    """The browser keeps the orders; what somebody types is text; a price that has changed is told of."""
+    name = "<script>document.title = 'run'</script>"
+    browser.run("Fiona", ORDER, name=name, mail="fiona@example.org", tartan="Black Watch", waist="80")
+    visit(browser, "tab", shop, "shop")
+    browser.run("tab", ORDER, name=name, mail="fiona@example.org", tartan="Black Watch", waist="81")
+    for page in ("Fiona", "tab"):
+        for waist in ("80", "81"):
+            browser.run(page, AWAIT_STATE, waist=waist, state="pending")
+    await_text(browser, "sales", "#contacts", name)
+    assert browser.run("sales", "return page.title();") == "Contacts of the kilt shop"
+
+    # as if the announcement of the new price had not come yet
+    shop.ask("prices.set", tartan="Black Watch", price=400)
+    await_text(browser, "Fiona", "#prices", "400")
+    browser.run("Fiona", "await page.evaluate(() => { prices['Black Watch'] = 380; });")
+    browser.run("Fiona", ORDER, name=name, mail="fiona@example.org", tartan="Black Watch", waist="82")
+    await_text(browser, "Fiona", "#said", "The price is 400 € now.")
+    visit(browser, "Fiona", shop, "shop")
+    for waist in ("80", "81"):
+        browser.run("Fiona", AWAIT_STATE, waist=waist, state="pending")
+    assert browser.run("Fiona", "return page.locator('#orders .card').count();") == 2
