@@ -9,7 +9,7 @@ written to, if only for a count of references, is memory of each client.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from forkbroker.digests import sha1
 
@@ -28,10 +28,10 @@ _SUBPROTOCOLS = tuple(name.encode() for name in SUBPROTOCOLS)
 _ENDS = frozenset((b"", b"ws", b"stomp"))
 
 
-def grant(octets: bytes, paths: Container[bytes] | None) -> tuple[int, bytes] | None:
+def grant(octets: bytes, paths: Container[bytes] | None, is_here: Callable[[], bool]) -> tuple[int, bytes] | None:
     """How many octets the request has, and the answer to it; None: the full program has to answer.
 
-    `paths`: those of WebSockets; None: the usual ones.
+    `paths`: those of WebSockets; None: the usual ones. `is_here` tells whether the client is on this machine.
     """
     head, end, _ = octets.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -47,6 +47,10 @@ def grant(octets: bytes, paths: Container[bytes] | None) -> tuple[int, bytes] | 
         if not colon or name in headers or name.translate(None, _PLAIN_NAME) or value.translate(None, _PLAIN):
             return None
         headers[name] = value
+    host = headers.get(b"host", b"")
+    if b"origin" in headers and b"." in host and host.translate(None, b"0123456789.:") and is_here():
+        # it may be a name of somebody else that is led here (`Origins`)
+        return None
     answer = _answer(headers)
     return None if answer is None else (len(head) + 4, answer)
 

@@ -57,8 +57,6 @@ _HEADERS = (
 )
 _ABOUT = "about.json"
 """What the page wants to know before it connects: a login that fails has consequences."""
-_PASSED_ON = frozenset(("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"))
-"""Headers of requests that have come through a proxy."""
 _NOT_HERE = "The page is for browsers on this machine, without a proxy; the option web-admin opens it to others."
 
 
@@ -96,7 +94,7 @@ class Page:
         """The row of the page for one client. `is_here`: it is on this machine."""
 
         def answer(request: Request, match: re.Match[str]) -> Response:
-            if not self._policy.for_others and (not is_here or _PASSED_ON & request.headers.keys()):
+            if not self._policy.for_others and (not is_here or request.is_passed_on):
                 return say(HTTPStatus.FORBIDDEN, _NOT_HERE)
             return self._answer(request, match["name"])
 

@@ -106,7 +106,7 @@ class Desk:
         origin = request.headers.get("origin")
         if not self._origins.permit(request):
             host = request.headers.get("host", "")
-            text = f"Pages of {origin} may send no requests to {host} (option web-origin)."
+            text = f"Pages of {origin or 'another site'} may send no requests to {host} (option web-origin)."
             raise RequestError(HTTPStatus.FORBIDDEN, text)
         if origin is None:
             return ()

@@ -74,7 +74,7 @@ class WebLobby(Lobby):
     def _grant(self) -> bool:
         try:
             size = self._client.recv_into(_PLACE, 0, _PEEK)
-            found = grant(bytes(_PLACE[:size]), self._paths)
+            found = grant(bytes(_PLACE[:size]), self._paths, self._is_here)
             if found is None:
                 return False
             size, answer = found
@@ -85,6 +85,9 @@ class WebLobby(Lobby):
         except OSError:  # the full program will meet it as well
             return False
         return not self._unsent
+
+    def _is_here(self) -> bool:
+        return is_on_this_machine(self._client)
 
     def _wait(self) -> list[tuple[int, int]]:
         while not self._unsent:

@@ -26,6 +26,10 @@ _SINGLE = frozenset(("host", "content-length", "origin", "authorization", "sec-w
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
+_PASSED_ON = frozenset(("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"))
+"""Headers of requests that have come through a proxy."""
+
+
 class RequestError(ValueError):
     """It is no request that is taken; the text is for the client."""
 
@@ -66,6 +70,11 @@ class Request:
         """Whether another request may come on the same connection."""
         wishes = {wish.strip().lower() for wish in self.headers.get("connection", "").split(",")}
         return "close" not in wishes and (not self.is_old or "keep-alive" in wishes)
+
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether it has come through a proxy that says so."""
+        return not _PASSED_ON.isdisjoint(self.headers)
 
     def find_cookie(self, name: str) -> str:
         """The value of this cookie (RFC 6265, 5.4); nothing: there is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from forkbroker.child import proxied
@@ -77,8 +77,10 @@ class SitePolicy:
 def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool = False) -> Router:
     """All that is to be had. `heard`: the client has shown that it is there; `is_here`: it is on this machine."""
 
+    origins = replace(policy.origins, is_here=is_here)
+
     def begin_websocket(request: Request, _: re.Match[str]) -> Response | Conversation:
-        answer = upgrade(request, policy.origins, heard)
+        answer = upgrade(request, origins, heard)
         if not isinstance(answer, Response):
             answer.bearer = policy.find_bearer(request)
         return answer
@@ -86,7 +88,7 @@ def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool 
     def answer_sockjs(_: Request, __: re.Match[str]) -> Response:
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
 
-    desk = Desk(Exchange(heard), policy.origins, policy.find_bearer, policy.max_body)
+    desk = Desk(Exchange(heard), origins, policy.find_bearer, policy.max_body)
     routes = [
         # a WebSocket may be at any path that ends with a slash
         *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),

@@ -4,6 +4,8 @@
   others only gets none as well: a browser ends the connection then.
 - A page may connect from its own origin, and from those of the option. So a page of somebody else cannot use a
   visitor's cookies here. What is no browser sends no Origin.
+- On this machine, where clients have rights without a login, a page's own origin is not enough: the name server of
+  somebody else may lead a name to 127.0.0.1 (DNS rebinding). A page there has an address, or a name without a dot.
 - Extensions are none: compression costs a window of memory for each client.
 """
 
@@ -36,16 +38,25 @@ class Origins:
 
     others: tuple[str, ...] = ()
     """Origins beside that of the listener; `*`: all."""
+    is_here: bool = False
+    """The client is on this machine."""
 
     def permit(self, request: Request) -> bool:
         """Whether a page of this request's origin may connect."""
         origin = request.headers.get("origin")
-        if origin is None or ANY_ORIGIN in self.others or origin.lower() in self.others:
+        if ANY_ORIGIN in self.others:
+            return True
+        if origin is None:
+            # a browser that follows a link, or fetches a picture, for a page of another site (Fetch Metadata)
+            return request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if origin.lower() in self.others:
             return True
         scheme, _, _ = origin.partition("://")
         host = request.headers.get("host", "")
         site = _site_of(origin)
-        return site is not None and site == _site_of(f"{scheme}://{host}")
+        if site is None or site != _site_of(f"{scheme}://{host}"):
+            return False
+        return not self.is_here or request.is_passed_on or _is_nobody_elses(site[0])
 
     def names(self, origin: str) -> bool:
         """Whether the administrator has named this origin, and not only all."""
@@ -60,6 +71,11 @@ def _site_of(url: str) -> tuple[str, int | None] | None:
     except ValueError:
         return None
     return (parts.hostname, port) if parts.hostname else None
+
+
+def _is_nobody_elses(host: str) -> bool:
+    """Whether no name server of somebody else can say which machine this host is."""
+    return "." not in host or host.endswith(".localhost") or host.replace(".", "").isdecimal()
 
 
 def is_upgrade(request: Request) -> bool:
@@ -80,7 +96,7 @@ def upgrade(request: Request, origins: Origins, heard: Callable[[], None]) -> Re
         text = "STOMP is spoken here over WebSocket: connect with ws:// or wss:// in the place of http:// or https://."
         return say(HTTPStatus.UPGRADE_REQUIRED, text, ("Upgrade", "websocket"))
     if not origins.permit(request):
-        origin, host = request.headers["origin"], request.headers.get("host", "")
+        origin, host = request.headers.get("origin", "another site"), request.headers.get("host", "")
         text = f"Pages of {origin} may not connect to {host} (option web-origin)."
         note = f"refused a page of {origin[:80]}, as it is not of {host[:80]} (web-origin)"
         return say(HTTPStatus.FORBIDDEN, text, note=note)

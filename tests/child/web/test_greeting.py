@@ -27,6 +27,11 @@ FIREFOX = {
 }
 
 
+def elsewhere() -> bool:
+    """The client is on another machine."""
+    return False
+
+
 def head(path: str = "/ws", **headers: str) -> bytes:
     """With these headers in the place of the usual ones, or beside them; nothing: without it."""
     given = USUAL | {name.replace("_", "-"): value for name, value in headers.items()}
@@ -52,7 +57,7 @@ def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, 
     request = parse_head(octets)
     assert request is not None
     granted = upgrade(request, Origins(), lambda: None)
-    found = grant(octets + b"\x81\x80", None)
+    found = grant(octets + b"\x81\x80", None, elsewhere)
 
     assert isinstance(granted, WebSocket)
     assert found == (None if path.endswith("websocket") else (len(octets), granted.outgoing))
@@ -92,10 +97,19 @@ def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, 
 )
 def test_all_else_is_for_the_full_program(octets: bytes) -> None:
     """Which has an answer to everything."""
-    assert grant(octets, None) is None
+    assert grant(octets, None, elsewhere) is None
 
 
 def test_the_paths_may_be_others() -> None:
     """Those of the option, and no prefix then."""
-    assert grant(head("/chat"), {b"/chat"}) is not None
-    assert grant(head("/ws"), {b"/chat"}) is None
+    assert grant(head("/chat"), {b"/chat"}, elsewhere) is not None
+    assert grant(head("/ws"), {b"/chat"}, elsewhere) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "is_granted"), [("localhost:1", True), ("box", True), ("127.0.0.1:1", True), ("evil.example", False)]
+)
+def test_a_page_on_this_machine_is_looked_at_where_its_name_may_be_somebody_elses(host: str, is_granted: bool) -> None:
+    """By the full program; what is no page says no origin."""
+    assert (grant(head(Host=host, Origin=f"http://{host}"), None, lambda: True) is not None) is is_granted
+    assert grant(head(Host=host), None, lambda: True) is not None

@@ -118,3 +118,35 @@ def test_what_is_no_handshake_is_told(headers: dict[str, str], status: int, text
     assert text in refused.body.decode()
     if status == 426:
         assert ("Upgrade", "websocket") in refused.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "is_permitted"),
+    [
+        ("localhost:15674", {}, True),
+        ("shop.localhost", {}, True),
+        ("127.0.0.1:15674", {}, True),
+        ("[::1]:15674", {}, True),
+        ("workstation", {}, True),
+        ("rebound.evil.example:15674", {}, False),
+        ("127.0.0.1.evil.example", {}, False),
+        ("www.shop.example", {"X_Forwarded_For": "10.0.0.1"}, True),
+    ],
+)
+def test_a_name_of_somebody_else_does_not_lead_to_this_machine(
+    host: str, more: dict[str, str], is_permitted: bool
+) -> None:
+    """Where clients may have all rights without a login: only what no other name server can say, or a proxy."""
+    granted = ask(Origins(is_here=True), Origin=f"http://{host}", Host=host, **more)
+
+    assert isinstance(granted, WebSocket) is is_permitted
+    assert isinstance(ask(Origins((f"http://{host}",), is_here=True), Origin=f"http://{host}", Host=host), WebSocket)
+
+
+@pytest.mark.parametrize(
+    ("site", "is_permitted"), [("none", True), ("same-origin", True), ("same-site", False), ("cross-site", False)]
+)
+def test_a_browser_without_an_origin_says_for_which_site_it_asks(site: str, is_permitted: bool) -> None:
+    """A picture or a link of another page would else take a message."""
+    assert isinstance(ask(Sec_Fetch_Site=site), WebSocket) is is_permitted
+    assert isinstance(ask(Origins(("*",)), Sec_Fetch_Site=site), WebSocket)
