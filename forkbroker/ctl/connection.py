@@ -268,11 +268,14 @@ def parse_url(url: str) -> ListenAddress:
     text = url.removeprefix("stomp://")
     if "://" not in text.removeprefix("tls://") and not text.startswith("unix:") and text.count(":") == 0:
         text += ":61613"
+    right = "write stomp://HOST:PORT, tls://HOST:PORT or unix:/PATH"
     try:
-        return parse_address(text)
+        address = parse_address(text)
     except ConfigurationError as error:
-        right = "write stomp://HOST:PORT, tls://HOST:PORT or unix:/PATH"
         raise CtlError(f"{url}: {error.problem}; {right}", Exit.USAGE) from None
+    if address.is_web:
+        raise CtlError(f"{url}: this command does not speak WebSocket; {right}", Exit.USAGE)
+    return address
 
 
 def _make_context(target: Target) -> ssl.SSLContext:

@@ -429,3 +429,14 @@ def test_pages_leave_one_after_the_other_at_the_end(make_broker: Callable[..., R
         assert {page.await_end() for page in pages} == {(1001, "the broker is shutting down")}
         assert time.monotonic() - began >= 0.5
     assert broker.wait() == 0
+
+
+def test_a_drained_page_is_told_to_go_elsewhere(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """1001; and a page that comes meanwhile is told so before it has a WebSocket."""
+    broker = make_broker(*LISTEN, "--listen", f"unix:{tmp_path}/s")
+    with WebClient(broker) as client, RawClient(f"{tmp_path}/s") as administrator:
+        client.login()
+        administrator.login()
+        administrator.send("SEND", destination="/control/drain", reply_to="/temp-queue/a", body=b'{"within": 0.001}')
+        assert client.await_end() == (1001, "the broker is being drained, connect to another one")
+        assert ask(broker, b"").startswith(b"HTTP/1.1 503 ")

@@ -142,7 +142,7 @@ def test_a_url_says_where_a_broker_is(url: str, shown: str, is_tls: bool) -> Non
     assert parse_url("unix:/run/s").path == "/run/s"
 
 
-@pytest.mark.parametrize("url", ["http://host", "host:port", "unix:", "tls://"])
+@pytest.mark.parametrize("url", ["http://host", "host:port", "unix:", "tls://", "ws://host:1", "wss://host:1"])
 def test_a_url_that_leads_nowhere_is_a_mistake(url: str) -> None:
     """The text says what would be right."""
     with pytest.raises(CtlError, match="write stomp://HOST:PORT, tls://HOST:PORT or unix:/PATH") as caught:
