@@ -10,6 +10,8 @@
  *
  * An offer that was made ahead is kept by its only candidate, until its client has credit or the parent wants it back.
  *
+ * A child may park what it has claimed: then a client has it under a key, and settles it over any child, or does not.
+ *
  * A child may lie, as one that its client has taken over: it says that it has claimed, and has not taken the semaphore.
  */
 
@@ -48,6 +50,11 @@
 #define RECALLS 0
 #endif
 
+/* Deliveries that are parked, each with a lease that may end at any time. */
+#ifndef PARKS
+#define PARKS 0
+#endif
+
 /* That a semaphore is not down shows at once that a lie was believed; there it is to be seen what comes of it. */
 #ifdef BROKEN_BELIEF
 #define IS_DOWN(s) true
@@ -60,14 +67,14 @@
 #define BIT(i)  (1 << (i))
 
 mtype:word = { TRY, KEEP, WITHDRAW };
-mtype:answer = { CLAIMED, LOST, PASSED, ACK, NACK };
+mtype:answer = { CLAIMED, LOST, PASSED, ACK, NACK, PARK, UNPARK };
 mtype:state = { FREE, OFFERED, TAKEN, RETURNING };
-mtype:place = { QUEUED, OFFER, HELD, DONE };
+mtype:place = { QUEUED, OFFER, HELD, PARKED, DONE };
 
 /* What processes share: semaphores and channels. */
 byte sem[SLOTS];
 chan down[CHILDREN] = [SLOTS + RECALLS] of { mtype:word, byte /* slot */, byte /* message */, bit /* redelivered */ };
-chan up[CHILDREN] = [2 * SLOTS + MESSAGES] of { mtype:answer, byte /* slot */, byte /* message */ };
+chan up[CHILDREN] = [2 * SLOTS + MESSAGES + PARKS] of { mtype:answer, byte /* slot, or key */, byte /* message */ };
 bit killed[CHILDREN];
 bit ended[CHILDREN];
 
@@ -80,6 +87,12 @@ bit is_ahead[SLOTS];                /* its one candidate may keep it */
 mtype:place place[MESSAGES] = QUEUED;
 byte held_by[MESSAGES] = NOBODY;
 bit redelivered[MESSAGES];
+#if PARKS > 0
+byte key[MESSAGES];                 /* of the delivery that was parked last */
+chan told[CHILDREN] = [1] of { byte /* key */ };
+chan clients = [PARKS] of { byte /* message */, byte /* key */ };
+byte parks = PARKS;
+#endif
 
 /* What only the model knows: the truth about messages. */
 byte holder[MESSAGES] = NOBODY;     /* the living child that has it */
@@ -172,6 +185,33 @@ inline hear(i) {
     :: kind == NACK ->
         assert(place[m] == HELD && held_by[m] == i);
         requeue(m)
+#if PARKS > 0
+    :: kind == PARK ->
+        assert(place[m] == HELD && held_by[m] == i);
+        place[m] = PARKED;
+        held_by[m] = NOBODY;
+        key[m]++;
+        told[i]!key[m]
+    :: kind == UNPARK ->
+        if
+#ifdef BROKEN_LEASE
+        /* the key is good for as long as nobody has another one */
+        :: key[m] == s && place[m] != DONE ->
+#else
+#ifdef BROKEN_KEY
+        /* whoever had the message may settle it */
+        :: place[m] == PARKED ->
+#else
+        :: place[m] == PARKED && key[m] == s ->
+#endif
+#endif
+            assert(key[m] == s);
+            place[m] = DONE;
+            held_by[m] = NOBODY;
+            acknowledged[m] = 1
+        :: else
+        fi
+#endif
     fi
 }
 
@@ -233,7 +273,7 @@ inline bury(i) {
         m++
     :: else -> break
     od;
-    /* the next client gets its number, and channels that are empty */
+    /* what it has parked stays with the client; the next client gets its number, and channels that are empty */
     do
     :: down[i]?_, s, m, _
     :: empty(down[i]) -> break
@@ -242,6 +282,12 @@ inline bury(i) {
     :: up[i]?kind, s, m
     :: empty(up[i]) -> break
     od;
+#if PARKS > 0
+    do
+    :: told[i]?s
+    :: empty(told[i]) -> break
+    od;
+#endif
     ended[i] = 0;
     killed[i] = 0
 }
@@ -350,6 +396,13 @@ active proctype Parent() {
         fi;
         s = 0; i = 0 }
 #endif
+#if PARKS > 0
+    /* a lease is over */
+    :: atomic { place[0] == PARKED -> requeue(0) }
+#if MESSAGES > 1
+    :: atomic { place[1] == PARKED -> requeue(1) }
+#endif
+#endif
     :: atomic { timeouts > 0 ->
         /* somebody has been silent for too long */
         select(s : 0 .. SLOTS - 1);
@@ -405,6 +458,13 @@ inline try(i) {
         holder[m] = i };
         /* the parent may hear of it before the client gets it, or later */
         if
+#if PARKS > 0
+        :: atomic { parks > 0 -> parks--; up[i]!CLAIMED, s, m; holder[m] = NOBODY; up[i]!PARK, s, m };
+            /* the client gets the message when the parent has said so */
+            told[i]?s;
+            atomic { delivered[m] = 1; clients!m, s; FORGET };
+            goto end_idle
+#endif
         :: delivered[m] = 1; up[i]!CLAIMED, s, m
         :: up[i]!CLAIMED, s, m; delivered[m] = 1
         fi;
@@ -463,6 +523,26 @@ end_dead:
     goto end_begin
 }
 
+#if PARKS > 0
+/* Clients that have what was parked: they settle it over any child that lives, late or never. */
+proctype Takers() {
+    byte i, m, k;
+end_waiting:
+    do
+    :: atomic { clients?m, k ->
+        if
+        :: true
+        :: select(i : 0 .. CHILDREN - 1);
+            if
+            :: !killed[i] && !ended[i] -> up[i]!UNPARK, k, m
+            :: else
+            fi
+        fi;
+        i = 0; m = 0; k = 0 }
+    od
+}
+#endif
+
 /* SIGKILL at any time. */
 proctype Killer() {
     byte i;
@@ -487,6 +567,9 @@ init {
         :: i < CHILDREN -> run Child(i); i++
         :: else -> break
         od;
+#if PARKS > 0
+        run Takers();
+#endif
         run Killer()
     }
 }

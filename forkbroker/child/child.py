@@ -80,6 +80,8 @@ _CRASH_AFTER: dict[Kind, str] = {
     Kind.CLAIMED: "child.claim-told",
     Kind.LOST: "child.lost-told",
     Kind.SETTLE: "child.settled",
+    Kind.UNPARK: "child.settled",
+    Kind.PARK: "child.parked",
 }
 """Fault seams behind the telling of these, one by one or together."""
 
@@ -210,6 +212,10 @@ class ClientChild:
             self.call_every(seconds, callback)
 
         self._loop.call_at(self._loop.now + seconds, call)
+
+    def call_after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call this once, when so many seconds have passed."""
+        self._loop.call_at(self._loop.now + seconds, callback)
 
     def _begin_session(self, session: Session) -> None:
         """The client is connected. The title has to be shown again, with the login."""

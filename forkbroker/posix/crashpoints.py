@@ -30,6 +30,7 @@ POINTS = {
     "child.delivered": "written to the client, the parent was told nothing",
     "child.claim-told": "the parent can read the claim",
     "child.settled": "the parent can read the settlement",
+    "child.parked": "the parent can read that a delivery is parked, the client was told nothing",
     "child.lost-told": "the parent can read that another one was quicker",
     "nursery.ordered": "a spare was ordered, nothing was forked",
     "nursery.born": "a spare is forked, the parent was told nothing",

@@ -117,6 +117,8 @@ class Router(Rule):
             Kind.READY: self._ready,
             **dict.fromkeys(EVENTS, offering.offers.receive),
             Kind.SETTLE: sending.settle,
+            Kind.PARK: offering.parking.park,
+            Kind.UNPARK: offering.parking.unpark,
             Kind.FENCE: self._fence,
             Kind.ASK: self._ask,
         }
@@ -315,6 +317,7 @@ class Router(Rule):
         """Make no new deliveries to who acknowledges: the broker ends, and they only settle what they have."""
         self._kit.is_at_rest = False
         self._offering.clientele.stop()
+        self._offering.parking.stop()
 
     def deadline(self) -> float | None:
         """When `tick` has something to do even if nothing is received (seconds); None: never."""

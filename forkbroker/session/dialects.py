@@ -6,11 +6,13 @@ are to work unchanged. Where two dialects give one name two meanings, docs/stomp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forkbroker.errors import ForkbrokerError
 from forkbroker.wire.details import MAX_REJECT_REASON
+from forkbroker.wire.fields import MAX_KEY, MAX_LEASE_MS, MIN_KEY
 
 UNLIMITED = 1_000_000_000
 """Credit of a subscription that asks for no limit."""
@@ -18,6 +20,8 @@ UNLIMITED = 1_000_000_000
 MAX_NUMBER = 999_999_999_999_999
 """The largest number in a header that has no smaller limit of its own: sums of a few of them fit into 63 bits."""
 
+PARK_LEASE_MS = 60_000
+_KEY = re.compile(rb"[A-Za-z0-9_-]{%d,%d}" % (MIN_KEY, MAX_KEY))
 _SHOWN = 40
 _BOOLEANS = {"true": True, "false": False}
 _QUOTED = str.maketrans({"%": "%25", ".": "%2E", "@": "%40"})
@@ -230,3 +234,20 @@ def read_reject_reason(headers: Mapping[str, str]) -> bytes:
     if len(reason) <= MAX_REJECT_REASON:
         return reason
     return reason[:MAX_REJECT_REASON].decode(errors="ignore").encode()
+
+
+def read_park_key(headers: Mapping[str, str], name: str) -> bytes:
+    """The key of a parked delivery, which one of our own headers has.
+
+    Raises:
+        HeaderError: it is too short to be a secret, or no word.
+    """
+    key = headers[name].encode(errors="replace")
+    if _KEY.fullmatch(key) is None:
+        raise HeaderError(f"{name} has {MIN_KEY} to {MAX_KEY} letters and digits")
+    return key
+
+
+def read_park_lease(headers: Mapping[str, str]) -> int:
+    """How long a parked delivery may wait to be settled, in milliseconds. Raises HeaderError."""
+    return read_number(headers, "lease", MAX_LEASE_MS) if "lease" in headers else PARK_LEASE_MS

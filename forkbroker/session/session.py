@@ -148,6 +148,7 @@ class Session:
         """
         self.parser.position = octets
         self.login = login
+        self._settling.be(login)
         self._give_rights(rights, now)
         self.upward.session_id = session_id
         self._own.secret = secret

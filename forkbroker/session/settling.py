@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
-from forkbroker.session.dialects import read_reject_reason, wants_requeue
+from forkbroker.session.dialects import read_park_key, read_park_lease, read_reject_reason, wants_requeue
 from forkbroker.session.downward import Replies
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.messages import Messages
@@ -23,9 +23,9 @@ from forkbroker.session.subscriptions import AckMode, QueueSubscription, Subscri
 from forkbroker.session.transactions import Settlement, Transactions
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.versions import Version
-from forkbroker.wire.envelope import Buffer
-from forkbroker.wire.fields import MAX_AHEAD
-from forkbroker.wire.kinds import Outcome
+from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.fields import MAX_AHEAD, MAX_OWNER
+from forkbroker.wire.kinds import Kind, Outcome
 
 _MAX_DIGITS = 18
 """Of a number in a name. int() raises an exception of its own for thousands of them."""
@@ -190,6 +190,8 @@ class Settling:
         `hand_back`, as it gives something back."""
         self._is_strict = terms.policy.strict
         self._rules = terms.rules
+        self._host = terms.host.key
+        self.be(terms.identity.user)
         self._unacknowledged = unacknowledged
         self._transactions = transactions
         self._deliver_waiting = deliver_waiting
@@ -198,9 +200,20 @@ class Settling:
         self._upward = upward
         self._replies = replies
 
+    def be(self, user: str) -> None:
+        """This user's deliveries are those that are parked."""
+        self.owner = f"{self._host}\n{user}".encode(errors="replace")[:MAX_OWNER]
+
     def acknowledge(self, headers: Mapping[str, str], receipt: str | None) -> None:
-        """ACK (STOMP 1.2, ACK). Raises FrameError."""
-        self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
+        """ACK (STOMP 1.2, ACK). With `park`, it is handed over to whoever has that key.
+
+        Raises:
+            FrameError, HeaderError: it can't be processed.
+        """
+        if "park" in headers:
+            self._park(headers, receipt)
+        else:
+            self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
 
     def acknowledge_all(self, ids: list[bytes]) -> bool:
         """ACKs that came together and have nothing but these ids; False, and nothing has happened: they have to be
@@ -251,7 +264,43 @@ class Settling:
         elif subscription.ahead:
             self._claim_ahead(subscription)
 
+    def _park(self, headers: Mapping[str, str], receipt: str | None) -> None:
+        """Let the delivery outlive this connection: it waits for `parked` of the same user."""
+        key, lease_ms = read_park_key(headers, "park"), read_park_lease(headers)
+        if "transaction" in headers:
+            raise FrameError("park within a transaction", "a delivery is parked at once: leave out transaction")
+        subscription, deliveries = self._unacknowledged.take(headers) or (None, {})
+        if not isinstance(subscription, QueueSubscription) or len(deliveries) != 1:
+            what = "one delivery of a queue, with ack:client-individual, that is not settled"
+            raise FrameError("nothing to park", f"park is for {what}")
+        if subscription.prefetch_octets:
+            subscription.lighten(deliveries)
+        (serial,) = deliveries.values()
+        token = subscription.token
+        self._upward.request(
+            pack(Kind.PARK, token=token, index=lease_ms, serial=serial, destination=self.owner, block=key)
+        )
+        if subscription.ahead:
+            self._claim_ahead(subscription)
+        if receipt is not None:
+            self._replies.receipts(self._upward.fence(), [receipt])
+
+    def _settle_parked(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome, reason: bytes) -> None:
+        """Settle a delivery that was parked, over any connection of the same user."""
+        key = read_park_key(headers, "parked")
+        if "transaction" in headers:
+            raise FrameError("parked within a transaction", "what is parked is settled at once: leave out transaction")
+        block = key + b"\n" + reason if reason else key
+        self._upward.request(pack(Kind.UNPARK, token=outcome, destination=self.owner, block=block))
+        # the parent may refuse it, and says so to whom this fence belongs
+        fence = self._upward.fence()
+        if receipt is not None:
+            self._replies.receipts(fence, [receipt])
+
     def _settle(self, headers: Mapping[str, str], receipt: str | None, outcome: Outcome, reason: bytes = b"") -> None:
+        if "parked" in headers:
+            self._settle_parked(headers, receipt, outcome, reason)
+            return
         name = headers.get("transaction")
         transaction = None if name is None else self._transactions.join(name, 1)
         taken = self._unacknowledged.take(headers)

@@ -29,11 +29,17 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.identity import Way
 from forkbroker.wire.details import MAX_REJECT_REASON
 from forkbroker.wire.envelope import HEADER, MAX_BATCH, MAX_SERIAL, Envelope
-from forkbroker.wire.kinds import Flag, Kind, Matter
+from forkbroker.wire.kinds import Flag, Kind, Matter, Outcome
 
 MAX_REASON = 65_535
 """Octets of a child's last words: they become one line of the log."""
 MAX_LOGIN = 255
+MAX_OWNER = 512
+"""Octets of a virtual host and a login, as whoever has parked a delivery is known."""
+MIN_KEY, MAX_KEY = 16, 64
+"""Octets of the key of a parked delivery, which nobody is to guess."""
+MAX_LEASE_MS = 43_200_000
+"""Of a parked delivery: twelve hours, as in SQS."""
 MAX_HOST = 45
 """Of an IPv6 address as text."""
 MAX_VERB = 64
@@ -55,6 +61,7 @@ _FENCE = int(Flag.FENCE)
 _TEMPORARY = int(Flag.TEMPORARY)
 _DURABLE = int(Flag.DURABLE)
 _LF, _DASH = b"\n-"
+_PARKED_OUTCOMES = frozenset((Outcome.ACKNOWLEDGED, Outcome.RELEASED, Outcome.REJECTED))
 _MAX_DIGITS = 18
 """Of milliseconds since the epoch: they fit into 63 bits then."""
 _DURABLE_PREFIX = Sort.DURABLE.value.encode()
@@ -164,6 +171,23 @@ def _has_settlements(envelope: Envelope) -> None:
         raise EnvelopeError("SETTLE with a reason that no header can have")
 
 
+def _is_parking(envelope: Envelope) -> None:
+    _has_nothing(envelope)
+    _has_key(envelope.kind, envelope.block)
+
+
+def _is_unparking(envelope: Envelope) -> None:
+    _has_nothing(envelope)
+    _has_key(envelope.kind, envelope.block.partition(b"\n")[0])
+    if envelope.token not in _PARKED_OUTCOMES or b"\0" in envelope.block:
+        raise EnvelopeError(f"UNPARK with outcome {envelope.token}, or a reason that no header can have")
+
+
+def _has_key(kind: Kind, key: bytes) -> None:
+    if not MIN_KEY <= len(key) <= MAX_KEY:
+        raise EnvelopeError(f"{kind.name} with a key of {len(key)} bytes")
+
+
 def _has_parts(envelope: Envelope) -> None:
     """As `check_parts`, at once."""
     deque(check_parts(envelope), maxlen=0)
@@ -259,6 +283,24 @@ OF_CHILD: dict[Kind, Fields] = {
     Kind.LOST: _ANSWER,
     Kind.PASSED: _ANSWER,
     Kind.SETTLE: _SETTLE,
+    Kind.PARK: Fields(
+        flags=Flag.FENCE,
+        token=_U32,
+        index=MAX_LEASE_MS,
+        number=_U64,
+        serial=MAX_SERIAL,
+        destination=MAX_OWNER,
+        block=MAX_KEY,
+        content=_is_parking,
+    ),
+    Kind.UNPARK: Fields(
+        flags=Flag.FENCE,
+        token=_U32,
+        number=_U64,
+        destination=MAX_OWNER,
+        block=MAX_KEY + 1 + MAX_REJECT_REASON,
+        content=_is_unparking,
+    ),
     Kind.TRANSACTION: Fields(flags=Flag.FENCE, count=_U32, number=_U64, content=_has_parts),
     Kind.FENCE: _SIMPLE,
     Kind.CONGESTED: Fields(),

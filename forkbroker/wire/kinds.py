@@ -27,6 +27,11 @@ LOST         as CLAIMED: another candidate was faster
 PASSED       as CLAIMED: no room, or no such subscription any more; the semaphore was not tried
 SETTLE       token; payload: entries of `SETTLEMENT`; count: how many; block: the reason that came with NACK, of all of
              them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between
+PARK         a delivery is to outlive its connection: token; serial: of the message; index: its lease from now on, in
+             milliseconds; block: a key by which it is settled; destination: whose it is (`MAX_OWNER`). The consumer has
+             its credit back. REFUSED: it is not the consumer's any more, or there is no room.
+UNPARK       settle such a delivery; block: its key, and behind a LF the reason that came with NACK; destination: whose
+             it is; token: the outcome (`Outcome`). REFUSED: there is none
 TRANSACTION  payload: whole SEND and SETTLE envelopes, applied together or not at all; count: how many
 FENCE        nothing but its number
 CONGESTED    the client does not read and `slow-subscribers` is `hold`: hold whoever publishes to it
@@ -172,6 +177,8 @@ class Kind(IntEnum):
     ASK = 16
     ADDRESS = 17
     TRACED = 18
+    PARK = 19
+    UNPARK = 20
     OFFER = 32
     FENCED = 33
     REFUSED = 34
@@ -342,6 +349,8 @@ FROM_CHILD: dict[Kind, Permission] = {
     Kind.LOST: Permission(_LOGGED_IN),
     Kind.PASSED: Permission(_LOGGED_IN),
     Kind.SETTLE: Permission(_LOGGED_IN),
+    Kind.PARK: Permission(_LOGGED_IN),
+    Kind.UNPARK: Permission(_LOGGED_IN),
     Kind.TRANSACTION: Permission(_LOGGED_IN),
     Kind.FENCE: Permission(_LOGGED_IN),
     Kind.CONGESTED: Permission(_LOGGED_IN),

@@ -57,8 +57,8 @@ def _kill_at(start: StartBroker, point: str, others: int, candidates: int) -> Cr
 
 
 def test_every_point_of_a_child_is_tried_here() -> None:
-    """A new one belongs into the table above."""
-    assert {point for point in POINTS if point.startswith("child.")} == REPEATED.keys()
+    """A new one belongs into the table above; where deliveries are parked is tried in test_http_kills.py."""
+    assert {point for point in POINTS if point.startswith("child.")} - {"child.parked"} == REPEATED.keys()
 
 
 @pytest.mark.row("A07")

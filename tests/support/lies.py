@@ -42,6 +42,8 @@ HONEST: dict[Kind, bytes] = {
     Kind.LOST: join(Kind.LOST, token=1, number=1),
     Kind.PASSED: join(Kind.PASSED, token=1, number=1),
     Kind.SETTLE: b"".join(pack_settle(1, [(1, 1, Outcome.ACKNOWLEDGED)])),
+    Kind.PARK: join(Kind.PARK, token=1, serial=1, index=60_000, destination=b"default\nalice", block=b"k" * 32),
+    Kind.UNPARK: join(Kind.UNPARK, token=Outcome.ACKNOWLEDGED, destination=b"default\nalice", block=b"k" * 32),
     Kind.TRANSACTION: join(Kind.TRANSACTION, count=1, payload=[join(Kind.SEND, **SEND)]),
     Kind.FENCE: join(Kind.FENCE, number=1),
     Kind.CONGESTED: join(Kind.CONGESTED),

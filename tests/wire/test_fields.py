@@ -151,6 +151,8 @@ def test_limits_are_fixed_numbers() -> None:
         Kind.LEAVING: {"token": 1, "block": 65_535},
         Kind.ASK: {"destination": 64, "block": 65_535},
         Kind.TRACED: {"block": 262_144},
+        Kind.PARK: {"index": 43_200_000, "serial": 2**63 - 1, "destination": 512, "block": 64},
+        Kind.UNPARK: {"destination": 512, "block": 1_089},
     }
     assert _limits(OF_STORE) == {
         Kind.OPENING: {"serial": 2**62 - 1},

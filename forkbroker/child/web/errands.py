@@ -1,14 +1,21 @@
-"""What requests want of the broker, each as a conversation in frames of STOMP: to send a message, to watch a topic.
+"""What requests want of the broker, each as a conversation in frames of STOMP.
 
 An errand says what the session is to be sent, and makes the answer of the frames that come back. The session alone
 knows what frames mean; an errand knows which ones to say.
 
     POST body ── SEND, receipt ──▶ session     RECEIPT ──▶ 201
-    GET       ── SUBSCRIBE     ──▶ session     RECEIPT ──▶ 200, MESSAGE ──▶ an event, MESSAGE ──▶ an event, ...
+    GET topic ── SUBSCRIBE     ──▶ session     RECEIPT ──▶ 200, MESSAGE ──▶ an event, MESSAGE ──▶ an event, ...
+    GET queue ── SUBSCRIBE     ──▶ session     MESSAGE
+              ── ACK park, UNSUBSCRIBE ──▶     RECEIPTs ──▶ 200 with the message
+    DELETE    ── ACK parked    ──▶ session     RECEIPT ──▶ 204
+
+A message of a queue is settled by another request, mostly over another connection: so it is parked before the client
+gets it (`forkbroker.routing.offers.parking`), under a key that is the `ack` of its delivery then.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -25,7 +32,12 @@ Headers = Sequence[tuple[str, str]]
 
 RETRY_MS = 3_000
 """How long an EventSource waits before it connects again: that of most browsers."""
-_DONE = "done"
+_DONE, _SUBSCRIBED, _PARKED = "done", "subscribed", "parked"
+_NOTHING = Response(HTTPStatus.NO_CONTENT, b"", (("Cache-Control", "no-store"),))
+_OWN = frozenset(("ack", "content-length", "content-type", "subscription"))
+"""Headers of a MESSAGE that the answer has in another way."""
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _SENT = Response(HTTPStatus.CREATED, b"", (("Cache-Control", "no-store"),))
 _LINE_ENDS = (b"\r\n", b"\r")
 
@@ -33,6 +45,10 @@ _LINE_ENDS = (b"\r\n", b"\r")
 class Errand(Protocol):
     """One request on its way. A rule: it has no socket."""
 
+    wait_s: float
+    """Seconds after which `expire` is to be called, if there is no answer by then; 0: it is not."""
+    refused: HTTPStatus
+    """What it means that the parent has refused something."""
     is_receiving: bool
     """A part of the request's body is still to come."""
     has_begun: bool
@@ -51,14 +67,44 @@ class Errand(Protocol):
     def hear(self, head: Head, body: Buffer) -> Response | bytes:
         """A frame of the session: the whole answer, or octets of one."""
 
+    def expire(self) -> None:
+        """The time is over."""
+
+    def take_frames(self) -> bytes:
+        """What the session is to be sent because of what was heard, or as the time is over."""
+
     def tick(self) -> bytes:
         """Some time has passed: what the client is to be sent."""
 
 
-class Sending:
+class Simple:
+    """An errand without a body, and without a limit of time of its own."""
+
+    wait_s = 0.0
+    refused = HTTPStatus.SERVICE_UNAVAILABLE
+    is_receiving = False
+    has_begun = False
+
+    def receive(self, octets: bytes) -> tuple[bytes, bytes]:
+        """As `Errand.receive`: all of it is the next request's."""
+        return b"", octets
+
+    def expire(self) -> None:
+        """As `Errand.expire`."""
+
+    def take_frames(self) -> bytes:
+        """As `Errand.take_frames`."""
+        return b""
+
+    def tick(self) -> bytes:
+        """As `Errand.tick`: a client can wait."""
+        return b""
+
+
+class Sending(Simple):
     """A message."""
 
-    has_begun = False
+    refused = HTTPStatus.INSUFFICIENT_STORAGE
 
     def __init__(self, headers: Headers, body: Body) -> None:
         """`headers` are those of the SEND."""
@@ -93,15 +139,9 @@ class Sending:
         """As `Errand.hear`."""
         return _SENT if is_receipt(head, _DONE) else b""
 
-    def tick(self) -> bytes:
-        """As `Errand.tick`: a client can wait."""
-        return b""
 
-
-class Watching:
+class Watching(Simple):
     """The messages of a topic, as events of an EventSource (HTML, 9.2): the answer has no end."""
-
-    is_receiving = False
 
     def __init__(self, headers: Headers, answer: Headers) -> None:
         """`headers` are those of the SUBSCRIBE; `answer`: some of the answer's."""
@@ -112,10 +152,6 @@ class Watching:
     def begin(self) -> bytes:
         """As `Errand.begin`."""
         return self._subscribe
-
-    def receive(self, octets: bytes) -> tuple[bytes, bytes]:
-        """As `Errand.receive`: there is no body."""
-        return b"", octets
 
     def hear(self, head: Head, body: Buffer) -> Response | bytes:
         """As `Errand.hear`."""
@@ -136,6 +172,93 @@ class Watching:
     def tick(self) -> bytes:
         """As `Errand.tick`: a comment, so that no proxy takes the connection for a dead one."""
         return b":\n\n" if self.has_begun else b""
+
+
+class Taking(Simple):
+    """One message of a queue, which waits to be settled then."""
+
+    def __init__(self, headers: Headers, key: str, *, wait_s: float, lease_ms: int) -> None:
+        """`headers` are those of the SUBSCRIBE; `key` is nobody else's, and cannot be guessed.
+
+        `wait_s`: how long to wait for a message; 0: only for one that is there.
+        """
+        # with a limit in octets, nothing is offered to it ahead that others could have
+        wishes = [("id", "0"), ("ack", "client-individual"), ("credit", "1,1"), ("receipt", _SUBSCRIBED)]
+        self._subscribe = encode_frame(V12, "SUBSCRIBE", [*headers, *wishes])
+        self._key = key
+        self.wait_s = wait_s
+        self._lease_ms = lease_ms
+        self._frames = b""
+        self._message: Response | None = None
+        self._is_parked = self._is_ending = self._has_ended = False
+
+    def begin(self) -> bytes:
+        """As `Errand.begin`."""
+        return self._subscribe
+
+    def hear(self, head: Head, body: Buffer) -> Response | bytes:
+        """As `Errand.hear`."""
+        if head.command == "MESSAGE" and self._message is None:
+            self._message = _show(head.headers, bytes(body), self._key)
+            lines = (("id", head.headers["ack"]), ("park", self._key), ("lease", str(self._lease_ms)))
+            self._frames += encode_frame(V12, "ACK", [*lines, ("receipt", _PARKED)])
+            self.expire()
+        elif is_receipt(head, _SUBSCRIBED) and not self.wait_s:
+            self.expire()
+        self._is_parked |= is_receipt(head, _PARKED)
+        self._has_ended |= is_receipt(head, _DONE)
+        if not self._has_ended or (self._message is not None and not self._is_parked):
+            return b""
+        return _NOTHING if self._message is None else self._message
+
+    def expire(self) -> None:
+        """As `Errand.expire`: no other message. One that is on its way here comes before the RECEIPT."""
+        if not self._is_ending:
+            self._is_ending = True
+            lines = (("id", "0"), ("drain", "true"), ("receipt", _DONE))
+            self._frames += encode_frame(V12, "UNSUBSCRIBE", lines)
+
+    def take_frames(self) -> bytes:
+        """As `Errand.take_frames`."""
+        frames, self._frames = self._frames, b""
+        return frames
+
+
+class Settling(Simple):
+    """The end of a delivery that was parked."""
+
+    refused = HTTPStatus.GONE
+
+    def __init__(self, command: str, headers: Headers) -> None:
+        """ACK or NACK, with its headers."""
+        self._frame = encode_frame(V12, command, [*headers, ("receipt", _DONE)])
+
+    def begin(self) -> bytes:
+        """As `Errand.begin`."""
+        return self._frame
+
+    def hear(self, head: Head, _body: Buffer) -> Response | bytes:
+        """As `Errand.hear`."""
+        return _NOTHING if is_receipt(head, _DONE) else b""
+
+
+def _show(headers: Mapping[str, str], body: bytes, key: str) -> Response:
+    """A message as an answer. What is in it runs nowhere: a browser that shows it has sent us here."""
+    lines = [
+        ("Content-Type", _clean(headers.get("content-type", "application/octet-stream"))),
+        ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", "sandbox"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Location", f"?ack={key}"),
+        ("Stomp-Ack", key),
+    ]
+    told = [(name, value) for name, value in headers.items() if name not in _OWN and _NAME.fullmatch(name)]
+    return Response(HTTPStatus.OK, body, (*lines, *[(f"Stomp-{name.title()}", _clean(value)) for name, value in told]))
+
+
+def _clean(value: str) -> str:
+    """The value of a header in UTF-8, without what would end it."""
+    return _CONTROL.sub(" ", value).encode(errors="replace").decode("latin-1")
 
 
 def is_receipt(head: Head, name: str) -> bool:

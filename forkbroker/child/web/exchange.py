@@ -7,7 +7,7 @@ the last one wait. What ends the session ends the connection, behind an answer t
 What the answer is to a frame that the broker refuses is derived from ERROR, and from the kind of its reason:
 
     login failed   401      denied   403      body too large   413      silence, half a request   408
-    refused        507      no room, the end of the broker   503         anything else             400
+    refused, as the errand has it          no room, the end of the broker   503         anything else   400
 """
 
 from __future__ import annotations
@@ -60,9 +60,13 @@ class Exchange:
     farewell = ANSWERED
     is_midway = False
 
-    def __init__(self, heard: Callable[[], None]) -> None:
-        """`heard`: called when the client is silent because it waits, or sends what is not for the stream yet."""
+    def __init__(self, heard: Callable[[], None], call_after: Callable[[float, Callable[[], None]], None]) -> None:
+        """`heard`: called when the client is silent because it waits, or sends what is not for the stream yet.
+
+        `call_after`: calls a function after so many seconds.
+        """
         self._heard = heard
+        self._call_after = call_after
         self.outgoing = b""
         self.bearer = ""
         self.is_over = False
@@ -102,9 +106,16 @@ class Exchange:
         self._login = login
         self._request, self._errand, self._extra = request, errand, extra
         self._stream.append(errand.begin())
+        if errand.wait_s:
+            self._call_after(errand.wait_s, lambda: self._expire(errand))
         if self._is_connected:
             self._encourage()
         return self
+
+    def _expire(self, errand: Errand) -> None:
+        if self._errand is errand:
+            errand.expire()
+            self._stream.append(errand.take_frames())
 
     def _encourage(self) -> None:
         """Tell a client that waits for it that it may send the body (RFC 9110, 10.1.1)."""
@@ -166,6 +177,9 @@ class Exchange:
         if errand is None or request is None:
             return b""
         answer = errand.hear(run.head, body)
+        frames = errand.take_frames()
+        if frames:
+            self._stream.append(frames)
         if isinstance(answer, Response):
             self._finish(answer, stays=request.stays)
             answer, self.outgoing = self.outgoing, b""
@@ -188,12 +202,12 @@ class Exchange:
     def close(self, cause: Cause) -> bytes:
         """The answer to a request that has none, as the session has ended."""
         if not self.is_over and self._errand is not None and not self._errand.has_begun:
-            self._finish(self._explain(cause), stays=False)
+            self._finish(self._explain(cause, self._errand), stays=False)
         self.is_over = True
         last, self.outgoing = self.outgoing, b""
         return last
 
-    def _explain(self, cause: Cause) -> Response:
+    def _explain(self, cause: Cause, errand: Errand) -> Response:
         error = self._error
         if error is None:
             return say(HTTPStatus.SERVICE_UNAVAILABLE, "The broker has not come to an answer.")
@@ -202,7 +216,7 @@ class Exchange:
         if message == "login failed":
             return say(HTTPStatus.UNAUTHORIZED, "Give a login and a passcode, or a token, that are right.", *CHALLENGES)
         if message == "refused":
-            return say(HTTPStatus.INSUFFICIENT_STORAGE, text)
+            return say(errand.refused, text)
         if message == "body too large":
             return say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
         status = HTTPStatus.REQUEST_TIMEOUT if message in _LATE else _STATUSES[cause]

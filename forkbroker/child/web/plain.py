@@ -12,16 +12,25 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
 from http import HTTPStatus
+from secrets import token_hex
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Sending, Watching
+from forkbroker.child.web.errands import Sending, Settling, Taking, Watching
 from forkbroker.child.web.exchange import CHALLENGES, Exchange, Login
 from forkbroker.child.web.requests import Request, RequestError, Response, say
 from forkbroker.child.web.router import Conversation, Route
 from forkbroker.child.web.upgrade import Origins
+from forkbroker.session.dialects import PARK_LEASE_MS
+from forkbroker.wire.fields import MAX_LEASE_MS
 
 _DESTINATION = re.compile(r".*?(?P<name>/(?:queue|topic)/.+)", re.DOTALL)
 _TOPIC = re.compile(r".*?(?P<name>/topic/.+)", re.DOTALL)
+_QUEUE = re.compile(r".*?(?P<name>/queue/.+)", re.DOTALL)
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII)
+WAIT_S = 1.0
+MAX_WAIT_S = 3_600.0
+"""How long a request waits for a message. Proxies cut it earlier, most of them after a minute."""
 _HEALTH = re.compile(r".*/(?:healthz|readyz)")
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
@@ -47,13 +56,26 @@ _OURS = frozenset(("destination", "receipt", "transaction", "content-length"))
 _PREFLIGHT_S = 600
 
 
+def _make_key() -> str:
+    return token_hex(16)
+
+
 class Desk:
     """The handlers of one connection."""
 
     def __init__(
-        self, exchange: Exchange, origins: Origins, find_bearer: Callable[[Request], str], max_body: int
+        self,
+        exchange: Exchange,
+        origins: Origins,
+        find_bearer: Callable[[Request], str],
+        max_body: int,
+        make_key: Callable[[], str] = _make_key,
     ) -> None:
-        """`find_bearer`: the token of an EventSource, which can't send headers, as that of a WebSocket."""
+        """`find_bearer`: the token of an EventSource, which can't send headers, as that of a WebSocket.
+
+        `make_key`: a word that nobody can guess.
+        """
+        self._make_key = make_key
         self._exchange = exchange
         self._origins = origins
         self._find_bearer = find_bearer
@@ -65,10 +87,14 @@ class Desk:
             Route("GET", _HEALTH, _answer_health),
             Route("POST", _DESTINATION, self._send),
             Route("GET", _TOPIC, self._watch),
+            Route("GET", _QUEUE, self._take),
+            Route("DELETE", _QUEUE, self._acknowledge),
             Route("OPTIONS", _DESTINATION, self._permit),
         ]
 
     def _send(self, request: Request, match: re.Match[str]) -> Response | Conversation:
+        if "nack=" in request.query:
+            return self._reject(request, match)
         try:
             extra = self._check_origin(request)
             headers = [("destination", match["name"]), *_read_headers(request)]
@@ -84,6 +110,43 @@ class Desk:
             login = _read_login(request, self._find_bearer(request))
             errand = Watching([("destination", match["name"])], extra)
             return self._exchange.begin(request, login, errand, extra)
+        except RequestError as error:
+            return _refuse(error)
+
+    def _take(self, request: Request, match: re.Match[str]) -> Response | Conversation:
+        try:
+            extra = self._check_origin(request)
+            _check_get(request)
+            if request.headers.get("accept", "*/*").strip().lower() == "text/event-stream":
+                # an EventSource would take message after message, and settle none
+                raise RequestError(HTTPStatus.NOT_ACCEPTABLE, "Messages of a queue are no events: take one by GET.")
+            errand = Taking(
+                [("destination", match["name"])],
+                self._make_key(),
+                wait_s=_read_seconds(request, "wait", WAIT_S, MAX_WAIT_S),
+                lease_ms=int(_read_seconds(request, "lease", PARK_LEASE_MS / 1000, MAX_LEASE_MS / 1000) * 1000),
+            )
+            return self._exchange.begin(request, _read_login(request, request.bearer), errand, extra)
+        except RequestError as error:
+            return _refuse(error)
+
+    def _acknowledge(self, request: Request, _: re.Match[str]) -> Response | Conversation:
+        return self._settle(request, "ACK", [("parked", request.find_parameter("ack"))])
+
+    def _reject(self, request: Request, _: re.Match[str]) -> Response | Conversation:
+        headers = [("parked", request.find_parameter("nack"))]
+        headers += [(name, request.find_parameter(name)) for name in ("requeue", "reason")]
+        return self._settle(request, "NACK", [(name, value) for name, value in headers if value or name == "parked"])
+
+    def _settle(self, request: Request, command: str, headers: list[tuple[str, str]]) -> Response | Conversation:
+        try:
+            extra = self._check_origin(request)
+            _check_no_body(request)
+            if _KEY.fullmatch(headers[0][1]) is None:
+                text = "A message is settled at ?ack=KEY or ?nack=KEY, with the Stomp-Ack of the answer that had it."
+                raise RequestError(HTTPStatus.BAD_REQUEST, text)
+            errand = Settling(command, headers)
+            return self._exchange.begin(request, _read_login(request, request.bearer), errand, extra)
         except RequestError as error:
             return _refuse(error)
 
@@ -109,6 +172,9 @@ class Desk:
             text = f"Pages of {origin or 'another site'} may send no requests to {host} (option web-origin)."
             raise RequestError(HTTPStatus.FORBIDDEN, text)
         if origin is None:
+            if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+                # an image of another page sends no Origin
+                raise RequestError(HTTPStatus.FORBIDDEN, "Pages of others may not ask without an Origin.")
             return ()
         shown = (("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*"), ("Vary", "Origin"))
         return (*shown, ("Access-Control-Allow-Credentials", "true")) if self._origins.names(origin) else shown
@@ -124,18 +190,33 @@ def _answer_health(_: Request, __: re.Match[str]) -> Response:
     return say(HTTPStatus.OK, "ok")
 
 
-def _check_accept(request: Request) -> None:
+def _check_get(request: Request) -> None:
     if request.method == "HEAD":
         raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, "GET is possible here, but HEAD is not.")
+    _check_no_body(request)
+
+
+def _check_accept(request: Request) -> None:
+    _check_get(request)
     accepted = request.headers.get("accept", "*/*").lower()
     if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
         raise RequestError(HTTPStatus.NOT_ACCEPTABLE, "A topic is watched as text/event-stream.")
-    _check_no_body(request)
 
 
 def _check_no_body(request: Request) -> None:
     if request.body_octets != 0:
         raise RequestError(HTTPStatus.BAD_REQUEST, f"A {request.method} has no body here.")
+
+
+def _read_seconds(request: Request, name: str, default: float, most: float) -> float:
+    """A parameter of the query. Raises RequestError."""
+    text = request.find_parameter(name)
+    if not text:
+        return default
+    # more digits than any limit has are too many as well
+    if not (text.isascii() and _SECONDS.fullmatch(text)) or float(text) > most:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"{name} is a number of seconds, at most {most:,.0f}.")
+    return float(text)
 
 
 def _read_login(request: Request, bearer: str) -> Login:

@@ -166,7 +166,7 @@ class Response:
             f"HTTP/1.1 {self.status.value} {self.status.phrase}",
             f"Date: {formatdate(usegmt=True)}",
             *(f"{name}: {value}" for name, value in self.headers),
-            f"Content-Length: {len(self.body)}",
+            *([] if self.status is HTTPStatus.NO_CONTENT else [f"Content-Length: {len(self.body)}"]),
             f"Connection: {'keep-alive' if stays else 'close'}",
         ]
         return "\r\n".join((*lines, "", "")).encode("latin-1") + self.body * (

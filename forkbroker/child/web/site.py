@@ -74,8 +74,18 @@ class SitePolicy:
         return request.bearer or cookie or (request.find_parameter("token") if self.takes_query else "")
 
 
-def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool = False) -> Router:
-    """All that is to be had. `heard`: the client has shown that it is there; `is_here`: it is on this machine."""
+def make_router(
+    policy: SitePolicy,
+    heard: Callable[[], None],
+    call_after: Callable[[float, Callable[[], None]], None],
+    *,
+    is_here: bool = False,
+) -> Router:
+    """All that is to be had.
+
+    `heard`: the client has shown that it is there; `is_here`: it is on this machine. `call_after`: calls a function
+    after so many seconds.
+    """
 
     origins = replace(policy.origins, is_here=is_here)
 
@@ -88,7 +98,7 @@ def make_router(policy: SitePolicy, heard: Callable[[], None], *, is_here: bool 
     def answer_sockjs(_: Request, __: re.Match[str]) -> Response:
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
 
-    desk = Desk(Exchange(heard), origins, policy.find_bearer, policy.max_body)
+    desk = Desk(Exchange(heard, call_after), origins, policy.find_bearer, policy.max_body)
     routes = [
         # a WebSocket may be at any path that ends with a slash
         *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),
@@ -142,7 +152,7 @@ class Visit:
         self._policy = policy
         self._is_tls = is_tls
         self._is_forwarded = is_forwarded
-        self._router = make_router(policy, self.heard, is_here=is_here)
+        self._router = make_router(policy, self.heard, self._call_after, is_here=is_here)
         self._transport: WebTransport | None = None
         self._child: ClientChild | None = None
 
@@ -160,6 +170,10 @@ class Visit:
     def heard(self) -> None:
         if self._child is not None:
             self._child.heard()
+
+    def _call_after(self, seconds: float, callback: Callable[[], None]) -> None:
+        if self._child is not None:
+            self._child.call_after(seconds, callback)
 
     def _tick(self) -> None:
         if self._transport is not None:

@@ -68,6 +68,19 @@ class Leases(Rule):
             consumer.discharge(run.cost)
             yield run
 
+    def hand_over(self, peer: Peer, token: Token, serial: int) -> tuple[Queue, Run] | None:
+        """Take one message from the consumer that holds it: somebody else keeps it; None: it does not hold it."""
+        consumer = self._children[peer].consumers.get(token)
+        runs = [] if consumer is None else self._release(consumer, serial, 1)
+        if consumer is None:
+            self._counters.settlements_late += 1
+        if consumer is None or not runs:
+            return None
+        if consumer.keeps:
+            consumer.note_settled(self._timers.now, has_returned=False)
+        consumer.row.refresh(consumer)
+        return consumer.queue, runs[0]
+
     # -- settlements
 
     def settle(self, peer: Peer, token: Token, entries: Settlements, reason: bytes = b"") -> Work | None:

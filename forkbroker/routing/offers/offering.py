@@ -11,6 +11,7 @@ from forkbroker.routing.offers.claims import Claims, Slots
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.leases import Leases
 from forkbroker.routing.offers.offers import Offers
+from forkbroker.routing.offers.parking import Parking
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.topics.durables import Durables
 
@@ -18,7 +19,7 @@ from forkbroker.routing.topics.durables import Durables
 class Offering(Rule):
     """The consumers of all queues, and what they were offered and hold."""
 
-    DUMPED = ("claims", "clientele", "offers")
+    DUMPED = ("claims", "clientele", "offers", "parking")
 
     def __init__(
         self, kit: Kit, policy: Policy, slots: Slots, keeping: Keeping, returns: Returns, durables: Durables
@@ -27,6 +28,7 @@ class Offering(Rule):
         self.claims = Claims(slots, policy.answer_timeout_s)
         self.clientele = Clientele(kit, queues, policy.max_unsettled)
         self.leases = Leases(kit, queues, custody, returns, self.clientele)
+        self.parking = Parking(kit, queues, custody, returns, self.leases, policy.max_unsettled)
         self.offers = Offers(
             kit, keeping, returns, self.claims, self.clientele, self.leases, width=policy.offer_candidates
         )
@@ -35,4 +37,5 @@ class Offering(Rule):
     def adopt(self, policy: Policy) -> None:
         """Heed other settings from now on."""
         self.clientele.adopt(policy.max_unsettled)
+        self.parking.max_octets = policy.max_unsettled
         self.offers.adopt(policy.offer_candidates)

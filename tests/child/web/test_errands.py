@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 
 from forkbroker.child.web.bodies import ChunkedBody, SizedBody
-from forkbroker.child.web.errands import Errand, Sending, Watching, encode_event
+from forkbroker.child.web.errands import Errand, Sending, Settling, Taking, Watching, encode_event
 from forkbroker.child.web.requests import Response
 from forkbroker.stomp.frame import FrameRun, Head
 from forkbroker.stomp.limits import Limits
@@ -96,3 +96,111 @@ def test_a_topic_begins_with_whatever_comes_first(first: Head) -> None:
 def test_a_message_is_an_event(body: bytes, event: bytes) -> None:
     """Each line of text is one of data; nothing in a body ends the event, or is another field."""
     assert encode_event({"message-id": "7"}, body) == event
+
+
+def message(body: bytes = b"x", **headers: str) -> Head:
+    return Head("MESSAGE", {"message-id": "7", "subscription": "0", "ack": "1-1", **headers})
+
+
+def receipt(name: str) -> Head:
+    return Head("RECEIPT", {"receipt-id": name})
+
+
+def take(*, wait_s: float = 30.0) -> Taking:
+    errand = Taking([("destination", "/queue/a")], "k" * 32, wait_s=wait_s, lease_ms=5_000)
+    [run] = parse(errand.begin())
+    assert run.head.headers["ack"] == "client-individual"
+    return errand
+
+
+def said(errand: Errand) -> list[tuple[str, dict[str, str], list[str | None] | None]]:
+    """What the session is told now."""
+    return [(run.head.command, run.head.headers, run.receipts) for run in parse(errand.take_frames())]
+
+
+PARK = ("ACK", {"id": "1-1", "park": "k" * 32, "lease": "5000"}, ["parked"])
+LEAVE = ("UNSUBSCRIBE", {"id": "0", "drain": "true"}, ["done"])
+
+
+def test_a_message_is_parked_before_the_client_gets_it() -> None:
+    """And no other one is taken."""
+    errand = take()
+    assert errand.hear(receipt("subscribed"), b"") == b"" and said(errand) == []
+    assert errand.hear(message(), b"x") == b""
+    assert said(errand) == [PARK, LEAVE]
+    assert errand.hear(receipt("parked"), b"") == b""
+    answer = errand.hear(receipt("done"), b"")
+
+    assert isinstance(answer, Response) and (answer.status, answer.body) == (200, b"x")
+    headers = dict(answer.headers)
+    assert headers["Stomp-Ack"] == "k" * 32
+    assert headers["Location"] == "?ack=" + "k" * 32
+    assert headers["Stomp-Message-Id"] == "7"
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["Content-Security-Policy"] == "sandbox"
+
+
+def test_without_a_message_there_is_none() -> None:
+    """When the time is over, or the queue is empty and nobody waits."""
+    errand = take()
+    errand.hear(receipt("subscribed"), b"")
+    errand.expire()
+    errand.expire()
+    assert said(errand) == [LEAVE]
+    answer = errand.hear(receipt("done"), b"")
+    assert isinstance(answer, Response) and answer.status == 204
+
+    errand = take(wait_s=0.0)
+    errand.hear(receipt("subscribed"), b"")
+    assert said(errand) == [LEAVE]
+
+
+def test_a_message_that_comes_at_the_last_moment_is_taken() -> None:
+    """Its RECEIPT comes behind that of UNSUBSCRIBE then."""
+    errand = take()
+    errand.expire()
+    assert said(errand) == [LEAVE]
+    assert errand.hear(message(), b"x") == b""
+    assert said(errand) == [PARK]
+    assert errand.hear(receipt("done"), b"") == b""
+    answer = errand.hear(receipt("parked"), b"")
+    assert isinstance(answer, Response) and answer.status == 200
+
+
+def test_headers_of_a_message_are_headers_of_the_answer() -> None:
+    """As far as HTTP can have them: nothing in one of them is another one, or the end of the head."""
+    errand = take()
+    odd = {
+        "content-type": "text/x\r\nSet-Cookie: a",
+        "a b": "1",
+        "ü": "1",
+        "x:": "1",
+        "colour": "blau\n\ngrün",
+        "": "1",
+    }
+    errand.hear(message(**odd), b"x")
+    errand.hear(receipt("parked"), b"")
+    answer = errand.hear(receipt("done"), b"")
+
+    assert isinstance(answer, Response)
+    octets = answer.encode(stays=True)
+    assert b"Content-Type: text/x  Set-Cookie: a\r\n" in octets
+    assert "Stomp-Colour: blau  grün\r\n".encode() in octets
+    assert octets.count(b"\r\n\r\n") == 1
+    assert {name for name, _ in answer.headers if name.startswith("Stomp-")} == {
+        "Stomp-Ack",
+        "Stomp-Message-Id",
+        "Stomp-Colour",
+    }
+
+
+def test_a_delivery_is_settled_by_its_key() -> None:
+    """204 when the broker has done it."""
+    errand = Settling("NACK", [("parked", "k" * 32), ("requeue", "false")])
+    [run] = parse(errand.begin())
+
+    assert (run.head.command, run.head.headers) == ("NACK", {"parked": "k" * 32, "requeue": "false"})
+    assert errand.refused == 410
+    answer = errand.hear(RECEIPT, b"")
+    assert isinstance(answer, Response) and answer.status == 204
+    assert b"Content-Length" not in answer.encode(stays=True)

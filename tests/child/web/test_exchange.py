@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Sending, Watching
+from forkbroker.child.web.errands import Sending, Taking, Watching
 from forkbroker.child.web.exchange import Exchange, Login
 from forkbroker.child.web.requests import Response, parse_head
 from forkbroker.session.policy import FRAME_PROGRESS
@@ -29,7 +29,8 @@ class Talk:
 
     def __init__(self) -> None:
         self.times_heard = 0
-        self.exchange = Exchange(self._hear)
+        self.alarms: list[tuple[float, Callable[[], None]]] = []
+        self.exchange = Exchange(self._hear, lambda seconds, callback: self.alarms.append((seconds, callback)))
 
     def _hear(self) -> None:
         self.times_heard += 1
@@ -47,6 +48,13 @@ class Talk:
         request = parse_head(b"GET /topic/a HTTP/1.1\r\nHost: x\r\n\r\n")
         assert request is not None
         self.exchange.begin(request, ALICE, Watching([("destination", "/topic/a")], ()))
+
+    def take(self) -> None:
+        """Begin to take a message."""
+        request = parse_head(b"GET /queue/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert request is not None
+        errand = Taking([("destination", "/queue/a")], "k" * 32, wait_s=30.0, lease_ms=1)
+        self.exchange.begin(request, ALICE, errand)
 
     def say(self, *frames: bytes, cuts: Sequence[int] = ()) -> bytes:
         """What the client gets of these frames."""
@@ -251,3 +259,35 @@ def test_frames_in_a_file_are_events_as_well(talk: Talk) -> None:
         events, offset = events + bytes(octets), offset + used
 
     assert events == b"id: 1\ndata: " + b"x" * 100_000 + b"\n\n"
+
+
+def test_a_request_that_waits_ends_by_itself(talk: Talk) -> None:
+    """When its time has come; not another one in its place."""
+    talk.take()
+    talk.exchange.receive(b"")
+    [(seconds, expire)] = talk.alarms
+    assert seconds == 30.0
+    expire()
+    assert talk.exchange.has_more
+    assert talk.exchange.receive(b"").startswith(b"UNSUBSCRIBE\n")
+    assert talk.say(RECEIPT).startswith(b"HTTP/1.1 204 ")
+    talk.take()
+    talk.exchange.receive(b"")
+    expire()
+    assert not talk.exchange.has_more
+
+
+def test_what_follows_from_a_frame_is_said(talk: Talk) -> None:
+    """The session is asked for more, though the client has sent nothing."""
+    talk.take()
+    talk.exchange.receive(b"")
+    assert talk.say(CONNECTED, encode_frame(V12, "MESSAGE", [("message-id", "1"), ("ack", "1-1")], b"x")) == b""
+
+    assert talk.exchange.has_more
+    assert talk.exchange.receive(b"").startswith(b"ACK\n")
+
+
+def test_a_refusal_means_what_the_errand_says(talk: Talk) -> None:
+    """Of a SEND, that there is no room; of a message that is taken, that it is gone again."""
+    talk.take()
+    assert talk.fail("refused", Cause.FULL).startswith(b"HTTP/1.1 503 ")

@@ -20,7 +20,7 @@ LOCAL, EVERYBODY = PagePolicy(), PagePolicy(for_others=True, login="required")
 
 
 def ask(path: str, policy: PagePolicy | None = LOCAL, *, is_here: bool = True, **headers: str) -> Response:
-    router = make_router(SitePolicy(page=policy), lambda: None, is_here=is_here)
+    router = make_router(SitePolicy(page=policy), lambda: None, lambda _seconds, _callback: None, is_here=is_here)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = router.answer(Request("GET", path, "", given, b""))
     assert isinstance(answer, Response)

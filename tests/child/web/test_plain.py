@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from urllib.parse import quote
 
 import pytest
 
@@ -18,7 +19,7 @@ from forkbroker.stomp.versions import V12
 
 def ask(line: str, *headers: str, others: tuple[str, ...] = (), body: bytes = b"") -> Response | list[dict[str, str]]:
     """The answer, or the headers of the frames that the session gets; `others`: origins."""
-    exchange = Exchange(lambda: None)
+    exchange = Exchange(lambda: None, lambda _seconds, _callback: None)
     desk = Desk(exchange, Origins(others), lambda request: request.bearer or request.find_parameter("token"), 1_000)
     request = parse_head("\r\n".join((f"{line} HTTP/1.1", "Host: broker.example:80", *headers, "", "")).encode())
     assert isinstance(request, Request)
@@ -213,3 +214,52 @@ def test_probes_get_an_answer(path: str) -> None:
 def test_a_body_above_the_limit_is_refused_before_it_comes() -> None:
     """A client that asks first sends nothing."""
     assert refusal("POST /queue/a", "Content-Length: 1001", "Expect: 100-continue") == 413
+
+
+def test_a_message_is_taken_by_get() -> None:
+    """It waits for a second, and has a minute to be settled, if nothing else is said."""
+    assert send("GET /queue/a")["destination"] == "/queue/a"
+    assert send("GET /queue/a?wait=30.5&lease=0.25")["credit"] == "1,1"
+    assert refusal("HEAD /queue/a") == 405
+    assert refusal("GET /queue/a", "Accept: text/event-stream") == 406
+    assert refusal("GET /queue/a", "Content-Length: 1") == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["wait=3601", "wait=-1", "wait=soon", "wait=1e3", "lease=43201", "lease=٣", "wait=" + "9" * 5_000]
+)
+def test_times_have_limits(query: str) -> None:
+    """An hour to wait, half a day to settle."""
+    assert refusal(f"GET /queue/a?{quote(query, safe='=')}") == 400
+
+
+def test_a_message_is_settled_by_its_key() -> None:
+    """At the place where it was taken."""
+    key = "k" * 32
+    assert send(f"DELETE /queue/a?ack={key}") == {"parked": key}
+    assert send(f"POST /queue/a?nack={key}") == {"parked": key}
+    given = send(f"POST /queue/a?nack={key}&requeue=false&reason=no%0Ax%3Ay")
+    assert given == {"parked": key, "requeue": "false", "reason": "no\nx:y"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DELETE /queue/a",
+        "DELETE /queue/a?ack=",
+        "DELETE /queue/a?ack=short",
+        "POST /queue/a?nack=a%0Ab",
+        "POST /queue/a?nack=",
+    ],
+)
+def test_a_key_is_needed(line: str) -> None:
+    """An empty one sends no message either."""
+    assert refusal(line) == 400
+
+
+def test_an_image_takes_no_message() -> None:
+    """A page of somebody else sends no Origin with it, but browsers say where it comes from."""
+    for site in ("cross-site", "same-site"):
+        assert refusal("GET /queue/a", f"Sec-Fetch-Site: {site}") == 403
+    for site in ("none", "same-origin"):
+        assert not isinstance(ask("GET /queue/a", f"Sec-Fetch-Site: {site}"), Response)
