@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import costs
 import depth
 import floods
 import persistence
@@ -42,6 +43,9 @@ def all_procedures() -> dict[str, Procedure]:
     def persisting(scenario: scenarios.Scenario) -> Procedure:
         return lambda bench: persistence.measure_fill(bench, scenario)
 
+    def costing(scenario: scenarios.Scenario) -> Procedure:
+        return lambda bench: costs.measure_features(bench, scenario)
+
     def flooded(kind: str, is_from_one: bool) -> Procedure:
         return lambda bench: floods.measure(bench, kind, is_from_one=is_from_one)
 
@@ -57,6 +61,9 @@ def all_procedures() -> dict[str, Procedure]:
     found["deep-fill"] = depth.measure_deep
     found["deep-persistent"] = depth.measure_deep_persistent
     found["idle"] = procedures.measure_idle
+    for scenario in costs.SCENARIOS:
+        found[f"cost-{scenario.name}"] = costing(scenario)
+    found["cost-tls"] = costs.measure_tls
     for kind, is_from_one in floods.KINDS:
         found[floods.name_of(kind, is_from_one=is_from_one)] = flooded(kind, is_from_one)
     found["turns"] = turns.measure_turns

@@ -283,7 +283,10 @@ bool take_common(struct connection *connection, const struct frame *frame)
 void queue_connect(struct connection *connection)
 {
     char text[256];
-    int length = snprintf(text, sizeof text, "CONNECT\naccept-version:%s\nhost:localhost\n\n", options.version);
+    char login[128] = "";
+    if (options.login != NULL)
+        snprintf(login, sizeof login, "login:%.48s\npasscode:%.48s\n", options.login, options.login);
+    int length = snprintf(text, sizeof text, "CONNECT\naccept-version:%s\nhost:localhost\n%s\n", options.version, login);
     connection_queue(connection, text, (size_t)length + 1); /* with the NUL */
 }
 

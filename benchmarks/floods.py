@@ -166,19 +166,25 @@ def run_flood(kind: str, port: int, *, is_from_one: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def files() -> Iterator[list[str]]:
-    """Options of a broker with one user, whose passcode costs what it costs, and with TLS where openssl is."""
+def user_file() -> Iterator[Path]:
+    """A password file with one user, whose passcode costs what it costs."""
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
         salt = b"0123456789abcdef"
         key = hashlib.scrypt(b"alice", salt=salt, n=2**14, r=8, p=1, dklen=32)
         texts = [b64encode(part).decode().rstrip("=") for part in (salt, key)]
-        users = directory / "users"
+        users = Path(name) / "users"
         users.touch(0o600)
         users.write_text(f"alice:$scrypt$ln=14,r=8,p=1${texts[0]}${texts[1]}\n")
+        yield users
+
+
+@contextlib.contextmanager
+def files() -> Iterator[list[str]]:
+    """Options of a broker with this user, and with TLS where openssl is."""
+    with user_file() as users, tempfile.TemporaryDirectory() as directory:
         options = ["--users", str(users)]
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            options += make_tls(directory)
+            options += make_tls(Path(directory))
         yield options
 
 

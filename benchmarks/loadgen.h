@@ -28,6 +28,7 @@ struct options {
     bool queue;
     const char *tag;          /* part of every destination, so that runs do not meet */
     const char *version;
+    const char *login;        /* the passcode is the same; NULL: none */
     const char *ack;
     int prefetch;             /* 0: the header is not sent */
     int producers;

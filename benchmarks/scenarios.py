@@ -44,6 +44,8 @@ class Load:
     receipt_window: int = 0
     persistent: bool = False
     rate: float = 0.0
+    login: str = ""
+    """Login and passcode."""
     websocket: bool = False
 
     def arguments(self, count: int, tag: str) -> list[str]:
@@ -54,6 +56,7 @@ class Load:
         found += ["--receipts"] if self.receipts else []
         found += ["--receipt-window", str(self.receipt_window)] if self.receipt_window else []
         found += ["--persistent"] if self.persistent else []
+        found += ["--login", self.login] if self.login else []
         return found
 
     def relay_arguments(self, count: int, tag: str) -> list[str]:

@@ -45,7 +45,11 @@ class Site:
 
     def connect(self) -> Connection:
         """One more connection."""
-        return self._open.enter_context(contextlib.closing(Connection(self.address, self.client)))
+        return self._open.enter_context(contextlib.closing(self.make()))
+
+    def make(self) -> Connection:
+        """A connection, which the caller closes."""
+        return Connection(self.address, self.client)
 
     def close(self) -> None:
         """All of them."""
