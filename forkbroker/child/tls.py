@@ -66,15 +66,23 @@ class TlsTransport:
             OSError: the connection is broken.
         """
         filled = 0
+        self.has_more = False
         try:
             while filled < len(place):
                 try:
-                    filled += self._read(place[filled:])
+                    octets = self._read(place[filled:])
                 except ssl.SSLWantReadError:
                     if not self._fetch():
                         return filled
+                    continue
                 except ssl.SSLZeroReturnError:
+                    octets = 0
+                if not octets:
+                    # The closing record, as the library tells of it before our own and after. The socket may stay open:
+                    # what comes before the end is told first, and no poll would announce the end.
+                    self.has_more = filled > 0
                     return filled
+                filled += octets
         except BlockingIOError:
             if not filled:
                 raise

@@ -259,6 +259,28 @@ def test_garbage_after_the_handshake_breaks_the_connection(files) -> None:
             transport.read_into(memoryview(bytearray(10)))
 
 
+@pytest.mark.parametrize("last", [b"bye", b""])
+def test_a_closing_record_is_the_end_of_the_stream(files, last: bytes) -> None:
+    """What came before it is read first. The socket may stay open, so nothing else would tell of the end."""
+    context = make_context(*files["broker"], None, demands=False)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    place = memoryview(bytearray(100))
+    with ours, theirs:
+        transport = TlsTransport(theirs, context)
+        client = _shake_hands(transport, ours, files["broker"][0])
+        if last:
+            client.tls.write(last)
+        with suppress(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        ours.sendall(client.outgoing.read())
+        if last:
+            assert transport.read_into(place) == len(last)
+            assert transport.has_more
+        assert transport.read_into(place) == 0
+        assert not transport.has_more
+
+
 def test_a_file_that_is_not_there_is_named(files, tmp_path: Path) -> None:
     """So is one that has something else in it."""
     certificate, _ = files["broker"]
