@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from configparser import ConfigParser
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -146,3 +147,15 @@ def test_the_scripts_of_the_page_are_small() -> None:
         "new Function",
     ):
         assert not [text for text in texts if word in text], word
+
+
+def test_every_file_of_the_page_is_in_the_package() -> None:
+    """As setup.cfg says it, for the wheel and for all that is made of it."""
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[3] / "setup.cfg")
+    patterns = setup["options.package_data"]["forkbroker.child.web"].split()
+    found = {str(file.relative_to(STATIC.parent)) for file in STATIC.rglob("*") if file.is_file()}
+
+    assert found == {str(file.relative_to(STATIC.parent)) for one in patterns for file in STATIC.parent.glob(one)} - {
+        "static/vendor"
+    }
