@@ -132,6 +132,27 @@ def test_messages_come_as_events(broker: RunningBroker) -> None:
         assert len({event["id"] for event in many}) == 100
 
 
+def test_a_durable_subscription_goes_on_where_it_was(broker: RunningBroker) -> None:
+    """What came while nobody was there is there; what was seen is not sent again, what was not is."""
+    path = "/topic/kept?durable=mine"
+    with closing(Events(broker, path)) as events, connect(broker.port) as worker:
+        for number in range(3):
+            worker.publish("/topic/kept", str(number))
+        seen = [next(events) for _ in range(3)]
+        assert [event["data"] for event in seen] == ["0", "1", "2"]
+        events.close()
+        wait_until(lambda: not any("1 subscription" in title for _, title in broker.children()), "the end")
+        worker.publish("/topic/kept", "3")
+        worker.sync()
+    with closing(Events(broker, path, f"Last-Event-ID: {seen[1]['id']}")) as events:
+        found = [next(events) for _ in range(2)]
+        assert [event["data"] for event in found] == ["2", "3"]
+    wait_until(lambda: not any("1 subscription" in title for _, title in broker.children()), "the end")
+    with closing(Events(broker, f"{path}&last-event-id={found[1]['id']}")) as events:
+        assert ask_http(broker, "POST", "/topic/kept", b"4")[0] == 201
+        assert next(events)["data"] == "4"
+
+
 def test_a_large_message_is_one_event(broker: RunningBroker) -> None:
     """Larger than any buffer on the way."""
     body = b"line\n" * 500_000

@@ -5,6 +5,7 @@ knows what frames mean; an errand knows which ones to say.
 
     POST body ── SEND, receipt ──▶ session     RECEIPT ──▶ 201
     GET topic ── SUBSCRIBE     ──▶ session     RECEIPT ──▶ 200, MESSAGE ──▶ an event, MESSAGE ──▶ an event, ...
+    GET durable, the same, and ACK ─▶ session
     GET queue ── SUBSCRIBE     ──▶ session     MESSAGE
               ── ACK park, UNSUBSCRIBE ──▶     RECEIPTs ──▶ 200 with the message
     DELETE    ── ACK parked    ──▶ session     RECEIPT ──▶ 204
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections import deque
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
@@ -32,6 +34,9 @@ Headers = Sequence[tuple[str, str]]
 
 RETRY_MS = 3_000
 """How long an EventSource waits before it connects again: that of most browsers."""
+KEPT = 100
+"""Events of a durable subscription that may have been lost on their way."""
+_RESUME_S = 1.0
 _DONE, _SUBSCRIBED, _PARKED = "done", "subscribed", "parked"
 _NOTHING = Response(HTTPStatus.NO_CONTENT, b"", (("Cache-Control", "no-store"),))
 _OWN = frozenset(("ack", "content-length", "content-type", "subscription"))
@@ -67,8 +72,8 @@ class Errand(Protocol):
     def hear(self, head: Head, body: Buffer) -> Response | bytes:
         """A frame of the session: the whole answer, or octets of one."""
 
-    def expire(self) -> None:
-        """The time is over."""
+    def expire(self) -> bytes:
+        """The time is over: what the client is to be sent."""
 
     def take_frames(self) -> bytes:
         """What the session is to be sent because of what was heard, or as the time is over."""
@@ -89,8 +94,9 @@ class Simple:
         """As `Errand.receive`: all of it is the next request's."""
         return b"", octets
 
-    def expire(self) -> None:
+    def expire(self) -> bytes:
         """As `Errand.expire`."""
+        return b""
 
     def take_frames(self) -> bytes:
         """As `Errand.take_frames`."""
@@ -174,6 +180,66 @@ class Watching(Simple):
         return b":\n\n" if self.has_begun else b""
 
 
+class Resuming(Watching):
+    """The messages of a durable subscription, as events. A client that comes again goes on where it was.
+
+    Nobody acknowledges an event. So the last ones that the client was sent stay unsettled, and return when its
+    connection ends, as they may have been lost with it. An EventSource names the last one that it has seen when it
+    connects again (`Last-Event-ID`): what returned up to that is settled, and not sent again. So what returns is kept
+    back until that event is among it; or until a new message, or nothing for a second, shows that it is not.
+    """
+
+    def __init__(self, headers: Headers, answer: Headers, seen: str) -> None:
+        """`headers` and `answer`: as of `Watching`. `seen`: the id of the last event that the client has."""
+        credit = (("ack", "client-individual"), ("prefetch-count", str(2 * KEPT)))
+        super().__init__([*headers, *credit], answer)
+        self._seen = seen
+        self.wait_s = _RESUME_S if seen else 0.0
+        self._returned: list[tuple[Mapping[str, str], bytes]] = []
+        self._unsettled: deque[str] = deque()
+        """By their `ack` headers."""
+        self._frames: list[bytes] = []
+
+    def hear(self, head: Head, body: Buffer) -> Response | bytes:
+        """As `Errand.hear`."""
+        if head.command != "MESSAGE":
+            return super().hear(head, body)
+        self._unsettled.append(head.headers["ack"])
+        if self._seen:
+            return self._open() + self._resume(head.headers, bytes(body))
+        self._settle_all_but(KEPT)
+        return self._open() + encode_event(head.headers, bytes(body))
+
+    def _resume(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        self._returned.append((headers, body))
+        if headers.get("message-id") == self._seen:
+            self._seen = ""
+            self._returned.clear()
+            self._settle_all_but(0)
+        elif "redelivered" not in headers or len(self._returned) >= KEPT:
+            return self._give_up()
+        return b""
+
+    def _give_up(self) -> bytes:
+        """The event that the client has seen is not among those that returned: it was settled long ago."""
+        self._seen = ""
+        returned, self._returned = self._returned, []
+        return b"".join(encode_event(headers, body) for headers, body in returned)
+
+    def _settle_all_but(self, most: int) -> None:
+        while len(self._unsettled) > most:
+            self._frames.append(encode_frame(V12, "ACK", [("id", self._unsettled.popleft())]))
+
+    def expire(self) -> bytes:
+        """As `Errand.expire`: nothing more returns."""
+        return self._give_up() if self._seen else b""
+
+    def take_frames(self) -> bytes:
+        """As `Errand.take_frames`."""
+        frames, self._frames = self._frames, []
+        return b"".join(frames)
+
+
 class Taking(Simple):
     """One message of a queue, which waits to be settled then."""
 
@@ -211,12 +277,13 @@ class Taking(Simple):
             return b""
         return _NOTHING if self._message is None else self._message
 
-    def expire(self) -> None:
+    def expire(self) -> bytes:
         """As `Errand.expire`: no other message. One that is on its way here comes before the RECEIPT."""
         if not self._is_ending:
             self._is_ending = True
             lines = (("id", "0"), ("drain", "true"), ("receipt", _DONE))
             self._frames += encode_frame(V12, "UNSUBSCRIBE", lines)
+        return b""
 
     def take_frames(self) -> bytes:
         """As `Errand.take_frames`."""

@@ -92,7 +92,7 @@ class Exchange:
     @property
     def has_more(self) -> bool:
         """As `Conversation.has_more`."""
-        return not self.is_over and (bool(self._stream) or (self.is_free and bool(self.rest)))
+        return not self.is_over and (bool(self._stream or self.outgoing) or (self.is_free and bool(self.rest)))
 
     def begin(
         self, request: Request, login: Login, errand: Errand, extra: tuple[tuple[str, str], ...] = ()
@@ -114,7 +114,7 @@ class Exchange:
 
     def _expire(self, errand: Errand) -> None:
         if self._errand is errand:
-            errand.expire()
+            self.outgoing += errand.expire()
             self._stream.append(errand.take_frames())
 
     def _encourage(self) -> None:

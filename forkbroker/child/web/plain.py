@@ -15,7 +15,7 @@ from http import HTTPStatus
 from secrets import token_hex
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Sending, Settling, Taking, Watching
+from forkbroker.child.web.errands import Errand, Resuming, Sending, Settling, Taking, Watching
 from forkbroker.child.web.exchange import CHALLENGES, Exchange, Login
 from forkbroker.child.web.requests import Request, RequestError, Response, say
 from forkbroker.child.web.router import Conversation, Route
@@ -108,7 +108,13 @@ class Desk:
             extra = self._check_origin(request)
             _check_accept(request)
             login = _read_login(request, self._find_bearer(request))
-            errand = Watching([("destination", match["name"])], extra)
+            destination = ("destination", match["name"])
+            durable = request.find_parameter("durable")
+            if durable:
+                name = ("durable-subscription-name", durable)
+                errand: Errand = Resuming([destination, name], extra, _find_seen(request))
+            else:
+                errand = Watching([destination], extra)
             return self._exchange.begin(request, login, errand, extra)
         except RequestError as error:
             return _refuse(error)
@@ -172,9 +178,6 @@ class Desk:
             text = f"Pages of {origin or 'another site'} may send no requests to {host} (option web-origin)."
             raise RequestError(HTTPStatus.FORBIDDEN, text)
         if origin is None:
-            if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-                # an image of another page sends no Origin
-                raise RequestError(HTTPStatus.FORBIDDEN, "Pages of others may not ask without an Origin.")
             return ()
         shown = (("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*"), ("Vary", "Origin"))
         return (*shown, ("Access-Control-Allow-Credentials", "true")) if self._origins.names(origin) else shown
@@ -206,6 +209,11 @@ def _check_accept(request: Request) -> None:
 def _check_no_body(request: Request) -> None:
     if request.body_octets != 0:
         raise RequestError(HTTPStatus.BAD_REQUEST, f"A {request.method} has no body here.")
+
+
+def _find_seen(request: Request) -> str:
+    """The last event that a client has seen: a browser says it when it connects again, a page by the query."""
+    return request.headers.get("last-event-id") or request.find_parameter("last-event-id")
 
 
 def _read_seconds(request: Request, name: str, default: float, most: float) -> float:

@@ -46,13 +46,17 @@ class Origins:
         origin = request.headers.get("origin")
         if ANY_ORIGIN in self.others:
             return True
+        host = request.headers.get("host", "")
         if origin is None:
             # a browser that follows a link, or fetches a picture, for a page of another site (Fetch Metadata)
-            return request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+            fetched = request.headers.get("sec-fetch-site", "none")
+            if fetched != "same-origin":
+                return fetched == "none"
+            # a GET of a page to its own origin, whose name may be somebody else's
+            origin = f"http://{host}"
         if origin.lower() in self.others:
             return True
         scheme, _, _ = origin.partition("://")
-        host = request.headers.get("host", "")
         site = _site_of(origin)
         if site is None or site != _site_of(f"{scheme}://{host}"):
             return False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 
 import pytest
 
 from forkbroker.child.web.bodies import ChunkedBody, SizedBody
-from forkbroker.child.web.errands import Errand, Sending, Settling, Taking, Watching, encode_event
+from forkbroker.child.web.errands import KEPT, Errand, Resuming, Sending, Settling, Taking, Watching, encode_event
 from forkbroker.child.web.requests import Response
 from forkbroker.stomp.frame import FrameRun, Head
 from forkbroker.stomp.limits import Limits
@@ -204,3 +205,61 @@ def test_a_delivery_is_settled_by_its_key() -> None:
     answer = errand.hear(RECEIPT, b"")
     assert isinstance(answer, Response) and answer.status == 204
     assert b"Content-Length" not in answer.encode(stays=True)
+
+
+def deliver(errand: Resuming, *numbers: int, is_new: bool = True) -> list[int]:
+    """The numbers of the events that the client gets of these messages."""
+    octets = b""
+    for number in numbers:
+        marks = {} if is_new else {"redelivered": "true"}
+        headers = {"message-id": f"m{number}", "ack": f"1-{number}", **marks}
+        found = errand.hear(Head("MESSAGE", headers), b"x")
+        assert isinstance(found, bytes)
+        octets += found
+    return shown(octets)
+
+
+def shown(octets: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb"^id: m(\d+)$", octets, re.MULTILINE)]
+
+
+def acknowledged(errand: Resuming) -> list[str]:
+    return [headers["id"] for command, headers, _ in said(errand) if command == "ACK"]
+
+
+def test_the_last_events_stay_unsettled() -> None:
+    """As the connection may end before they arrive; those before have arrived."""
+    errand = Resuming(HEADERS, (), "")
+    [run] = parse(errand.begin())
+    assert int(run.head.headers["prefetch-count"]) > KEPT
+    assert errand.wait_s == 0.0
+    assert deliver(errand, *range(KEPT)) == list(range(KEPT))
+    assert acknowledged(errand) == []
+    assert deliver(errand, KEPT, KEPT + 1) == [KEPT, KEPT + 1]
+    assert acknowledged(errand) == ["1-0", "1-1"]
+
+
+def test_a_client_goes_on_behind_the_last_event_that_it_has_seen() -> None:
+    """What it has is settled; what it has not comes, in order."""
+    errand = Resuming(HEADERS, (), "m2")
+    assert errand.wait_s > 0
+    assert deliver(errand, 0, 1, is_new=False) == [] and acknowledged(errand) == []
+    assert deliver(errand, 2, is_new=False) == []
+    assert acknowledged(errand) == ["1-0", "1-1", "1-2"]
+    assert deliver(errand, 3, is_new=False) == [3]
+    assert deliver(errand, 4) == [4]
+    assert errand.expire() == b"" and acknowledged(errand) == []
+
+
+def test_an_event_that_was_settled_long_ago_holds_nothing_back() -> None:
+    """A new message shows that, or so many old ones, or that nothing more comes for a while."""
+    errand = Resuming(HEADERS, (), "gone")
+    assert deliver(errand, 0, 1, is_new=False) == []
+    assert deliver(errand, 2) == [0, 1, 2]
+    errand = Resuming(HEADERS, (), "gone")
+    assert deliver(errand, *range(KEPT), is_new=False) == list(range(KEPT))
+    errand = Resuming(HEADERS, (), "gone")
+    assert deliver(errand, 0, is_new=False) == []
+    assert shown(errand.expire()) == [0]
+    assert acknowledged(errand) == []
+    assert deliver(errand, 1) == [1]

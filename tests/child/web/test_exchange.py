@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Sending, Taking, Watching
+from forkbroker.child.web.errands import Resuming, Sending, Taking, Watching
 from forkbroker.child.web.exchange import Exchange, Login
 from forkbroker.child.web.requests import Response, parse_head
 from forkbroker.session.policy import FRAME_PROGRESS
@@ -291,3 +291,18 @@ def test_a_refusal_means_what_the_errand_says(talk: Talk) -> None:
     """Of a SEND, that there is no room; of a message that is taken, that it is gone again."""
     talk.take()
     assert talk.fail("refused", Cause.FULL).startswith(b"HTTP/1.1 503 ")
+
+
+def test_what_an_errand_says_in_its_time_goes_to_the_client(talk: Talk) -> None:
+    """It is there without anything that has come."""
+    request = parse_head(b"GET /topic/a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert request is not None
+    talk.exchange.begin(request, ALICE, Resuming([("destination", "/topic/a")], (), "gone"))
+    talk.exchange.receive(b"")
+    frame = encode_frame(V12, "MESSAGE", [("message-id", "1"), ("ack", "1-1"), ("redelivered", "true")], b"x")
+    assert b"data: x" not in talk.say(RECEIPT, frame)
+    [(_, expire)] = talk.alarms
+    expire()
+
+    assert talk.exchange.has_more
+    assert talk.exchange.outgoing == b"id: 1\ndata: x\n\n"

@@ -263,3 +263,11 @@ def test_an_image_takes_no_message() -> None:
         assert refusal("GET /queue/a", f"Sec-Fetch-Site: {site}") == 403
     for site in ("none", "same-origin"):
         assert not isinstance(ask("GET /queue/a", f"Sec-Fetch-Site: {site}"), Response)
+
+
+def test_a_durable_subscription_is_named_in_the_query() -> None:
+    """The last event that the client has seen is none of the frame's business."""
+    given = send("GET /topic/a?durable=mine&last-event-id=7")
+
+    assert (given["durable-subscription-name"], given["ack"]) == ("mine", "client-individual")
+    assert "durable-subscription-name" not in send("GET /topic/a")

@@ -150,3 +150,12 @@ def test_a_browser_without_an_origin_says_for_which_site_it_asks(site: str, is_p
     """A picture or a link of another page would else take a message."""
     assert isinstance(ask(Sec_Fetch_Site=site), WebSocket) is is_permitted
     assert isinstance(ask(Origins(("*",)), Sec_Fetch_Site=site), WebSocket)
+
+
+@pytest.mark.parametrize(("host", "is_permitted"), [("localhost", True), ("rebound.evil.example", False)])
+def test_a_get_of_a_page_to_its_own_origin_has_no_origin(host: str, is_permitted: bool) -> None:
+    """It is a page's all the same, which may be somebody else's."""
+    granted = ask(Origins(is_here=True), Host=host, Sec_Fetch_Site="same-origin")
+
+    assert isinstance(granted, WebSocket) is is_permitted
+    assert isinstance(ask(Origins(), Host=host, Sec_Fetch_Site="same-origin"), WebSocket)
