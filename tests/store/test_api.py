@@ -39,7 +39,7 @@ class Plain(Store):
     def backlog(self) -> list:
         return []
 
-    durables = duplicates = scheduled = backlog
+    durables = duplicates = scheduled = notes = backlog
 
     def write(self, changes: Sequence[Change]) -> None:
         self.written.append(list(changes))
