@@ -445,12 +445,13 @@ class Serving:
         rehearsing = replace(shared, verifier=None, permissions=Permissions())
 
         lobbies, others = [lobby], list[Callable[[], None]]()
-        if self._web is not None and shared.verifier is None:
+        if self._web is not None:
             from forkbroker.child.web import porch
 
-            lobbies.append(porch.WebLobby(spare, shared, answers, bell, self._web))
-            spare.programs[Begin.WEB] = lobbies[-1].serve
             others.append(partial(porch.play_page, rehearsing, answers, self._web))
+            if shared.verifier is None:
+                lobbies.append(porch.WebLobby(spare, shared, answers, bell, self._web))
+                spare.programs[Begin.WEB] = lobbies[-1].serve
 
         def prepare() -> None:
             rehearse(rehearsing, answers, others)

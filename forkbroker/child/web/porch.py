@@ -21,9 +21,12 @@ from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.child.web.frames import PING, PONG, WebSocket, pack_text, unpack_whole
 from forkbroker.child.web.greeting import MOST, grant
-from forkbroker.child.web.site import HABITS, PATIENCE_S, PING_S, SitePolicy, Visit
+from forkbroker.child.web.site import HABITS, PATIENCE_S, PING_S, SitePolicy, Visit, make_child
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.posix.addresses import is_on_this_machine
+from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind
 
 _PEEK = int(socket.MSG_PEEK)
 _PLACE = memoryview(bytearray(MOST))
@@ -161,9 +164,21 @@ def _wrap(frames: bytes) -> bytes:
     return b"\x81\xfe" + len(frames).to_bytes(2) + bytes(4) + frames
 
 
-def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
-    """Play a tab that gets a program that was prepared, and one that does not (`forkbroker.child.rehearsal`)."""
+_ODD_HEAD = _HEAD.replace(b"Connection: Upgrade", b"Connection: Upgrade, keep-alive")
+"""What a lobby leaves to the full program."""
+_FRAMES = (
+    b"CONNECT\naccept-version:1.2\nhost:/\nheart-beat:0,0\n\n\0",
+    b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\n\n\0",
+    b"SEND\ndestination:/topic/rehearsal\n\nhello\0",
+)
+_CLOSE = b"\x88\x80" + bytes(4)
 
+
+def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
+    """Play a tab that gets a program that was prepared, and one that does not (`forkbroker.child.rehearsal`).
+
+    And one that is served without a lobby, as all are where logins are verified, or behind a proxy.
+    """
     usual = replace(policy, paths=())
 
     def make(spare: Spare) -> Lobby:
@@ -171,3 +186,29 @@ def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
 
     play(make, shared.max_envelope, is_prepared=True, head=_HEAD, wrap=_wrap)
     play(make, shared.max_envelope, is_prepared=False, head=_HEAD, wrap=_wrap)
+    _play_alone(shared, usual)
+
+
+def _play_alone(shared: Shared, policy: SitePolicy) -> None:
+    """It closes before it has an answer of the parent, who is not there."""
+    parents_end, childs_end = open_pair()
+    client, served = socket.socketpair()
+    channel = Channel(parents_end, max_envelope=shared.max_envelope)
+    spare = Spare()
+
+    def serve(address: str, peer: int) -> int:
+        visit = Visit(policy, is_tls=False, is_forwarded=False, is_here=False)
+        child = make_child(spare, address, peer, shared, visit, PlainTransport(spare.take_client()))
+        signals = child.obey_signals()
+        status = child.run()
+        signals.close()
+        return status
+
+    with client:
+        client.sendall(_ODD_HEAD + b"".join(map(_wrap, _FRAMES)) + _CLOSE)
+        client.shutdown(socket.SHUT_WR)
+        channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])
+        served.close()
+        spare.programs[0] = serve
+        spare.wait(childs_end.detach())
+    channel.close()

@@ -131,17 +131,24 @@ def serve(
     """
     is_here = not (is_proxied or is_forwarded) and is_on_this_machine(spare.client)
     visit = Visit(policy, is_tls=is_tls, is_forwarded=is_forwarded, is_here=is_here)
-
-    def make_web(connection: socket.socket) -> Transport:
-        return visit.begin(make(connection))
-
     if is_proxied:
+
+        def make_web(connection: socket.socket) -> Transport:
+            return visit.begin(make(connection))
+
         return proxied.serve(spare, address, peer, shared, bell, make_web, habits=HABITS, begin=visit.join)
     bell.has_rung = False
     collector.begin()
-    child = ClientChild(spare.end, make_web(spare.take_client()), address, shared, peer, habits=HABITS)
+    return serve_in_full(make_child(spare, address, peer, shared, visit, make(spare.take_client())), bell)
+
+
+def make_child(
+    spare: Spare, address: str, peer: int, shared: Shared, visit: Visit, transport: Transport
+) -> ClientChild:
+    """The child for the client of a spare, whose HTTP is in the octets of this transport."""
+    child = ClientChild(spare.end, visit.begin(transport), address, shared, peer, habits=HABITS)
     visit.join(child)
-    return serve_in_full(child, bell)
+    return child
 
 
 class Visit:
