@@ -61,7 +61,7 @@ def reject(client: RawClient, queue: str, *bodies: str, **headers: str) -> None:
     client.subscribe(queue, 9, ack="client-individual")
     for body in bodies:
         client.publish(queue, body, **headers)
-        client.nack(client.expect("MESSAGE", body), requeue="false")
+        client.nack(client.expect("MESSAGE", body), requeue="false", reason=f"no room for {body[:9]}")
     client.request("UNSUBSCRIBE", id=9)
 
 
@@ -92,6 +92,7 @@ def test_dead_letters_are_shown_sent_back_and_discarded(broker: RunningBroker, c
     page.open(page_of(broker, prefix="/some/prefix"))
     origins = ["/queue/orders"] * 3 + ["/queue/mails"]
     page.wait_for_rows(*origins, column=2)
+    page.wait_for("no room for three")
     page.run("await page.locator('td .link').first().click()")
     page.wait_for('"order": 1')
     pane = page.run("return await page.locator('aside').innerText()")

@@ -1,4 +1,4 @@
-// The body of a message as text, JSON or octets; and the pane in which it is shown. It is never anything but text.
+// A body as text, JSON or octets, and the pane that shows it. It is never anything but text.
 
 import { button, close, el, octets } from "./dom.js";
 
@@ -26,7 +26,7 @@ function toHex(bytes) {
 	return lines.join("\n");
 }
 
-// `row` has the body in one of three forms, and how many bytes it has in all.
+// `row` has the body in one of three forms, and its size.
 export function showBody(row) {
 	const bytes = row.octets ?? toOctets(row);
 	const text = attempt(() => new TextDecoder("utf-8", { fatal: true }).decode(bytes));

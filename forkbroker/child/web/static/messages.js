@@ -33,7 +33,7 @@ export class Messages {
 			more: () => [isDead ? all("Retry", "retry") : all("Move", "move"), all("Discard", "rm")],
 			columns: [
 				link("Message", (row) => () => this.show(row), {}, "id"),
-				...(isDead ? [text("Reason"), text("From", { name: "name" }, "origin")] : []),
+				...(isDead ? [text("Reason"), text("From", { name: "name" }, "origin"), text("Words", WIDE, "reject-reason")] : []),
 				number("Deliveries", WIDE), number("Size", {}, "bytes"),
 				text("Headers", { isWide: true, name: "preview" }, preview),
 			],
