@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 
 import pytest
 
+from forkbroker.control.arguments import RequestError
+from forkbroker.control.verbs import VERBS, Verb
 from forkbroker.permissions import Quota, Right, Rights
+from forkbroker.stomp.frame import CLIENT_COMMANDS, CONNECT_COMMANDS
 from forkbroker.wire.kinds import Flag, Kind
 from session.play import Broker, Client, bodies, frame
 
-READ, WRITE, CREATE = Right.READ, Right.WRITE, Right.CREATE
+READ, WRITE, CREATE, MONITOR = Right.READ, Right.WRITE, Right.CREATE, Right.MONITOR
 PAIR = "/dsub/7@t"
 """What `durable:true` calls a subscription with the id 7 to the topic t."""
 
@@ -51,6 +57,9 @@ DEEDS = {
     ),
     "SUBSCRIBE to an own queue": Deed("SUBSCRIBE", {"id": "1", "destination": "/temp-queue/own"}),
     "SUBSCRIBE to an own topic": Deed("SUBSCRIBE", {"id": "1", "destination": "/temp-topic/own"}),
+    "SUBSCRIBE to what the broker says": Deed(
+        "SUBSCRIBE", {"id": "1", "destination": "/topic/$SYS/connect"}, {"/topic/$SYS/connect": {MONITOR}}
+    ),
     "SUBSCRIBE by a name that lasts": Deed(
         "SUBSCRIBE",
         {"id": "1", "destination": "/topic/t", "activemq.subscriptionName": "d"},
@@ -318,3 +327,54 @@ def test_quotas_that_change_hold_at_once() -> None:
     client.told()
     client.pass_fence()
     assert b"max-subscriptions is 1 (or the quota of the user)" in client.error().body
+
+
+# -- requests to the broker itself
+
+CANDIDATES = ("/queue/q", "/dsub/d", "/topic/t", "7", ["7"], 7, True, "1s", "info", {"a": "b"}, "ALL", [{"a": 1}])
+"""Values of which one or the other has the form of an argument."""
+
+
+def find_request(verb: Verb, *more: str) -> dict[str, object]:
+    """A request with what it must have, and these arguments."""
+    names = [argument.name for argument in verb.arguments if argument.is_required or argument.name in more]
+    for values in product(CANDIDATES, repeat=len(names)):
+        given = dict(zip(names, values, strict=True))
+        with suppress(RequestError):
+            return verb.read(given)
+    raise AssertionError(f"no request for {verb.name} with {names}: give it another candidate")
+
+
+REQUESTS = {
+    f"{verb.name}{' with ' if more else ''}{more}": (verb, find_request(verb, *filter(None, [more])))
+    for verb in VERBS.values()
+    if not verb.is_own
+    for more in ("", *(name for name, _ in verb.more))
+}
+
+
+@pytest.mark.parametrize("right", Right)
+@pytest.mark.parametrize(("verb", "request_"), REQUESTS.values(), ids=REQUESTS)
+def test_each_request_needs_its_rights_and_no_other(verb: Verb, request_: dict[str, object], right: Right) -> None:
+    """It goes up to the parent exactly if nothing is missing; else the answer says what."""
+    client = client_with({other: [b"/>", b"/control/>"] for other in Right if other is not right})
+    client.subscribe("/temp-queue/a")
+    body = json.dumps(request_).encode()
+    client.do("SEND", body, destination=f"/control/{verb.name}", reply_to="/temp-queue/a")
+    (told,) = client.told()
+
+    if right.value in verb.rights(request_):
+        (octets,) = told.pieces()
+        answer = json.loads(bytes(octets))
+        assert told.kind is Kind.SEND
+        assert answer["error"] == "denied"
+        assert f" needs the right {right.value} on " in answer["text"]
+    else:
+        assert (told.kind, told.destination) == (Kind.ASK, verb.name.encode())
+
+
+def test_no_command_of_a_client_is_left_out() -> None:
+    """ACK and NACK need what SUBSCRIBE needs; CONNECT and STOMP are what gives the rights."""
+    tried = {deed.command for deed in DEEDS.values()}
+
+    assert tried | {"ACK", "NACK"} | CONNECT_COMMANDS == CLIENT_COMMANDS
