@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.deadline import wait_until
 from support.machine import Machine, find_obstacle, make_base
+from support.manual import examples, typed
 from support.rawclient import RawClient
 
 import forkbroker
@@ -230,7 +231,8 @@ def test_a_stopped_parent_is_replaced_by_the_watchdog(service: Machine) -> None:
 
 def test_the_socket_starts_the_service(service: Machine) -> None:
     """At each first connection, and no connection is refused while the service restarts."""
-    service.run(f"systemctl disable --now {SERVICE}; systemctl enable --now stomp-broker.socket")
+    (line,) = (text for text in examples("stomp-broker.8") if "stomp-broker.socket" in text)
+    service.run(f"systemctl disable --now {SERVICE}; {line.lstrip('# ')}")
     for _ in range(2):
         assert ask(service, "ActiveState") == "inactive"
         with connect(service) as client:
@@ -433,8 +435,10 @@ def test_make_install_and_one_command_more_are_enough(bare: Machine) -> None:
 
 def test_the_wheel_in_an_environment_makes_itself_a_service(bare: Machine) -> None:
     """By `install-service`, and the commands that it names."""
-    bare.run("python3 -m venv /opt/forkbroker; /opt/forkbroker/bin/pip install --quiet forkbroker", timeout_s=300.0)
-    shown = bare.run("/opt/forkbroker/bin/stomp-brokerctl install-service")
+    *before, install = typed("stomp-brokerctl.1", "install-service")
+    for command in before:
+        bare.run(command, timeout_s=300.0)
+    shown = bare.run(install)
     for command in re.findall(r"^    (.+)$", shown, re.MULTILINE):
         bare.run(command)
     connect(bare).close()
@@ -442,5 +446,5 @@ def test_the_wheel_in_an_environment_makes_itself_a_service(bare: Machine) -> No
     assert bare.run("pgrep -x stomp-broker").strip() == ask(bare, "MainPID")
     assert bare.run("stat -c %a /etc/forkbroker") == "755\n"
     assert bare.run("stat -c %U /var/lib/forkbroker/queues.db") == "stomp-broker\n"
-    again = bare.run("/opt/forkbroker/bin/stomp-brokerctl install-service")
+    again = bare.run(install)
     assert "\nwrote " not in f"\n{again}"
