@@ -152,6 +152,8 @@ class Admission:
         """When the next suspect may have a process."""
         self._displaced: set[Peer] = set()
         """Clients that have been told to make room, and are not gone."""
+        self._behind: set[Peer] = set()
+        """Clients of a proxy, of which it is not known where they are: what they do is not the proxy's fault."""
         self._stale: dict[Peer, Mapping[str, str]] = {}
         """Clients that had not logged in at the last reload, and the users that their processes know."""
         self._crashed = _Penalties(_CRASHES)
@@ -268,8 +270,8 @@ class Admission:
     def _displace(self, origin: str, now: float) -> Peer:
         pending = self._pending_suspects if len(self._pending_suspects) else self._pending
         victim = pending.find_victim(origin)
-        if (suspect := pending.find_origin(victim)) not in (None, origin):
-            self._suspects.add(suspect, now)
+        if pending.find_origin(victim) != origin:
+            self.suspect(victim, now)
         pending.remove(victim)
         self._displaced.add(victim)
         return victim
@@ -281,7 +283,10 @@ class Admission:
         """
         source = self._sources[peer] = self._source_of(host)
         self._clients[source] += 1
-        self._wait(peer, self.origin_of(host) if origin is None else origin, now)
+        own = self.origin_of(host)
+        if origin not in (None, own):
+            self._behind.add(peer)
+        self._wait(peer, own if origin is None else origin, now)
         self._tokens -= 1.0
 
     def is_proxy(self, host: str) -> bool:
@@ -299,6 +304,7 @@ class Admission:
         self._leave(self._sources[peer])
         self._sources[peer] = source
         self._clients[source] += 1
+        self._behind.discard(peer)
         if self._find_pending_origin(peer) is not None:
             self._wait_no_more(peer)
             self._wait(peer, self.origin_of(host), now)
@@ -323,7 +329,7 @@ class Admission:
     def suspect(self, peer: Peer, now: float) -> None:
         """This client, not removed yet, has not logged in, and should have."""
         origin = self._find_pending_origin(peer)
-        if origin is not None:
+        if origin is not None and peer not in self._behind:
             self._suspects.add(origin, now)
 
     def _leave(self, source: str) -> None:
@@ -335,6 +341,7 @@ class Admission:
         """The child of this client is gone."""
         self._wait_no_more(peer)
         self._displaced.discard(peer)
+        self._behind.discard(peer)
         self._stale.pop(peer, None)
         self._leave(self._sources.pop(peer))
 

@@ -331,6 +331,24 @@ def test_suspects_make_room_for_others_and_others_make_none_for_them() -> None:
     assert gate.take_pending("192.0.2.5") == other[0]
 
 
+def test_a_proxy_is_no_suspect_for_what_its_clients_do() -> None:
+    """Where it has said where one of them is, that one is."""
+    gate = Gate(max_pending_logins=2)
+    peers = [next(gate.peers) for _ in range(3)]
+    for peer in peers:
+        gate.admission.add(peer, "", 100.0, origin="10.0.0.1")
+    gate.admission.suspect(peers[0], 100.0)
+    assert gate.admission.take_pending("192.0.2.9", 100.0) == peers[0]
+    assert not gate.admission.is_suspect("10.0.0.1", 100.0)
+    gate.admission.move(peers[1], "192.0.2.1", 100.0)
+    gate.admission.suspect(peers[1], 100.0)
+    assert gate.admission.is_suspect("192.0.2.1", 100.0)
+    for peer in peers:
+        gate.admission.remove(peer)
+
+    assert not gate.admission._behind
+
+
 def test_suspects_have_fifty_processes_a_second() -> None:
     """All together; nobody else waits for that."""
     gate = Gate()
