@@ -250,7 +250,9 @@ class Lobby:
 
 def serve_in_full(child: ClientChild, bell: Bell) -> int:
     """Let the full program serve a client to its end; returns the exit status of the process."""
-    child.obey_signals()
+    signals = child.obey_signals()
     if bell.has_rung:
         child.end_soon()
-    return child.run()
+    status = child.run()
+    signals.close()
+    return status

@@ -9,15 +9,19 @@ It takes the way of every client: as a spare that is given its client, through t
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 
 from forkbroker.child.answers import Answers
-from forkbroker.child.child import Shared
-from forkbroker.child.lobby import Bell, Lobby
+from forkbroker.child.child import Shared, show_title
+from forkbroker.child.lobby import Bell, Lobby, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.posix.hot_code import gather
+from forkbroker.posix.loop import Spinning
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -28,6 +32,7 @@ ROUNDS = 20
 _CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
 _SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
 _FRAMES = b"SEND\ndestination:/topic/rehearsal\n\nhello\0DISCONNECT\nreceipt:2\n\n\0"
+_SPIN_S = 0.000_05
 Play = Callable[[], None]
 """Plays a client through."""
 _FENCES = 2
@@ -92,15 +97,19 @@ def play(
         client.shutdown(socket.SHUT_WR)
         channel.send(pack(Kind.FENCED, number=_FENCES))
         channel.flush()
-        child = lobby.leave()
-        signals = child.obey_signals()
-        status = child.run()
-        signals.close()
-        return status
+        return serve_in_full(lobby.leave(), Bell())
 
+    _wait_in_vain()
     with client:
         channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])
         served.close()
         spare.programs[0] = serve
         spare.wait(childs_end.detach())
     channel.close()
+
+
+def _wait_in_vain() -> None:
+    """What a child does only when nothing comes for a while: it yields its core, and shows its client again."""
+    begin = monotonic()
+    Spinning(_SPIN_S).spin(select.poll().poll, begin, math.inf)
+    show_title("rehearsal", "rehearsal", 1)
