@@ -23,15 +23,16 @@ from forkbroker.child.spare import Spare
 from forkbroker.posix.hot_code import gather
 from forkbroker.posix.loop import Spinning
 from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.envelope import pack
+from forkbroker.wire.envelope import Buffer, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
 ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
 _CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
-_SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\nreceipt:1\n\n\0"
-_FRAMES = b"SEND\ndestination:/topic/rehearsal\n\nhello\0DISCONNECT\nreceipt:2\n\n\0"
+_TOPIC = b"/topic/rehearsal"
+_SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:%b\nreceipt:1\n\n\0" % _TOPIC
+_FRAMES = b"SEND\ndestination:%b\n\nhello\0DISCONNECT\nreceipt:2\n\n\0" % _TOPIC
 _SPIN_S = 0.000_05
 Play = Callable[[], None]
 """Plays a client through."""
@@ -95,7 +96,8 @@ def play(
             lobby.attend()
         client.sendall(wrap(_FRAMES))
         client.shutdown(socket.SHUT_WR)
-        channel.send(pack(Kind.FENCED, number=_FENCES))
+        for envelope in (pack(Kind.FENCED, number=1), _pack_message(), pack(Kind.FENCED, number=_FENCES)):
+            channel.send(envelope)
         channel.flush()
         return serve_in_full(lobby.leave(), Bell())
 
@@ -106,6 +108,13 @@ def play(
         spare.programs[0] = serve
         spare.wait(childs_end.detach())
     channel.close()
+
+
+def _pack_message() -> list[Buffer]:
+    """A message of another client, for the subscription."""
+    flags, payload = pack_pieces([b"hello"])
+    lines = b"-rehearsal-1\ndestination:%b\ncontent-length:5\n\n" % _TOPIC
+    return pack(Kind.SEND, flags=flags, count=1, destination=_TOPIC, block=lines, payload=payload)
 
 
 def _wait_in_vain() -> None:
