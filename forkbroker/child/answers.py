@@ -57,6 +57,7 @@ class Answers:
         limits, self._is_strict = shared.limits, shared.policy.strict
         permissions = shared.permissions
         self._hosts = permissions.hosts
+        self._has_hosts = bool(permissions.hosts.all)
         self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
         self._of_subscribe: dict[bytes, Subscribed] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
@@ -103,7 +104,7 @@ class Answers:
             return None
         if self._is_strict and b"host" not in headers:
             return None
-        if self._hosts.all and not self._is_for_all(headers.get(b"host")):
+        if self._has_hosts and not self._is_for_all(headers.get(b"host")):
             return None
         return versions, headers.get(b"login", b""), found[0], found[1]
 

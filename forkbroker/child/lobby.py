@@ -96,7 +96,9 @@ class Lobby:
         self._poll = select.poll()
         self._poll.register(end.fileno(), select.POLLIN)
         self._poll.register(client.fileno(), select.POLLIN)
-        self._address, self._peer, self._began = "", 0, 0.0
+        self._address, self._peer = "", 0
+        # a number that no code holds: to take it away is to write to its page
+        self._began: float = 0
         self._versions, self._login = b"", b""
         self._read = b""
         self._written = 0

@@ -73,7 +73,7 @@ class Spare:
         [fd] = fds
         dup2(fd, client.fileno(), False)
         close(fd)
-        begin = int(fields[4])
+        begin: int = fields[4]
         if begin & _SUSPECT:
             self.suspected()
         serve = self.programs[begin & ~_SUSPECT]

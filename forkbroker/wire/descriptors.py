@@ -59,10 +59,11 @@ def receive(end: socket.socket) -> tuple[bytes, tuple[int, ...]] | None:
     if ancillary:
         octets = ancillary[0][2]
         one_alone = len(octets) == _SIZE
-        descriptors = _ONE.unpack(octets) if one_alone else struct.unpack(f"{len(octets) // _SIZE}i", octets)
+        descriptors = _ONE.unpack_from(octets) if one_alone else struct.unpack(f"{len(octets) // _SIZE}i", octets)
     if len(start) < _LENGTH:
         return None
-    (total,) = LENGTH.unpack(start)
+    # `unpack_from` as well, as everywhere else: another method is another page
+    (total,) = LENGTH.unpack_from(start)
     if not _LEAST <= total <= MOST:
         raise EnvelopeError(f"an envelope of {total} bytes with a descriptor, {MOST} permitted")
     raw = start + end.recv(total - _LENGTH, _WHOLE)
