@@ -179,6 +179,8 @@ static size_t parse_all(struct connection *connection, const char *buffer, size_
 {
     const char *at = buffer, *end = buffer + length;
     struct frame frame;
+    if (connection->events)
+        return (size_t)(parse_events(connection, at, end, handler, context) - buffer);
     if (options.websocket && !connection->upgraded)
         at += take_upgrade(connection, at, end);
     if (options.websocket)
@@ -315,7 +317,7 @@ void queue_subscribe(struct connection *connection, const char *destination)
 void fence(struct connection *connection, frame_handler handler, void *context)
 {
     static const char text[] = "DISCONNECT\nreceipt:bye\n\n";
-    if (options.raw)
+    if (options.raw || connection->events)
         return;
     connection_queue(connection, text, sizeof text);
     connection_wait(connection, &connection->fenced, "RECEIPT of DISCONNECT", handler, context);

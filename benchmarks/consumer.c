@@ -46,14 +46,16 @@ static void acknowledge(struct connection *connection, const struct frame *frame
 
 static void check_headers(const struct consumer *consumer, const struct frame *frame)
 {
+    if (frame->message_id.length == 0)
+        fail("MESSAGE without a message-id");
+    if (consumer->connection.events)
+        return;
     if (frame->destination.length != consumer->destination_length ||
         memcmp(frame->destination.at, consumer->destination, consumer->destination_length) != 0)
         fail("MESSAGE of another destination: %.*s", (int)frame->destination.length,
              frame->destination.at ? frame->destination.at : "");
     if (frame->subscription.length != 1 || *frame->subscription.at != '0')
         fail("MESSAGE without its subscription");
-    if (frame->message_id.length == 0)
-        fail("MESSAGE without a message-id");
 }
 
 static void check_sequence(struct consumer *consumer, uint64_t producer, uint64_t sequence)
@@ -165,10 +167,14 @@ static void start(struct consumer *consumer, int index)
     connection_open(&consumer->connection, consumer->role, options.consumer_port);
     if (options.raw)
         return;
-    handshake(&consumer->connection, take_frame, consumer);
+    if (options.events) {
+        queue_watch(&consumer->connection, consumer->destination);
+    } else {
+        handshake(&consumer->connection, take_frame, consumer);
+        queue_subscribe(&consumer->connection, consumer->destination);
+    }
     consumer->role->first_ns = now_ns();
-    queue_subscribe(&consumer->connection, consumer->destination);
-    connection_wait(&consumer->connection, &consumer->connection.subscribed, "RECEIPT of SUBSCRIBE", take_frame,
+    connection_wait(&consumer->connection, &consumer->connection.subscribed, "answer to the subscription", take_frame,
                     consumer);
     publish(consumer);
 }

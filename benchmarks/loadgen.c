@@ -52,8 +52,8 @@ static const struct option long_options[] = {
     {"persistent", no_argument, NULL, 'i'},        {"tenths", no_argument, NULL, 'x'},
     {"login", required_argument, NULL, 'u'},
     {"rate", required_argument, NULL, 'R'},        {"timed", no_argument, NULL, 'T'},
-    {"websocket", no_argument, NULL, 'W'},           {"subscribe", no_argument, NULL, 'S'},
-             {"parallel", required_argument, NULL, 'k'},
+    {"websocket", no_argument, NULL, 'W'},         {"events", no_argument, NULL, 'v'},
+    {"subscribe", no_argument, NULL, 'S'},         {"parallel", required_argument, NULL, 'k'},
     {"deadline", required_argument, NULL, 'D'},    {NULL, 0, NULL, 0},
 };
 
@@ -109,6 +109,7 @@ static void take_options(int count, char **arguments)
         case 'R': options.rate = atof(optarg); break;
         case 'T': options.timed = true; break;
         case 'W': options.websocket = true; break;
+        case 'v': options.events = true; break;
         case 'S': options.subscribe = true; break;
         case 'k': options.parallel = atoi(optarg); break;
         case 'D': options.deadline_s = atof(optarg); break;
@@ -139,6 +140,8 @@ static void check_options(void)
         usage("--rate goes with one producer");
     if (options.raw && options.websocket)
         usage("--raw knows no WebSocket");
+    if (options.events && (options.mode != FLOW || options.queue || !options.websocket))
+        usage("--events goes with flow, topics and --websocket for the producers");
     if (options.raw && (options.queue || options.receipts))
         usage("--raw knows no queues and no receipts");
     if (options.persistent && !options.queue)

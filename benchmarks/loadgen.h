@@ -4,6 +4,7 @@
 
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
+#define _GNU_SOURCE /* memmem */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -47,6 +48,7 @@ struct options {
     double rate;              /* messages a second of each producer, 0: as fast as it goes */
     bool timed;
     bool websocket;           /* STOMP within WebSocket messages */
+    bool events;              /* consumers are EventSources over plain HTTP */
     bool subscribe;           /* idle mode: each client subscribes to a topic of its own */
     int parallel;             /* idle mode: handshakes under way at once */
     double deadline_s;
@@ -110,6 +112,7 @@ struct connection {
     char *out;                /* what waits to be sent */
     size_t out_at, out_length, out_size;
     bool upgraded, connected, subscribed, fenced;
+    bool events;              /* an EventSource */
 };
 
 typedef void (*frame_handler)(void *context, struct connection *connection, const struct frame *frame);
@@ -159,5 +162,10 @@ size_t write_websocket_head(char *at, size_t length);
 void queue_upgrade(struct connection *connection);
 size_t take_upgrade(struct connection *connection, const char *at, const char *end);
 enum parsed parse_websocket_head(const char *at, const char *end, size_t *head, size_t *length);
+
+/* events.c */
+void queue_watch(struct connection *connection, const char *destination);
+const char *parse_events(struct connection *connection, const char *at, const char *end, frame_handler handler,
+                         void *context);
 
 #endif

@@ -47,6 +47,8 @@ class Load:
     login: str = ""
     """Login and passcode."""
     websocket: bool = False
+    events: bool = False
+    """Consumers are EventSources over plain HTTP."""
 
     def arguments(self, count: int, tag: str) -> list[str]:
         """Options for a broker; `count` is for each producer."""
@@ -57,6 +59,7 @@ class Load:
         found += ["--receipt-window", str(self.receipt_window)] if self.receipt_window else []
         found += ["--persistent"] if self.persistent else []
         found += ["--login", self.login] if self.login else []
+        found += ["--events"] if self.events else []
         return found
 
     def relay_arguments(self, count: int, tag: str) -> list[str]:
@@ -190,10 +193,21 @@ def websocket(scenario: Scenario, target: float) -> Scenario:
     )
 
 
+def events(scenario: Scenario) -> Scenario:
+    """The same, to consumers that watch the topic by plain HTTP."""
+    return replace(
+        scenario,
+        name=f"events-{scenario.name.removeprefix('topic-')}",
+        title=f"EventSource, {scenario.title}",
+        load=replace(scenario.load, websocket=True, events=True),
+    )
+
+
 PING_PONG = next(scenario for scenario in PLAIN if scenario.name == "ping-pong")
 WEBSOCKET = [
     websocket(topic(1, 100, 20_000, None), 150_000),
     websocket(topic(100, 100, 1_000, None), 500_000),
+    events(topic(100, 100, 1_000, None)),
 ]
 WEBSOCKET_PING_PONG_SHARE = 1.5
 WEBSOCKET_IDLE_SHARE = 1.3

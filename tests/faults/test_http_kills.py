@@ -6,11 +6,15 @@ The message comes back, or is settled: it is never lost, and never both.
 from __future__ import annotations
 
 import http.client
+import os
+import signal
+from contextlib import closing
 
 import pytest
 from faults.conftest import StartBroker
+from support.deadline import wait_until
 from support.webclient import LISTEN
-from support.webhttp import ask_http, basic
+from support.webhttp import Events, ask_http, basic
 
 from forkbroker.testing.broker import RunningBroker
 
@@ -75,3 +79,25 @@ def test_a_child_that_is_killed_afterwards_changes_nothing(start: StartBroker) -
 
     assert take(broker, "wait=0", RESCUER)[0] == 204
     assert ask_http(broker, "DELETE", f"/queue/work?ack={headers['stomp-ack']}", **VICTIM)[0] == 204
+
+
+@pytest.mark.row("A07")
+def test_events_of_a_child_that_is_killed_come_again(start: StartBroker) -> None:
+    """All that the client had not seen, and what it had at most once more: nobody knows what the process has done."""
+    broker = start(*LISTEN)
+    path = "/topic/orders?durable=mine"
+    with closing(Events(broker, path)) as events:
+        for number in range(3):
+            assert ask_http(broker, "POST", "/topic/orders", b"%d" % number)[0] == 201
+        seen = [next(events) for _ in range(3)]
+        wait_until(lambda: any("1 subscription" in title for _, title in broker.children()), "a title")
+        [pid] = [pid for pid, title in broker.children() if "1 subscription" in title]
+        os.kill(pid, signal.SIGKILL)
+        broker.wait_for_log("ended by signal SIGKILL")
+        assert ask_http(broker, "POST", "/topic/orders", b"3")[0] == 201
+    with closing(Events(broker, path, f"Last-Event-ID: {seen[0]['id']}")) as events:
+        found = [next(events)["data"]]
+        while found[-1] != "3":
+            found.append(next(events)["data"])
+
+    assert found in (["1", "2", "3"], ["0", "1", "2", "3"])

@@ -77,6 +77,8 @@ class Exchange:
         self._is_connected = False
         self._request: Request | None = None
         self._errand: Errand | None = None
+        self._timed: Errand | None = None
+        """The one whose `expire` is due at some time."""
         self._extra: tuple[tuple[str, str], ...] = ()
         self._unheard = 0
         """Octets of a body that have come since the session has last heard."""
@@ -92,7 +94,7 @@ class Exchange:
     @property
     def has_more(self) -> bool:
         """As `Conversation.has_more`."""
-        return not self.is_over and (bool(self._stream or self.outgoing) or (self.is_free and bool(self.rest)))
+        return not self.is_over and (any(self._stream) or bool(self.outgoing) or (self.is_free and bool(self.rest)))
 
     def begin(
         self, request: Request, login: Login, errand: Errand, extra: tuple[tuple[str, str], ...] = ()
@@ -106,16 +108,23 @@ class Exchange:
         self._login = login
         self._request, self._errand, self._extra = request, errand, extra
         self._stream.append(errand.begin())
-        if errand.wait_s:
-            self._call_after(errand.wait_s, lambda: self._expire(errand))
+        self._watch_time(errand)
         if self._is_connected:
             self._encourage()
         return self
 
+    def _watch_time(self, errand: Errand) -> None:
+        if errand.wait_s and self._timed is not errand:
+            self._timed = errand
+            self._call_after(errand.wait_s, lambda: self._expire(errand))
+
     def _expire(self, errand: Errand) -> None:
+        if self._timed is errand:
+            self._timed = None
         if self._errand is errand:
             self.outgoing += errand.expire()
             self._stream.append(errand.take_frames())
+            self._watch_time(errand)
 
     def _encourage(self) -> None:
         """Tell a client that waits for it that it may send the body (RFC 9110, 10.1.1)."""
@@ -158,6 +167,10 @@ class Exchange:
         told = self.outgoing
         self.outgoing = b""
         answers: list[bytes] = [told]
+        if self._errand is not None and not self._parser.is_within_frame:
+            octets, used = self._errand.cut(part)
+            answers.append(octets)
+            part = part[used:]
         for run in self._parser.receive(part):
             command = run.head.command
             if command == "ERROR":
@@ -180,6 +193,7 @@ class Exchange:
         frames = errand.take_frames()
         if frames:
             self._stream.append(frames)
+        self._watch_time(errand)
         if isinstance(answer, Response):
             self._finish(answer, stays=request.stays)
             answer, self.outgoing = self.outgoing, b""
@@ -197,6 +211,7 @@ class Exchange:
         errand = self._errand
         if errand is not None and not errand.is_receiving:
             self.outgoing += errand.tick()
+            self._stream.append(errand.take_frames())
             self._heard()
 
     def close(self, cause: Cause) -> bytes:

@@ -6,10 +6,23 @@ import re
 from base64 import b64encode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forkbroker.child.web.bodies import ChunkedBody, SizedBody
-from forkbroker.child.web.errands import KEPT, Errand, Resuming, Sending, Settling, Taking, Watching, encode_event
+from forkbroker.child.web.errands import (
+    KEPT,
+    Errand,
+    Resuming,
+    Sending,
+    Settling,
+    Taking,
+    Watching,
+    encode_event,
+    encode_events,
+)
 from forkbroker.child.web.requests import Response
+from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.frame import FrameRun, Head
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.parser import Parser
@@ -248,7 +261,7 @@ def test_a_client_goes_on_behind_the_last_event_that_it_has_seen() -> None:
     assert acknowledged(errand) == ["1-0", "1-1", "1-2"]
     assert deliver(errand, 3, is_new=False) == [3]
     assert deliver(errand, 4) == [4]
-    assert errand.expire() == b"" and acknowledged(errand) == []
+    assert acknowledged(errand) == []
 
 
 def test_an_event_that_was_settled_long_ago_holds_nothing_back() -> None:
@@ -263,3 +276,82 @@ def test_an_event_that_was_settled_long_ago_holds_nothing_back() -> None:
     assert shown(errand.expire()) == [0]
     assert acknowledged(errand) == []
     assert deliver(errand, 1) == [1]
+
+
+def test_what_has_returned_is_settled_soon() -> None:
+    """After a crash the broker gives one message at a time, and waits until that is settled."""
+    errand = Resuming(HEADERS, (), "")
+    assert deliver(errand, 0, is_new=False) == [0]
+    assert errand.wait_s > 0 and acknowledged(errand) == []
+    assert errand.expire() == b""
+    assert acknowledged(errand) == ["1-0"] and errand.wait_s == 0.0
+    assert deliver(errand, 1, is_new=False) == [1]
+    assert errand.wait_s > 0
+
+
+def test_what_was_sent_long_ago_is_settled() -> None:
+    """At the second tick; so a page that is loaded anew is not sent it again."""
+    errand = Resuming(HEADERS, (), "")
+    errand.hear(RECEIPT, b"")
+    deliver(errand, 0, 1)
+    assert errand.tick() == b":\n\n" and acknowledged(errand) == []
+    deliver(errand, 2)
+    errand.tick()
+    assert acknowledged(errand) == ["1-0", "1-1"]
+    deliver(errand, *range(3, KEPT + 4))
+    assert acknowledged(errand) == ["1-2", "1-3"]
+    errand.tick()
+    assert acknowledged(errand) == []
+
+
+FRAMES = [
+    encode_frame(V12, "MESSAGE", [("subscription", "0"), ("message-id", "1"), ("destination", "/topic/a")], b"x"),
+    b"MESSAGE\nmessage-id:2\n\nno length\0\n",
+    encode_frame(V12, "MESSAGE", [("message-id", "3")], b""),
+    encode_frame(V12, "MESSAGE", [("message-id", "4"), ("text", "message-id:5")], b"a\nb\0c\n\n\xff"),
+    encode_frame(V12, "MESSAGE", [("message-id", "5")], "grüße\n".encode()),
+    encode_frame(V12, "MESSAGE", [("x", "1"), ("message-id", "6")], b"MESSAGE\nmessage-id:7\n\n\0\n"),
+]
+
+
+def heard(stream: bytes) -> bytes:
+    """The events that the parser leads to."""
+    return b"".join(encode_event(run.head.headers, bytes(body)) for run in parse(stream) for body in run.bodies)
+
+
+@given(st.lists(st.sampled_from(FRAMES), max_size=8), st.integers(0, 80))
+def test_messages_become_the_same_events_without_a_parser(frames: list[bytes], cut: int) -> None:
+    """As many as are whole."""
+    stream = b"".join(frames)
+    stream = stream[: len(stream) - cut]
+    events, used = encode_events(stream)
+
+    assert events == heard(stream[:used])
+    rest = stream[used:]
+    assert not any(rest.startswith(frame) for frame in FRAMES)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode_frame(V12, "RECEIPT", [("receipt-id", "1")]),
+        b"\n",
+        b"MESSAGE\n\n\0\n",
+        encode_frame(V12, "MESSAGE", [("message-id", "a:b")], b"x"),
+        b"",
+    ],
+)
+def test_what_is_not_plain_is_the_parsers(frame: bytes) -> None:
+    """Behind the messages that are."""
+    assert encode_events(FRAMES[0] + frame) == (b"id: 1\ndata: x\n\n", len(FRAMES[0]))
+
+
+def test_only_messages_that_need_no_ack_are_cut() -> None:
+    """And none before the answer has begun."""
+    errand = Watching(HEADERS, ())
+    assert errand.cut(FRAMES[0]) == (b"", 0)
+    errand.hear(RECEIPT, b"")
+    assert errand.cut(FRAMES[0])[1] == len(FRAMES[0])
+    durable = Resuming(HEADERS, (), "")
+    durable.hear(RECEIPT, b"")
+    assert durable.cut(FRAMES[0]) == (b"", 0)

@@ -306,3 +306,21 @@ def test_what_an_errand_says_in_its_time_goes_to_the_client(talk: Talk) -> None:
 
     assert talk.exchange.has_more
     assert talk.exchange.outgoing == b"id: 1\ndata: x\n\n"
+
+
+def test_an_errand_may_want_its_time_again(talk: Talk) -> None:
+    """As long as it says so, one alarm at a time."""
+    request = parse_head(b"GET /topic/a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert request is not None
+    talk.exchange.begin(request, ALICE, Resuming([("destination", "/topic/a")], (), ""))
+    talk.exchange.receive(b"")
+    talk.say(RECEIPT)
+    assert talk.alarms == []
+    for number in range(2):
+        for again in ("a", "b"):
+            ident = f"{number}{again}"
+            headers = [("message-id", ident), ("ack", ident), ("redelivered", "true")]
+            talk.say(encode_frame(V12, "MESSAGE", headers, b"x"))
+        assert len(talk.alarms) == number + 1
+        talk.alarms[-1][1]()
+        assert talk.exchange.receive(b"").count(b"ACK\n") == 2
