@@ -595,7 +595,9 @@ def test_numbers_are_fixed() -> None:
     assert [(outbound.name, outbound.value) for outbound in State] == [
         ("STARTING", "starting"), ("CONNECTED", "connected"), ("LEAVING", "leaving"),
     ]  # fmt: skip
-    assert [(begin.name, int(begin)) for begin in Begin] == [("TLS", 1), ("PROXIED", 2), ("WEB", 4), ("FORWARDED", 8)]
+    assert [(begin.name, int(begin)) for begin in Begin] == [
+        ("TLS", 1), ("PROXIED", 2), ("WEB", 4), ("FORWARDED", 8), ("SUSPECT", 16),
+    ]  # fmt: skip
     assert [cause.name for cause in Cause] == ["ASKED", "FAULT", "DENIED", "AWAY", "FULL"]
 
 
