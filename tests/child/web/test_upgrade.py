@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.child.web.frames import WebSocket
 from forkbroker.child.web.requests import Response, parse_head
-from forkbroker.child.web.upgrade import Origins, upgrade
+from forkbroker.child.web.upgrade import Origins, _is_usual, _judge, upgrade
 
 USUAL = {
     "Host": "broker.example",
@@ -159,3 +159,28 @@ def test_a_get_of_a_page_to_its_own_origin_has_no_origin(host: str, is_permitted
 
     assert isinstance(granted, WebSocket) is is_permitted
     assert isinstance(ask(Origins(), Host=host, Sec_Fetch_Site="same-origin"), WebSocket)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Connection": "Upgrade"},
+        {"Connection": "Upgrade, keep-alive"},
+        {"Upgrade": "WebSocket"},
+        {"Sec_WebSocket_Key": "////////////////////++=="[:22] + "=="},
+        {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZR=="},
+        {"Sec_WebSocket_Version": "8"},
+        {"Upgrade": "h2c, websocket"},
+        {"Connection": "close"},
+        {"Content_Length": "0"},
+    ],
+)
+def test_the_library_has_nothing_against_what_is_usual(headers: dict[str, str]) -> None:
+    """So it need not be asked."""
+    given = USUAL | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    request = parse_head(f"GET /ws HTTP/1.1\r\n{lines}\r\n".encode())
+    assert request is not None
+
+    assert not _is_usual(request) or _judge(request) is None
