@@ -109,17 +109,14 @@ class Talker:
         self._socket.close()
 
 
-def measure_receipts(port: int, seconds: float) -> list[float]:
+def measure_receipts(talker: Talker, seconds: float) -> list[float]:
     """How long receipts took, in milliseconds, in order of length."""
-    talker, took = Talker(port, "127.0.0.1"), []
-    try:
-        until = time.monotonic() + seconds
-        while (began := time.monotonic()) < until:
-            talker.ask(b"SEND\ndestination:/topic/well\nreceipt:r\n\nbody\0")
-            took.append((time.monotonic() - began) * 1000)
-            time.sleep(PAUSE_S)
-    finally:
-        talker.close()
+    took = []
+    until = time.monotonic() + seconds
+    while (began := time.monotonic()) < until:
+        talker.ask(b"SEND\ndestination:/topic/well\nreceipt:r\n\nbody\0")
+        took.append((time.monotonic() - began) * 1000)
+        time.sleep(PAUSE_S)
     return sorted(took)
 
 
@@ -228,10 +225,10 @@ def measure_flood(row: Row, broker: Broker, kind: str, seconds: float, *, is_fro
     """Fill in a row."""
     port = broker.tls_port if kind == "half-tls" and broker.tls_port else broker.port
     newcomers = Newcomers(broker.port)
-    with run_flood(kind, port, is_from_one=is_from_one):
+    with contextlib.closing(Talker(broker.port, "127.0.0.1")) as talker, run_flood(kind, port, is_from_one=is_from_one):
         newcomers.start()
         try:
-            took = measure_receipts(broker.port, 2 * seconds)
+            took = measure_receipts(talker, 2 * seconds)
         finally:
             newcomers.finish()
     row.figure = took[len(took) * 99 // 100]
