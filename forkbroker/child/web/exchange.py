@@ -225,7 +225,9 @@ class Exchange:
     def _explain(self, cause: Cause, errand: Errand) -> Response:
         error = self._error
         if error is None:
-            return say(HTTPStatus.SERVICE_UNAVAILABLE, "The broker has not come to an answer.")
+            if errand.is_receiving:
+                return say(HTTPStatus.BAD_REQUEST, "The connection has ended within the body of the request.")
+            return say(HTTPStatus.SERVICE_UNAVAILABLE, "The connection has ended before there was an answer.")
         message = error.head.headers.get("message", "")
         text = bytes(error.bodies[0]).decode(errors="replace").strip() or message
         if message == "login failed":

@@ -112,6 +112,8 @@ def parse_head(octets: bytes, *, is_tls: bool = False) -> Request | None:
     match = _LINE.fullmatch(first)
     if match is None:
         raise RequestError(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1 with a path")
+    if b"%00" in match[2]:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "nothing in a path or a query is a NUL")
     target, _, query = match[2].decode().partition("?")
     headers = _parse_headers(lines)
     if match[3] == b"1" and "host" not in headers:

@@ -9,7 +9,7 @@ import pytest
 
 from forkbroker.child.web.exchange import Exchange
 from forkbroker.child.web.plain import Desk
-from forkbroker.child.web.requests import Request, Response, parse_head
+from forkbroker.child.web.requests import Request, RequestError, Response, parse_head
 from forkbroker.child.web.router import Router
 from forkbroker.child.web.upgrade import Origins
 from forkbroker.stomp.limits import Limits
@@ -271,3 +271,10 @@ def test_a_durable_subscription_is_named_in_the_query() -> None:
 
     assert (given["durable-subscription-name"], given["ack"]) == ("mine", "client-individual")
     assert "durable-subscription-name" not in send("GET /topic/a")
+
+
+@pytest.mark.parametrize("target", ["/queue/a%00b", "/queue/a?durable=%00", "/queue/a?ack=%2500%00"])
+def test_a_nul_is_nowhere(target: str) -> None:
+    """It would end a frame of STOMP."""
+    with pytest.raises(RequestError, match="NUL"):
+        ask(f"GET {target}")
