@@ -38,8 +38,10 @@ class Disk:
         self._store = store
         self._watermark = watermark
         self._look_at = 0.0
-        self._try_at = 0.0
+        self._try_at = self._delete_at = 0.0
         self._written = 0
+        self._spare = self._added = 0
+        """Octets that were free beside the reserve when that was looked at last, and what was written since."""
         self.refusal = ""
         """Why it has refused what was to be written last; to read."""
         self._is_reserve_used = False
@@ -54,11 +56,29 @@ class Disk:
         """Whether it is time to write: always, but for a second after it was refused."""
         return not self.refusal or time.monotonic() >= self._try_at
 
-    def may_add(self, octets: int) -> bool:
-        """Whether so many octets of new messages may be written: once the disk has refused some, only beside what is
-        kept for deletions, or they would use up what these have been given.
+    def may_delete(self) -> bool:
+        """Whether it is time for what only deletes, and makes room: always, but for a second after that was refused."""
+        return time.monotonic() >= self._delete_at
+
+    def deletion_fails(self) -> None:
+        """Not even that was possible."""
+        self._delete_at = time.monotonic() + _EVERY_S
+
+    def find_shortage(self, octets: int) -> str:
+        """Why so many octets of new messages may not be written, or nothing: only beside what is kept for deletions.
+
+        The disk itself refuses too late. What is written goes into a log first, which may have its room already; and
+        if the file has no room then for what stands there, the log can never begin anew.
         """
-        return not self.refusal or self._store.free() - self._store.kept >= _TWICE * octets + _ENOUGH_OCTETS
+        needed = _TWICE * octets + _ENOUGH_OCTETS
+        if self.refusal or self._spare - _TWICE * self._added < needed:
+            self._measure(self._store.free())
+        if self._spare - _TWICE * self._added >= needed:
+            return ""
+        return self.refusal or f"the disk is full: {self._spare:,} bytes are free, and {needed:,} are needed"
+
+    def _measure(self, free: int) -> None:
+        self._spare, self._added = free - self._store.kept, 0
 
     def fails(self, reason: str) -> None:
         """It has refused."""
@@ -82,6 +102,7 @@ class Disk:
     def written(self, octets: int) -> None:
         """So much was."""
         self._written += octets
+        self._added += octets
 
     def look(self, waiting: int) -> tuple[str, int] | None:
         """What the parent is to be told, if there is news: why nothing more should come, and the room there is.
@@ -96,6 +117,7 @@ class Disk:
             return None
         self._look_at, self._written = now + _EVERY_S, 0
         free = self._store.free()
+        self._measure(free)
         room = max(0, free - max(self._watermark, self._store.kept))
         reason = self._find_reason(free)
         step = min(room, _MATTERS_OCTETS) // _STEP_OCTETS

@@ -24,7 +24,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.posix.crashpoints import reach as crash
@@ -248,6 +247,8 @@ class StoreProcess:
                 if self._group.octets >= _GROUP_OCTETS:
                     self._commit()
         self._commit()
+        if self._disk.is_stuck and self._disk.may_delete():
+            self._delete_ahead()
         self._answer()
         if self._channel.closed and not self._inbox:
             self._is_done = True
@@ -276,14 +277,13 @@ class StoreProcess:
         if not self._group.told or not self._disk.may_try():
             return
         try:
-            if self._group.adds and not self._disk.may_add(self._group.octets):
-                raise FullError(self._disk.refusal, Exit.IOERR)
+            if self._group.adds and (shortage := self._disk.find_shortage(self._group.octets)):
+                raise FullError(shortage, Exit.IOERR)
             self._write(is_retold=is_retold)
         except FullError as error:
             if not self._disk.is_stuck:
                 log.error("store %s: %s; trying again each second", self._store.url, error)
             self._disk.fails(str(error))
-            self._delete_ahead()
 
     def _write(self, *, is_retold: bool = False) -> None:
         """Raises StoreError."""
@@ -371,16 +371,19 @@ class StoreProcess:
         if not deletes:
             return
         changes = [change for _, change in deletes]
-        with suppress(FullError):
+        try:
             try:
                 self._store.write(changes)
             except FullError:
                 if not self._use_reserve():
                     raise
                 self._store.write(changes)
-            self._group.note_deleted()
-            for number, _ in deletes:
-                self._channel.send(pack(Kind.DELETED, number=number))
+        except FullError:
+            self._disk.deletion_fails()
+            return
+        self._group.note_deleted()
+        for number, _ in deletes:
+            self._channel.send(pack(Kind.DELETED, number=number))
 
     def _use_reserve(self) -> bool:
         """Give up what is kept for deletions; tell whether there was something."""

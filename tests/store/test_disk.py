@@ -173,20 +173,36 @@ def test_what_used_the_reserve_up_is_the_last_that_was_accepted(clock) -> None:
     assert "what consumers settle" in said[0]
 
 
-def test_after_a_refusal_new_messages_leave_what_deletions_need() -> None:
-    """Twice their octets, as they go through the log, beside what settling needs; before a refusal, anything."""
+@pytest.mark.parametrize("has_refused", [False, True])
+def test_new_messages_leave_what_deletions_need(has_refused) -> None:
+    """Twice their octets have to be free, as they go through the log, beside what settling needs."""
     store = Store()
-    store.left, store.has_reserve = 0, False
+    store.has_reserve = False
     it = Disk(store, 0, is_fresh=True)
-    assert it.may_add(100 * MIB)
-
-    it.fails("full")
+    if has_refused:
+        it.fails("full")
     store.left = 4 * MIB - 1
-    assert not it.may_add(MIB)
+    assert it.find_shortage(MIB) == (
+        "full" if has_refused else "the disk is full: 4,194,303 bytes are free, and 4,194,304 are needed"
+    )
     store.left = 4 * MIB
-    assert it.may_add(MIB)
-    it.works()
-    assert it.may_add(100 * MIB)
+    assert not it.find_shortage(MIB)
+
+
+def test_what_was_written_is_counted_until_the_disk_is_looked_at_again() -> None:
+    """It is asked only when it matters."""
+    store = Store()
+    it = Disk(store, 0, is_fresh=True)
+    assert not it.find_shortage(MIB)
+    for _ in range(47):
+        it.written(MIB)
+        assert not it.find_shortage(MIB // 2)
+    assert store.looks == 1
+
+    it.written(MIB)
+    store.left = 5 * MIB
+    assert it.find_shortage(MIB // 2)
+    assert store.looks == 2
 
 
 def test_the_real_backend_says_what_is_free() -> None:

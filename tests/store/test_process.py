@@ -767,21 +767,21 @@ def test_messages_for_several_queues_that_are_too_many_for_a_group_are_several_g
 
 def test_a_disk_that_is_nearly_full_is_told(start_store) -> None:
     """And again when there is room: above the watermark by a tenth."""
-    store = start_store("memory:1000000", watermark=500_000)
+    store = start_store("memory:10000000", watermark=7_500_000)
     store.hear(Kind.OPENED)
     before = store.hear(Kind.DISK)
     store.heard.clear()
 
-    store.tell(write(1, [bytes(600_000)]))
+    store.tell(write(1, [bytes(3_000_000)]))
     short = store.hear(Kind.DISK)
     store.heard.clear()
     store.tell(delete(2, 1))
     room = store.hear(Kind.DISK)
 
-    assert (before.token, before.serial) == (0, 500_000)
+    assert (before.token, before.serial) == (0, 2_500_000)
     assert (short.token, short.serial) == (1, 0)
-    assert b"500,000" in short.block
-    assert (room.token, room.serial) == (0, 500_000)
+    assert b"7,500,000" in short.block
+    assert (room.token, room.serial) == (0, 2_500_000)
 
 
 def test_a_store_that_was_started_anew_tells_how_the_disk_is(start_store) -> None:
