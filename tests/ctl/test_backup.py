@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from store.databases import fill as fill_database
-from support.deadline import stretched
+from support.deadline import stretched, wait_until
 from support.rawclient import connect
 
 from forkbroker.testing.broker import RunningBroker
@@ -129,7 +129,7 @@ def test_one_backup_at_a_time_and_the_end_of_the_broker_ends_it(start: Start, tm
     assert broker.stop() == 0
 
     assert finish(first)[0] == 69
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the process that was stopped")
     assert broker.survivors == []
     assert not (tmp_path / f"copy{number}").exists()
 

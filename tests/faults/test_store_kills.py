@@ -91,9 +91,9 @@ def test_a_parent_that_dies_at_a_point_leaves_what_it_has_promised(brew, point) 
 
 
 @pytest.mark.row("A07", "T04", "T05")
-@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("child.")])
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("child.") and point != "child.parked"])
 def test_a_child_that_dies_at_a_point_with_persistent_messages_costs_nobody_one(brew, point) -> None:
-    """Each of its successors dies there as well."""
+    """Each of its successors dies there as well. Where deliveries are parked is tried in test_http_kills.py."""
     is_rare = point == "child.lost-told"
     storm = brew(7, f"{point}@c2:{5 if is_rare else 20}")
     if is_rare:
