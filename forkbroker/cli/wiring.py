@@ -300,12 +300,15 @@ def make_web(settings: Settings) -> SitePolicy | None:
         # nobody else should have its memory
         from forkbroker.child.web.page import PagePolicy
         from forkbroker.child.web.site import SitePolicy
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        # or an old one is, as on Debian 12
         if (error.name or "").partition(".")[0] != "websockets":
             raise
         first = next(address for address in settings.listen if address.is_web)
         raise StartError(
-            f"--listen {first.describe()}: websockets is not installed; pip install 'forkbroker[web]'", Exit.CONFIG
+            f"--listen {first.describe()}: websockets 13 or newer is not installed; pip install 'forkbroker[web]', "
+            "or the package python3-websockets",
+            Exit.CONFIG,
         ) from None
     from forkbroker.child.web.upgrade import Origins
 

@@ -279,11 +279,16 @@ def test_a_proxys_header_comes_first(make_broker: Callable[..., RunningBroker]) 
     broker.wait_for_log(r"client \d+ 192\.0\.2\.9:40112 page: connected")
 
 
-def test_without_the_library_the_start_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lack",
+    ["sys.modules['websockets'] = None", "import websockets.server; del websockets.server.ServerProtocol"],
+    ids=["missing", "old"],
+)
+def test_without_the_library_the_start_says_what_to_install(tmp_path: Path, lack: str) -> None:
     """Status 78: the configuration asks for what is not there."""
     import subprocess
 
-    hidden = "import sys; sys.modules['websockets'] = None; from forkbroker.cli.broker import main; sys.exit(main())"
+    hidden = f"import sys; {lack}; from forkbroker.cli.broker import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", hidden, "--listen", "ws://127.0.0.1:0", "--store", "memory:"],
         capture_output=True,
@@ -292,7 +297,8 @@ def test_without_the_library_the_start_says_what_to_install(tmp_path: Path) -> N
     )
 
     assert done.returncode == 78
-    assert "websockets is not installed; pip install 'forkbroker[web]'" in done.stderr
+    assert "websockets 13 or newer is not installed; pip install 'forkbroker[web]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_slow_page_gets_all_of_a_large_message(broker: RunningBroker) -> None:
