@@ -191,7 +191,8 @@ def test_only_so_many_run_at_a_time(tmp_path: Path) -> None:
             os.close(answer)
     found = [int(line) for line in counts.read_text().split()]
 
-    assert (len(found), max(found)) == (RUNNING + 4, RUNNING)
+    assert len(found) == RUNNING + 4
+    assert max(found) <= RUNNING, "fewer if the first ones end before the last one of them has counted"
 
 
 def test_a_helper_that_is_killed_is_started_anew(tmp_path: Path) -> None:
