@@ -15,6 +15,7 @@ import pytest
 from support.deadline import wait_until
 
 from forkbroker.errors import Exit
+from forkbroker.store import disk
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Flag, Kind
@@ -539,6 +540,26 @@ def test_what_consumers_settle_is_deleted_while_the_disk_is_full(start_store, tm
     store.allow_file_size(resource.RLIM_INFINITY)
     store.hear(Kind.COMMITTED, 33)
     assert [serial for serial, _ in rows(tmp_path)] == [31, 32]
+
+
+@needs_prlimit
+def test_a_full_disk_keeps_no_consumer_waiting(start_store, tmp_path, monkeypatch) -> None:
+    """Each deletion is done as it comes, however long new messages wait until they are tried again."""
+    monkeypatch.setattr(disk, "_EVERY_S", 3600.0)
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"1", b"2", b"3"]))
+    store.hear(Kind.COMMITTED, 1)
+    with closing(sqlite3.connect(tmp_path / "queues.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.allow_file_size(1 << 20)
+    store.tell(write(2, [os.urandom(2 << 20)], serial=4))
+    store.hear(Kind.DISK)
+
+    for number, serial in ((3, 1), (4, 2), (5, 3)):
+        store.tell(delete(number, serial))
+        store.hear(Kind.DELETED, number)
+    assert rows(tmp_path) == []
 
 
 @needs_prlimit
