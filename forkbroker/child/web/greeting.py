@@ -26,6 +26,8 @@ _PLAIN_PATH = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SUBPROTOCOLS = tuple(name.encode() for name in SUBPROTOCOLS)
 _ENDS = frozenset((b"", b"ws", b"stomp"))
+_OTHERS = frozenset((b"admin", b"queue", b"topic"))
+"""Below these, a path may be one of the page's, or name a destination."""
 
 
 def grant(octets: bytes, paths: Container[bytes] | None, is_here: Callable[[], bool]) -> tuple[int, bytes] | None:
@@ -57,12 +59,12 @@ def grant(octets: bytes, paths: Container[bytes] | None, is_here: Callable[[], b
 
 def _is_here(path: bytes, paths: Container[bytes] | None) -> bool:
     """Whether WebSockets are at this path, and nothing else can be."""
-    if path.translate(None, _PLAIN_PATH):
+    places = path.split(b"/")
+    if path.translate(None, _PLAIN_PATH) or not _OTHERS.isdisjoint(places):
         return False
     if paths is not None:
         return path in paths
-    places = path.split(b"/")
-    return len(places) > 1 and not places[0] and places[-1] in _ENDS and b"admin" not in places
+    return len(places) > 1 and not places[0] and places[-1] in _ENDS
 
 
 def _answer(headers: dict[bytes, bytes]) -> bytes | None:
@@ -72,6 +74,9 @@ def _answer(headers: dict[bytes, bytes]) -> bytes | None:
         return None
     host, key = find(b"host"), find(b"sec-websocket-key", b"")
     if not host or find(b"origin", b"http://" + host) != b"http://" + host:
+        return None
+    if find(b"sec-fetch-site") and not find(b"origin"):
+        # which site a request is of that a browser has made for a page is for `Origins`
         return None
     if find(b"upgrade", b"").lower() != b"websocket" or find(b"connection", b"").lower() not in _CONNECTIONS:
         return None

@@ -44,11 +44,12 @@ def head(path: str = "/ws", **headers: str) -> bytes:
     [
         {},
         FIREFOX,
+        FIREFOX | {"Sec-Fetch-Site": "same-origin"},
         {"Sec-WebSocket-Protocol": "v11.stomp,v10.stomp"},
         {"Sec-WebSocket-Protocol": "mqtt"},
         {"Sec-WebSocket-Protocol": "v10.stomp"},
     ],
-    ids=["least", "browser", "node", "other protocol", "old protocol"],
+    ids=["least", "browser", "its metadata", "node", "other protocol", "old protocol"],
 )
 @pytest.mark.parametrize("path", ["/", "/ws", "/stomp", "/ws/websocket", "/a/b/ws"])
 def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, headers: dict[str, str]) -> None:
@@ -67,12 +68,16 @@ def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, 
     "octets",
     [
         head("/admin/"),
+        head("/queue/ws"),
+        head("/topic/a/stomp"),
+        head("/any/topic/a/"),
         head("/nothing"),
         head("ws"),
         head("/ws?token=a"),
         head("/w%73"),
         head(Origin="http://evil.example"),
         head(Origin="https://broker.example"),
+        head(Sec_Fetch_Site="cross-site"),
         head(Upgrade="h2c"),
         head(Upgrade=""),
         head(Connection="close"),
@@ -104,6 +109,7 @@ def test_the_paths_may_be_others() -> None:
     """Those of the option, and no prefix then."""
     assert grant(head("/chat"), {b"/chat"}, elsewhere) is not None
     assert grant(head("/ws"), {b"/chat"}, elsewhere) is None
+    assert grant(head("/queue/chat"), {b"/queue/chat"}, elsewhere) is None
 
 
 @pytest.mark.parametrize(
