@@ -215,6 +215,8 @@ class Resuming(Watching):
         """By their `ack` headers."""
         self._sent = 0
         """So many of them had been sent at the last tick."""
+        self._again = 0
+        """So many of them are up to the last one that had returned."""
         self._frames: list[bytes] = []
 
     def cut(self, _stream: bytes) -> tuple[bytes, int]:
@@ -227,7 +229,7 @@ class Resuming(Watching):
             return super().hear(head, body)
         self._unsettled.append(head.headers["ack"])
         if "redelivered" in head.headers:
-            self.wait_s = _RESUME_S
+            self.wait_s, self._again = _RESUME_S, len(self._unsettled)
         if self._seen:
             return self._open() + self._resume(head.headers, bytes(body))
         self._settle(len(self._unsettled) - KEPT)
@@ -253,14 +255,15 @@ class Resuming(Watching):
         """Settle so many, the oldest."""
         for _ in range(count):
             self._frames.append(encode_frame(V12, "ACK", [("id", self._unsettled.popleft())]))
-        self._sent = max(0, self._sent - max(0, count))
+        self._sent, self._again = (max(0, left - max(0, count)) for left in (self._sent, self._again))
 
     def expire(self) -> bytes:
         """As `Errand.expire`: nothing more returns; or what has returned was sent a while ago."""
         if self._seen:
             return self._give_up()
         self.wait_s = 0.0
-        self._settle(len(self._unsettled))
+        # not what is new behind that: it may be lost with the connection yet
+        self._settle(self._again)
         return b""
 
     def tick(self) -> bytes:

@@ -289,6 +289,21 @@ def test_what_has_returned_is_settled_soon() -> None:
     assert errand.wait_s > 0
 
 
+def test_what_is_new_is_not_settled_with_what_has_returned() -> None:
+    """It was sent a moment ago, and can be lost with the connection."""
+    errand = Resuming(HEADERS, (), "")
+    deliver(errand, 0, 1, is_new=False)
+    deliver(errand, 2)
+    errand.expire()
+    assert acknowledged(errand) == ["1-0", "1-1"]
+    deliver(errand, 3)
+    errand.expire()
+    assert acknowledged(errand) == []
+    errand.tick()
+    errand.tick()
+    assert acknowledged(errand) == ["1-2", "1-3"]
+
+
 def test_what_was_sent_long_ago_is_settled() -> None:
     """At the second tick; so a page that is loaded anew is not sent it again."""
     errand = Resuming(HEADERS, (), "")
