@@ -25,7 +25,7 @@ from forkbroker.child import proxied
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.spare import Spare
-from forkbroker.child.transport import TransportError
+from forkbroker.child.transport import TransportError, take
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import collector
 from forkbroker.wire.envelope import Buffer
@@ -116,7 +116,7 @@ class TlsTransport:
             OSError: the connection is broken.
         """
         if not self.in_hand and not self._unsent and self._has_begun:
-            part = _take(buffers, _WRITE_SIZE)
+            part = take(buffers, _WRITE_SIZE)
             if part:
                 self.in_hand = self._tls.write(part)
         self._send()
@@ -224,17 +224,6 @@ def _make_context(certificate: Path, key: Path | None, client_ca: Path | None, *
 def _refuse_to_ask() -> bytes:
     """Nobody sits at a daemon to tell it the passphrase of a key. An empty one opens no key."""
     return b""
-
-
-def _take(buffers: Iterable[Buffer], most: int) -> bytes:
-    """The first octets of these buffers."""
-    parts, octets = [], 0
-    for buffer in buffers:
-        parts.append(memoryview(buffer)[: most - octets])
-        octets += len(parts[-1])
-        if octets >= most:
-            break
-    return b"".join(parts)
 
 
 def _describe(error: ssl.SSLError) -> str:

@@ -109,3 +109,14 @@ class PlainTransport:
         """Shut down the sending side of the socket, unless the client has closed the connection."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
+
+
+def take(buffers: Iterable[Buffer], most: int) -> bytes:
+    """The first octets of these buffers, for a transport that makes others of them."""
+    parts, octets = [], 0
+    for buffer in buffers:
+        parts.append(memoryview(buffer)[: most - octets])
+        octets += len(parts[-1])
+        if octets >= most:
+            break
+    return b"".join(parts)

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
+from forkbroker.child.transport import take
 from forkbroker.child.web.errands import Errand
-from forkbroker.child.web.frames import PART, take
+from forkbroker.child.web.frames import PART
 from forkbroker.child.web.requests import Request, RequestError, Response, say
 from forkbroker.child.web.router import ANSWERED
 from forkbroker.session.policy import FRAME_PROGRESS

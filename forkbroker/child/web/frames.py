@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 
-from forkbroker.child.transport import TransportError
+from forkbroker.child.transport import TransportError, take
 from forkbroker.wire.envelope import Buffer
 from forkbroker.wire.kinds import Cause
 from forkbroker.wire.memory_file import MemoryFile
@@ -318,17 +318,6 @@ def _chunks(buffers: Iterator[Buffer], skipped: int, most: int | None = None) ->
             most -= len(view)
         for begin in range(0, len(view), PART):
             yield view[begin : begin + PART]
-
-
-def take(buffers: Sequence[Buffer], most: int) -> bytes:
-    """The first octets of these buffers."""
-    parts, octets = [], 0
-    for buffer in buffers:
-        parts.append(memoryview(buffer)[: most - octets])
-        octets += len(parts[-1])
-        if octets >= most:
-            break
-    return b"".join(parts)
 
 
 def _find_message(error: bytes) -> str:
