@@ -11,7 +11,7 @@ put into their places. Whoever is not found here is the full program's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from forkbroker.child.child import Shared
 from forkbroker.session.connecting import Connecting
@@ -23,6 +23,7 @@ from forkbroker.wire.kinds import Kind
 _MOST = 448
 """Octets of a plain frame. What is longer than the interpreter's own blocks comes from another part of the heap."""
 _COMMANDS = (b"CONNECT", b"STOMP")
+_SUBSCRIBE = (b"SUBSCRIBE",)
 _NAMES = frozenset((b"accept-version", b"host", b"login", b"passcode", b"heart-beat"))
 _SUBSCRIBE_NAMES = frozenset((b"id", b"destination", b"ack", b"receipt"))
 _PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b":\\")
@@ -86,18 +87,9 @@ class Answers:
         """`accept-version`, the login, and CONNECTED before and behind the client's number; None: the full program has
         to answer.
         """
-        block, end, rest = octets.partition(b"\n\n\0")
-        if not end or (rest and rest != b"\n") or len(octets) > self.most:
+        headers = self._read(octets, _COMMANDS, _NAMES)
+        if headers is None:
             return None
-        lines = block.split(b"\n")
-        if lines.pop(0) not in _COMMANDS:
-            return None
-        headers = {}
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon or name not in _NAMES or name in headers or value.translate(None, _PLAIN):
-                return None
-            headers[name] = value
         versions = headers.get(b"accept-version", b"")
         found = self._of_version.get(versions)
         if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
@@ -107,6 +99,22 @@ class Answers:
         if self._has_hosts and not self._is_for_all(headers.get(b"host")):
             return None
         return versions, headers.get(b"login", b""), found[0], found[1]
+
+    def _read(self, octets: bytes, commands: Container[bytes], names: Container[bytes]) -> dict[bytes, bytes] | None:
+        """The headers of a plain frame that has one of these commands, and no headers but these; None: it is none."""
+        block, end, rest = octets.partition(b"\n\n\0")
+        if not end or (rest and rest != b"\n") or len(octets) > self.most:
+            return None
+        lines = block.split(b"\n")
+        if lines.pop(0) not in commands:
+            return None
+        headers: dict[bytes, bytes] = {}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon or name not in names or name in headers or value.translate(None, _PLAIN):
+                return None
+            headers[name] = value
+        return headers
 
     def _is_for_all(self, name: bytes | None) -> bool:
         """Whether this is the default host, and it is everybody's."""
@@ -121,18 +129,9 @@ class Answers:
 
         `versions`: what the client has given as `accept-version`.
         """
-        block, end, rest = octets.partition(b"\n\n\0")
-        if not end or (rest and rest != b"\n") or len(octets) > self.most:
+        headers = self._read(octets, _SUBSCRIBE, _SUBSCRIBE_NAMES)
+        if headers is None or b"" in headers.values():
             return None
-        lines = block.split(b"\n")
-        if lines.pop(0) != b"SUBSCRIBE":
-            return None
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            if not value or name not in _SUBSCRIBE_NAMES or name in headers or value.translate(None, _PLAIN):
-                return None
-            headers[name] = value
         destination = headers.get(b"destination", b"")
         local = destination[_PREFIX:]
         mode = headers.get(b"ack", b"auto")

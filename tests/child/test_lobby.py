@@ -163,6 +163,7 @@ def test_what_the_lobby_says_to_a_subscribe_is_what_the_full_program_says(
         (SUBSCRIBE.replace(b"id:0\n", b""), False),
         (SUBSCRIBE.replace(b"id:0", b"id:0\nid:1"), False),
         (SUBSCRIBE.replace(b"id:0", b"id:"), False),
+        (SUBSCRIBE.replace(b"receipt:r", b"receipt:"), False),
         (SUBSCRIBE.replace(b"/topic/a", b"/topic/"), False),
         (SUBSCRIBE.replace(b"/topic/a", b"/topic/a.*"), False),
         (SUBSCRIBE.replace(b"/topic/a", b"/topic/>"), False),
