@@ -2,7 +2,7 @@
 
 A *plain* frame has the headers that most clients send, once each, and values that mean the same in all versions of
 STOMP. So what it is answered with depends on its version and on nothing else, but for the texts and numbers that are
-put into their places. Whoever is not found here is the full program's.
+put into their places. A frame that is not found here is the full program's.
 
 - CONNECT: `Connecting` is asked with each list of versions, and the client's number takes the place of a sample's.
 - SUBSCRIBE: `Session` is asked for each prefix and `ack`, and the names take the places of samples. Where something is

@@ -57,7 +57,7 @@ def rehearse(shared: Shared, answers: Answers, others: Sequence[Play] = ()) -> N
 
 
 def _play_both(shared: Shared, answers: Answers) -> None:
-    """A client who gets a program that was prepared, and one who does not."""
+    """A client that gets a program that was prepared, and one that does not."""
 
     def make(spare: Spare) -> Lobby:
         return Lobby(spare, shared, answers, Bell())

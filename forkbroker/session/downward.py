@@ -34,7 +34,7 @@ Run = tuple[int, int, int]
 
 
 class Watch(Protocol):
-    """Whoever looks at what goes to the client."""
+    """A look at the frames that go to the client."""
 
     def sent(self, buffers: Sequence[Buffer]) -> None:
         """These are whole frames."""
@@ -76,7 +76,7 @@ class Unwritten:
         self.delivered = 0
         """Messages that wait to be written, or were."""
         self.tracing: Watch | None = None
-        """Who is told of all that is put here; mostly nobody."""
+        """It is told of all that is put here, while an administrator looks at this client."""
 
     def put(self, buffers: list[Buffer], messages: int = 0, run: Run | None = None) -> None:
         """Queue a reply, or messages of a queue, and the run that is settled when they are written: never dropped."""

@@ -87,7 +87,7 @@ class Session:
         self.wake_at = now
         """When `tick` is due, or earlier."""
         self._tracing: Tracing | None = None
-        """Who is told of all frames, for an administrator; mostly nobody."""
+        """It is told of all frames, while an administrator looks at this client."""
         self._version = terms.version
         self._is_settling = False
         """The parent ends: read on only until the client has settled what it was delivered."""

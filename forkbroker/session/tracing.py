@@ -1,11 +1,11 @@
 """What a client and the broker say to each other, for an administrator who looks (TRACE).
 
-While nobody does, there is none of this: who would tell it of a frame asks an attribute first. What the client has sent
-is told as the parser has understood it, before anything follows from it; what goes to the client is told when it is
-queued for the socket, and parsed again for that, so nothing that makes frames need know.
+A session that is not looked at has no `Tracing`, and costs the test of an attribute for each frame. The client's frames
+are told as the parser has understood them, before anything follows from them. Frames for the client are told when they
+are queued for the socket. They are parsed again for that, so the code that makes frames does not know of it.
 
-A client may be faster than anybody can read. So many frames in a second are told, and the next one says how many were
-left out; of a body only its beginning is told, and of CONNECT, which may have a passcode, no header.
+A client may be faster than an administrator can read. So many frames in a second are told, and the next one says how
+many were left out. Of a body only its beginning is told, and of CONNECT, which may have a passcode, no header.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST = 500
 BODY = 4096
 """Octets of a body that are told."""
 _OWN = Limits(max_command=1024, max_header_line=1 << 30, max_headers=1 << 30, max_body=1 << 40)
-"""What the broker makes keeps the limits of whoever has sent it."""
+"""The frames of the broker are within the limits of the clients that have sent them."""
 _ENDS = 2
 """Octets of the ends of a list."""
 

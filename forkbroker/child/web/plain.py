@@ -228,7 +228,7 @@ def _read_seconds(request: Request, name: str, default: float, most: float) -> f
 
 
 def _read_login(request: Request, bearer: str) -> Login:
-    """Who sends the request, and to which virtual host. Raises RequestError."""
+    """The user that sends the request, and the virtual host that it is for. Raises RequestError."""
     host = request.headers.get("host", "").rpartition(":")
     headers = [("host", host[0] if host[2].isdigit() else "".join(host))]
     scheme, _, given = request.headers.get("authorization", "").partition(" ")

@@ -190,7 +190,7 @@ def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
 
 
 def _play_alone(shared: Shared, policy: SitePolicy) -> None:
-    """It closes before it has an answer of the parent, who is not there."""
+    """It closes before it has an answer: there is no parent here."""
     parents_end, childs_end = open_pair()
     client, served = socket.socketpair()
     channel = Channel(parents_end, max_envelope=shared.max_envelope)

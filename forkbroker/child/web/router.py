@@ -25,14 +25,14 @@ class Conversation(Protocol):
     """What a connection is used for behind the head of a request.
 
     It translates between what the client speaks and the STOMP stream of the session. A rule: it has no socket. What it
-    wants to send by itself, it leaves in `outgoing`; whoever has called it takes that.
+    wants to send by itself, it leaves in `outgoing`; the transport takes that after each call.
     """
 
     farewell: str
     """What the log says when the conversation is over."""
 
     outgoing: bytes
-    """Octets for the client that are none of the session's: a pong, for one. Whoever sends them empties it."""
+    """Octets for the client that are not of the session: a pong, for one. The transport sends and empties it."""
 
     bearer: str
     """A token that has come with the request; nothing: none has."""
@@ -49,7 +49,7 @@ class Conversation(Protocol):
         """The request has its answer, and the next one may come; the conversation goes on behind that."""
 
     rest: bytes
-    """What was received and belongs to the next request. Whoever reads that empties it."""
+    """Octets that were received and belong to the next request. The transport reads them and empties it."""
 
     @property
     def has_more(self) -> bool:
@@ -96,7 +96,7 @@ class Router:
     """All routes of a listener, in order: the first that fits counts."""
 
     def __init__(self, routes: Sequence[Route], hint: str = "") -> None:
-        """`hint`: what is there, for who asks for something that is not."""
+        """`hint`: what there is, for the answer to a request for something that there is not."""
         self._routes = routes
         self._hint = hint
 
