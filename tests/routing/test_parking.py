@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.offers.parking import LATE
+from forkbroker.routing.offers.parking import LATE, STOPPED
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -226,6 +226,23 @@ def test_the_end_of_the_broker_puts_all_back() -> None:
     assert (world.view(A).ready, world.view(A).unsettled) == (1, 0)
     settle(world, taker)
     assert world.refusal(taker) == LATE
+
+
+def test_nothing_is_parked_while_the_broker_ends() -> None:
+    """What was offered before goes back with its consumer, and is marked after the next start."""
+    world, taker = make_world()
+    world.subscribe(taker, A)
+    offer = claim(world, taker)
+    world.router.stop_offers()
+    park(world, taker, offer.serial)
+    assert world.refusal(taker) == STOPPED
+
+    world.end(taker)
+    world.turn()
+    world.run_store()
+    assert (world.view(A).ready, world.view(A).unsettled) == (1, 0)
+    assert world.stock is not None
+    assert [row.deliveries for row in world.stock.rows.values()] == [1]
 
 
 def test_it_goes_with_its_queue() -> None:

@@ -34,12 +34,13 @@ from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Outcome
 
 LATE = "this delivery was settled before, or its lease is over"
+STOPPED = "the broker is shutting down"
 
 
 class Parking(Rule):
     """All parked deliveries of one router."""
 
-    DUMPED = ("_parked",)
+    DUMPED = ("_parked", "_is_stopped")
     ANEW = ("_octets", "max_octets")
 
     def __init__(
@@ -57,6 +58,7 @@ class Parking(Rule):
         """By key: name of the queue, serial, whose it is, what it costs."""
         self._octets: Counter[bytes] = Counter()
         """What those of each user cost."""
+        self._is_stopped = False
         self._ends = kit.timers.add("parked", self._end)
 
     def rebuild(self, _: object) -> None:
@@ -67,6 +69,9 @@ class Parking(Rule):
     def park(self, peer: Peer, envelope: Envelope) -> str | None:
         """PARK; the reason of a refusal: the message goes back with its consumer then."""
         key, owner = envelope.block, envelope.destination
+        if self._is_stopped:
+            # nobody would put it back, and the store would not learn that it was delivered
+            return STOPPED
         if key in self._parked:
             return "this key is in use"
         if self._octets[owner] >= self.max_octets:
@@ -106,7 +111,8 @@ class Parking(Rule):
         return None
 
     def stop(self) -> None:
-        """The broker ends: put all of it back, so that the store learns that it was delivered."""
+        """The broker ends: park nothing more, and put all back, so that the store learns that it was delivered."""
+        self._is_stopped = True
         self._chores.add(self._end_all())
 
     def _end_all(self) -> Iterator[None]:
