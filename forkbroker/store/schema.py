@@ -26,7 +26,24 @@ MAX_TEXT = 65_535
 MAX_INTEGER = (1 << 63) - 1
 """The highest integer of SQLite."""
 
-_MESSAGES = """
+_READABLE = """\
+CREATE VIEW readable AS SELECT
+    serial,
+    queue,
+    priority,
+    deliveries,
+    datetime(expires / 1000, 'unixepoch', 'localtime') AS expires,
+    datetime(due / 1000, 'unixepoch', 'localtime') AS due,
+    reason,
+    origin,
+    message_id,
+    headers,
+    octets,
+    CAST(body AS TEXT) AS body
+FROM messages ORDER BY queue, priority DESC, serial;
+"""
+
+_MESSAGES = f"""
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -55,21 +72,7 @@ CREATE TABLE messages (
 CREATE INDEX messages_in_queues ON messages (queue, priority, serial, octets) WHERE due IS NULL;
 CREATE INDEX messages_in_schedule ON messages (serial) WHERE due IS NOT NULL;
 
-CREATE VIEW readable AS SELECT
-    serial,
-    queue,
-    priority,
-    deliveries,
-    datetime(expires / 1000, 'unixepoch', 'localtime') AS expires,
-    datetime(due / 1000, 'unixepoch', 'localtime') AS due,
-    reason,
-    origin,
-    message_id,
-    headers,
-    octets,
-    CAST(body AS TEXT) AS body
-FROM messages ORDER BY queue, priority DESC, serial;
-"""
+{_READABLE}"""
 
 _SUBSCRIPTIONS = """
 CREATE TABLE durables (
@@ -196,6 +199,8 @@ _EXPLAINED_MESSAGES = _CHECKED_MESSAGES.replace(
     CONSTRAINT message_id """,
 )
 
+_EXPLAINED_READABLE = _READABLE.replace("    reason,", "    reason,\n    reject_reason,")
+
 _REASONS = f"""
 ALTER TABLE messages ADD COLUMN reject_reason TEXT;
 
@@ -205,22 +210,7 @@ PRAGMA writable_schema = OFF;
 
 -- to make it anew tells all connections, too, that the schema is another one
 DROP VIEW readable;
-CREATE VIEW readable AS SELECT
-    serial,
-    queue,
-    priority,
-    deliveries,
-    datetime(expires / 1000, 'unixepoch', 'localtime') AS expires,
-    datetime(due / 1000, 'unixepoch', 'localtime') AS due,
-    reason,
-    reject_reason,
-    origin,
-    message_id,
-    headers,
-    octets,
-    CAST(body AS TEXT) AS body
-FROM messages ORDER BY queue, priority DESC, serial;
-"""
+{_EXPLAINED_READABLE}"""
 
 _NOTES = f"""
 CREATE TABLE notes (
