@@ -40,7 +40,7 @@ class Authenticator:
             else resolve_user(settings.authenticator_user, "--authenticator-user")
         )
         if self._keeps_rights and os.geteuid() == 0:
-            _check_program(path)
+            path = _find_program(path)
         self.link, self._theirs = make_link()
         lifeline, self._end = os.pipe()
         self._task = Task(path, runs_as if self._keeps_rights else None, self._theirs, lifeline)
@@ -84,8 +84,10 @@ class Authenticator:
         self.link.close()
 
 
-def _check_program(path: Path) -> None:
+def _find_program(path: Path) -> Path:
     """What runs with more rights than the broker has must not be changed by whoever has fewer.
+
+    The result has no symbolic links. That is what is run: a link may stand where others can put another one.
 
     Raises:
         StartError: others than root can change the program.
@@ -101,6 +103,7 @@ def _check_program(path: Path) -> None:
                 )
     except OSError as error:
         raise StartError(f"authenticator {path}: {error.strerror}", Exit.NOINPUT) from None
+    return whole
 
 
 def _can_be_changed(found: os.stat_result) -> bool:

@@ -349,6 +349,22 @@ def test_what_runs_with_more_rights_is_roots_alone_to_change(
         make_broker(*options)
 
 
+@needs_root
+def test_what_was_looked_at_is_what_runs(make_broker: Callable[..., RunningBroker], root_directory: Path) -> None:
+    """Also if the program is named by a link that others can change: they change nothing by that."""
+    directory = root_directory / "nobody"
+    directory.mkdir()
+    link = directory / "program"
+    link.symlink_to(program(root_directory, "exit 1"))
+    os.chown(directory, pwd.getpwnam("nobody").pw_uid, -1)
+    options = ["--user", "nobody", "--authenticator", str(link), "--authenticator-user", "root", "--store", "memory:"]
+    broker = make_broker(*options)
+    link.unlink()
+    program(directory, "exit 0")
+
+    assert not is_let_in(broker)
+
+
 def test_the_helper_is_started_anew(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
     """Killed, the runner has a follower; the guard has none, and the log says so. Clients notice nothing."""
     broker = make_broker("--authenticator", str(program(tmp_path, "exit 0")))
