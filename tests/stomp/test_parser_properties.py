@@ -21,6 +21,9 @@ BLOCKS = [b"SEND\na:1\n\n", b"SEND\nb:2\n\n", b"SEND\nb:2\nreceipt:r\n\n", b"SEN
 PIECES = [*BLOCKS, b"\0", b"\0\n", b"\n", b"x", b"receipt:q", b"\0" + BLOCKS[0], b"\0\n" + BLOCKS[1], b"12345678"]
 BODIES = st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)
 
+MOST_FED = 3000
+"""Octets of a stream that are fed one by one as well."""
+
 quick = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -62,6 +65,25 @@ def reference(data: bytes) -> Iterator[Frame]:
         position += 1
 
 
+def assert_read_as_by_the_reference(stream: bytes, cuts: list[int]) -> None:
+    """Fail unless the parser reads what the simple parser reads, from the whole stream and from the cut one."""
+    expected = list(reference(stream))
+
+    for sizes in ([], cuts):
+        parser = connected(V12)
+        assert feed(parser, stream, sizes) == expected
+        assert parser.error is None
+        assert not parser.is_within_frame
+
+
+def damage(data: st.DataObject, stream: bytes) -> bytes:
+    """Replace up to three octets by up to three others, in the part that is fed in every way, or change nothing."""
+    if not stream or not data.draw(st.booleans()):
+        return stream
+    at = data.draw(st.integers(0, min(MOST_FED, len(stream)) - 1))
+    return stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+
+
 def sized(block: bytes, body: bytes) -> bytes:
     end = b"\r\n" if b"\r\n" in block else b"\n"
     return block[: -len(end)] + b"content-length:%d" % len(body) + end + end + body
@@ -87,13 +109,7 @@ STREAMS = st.lists(st.tuples(FRAMES, st.sampled_from([1, 1, 2, 5, 12, 90])), max
 @given(STREAMS, CUTS)
 def test_runs_are_what_a_simple_parser_reads(stream: bytes, cuts: list[int]) -> None:
     """Whatever the bodies hold, and however the stream is cut."""
-    expected = list(reference(stream))
-
-    for sizes in ([], cuts):
-        parser = connected(V12)
-        assert feed(parser, stream, sizes) == expected
-        assert parser.error is None
-        assert not parser.is_within_frame
+    assert_read_as_by_the_reference(stream, cuts)
 
 
 @quick
@@ -113,11 +129,9 @@ def test_bodies_that_look_like_frames_stay_bodies(bodies: list[bytes], gap: byte
 def test_cutting_changes_nothing(stream: bytes, data: st.DataObject) -> None:
     """Neither the frames nor the error, for streams that were damaged too."""
     version = data.draw(VERSIONS)
-    if stream and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(stream) - 1))
-        stream = stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+    stream = damage(data, stream)
 
-    feed_every_way(lambda: connected(version), stream[:3000])
+    feed_every_way(lambda: connected(version), stream[:MOST_FED])
 
 
 RECEIPTS = st.sampled_from(["1", "22", "a-b.c:d", "", " padded", "a\\\\b", "a\\nb", "é", "x" * 64, "x" * 65, "y" * 300])
@@ -150,12 +164,7 @@ RECEIPT_STREAMS = st.lists(st.tuples(RECEIPT_FRAMES, st.sampled_from([1, 1, 5, 1
 @given(RECEIPT_STREAMS.filter(lambda stream: b"\\" not in stream), CUTS)
 def test_frames_with_receipts_are_what_a_simple_parser_reads(stream: bytes, cuts: list[int]) -> None:
     """Whatever the receipts are, and however the stream is cut."""
-    expected = list(reference(stream))
-
-    for sizes in ([], cuts):
-        parser = connected(V12)
-        assert feed(parser, stream, sizes) == expected
-        assert parser.error is None
+    assert_read_as_by_the_reference(stream, cuts)
 
 
 @quick
@@ -165,11 +174,10 @@ def test_cutting_frames_with_receipts_changes_nothing(stream: bytes, data: st.Da
     version = data.draw(VERSIONS)
     limits = data.draw(st.sampled_from([Limits(), Limits(max_header_line=70), Limits(max_body=6)]))
     # of two faults in one line the limit is found first, or the other one
-    if limits == Limits() and stream and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, min(2999, len(stream) - 1)))
-        stream = stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+    if limits == Limits():
+        stream = damage(data, stream)
 
-    feed_every_way(lambda: connected(version, limits=limits), stream[:3000])
+    feed_every_way(lambda: connected(version, limits=limits), stream[:MOST_FED])
 
 
 ACKS = st.builds(
@@ -200,12 +208,7 @@ ACK_STREAMS = st.lists(st.tuples(ACKS, st.sampled_from([1, 1, 3, 4, 5, 40, 1500]
 @given(ACK_STREAMS, CUTS)
 def test_acks_that_come_together_are_what_a_simple_parser_reads(stream: bytes, cuts: list[int]) -> None:
     """Of whatever form, among frames of other forms, and however the stream is cut."""
-    expected = list(reference(stream))
-
-    for sizes in ([], cuts):
-        parser = connected(V12)
-        assert feed(parser, stream, sizes) == expected
-        assert parser.error is None
+    assert_read_as_by_the_reference(stream, cuts)
 
 
 @quick
@@ -214,11 +217,10 @@ def test_cutting_acks_changes_nothing(stream: bytes, data: st.DataObject) -> Non
     """Neither the frames nor the error, in any version, for streams that were damaged too, or within narrow limits."""
     version = data.draw(VERSIONS)
     limits = data.draw(st.sampled_from([Limits(), Limits(max_header_line=8, max_headers=1)]))
-    if limits == Limits() and stream and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(stream) - 1))
-        stream = stream[:at] + data.draw(st.binary(max_size=3)) + stream[at + data.draw(st.integers(0, 3)) :]
+    if limits == Limits():
+        stream = damage(data, stream)
 
-    feed_every_way(lambda: connected(version, limits=limits), stream[:3000])
+    feed_every_way(lambda: connected(version, limits=limits), stream[:MOST_FED])
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
