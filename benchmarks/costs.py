@@ -1,6 +1,6 @@
-"""What users, permissions, quotas, metrics and TLS cost beside a broker that has none of them.
+"""The cost of users, permissions, quotas, metrics and TLS, beside a broker that has none of them.
 
-The brokers run side by side, and one run of each follows one of the others, so that what the machine does meanwhile
+The brokers run side by side, and one run of each follows one of the others, so that other work of the machine
 meets all of them. The limit is the broker without any: the target is 95 % of it.
 
 The load generator speaks no TLS. The rows of TLS have a generator in Python (`others.generator`), the same for the
@@ -95,7 +95,7 @@ class Encrypted(Connection):
         super().exchange(exchange)
 
     def receive(self) -> memoryview:
-        """What has come."""
+        """The octets that have come."""
         assert isinstance(self.socket, ssl.SSLSocket)
         octets = bytes(super().receive())
         while self.socket.pending():

@@ -1,4 +1,4 @@
-"""What a flood of connections that do not log in costs those that have, and those that want to.
+"""The cost of a flood of connections that do not log in, for clients that have logged in and for those that want to.
 
 A process of its own makes connections as fast as it can, from 100 addresses of the loopback or from one, and keeps up
 to 600 of them: more than may be without a login at a time. A client that is connected sends 200 messages a second, each
@@ -197,7 +197,7 @@ def make_tls(directory: Path) -> list[str]:
 
 
 KINDS = [*((kind, False) for kind in TITLES), ("half-connect", True), ("passcodes", True)]
-"""What is measured: the kind, and whether it is from one address."""
+"""The floods that are measured: the kind, and whether it is from one address."""
 
 
 def name_of(kind: str, *, is_from_one: bool) -> str:

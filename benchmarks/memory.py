@@ -1,4 +1,4 @@
-"""What a broker's processes cost in memory, from Linux's /proc; elsewhere not measured."""
+"""The memory of a broker's processes, from Linux's /proc; elsewhere not measured."""
 
 import contextlib
 import os

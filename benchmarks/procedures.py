@@ -122,7 +122,7 @@ def row_of(scenario: Scenario) -> Row:
 
 
 def note_of(scenario: Scenario, result: Result) -> str:
-    """What else a run has shown."""
+    """Return the other figures of a run, for the column of notes."""
     if scenario.unit is Unit.MICROSECONDS:
         return f"p99 {result['p99_us']:,.0f} µs"
     if scenario.load.queue and scenario.load.consumers > 1:
@@ -243,7 +243,7 @@ def note_memory(row: Row, found: memory.Memory | None) -> None:
 
 
 def measure_subscribed(bench: Bench) -> Row:
-    """What a client costs that has a subscription, and does nothing."""
+    """Measure the memory of a client that has a subscription, and does nothing."""
     number = bench.idle_clients
     row = Row("idle-memory-subscribed", f"memory of each of {number:,} subscribed clients, PSS", None, Unit.MEBIBYTES)
     row.target = scenarios.SUBSCRIBED_PSS_MIB
@@ -273,7 +273,7 @@ def measure_websocket_round(bench: Bench) -> list[Row]:
 
 
 def measure_tabs(bench: Bench) -> list[Row]:
-    """What a page costs that does nothing, without a subscription and with one, beside clients over TCP."""
+    """Measure the memory of a page that does nothing, without a subscription and with one, beside clients over TCP."""
     rows = []
     for subscribe, kind in ((False, "idle"), (True, "subscribed")):
         title = f"memory of each of {bench.idle_clients:,} {kind} tabs over WebSocket, PSS"
@@ -297,7 +297,7 @@ def measure_tabs(bench: Bench) -> list[Row]:
 
 
 def measure_talkers(bench: Bench) -> Row:
-    """What a client costs that has done something, and does nothing any more."""
+    """Measure the memory of a client that has sent and got a message, and does nothing any more."""
     number = bench.idle_clients
     title = f"memory of each of {number:,} clients that have sent and got a message, PSS"
     row = Row("idle-memory-talkers", title, None, Unit.MEBIBYTES)

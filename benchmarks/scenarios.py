@@ -1,4 +1,4 @@
-"""What is measured, and what is to be reached: data only.
+"""The scenarios that are measured, and their targets: data only.
 
 Targets are absolute figures of issue and design for a machine of two cores, except those that are a part of another
 figure of the same run (the relay, the plain loop, the first tenth, the bare run, few workers); the number is computed
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Unit(Enum):
-    """What a figure counts; for time and memory less is better."""
+    """The unit of a figure; for time and memory less is better."""
 
     MESSAGES = "messages/s"
     DELIVERIES = "deliveries/s"
@@ -30,7 +30,7 @@ class Unit(Enum):
 
 @dataclass(frozen=True)
 class Load:
-    """What the load generator does; the names are those of its options."""
+    """The load of a run; the names are those of its options."""
 
     mode: str = "flow"
     producers: int = 1

@@ -52,8 +52,8 @@ size_t take_upgrade(struct connection *connection, const char *at, const char *e
     return 0;
 }
 
-/* The head of a message, if all of the message has come: its octets, and those of the payload. What is no message is
- * passed over, as one without payload: the broker closes after the last frame, and sends pings. */
+/* The head of a message, if all of the message has come: its octets, and those of the payload. Other frames
+ * are passed over, as messages without payload: the broker closes after the last frame, and sends pings. */
 enum parsed parse_websocket_head(const char *at, const char *end, size_t *head, size_t *length)
 {
     const unsigned char *octets = (const unsigned char *)at;

@@ -1,4 +1,4 @@
-"""What is measured of each server that has it. Each run has connections and a destination of its own."""
+"""The rows of the table, for each server that has the feature. Each run has its own connections and destination."""
 
 import contextlib
 import itertools
@@ -121,7 +121,7 @@ def measure_connections(site: Site, client: Client, effort: Effort) -> float:
 
 
 def measure_idle(site: Site, client: Client, effort: Effort) -> float:
-    """What a connection that has logged in costs the server in memory, in KiB."""
+    """Return the server's memory for a connection that has logged in, in KiB."""
     before = memory.family_pss(site.broker.pid)
     for _ in range(effort.idle):
         site.connect()
