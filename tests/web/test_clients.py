@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -90,10 +91,13 @@ def test_rx_stomp_comes_back(make_broker: Callable[..., RunningBroker], modules:
 
 @needs_node
 @needs_chromium
-def test_the_example_page_in_chromium(broker: RunningBroker, modules: Path, tmp_path: Path) -> None:
-    """It sends a job, a worker over TCP answers, and what comes is shown as text."""
+@pytest.mark.parametrize("is_of_readme", [False, True])
+def test_the_example_page_in_chromium(broker: RunningBroker, modules: Path, tmp_path: Path, is_of_readme: bool) -> None:
+    """It sends a job, a worker over TCP answers, and the answer is shown as text; with either stompjs."""
+    [ours] = re.findall(r"^    cp (\S+) examples/stomp.umd.min.js$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    stompjs = ROOT / ours if is_of_readme else modules / "node_modules/@stomp/stompjs/bundles/stomp.umd.min.js"
     shutil.copy(ROOT / "examples/page.html", tmp_path)
-    shutil.copy(modules / "node_modules/@stomp/stompjs/bundles/stomp.umd.min.js", tmp_path)
+    shutil.copy(stompjs, tmp_path / "stomp.umd.min.js")
     assert CHROMIUM is not None
     assert NODE is not None
     page = f"file://{tmp_path}/page.html?broker={url_of(broker)}"
