@@ -10,8 +10,7 @@ Where the C library is another one, or Python can't call it, nothing happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from forkbroker.posix.c_library import find_function
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """The parameters of mallopt(3) have these numbers in malloc.h."""
@@ -20,18 +19,7 @@ _KEPT = 2_097_152
 _MAPPED_FROM = 1_048_576
 """Octets of a block from which the system is the better place for it: it goes back at once."""
 
-
-def _find(name: str) -> Callable[..., int] | None:
-    """A function of the C library, if it has one of this name."""
-    with suppress(ImportError, OSError, AttributeError):
-        import ctypes  # an interpreter may have been built without it
-
-        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
-        return found
-    return None
-
-
-_mallopt, _malloc_trim = _find("mallopt"), _find("malloc_trim")
+_mallopt, _malloc_trim = find_function("mallopt"), find_function("malloc_trim")
 
 
 def use_again() -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from forkbroker.posix.c_library import find_function
+
 _RUNS = Path("/sys/kernel/mm/ksm/run")
 _PR_SET_MEMORY_MERGE, _PR_GET_MEMORY_MERGE = 67, 68
 
@@ -41,10 +43,4 @@ def merge() -> None:
 
 
 def _find_prctl() -> Callable[..., int] | None:
-    if sys.platform == "linux":
-        with suppress(ImportError, OSError, AttributeError):
-            import ctypes  # an interpreter may have been built without it
-
-            call: Callable[..., int] = ctypes.CDLL(None).prctl
-            return call
-    return None
+    return find_function("prctl") if sys.platform == "linux" else None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from forkbroker.posix import blocks
+from forkbroker.posix.c_library import find_function
 
 ROOT = Path(__file__).parents[2]
 SIZE = 300_000
@@ -81,4 +82,4 @@ def test_a_library_without_these_functions_is_left_alone(monkeypatch: pytest.Mon
     blocks.use_again()
     blocks.give_back()
 
-    assert blocks._find("no_such_function_anywhere") is None
+    assert find_function("no_such_function_anywhere") is None
