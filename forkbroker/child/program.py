@@ -104,6 +104,8 @@ class Program:
             if code == _NO:
                 return str(found.get("reason", "the program says no"))[:200]
             user, groups, lasts = found.get("user", login), found.get("groups", []), float(found.get("lasts", math.inf))
+            if not isinstance(groups, list):
+                raise TypeError("groups is a list of names")
             for name in (user, *groups):
                 check_name(name)
         except (ValueError, TypeError, AttributeError, RecursionError, PasswordError) as error:
