@@ -118,6 +118,22 @@ def test_dead_letters_are_shown_sent_back_and_discarded(broker: RunningBroker, c
     assert sorted(map(str, bodies_of(client, "orders"))) == ["three", '{"order": 1}', '{"order": 2}']
 
 
+def test_letters_that_are_selected_stay_so_when_another_one_comes(
+    broker: RunningBroker, client: RawClient, page: Page
+) -> None:
+    """The view looks again by itself, and does not undo what its user has done meanwhile."""
+    reject(client, "/queue/orders", "one", "two")
+    page.open(page_of(broker))
+    page.wait_for_rows(*["/queue/orders"] * 2, column=2)
+    page.run("await page.getByRole('checkbox', {name: 'Select', exact: false}).nth(1).check()")
+    page.wait_for("1 selected")
+    reject(client, "/queue/mails", "three")
+    page.wait_for_rows("/queue/orders", "/queue/orders", "/queue/mails", column=2)
+
+    page.wait_for("1 selected")
+    assert page.run("return await page.locator('td.check input:checked').count()") == 1
+
+
 def test_a_body_is_shown_as_text_json_or_octets(broker: RunningBroker, client: RawClient, page: Page) -> None:
     """Whatever it is; what is no UTF-8 is octets."""
     client.publish("/queue/bodies", '[1, {"a": "b"}]')

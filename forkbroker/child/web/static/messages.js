@@ -50,7 +50,8 @@ export class Messages {
 	open(queue, waiting) {
 		const isOther = queue !== this.queue;
 		Object.assign(this, { queue, waiting });
-		this.table.turn(isOther ? -this.table.offset : 0);
+		if (isOther) this.table.turn(-this.table.offset);
+		else this.table.poll.now();
 	}
 
 	get mayManage() {
