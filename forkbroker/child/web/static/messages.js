@@ -1,4 +1,4 @@
-// The messages of one queue, page by page: look at them, and mend. Dead letters are such messages.
+// The messages of one queue, page by page: look, and mend. Dead letters are such messages.
 
 import { ask, carryOut, confirm, did } from "./dialog.js";
 import { button, el, facts, filters, headersOf, many, search, select, toHeader } from "./dom.js";
@@ -26,7 +26,7 @@ export class Messages {
 			scope,
 			title: "Messages",
 			load: (page) => this.load(page),
-			// only when asked: while the broker looks through a queue, nobody gets anything of it
+			// only when asked: while the broker looks, nobody gets anything of the queue
 			least: 1e9,
 			may: () => this.mayManage,
 			actions: this.actions,
@@ -46,7 +46,7 @@ export class Messages {
 		this.node = this.pane.node;
 	}
 
-	// Show this queue, in which so many wait.
+	// Show this queue; so many wait there.
 	open(queue, waiting) {
 		const isOther = queue !== this.queue;
 		Object.assign(this, { queue, waiting });
