@@ -133,7 +133,7 @@ class RunningBroker:
 
     @property
     def nursery_pid(self) -> int:
-        """The process that forks those of clients; 0: there is none just now."""
+        """The process that forks those of clients; 0: there is none, or it forks and has the title of spares."""
         return next((pid for pid, title in self._all_children() if title == _NURSERY_TITLE), 0)
 
     @property
@@ -150,6 +150,14 @@ class RunningBroker:
         return self._wait(
             lambda: pid if (pid := self.store_pid) != other_than else 0, "a process of the store", deadline_s
         )
+
+    def wait_for_nursery(self, *, other_than: int = 0, deadline_s: float = PATIENCE_S) -> int:
+        """Wait until there is a nursery that does not fork just now, and another one than this; its number.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        return self._wait(lambda: pid if (pid := self.nursery_pid) != other_than else 0, "a nursery", deadline_s)
 
     @property
     def is_running(self) -> bool:

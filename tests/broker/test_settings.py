@@ -101,7 +101,8 @@ def test_memory_of_clients_is_merged_where_that_is_wanted(make_broker, knock, op
     knock(broker)
     [(child, _)] = broker.wait_for_children(1)
 
-    assert [_is_mergeable(pid) for pid in (child, broker.nursery_pid, broker.pid)] == [*[bool(options)] * 2, False]
+    found = [_is_mergeable(pid) for pid in (child, broker.wait_for_nursery(), broker.pid)]
+    assert found == [*[bool(options)] * 2, False]
     wanted = bool(options) and not merging.is_merging()
     assert any("merge-memory: the kernel does not merge now" in line for line in broker.log) is wanted
 

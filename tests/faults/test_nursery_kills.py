@@ -85,7 +85,7 @@ def test_nursery_and_spares_are_gone_when_the_broker_has_stopped(start, connect)
     """By its own exit: nothing is left to init."""
     broker: RunningBroker = start()
     _talk(connect(broker))
-    wait_until(lambda: broker.nursery_pid, "a nursery")
+    broker.wait_for_nursery()
     broker.kill(signal.SIGTERM)
 
     assert broker.wait() == 0
@@ -98,10 +98,10 @@ def test_a_nursery_that_is_killed_over_and_over_stops_nobody(start, connect) -> 
     witness = connect(broker, "witness")
     witness.subscribe("/queue/work", ack="client-individual", prefetch_count=100)
     for number in range(5):
-        pid = wait_until(lambda: broker.nursery_pid, "a nursery")
+        pid = broker.wait_for_nursery()
         os.kill(pid, signal.SIGKILL)
         client = connect(broker)
         client.publish("/queue/work", f"m{number}")
-        wait_until(lambda pid=pid: broker.nursery_pid not in (0, pid), "another nursery")
+        broker.wait_for_nursery(other_than=pid)
 
     witness.expect_messages(*(f"m{number}" for number in range(5)))
