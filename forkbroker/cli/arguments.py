@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 import forkbroker
-from forkbroker.config.options import OPTIONS, Given, Option, absolute
+from forkbroker.config.options.option import Given, Option, absolute
+from forkbroker.config.options.table import CHAPTERS, OPTIONS
 
 PROGRAM = "stomp-broker"
 
@@ -22,11 +23,10 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=_without_terminal,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {forkbroker.__version__}")
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for option in OPTIONS:
-        group = groups.get(option.group) or parser.add_argument_group(option.group)
-        groups[option.group] = group
-        _add(group, option)
+    for chapter in CHAPTERS:
+        group = parser.add_argument_group(chapter.title)
+        for option in chapter.options:
+            _add(group, option)
     parser.formatter_class = argparse.HelpFormatter
     return parser
 

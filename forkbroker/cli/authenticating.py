@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from forkbroker.authenticator.process import Task, guard
-from forkbroker.config.options import Settings
+from forkbroker.config.settings import Settings
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix import children
 from forkbroker.posix.daemonize import drop_standard_streams

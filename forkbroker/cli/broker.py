@@ -42,7 +42,7 @@ from forkbroker.cli.reloading import Reloader, Running
 from forkbroker.cli.status import find_status
 from forkbroker.cli.wiring import Known, Serving, check_metrics, run_broker
 from forkbroker.config.listing import list_effective
-from forkbroker.config.options import Settings
+from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.parent import Hooks
 from forkbroker.parent.reloading import Reload

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from forkbroker.cli.arguments import read_arguments
 from forkbroker.cli.wiring import routing_policy
+from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
-from forkbroker.config.options import Given, Settings
+from forkbroker.config.options.option import Given
 from forkbroker.config.permissions import add_groups
-from forkbroker.config.settings import make_settings
+from forkbroker.config.settings import Settings
 from forkbroker.config.users import read_users
 from forkbroker.errors import ConfigurationError, ConfigurationFileError
 from forkbroker.permissions import ANONYMOUS, Permissions

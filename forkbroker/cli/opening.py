@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from forkbroker.config.options import BEYOND, Settings
+from forkbroker.config.evaluation import BEYOND
+from forkbroker.config.settings import Settings
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix.addresses import ListenAddress, describe_listener, reaches_beyond
 from forkbroker.posix.listening import SocketRights, close_listener, open_listener

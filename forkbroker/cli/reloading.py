@@ -19,9 +19,11 @@ from pathlib import Path
 from forkbroker.cli.configuration import combine
 from forkbroker.cli.opening import BACKLOG, LogSwitch
 from forkbroker.cli.wiring import Known
+from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import DEFAULT_FILE
-from forkbroker.config.options import OPTIONS, Effect, Given, Option, Settings
-from forkbroker.config.settings import make_settings
+from forkbroker.config.options.option import Effect, Given, Option
+from forkbroker.config.options.table import OPTIONS
+from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.reloading import Plan
 from forkbroker.permissions import Permissions, from_plain

@@ -23,7 +23,7 @@ from forkbroker.child.rehearsal import rehearse
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.child.verifying import Reads, Verifier, Ways
-from forkbroker.config.options import Settings
+from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.identity import Way
 from forkbroker.parent.admission import AdmissionPolicy

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from forkbroker.config.options import BY_NAME, OPTIONS, Given, Option, Type, is_relative
+from forkbroker.config.options.option import Given, Option, Type, is_relative
+from forkbroker.config.options.table import BY_NAME, OPTIONS
 from forkbroker.config.permissions import TABLES, read_permissions
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.permissions import Permissions

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 
-from forkbroker.config.options import OPTIONS, Given, Option, Type
+from forkbroker.config.options.option import Given, Option, Type
+from forkbroker.config.options.table import CHAPTERS, OPTIONS
 from forkbroker.config.permissions import list_permissions
 from forkbroker.permissions import Permissions
 
@@ -43,13 +43,15 @@ def list_defaults() -> Iterator[str]:
     """Return the lines of a file in which each option is explained, and none is set."""
     yield "# Options of stomp-broker(8), see forkbroker.toml(5). Each line with = has the default, or an example."
     yield "# After a change: stomp-broker --config FILE --check-config."
-    for group, options in groupby((option for option in OPTIONS if option.in_file), lambda option: option.group):
+    for chapter in CHAPTERS:
         yield ""
-        yield f"# -- {group}"
-        for option in options:
+        yield f"# -- {chapter.title}"
+        for option in chapter.options:
+            if not option.in_file:
+                continue
             yield ""
             yield f"# {option.help[0].upper()}{option.help[1:]}."
-            yield f"#{option.name} = {_write(option, None) or _EXAMPLES[option.name]}"
+            yield f"#{option.name} = {_write(option, None) or option.example}"
     yield from _TABLES.splitlines()
 
 
@@ -90,37 +92,6 @@ _TABLES = """
 #control = false
 """
 """What stands behind the options in the file to begin with."""
-
-
-_EXAMPLES = {
-    "metrics": '"localhost:9613"',
-    "administrators": '"adm"',
-    "proxy-address": '["192.0.2.1", "10.0.0.0/8"]',
-    "web-path": '["/ws"]',
-    "web-origin": '["https://www.example.org"]',
-    "web-proxy": '["127.0.0.1", "10.0.0.0/8"]',
-    "web-cookie": '"session"',
-    "token-key": '["/etc/forkbroker/issuer.pem"]',
-    "token-audience": '"stomp-broker"',
-    "token-issuer": '"https://login.example.org"',
-    "authenticator": '"/usr/local/lib/forkbroker/authenticator"',
-    "authenticator-user": '"root"',
-    "users": '"/etc/forkbroker/users"',
-    "socket-owner": '"stomp-broker"',
-    "socket-group": '"stomp"',
-    "pidfile": '"/run/stomp-broker.pid"',
-    "instance": '"orders"',
-    "host-name": '"web1"',
-    "user": '"stomp-broker"',
-    "group": '"stomp-broker"',
-    "log-file": '"/var/log/stomp-broker.log"',
-    "policy": '["/queue/mail.# max-deliveries=5 redelivery-delay=10s"]',
-    "tls-certificate": '"/etc/forkbroker/broker.pem"',
-    "tls-key": '"/etc/forkbroker/broker.key"',
-    "tls-client-ca": '"/etc/forkbroker/clients.pem"',
-    "store": '"sqlite:///var/lib/forkbroker/queues.db"',
-}
-"""For options that have no default."""
 
 
 def _write(option: Option, given: Given | None) -> str:

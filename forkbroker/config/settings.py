@@ -1,119 +1,133 @@
-"""From what was given, on the command line and in a configuration file, to settings: each value, and all together."""
+"""The settings of a broker: a field for each option, in the order of the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
 
-from forkbroker.config.options import BEYOND, BY_NAME, OPTIONS, Given, Option, Settings
-from forkbroker.errors import ConfigurationError, ConfigurationFileError
-
-_SHORTEST_BEAT_MS = 100
-
-
-def make_settings(given: Mapping[str, Given | None], origins: Mapping[str, str] | None = None) -> Settings:
-    """Settings from what was given, by field name. What is missing, or None, gets its default.
-
-    `origins`: where in the configuration file a field was given; all others come from the command line.
-
-    Raises:
-        ConfigurationError: a value that cannot be used, or values that exclude each other. It names the option.
-        ConfigurationFileError: the same, if the file has it.
-    """
-    reader = _Reader(origins or {})
-    # Any: the table decides at run time which type a field gets; a test compares the two.
-    values: dict[str, Any] = {option.field: reader.read(option, given.get(option.field)) for option in OPTIONS}
-    settings = Settings(**values)
-    reader.check_together(settings)
-    return settings
+from forkbroker.config.policy_keys import PolicyLine
+from forkbroker.posix.addresses import ListenAddress
 
 
-class _Reader:
-    """Reads values, and tells what is wrong in terms of the place where it stands."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The value of every option. Sizes in octets, times in seconds; None is off."""
 
-    def __init__(self, origins: Mapping[str, str]) -> None:
-        self._origins = origins
+    # -- starting
+    config: Path | None
+    check_config: bool
+    listen: tuple[ListenAddress, ...]
+    socket_mode: int
+    socket_owner: str | None
+    socket_group: str | None
+    daemonize: bool
+    pidfile: Path | None
+    status: bool
+    instance: str | None
+    host_name: str | None
+    user: str | None
+    group: str | None
+    metrics: ListenAddress | None
+    metrics_queues: int
+    shutdown_timeout: float
 
-    def read(self, option: Option, given: Given | None) -> object:
-        if option.parse is None:
-            return bool(given)
-        if option.repeatable:
-            texts = given if isinstance(given, list) and given else [option.default] if option.default else []
-            return tuple(self._parse(option, option.parse, text) for text in texts)
-        text = given if isinstance(given, str) else option.default
-        return None if text is None else self._parse(option, option.parse, text)
+    # -- log
+    log_file: Path | None
+    syslog: bool
+    log_level: str
+    log_format: Literal["text", "json"]
 
-    def _parse(self, option: Option, parse: Callable[[str], object], text: str) -> object:
-        """The value of `text`; an error is retold with the option's name."""
-        try:
-            return parse(text)
-        except ConfigurationError as error:
-            # of a rule with several pairs, the one that is wrong
-            problem = error.problem if error.what == text else f"{error.what}: {error.problem}"
-            raise self._fault(option.name, text, problem, error.remedy) from None
+    # -- connections
+    max_clients: int
+    max_clients_per_address: int
+    max_pending_logins: int
+    fork_rate: int
+    users: Path | None
+    allow_anonymous: bool
+    socket_login: Literal["administrators", "all"]
+    administrators: str | None
+    token_key: tuple[Path, ...]
+    token_algorithms: tuple[str, ...]
+    token_audience: str | None
+    token_issuer: str | None
+    authenticator: Path | None
+    authenticator_user: str | None
+    proxy_address: tuple[IPv4Network | IPv6Network, ...]
+    connect_timeout: float
+    frame_timeout: float
+    heart_beat: tuple[int, int]
+    child_memory: int
+    child_cpu: int
+    child_files: int
+    spin: int
+    merge_memory: bool
 
-    def _fault(self, name: str, text: str, problem: str, remedy: str) -> ConfigurationError:
-        origin = self._origins.get(BY_NAME[name].field)
-        if origin is None:
-            return ConfigurationError(f"--{name} {text}".rstrip(), problem, remedy)
-        return ConfigurationFileError(f"{origin}: {name} = {text or 'true'}", problem, remedy)
+    # -- tls
+    tls_certificate: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    tls_client_certificates: Literal["none", "optional", "required"]
+    tls_client_user: Literal["none", "cn", "dns", "email", "uri"]
 
-    def check_together(self, settings: Settings) -> None:
-        """What a row alone cannot say."""
-        if settings.syslog and settings.log_file is not None:
-            raise self._fault("syslog", "", "--log-file is given as well", "give one of them")
-        if settings.status and settings.pidfile is None:
-            raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
-        for address in settings.listen:
-            are_known = address.is_tls and settings.tls_client_certificates == "required"
-            if not (address.is_local or are_known or settings.allow_anonymous or settings.needs_login):
-                raise self._fault("listen", address.describe(), *BEYOND)
-        if settings.authenticator is not None and settings.users is not None:
-            raise self._fault(
-                "authenticator", str(settings.authenticator), "--users is given as well", "give one of them"
-            )
-        if settings.authenticator_user is not None and settings.authenticator is None:
-            raise self._fault(
-                "authenticator-user", settings.authenticator_user, "there is no --authenticator", "give one, or neither"
-            )
-        self._check_tls(settings)
-        self._check_web(settings)
-        send, want = settings.heart_beat
-        if want and want < _SHORTEST_BEAT_MS:
-            raise self._fault(
-                "heart-beat",
-                f"{send},{want}",
-                f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
-                f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
-            )
+    # -- web
+    web_admin: Literal["local", "all", "none"]
+    web_path: tuple[str, ...]
+    web_origin: tuple[str, ...]
+    web_proxy: tuple[IPv4Network | IPv6Network, ...]
+    web_cookie: str | None
+    web_query_token: bool
 
-    def _check_web(self, settings: Settings) -> None:
-        """A token that nobody can read is none."""
-        if not settings.token_key:
-            remedy = "give --token-key FILE"
-            if settings.web_cookie is not None:
-                raise self._fault("web-cookie", settings.web_cookie, "tokens cannot be verified", remedy)
-            if settings.web_query_token:
-                raise self._fault("web-query-token", "", "tokens cannot be verified", remedy)
+    # -- topics
+    broadcast: Literal["interested", "all"]
+    bare_destinations: Literal["topic", "queue", "error"]
+    strict: bool
+    content_length: Literal["always", "as-sent"]
+    max_client_buffer: int
+    slow_subscribers: Literal["disconnect", "drop-oldest", "hold"]
 
-    def _check_tls(self, settings: Settings) -> None:
-        encrypted = [address for address in settings.listen if address.is_tls]
-        if encrypted and settings.tls_certificate is None:
-            raise self._fault(
-                "listen", encrypted[0].describe(), "TLS needs a certificate", "give --tls-certificate FILE"
-            )
-        which = settings.tls_client_certificates
-        if which != "none" and settings.tls_client_ca is None:
-            raise self._fault(
-                "tls-client-certificates",
-                which,
-                "nobody is known who signs certificates of clients",
-                "give --tls-client-ca FILE",
-            )
-        if settings.tls_client_user != "none" and which == "none":
-            raise self._fault(
-                "tls-client-user",
-                settings.tls_client_user,
-                "clients are asked for no certificate",
-                "give --tls-client-certificates optional or required",
-            )
+    # -- queues
+    prefetch: int
+    max_unsettled: int
+    offer_candidates: int
+    max_deliveries: int
+    max_queue_bytes: int
+    max_queue_length: int
+    max_queues: int
+    queue_full: Literal["hold", "refuse", "drop-oldest", "dead-letter"]
+    visible: Literal["accepted", "committed"]
+    redelivery_delay: float
+    dedup_window: float
+    max_delayed_bytes: int
+    min_repeat_period: float
+    max_repeating: int
+    max_durables: int
+    durable_expiry: float
+    policy: tuple[PolicyLine, ...]
+
+    # -- store
+    store: str | None
+    store_repair: bool
+    persistent: Literal["as-sent", "queues"]
+    queue_memory: int
+    disk_free: int
+
+    # -- frame_limits
+    max_command: int
+    max_header_line: int
+    max_headers: int
+    max_body: int
+    max_login_frame: int
+    max_client_memory: int
+    max_subscriptions: int
+    max_transactions: int
+    max_transaction_frames: int
+    max_transaction_size: int
+    receive_memory: int
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether clients have to show who they are. Without, a login is only a name."""
+        has_passcodes = self.users is not None or self.authenticator is not None
+        return bool(has_passcodes or self.token_key or self.tls_client_user != "none" or self.socket_login == "all")

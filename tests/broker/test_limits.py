@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.config.options import OPTIONS
+from forkbroker.config.options.table import OPTIONS
 
 SEND = b"SEND\ndestination:/queue/a\n\nx\0"
 BEGIN = b"BEGIN\ntransaction:%d\n\n\0"

@@ -6,8 +6,8 @@ import pytest
 
 import forkbroker
 from forkbroker.cli.arguments import make_parser, read_arguments
-from forkbroker.config.options import OPTIONS
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
+from forkbroker.config.options.table import OPTIONS
 from forkbroker.posix.addresses import ListenAddress
 
 

@@ -12,8 +12,10 @@ import pytest
 from forkbroker.child.transport import PlainTransport
 from forkbroker.cli import wiring
 from forkbroker.cli.wiring import Known, Serving
-from forkbroker.config.options import OPTIONS, Effect, Settings
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
+from forkbroker.config.options.option import Effect
+from forkbroker.config.options.table import OPTIONS
+from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.identity import Credentials, Way
 from forkbroker.posix.places import Places

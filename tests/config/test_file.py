@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import exists, find_lines, parse_text, read_file
-from forkbroker.config.options import OPTIONS, Type
-from forkbroker.config.settings import make_settings
+from forkbroker.config.options.option import Type
+from forkbroker.config.options.table import OPTIONS
 from forkbroker.errors import ConfigurationError, ConfigurationFileError, Exit
 
 

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import parse_text
 from forkbroker.config.listing import list_defaults, list_effective
-from forkbroker.config.options import OPTIONS, Given
-from forkbroker.config.settings import make_settings
+from forkbroker.config.options.option import Given
+from forkbroker.config.options.table import OPTIONS
 from forkbroker.identity import Identity
 from forkbroker.permissions import Grant, Permissions, Right
 

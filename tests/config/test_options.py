@@ -7,8 +7,9 @@ import typing
 
 import pytest
 
-from forkbroker.config.options import OPTIONS, Settings
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
+from forkbroker.config.options.table import OPTIONS
+from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError
 
 
@@ -49,7 +50,7 @@ def test_every_row_is_complete() -> None:
     """Flags have no value and no default, others a name for theirs; the help is one sentence without its end."""
     for option in OPTIONS:
         assert option.help
-        assert option.group
         assert not option.help.endswith(".")
         assert bool(option.metavar) != option.is_flag
         assert not (option.is_flag and option.default)
+        assert not (option.default and option.example), "the file shows the default"

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 import forkbroker
+from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import parse_text
-from forkbroker.config.options import OPTIONS, Effect
+from forkbroker.config.options.option import Effect
+from forkbroker.config.options.table import CHAPTERS, OPTIONS
 from forkbroker.config.policy_keys import policy_line
-from forkbroker.config.settings import make_settings
 from forkbroker.ctl.main import COMMANDS, CONNECTING
 from forkbroker.testing.broker import RunningBroker
 from forkbroker.wire.kinds import Role
@@ -38,6 +39,17 @@ def test_the_manual_has_every_option_and_no_other() -> None:
     assert in_manual == {option.name for option in OPTIONS}
     assert set(re.findall(r"^\.Fl -([a-z-]+)", not_in_file, re.MULTILINE)) == {
         option.name for option in OPTIONS if not option.in_file
+    }
+
+
+def test_the_manual_has_the_chapters_of_the_table() -> None:
+    """Who looks for an option finds it under the same title, and so in the module of that name."""
+    section = MANUAL.partition(".Sh OPTIONS")[2].partition("\n.Sh ")[0]
+    chapters = [part.partition("\n") for part in section.split("\n.Ss ")[1:]]
+    in_manual = {title: re.findall(r"^\.It Fl -([a-z-]+)", text, re.MULTILINE) for title, _, text in chapters}
+
+    assert {title: sorted(set(names) - {"version"}) for title, names in in_manual.items() if names} == {
+        chapter.title.partition(" (")[0]: sorted(option.name for option in chapter.options) for chapter in CHAPTERS
     }
 
 

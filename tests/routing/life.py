@@ -17,7 +17,7 @@ import pytest
 from support.lies import make_lie
 
 from forkbroker.cli import wiring
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
 from forkbroker.routing import sending
 from forkbroker.routing.keeping import fans, journal, telling
 from forkbroker.routing.queues import queue, window

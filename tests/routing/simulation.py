@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from forkbroker.cli import wiring
-from forkbroker.config.options import Settings
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
+from forkbroker.config.settings import Settings
 from forkbroker.routing.counters import QueueView
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy

@@ -17,7 +17,7 @@ from support.deadline import wait_until
 from support.rawclient import connect
 
 from forkbroker.cli.broker import FILES_BESIDE_CLIENTS
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
 from forkbroker.errors import Exit
 
 UNITS = Path(__file__).parents[2] / "etc" / "systemd"

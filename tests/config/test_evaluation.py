@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from forkbroker.config.options import OPTIONS, Given
-from forkbroker.config.settings import make_settings
+from forkbroker.config.evaluation import make_settings
+from forkbroker.config.options.option import Given
+from forkbroker.config.options.table import OPTIONS
 from forkbroker.errors import ConfigurationError
 from forkbroker.posix.addresses import ListenAddress
 
