@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import forkbroker
 from forkbroker.config.options.option import Given, Option, absolute
@@ -16,6 +17,8 @@ def make_parser() -> argparse.ArgumentParser:
     """A parser that takes every option of the table; values stay texts, which the table checks."""
     parser = argparse.ArgumentParser(
         PROGRAM,
+        # all of them would hide a complaint, which stands below
+        usage=f"{PROGRAM} [OPTION ...]",
         description="A STOMP message broker with a process for each client.",
         epilog="Sizes: bytes, or with KiB, MiB, GiB. Times: seconds, or with ms, s, min, h, d. "
         "The manual page stomp-broker(8) explains each option.",
@@ -57,12 +60,25 @@ def read_arguments(arguments: Sequence[str] | None) -> dict[str, Given]:
     Raises:
         SystemExit: status 2 for what is no option, after a message; 0 after --help and --version.
     """
-    given = vars(make_parser().parse_args(arguments))
+    parser = make_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.error(_describe_unknown(rest[0]))
+    given = vars(parsed)
     return {
         option.field: _make_absolute(option, given[option.field])
         for option in OPTIONS
         if given[option.field] not in (None, False)
     }
+
+
+def _describe_unknown(word: str) -> str:
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+        return f"{word!r} is no option, and there are no arguments. {PROGRAM} --help lists the options."
+    near = get_close_matches(name, [f"--{option.name}" for option in OPTIONS], 1)
+    hint = f": did you mean {near[0]}?" if near else "."
+    return f"there is no option {name}{hint} {PROGRAM} --help lists the options."
 
 
 def _make_absolute(option: Option, given: Given) -> Given:

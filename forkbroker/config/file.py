@@ -59,7 +59,8 @@ def read_file(path: Path) -> ConfigurationFile:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationFileError(str(path), f"cannot be read: {error.strerror}", "see to its permissions") from None
+        remedy = "make it, or name another one" if isinstance(error, FileNotFoundError) else "see to its permissions"
+        raise ConfigurationFileError(str(path), f"cannot be read: {error.strerror}", remedy) from None
     except UnicodeDecodeError as error:
         raise ConfigurationFileError(str(path), f"is not UTF-8: {error.reason}", "TOML is always UTF-8") from None
     return parse_text(text, str(path))

@@ -46,6 +46,8 @@ QUEUE_FILTERS = ("waiting", "stuck", "delayed", "held", "blocked", "dead-letters
 """Which queues are listed."""
 QUEUE_KEYS = ("name", "waiting", "unsettled", "delayed", "consumers", "bytes", "memory", "oldest", "entered", "left")
 CLIENT_KEYS = ("client", "login", "address", "seconds", "queues", "unsettled", "pending", "cpu", "memory")
+USE_KEYS = ("cpu", "memory")
+"""What a process uses: members of rows that are asked for by `use`, or by sorting by them."""
 PROCESS_KEYS = ("role", "pid", "cpu", "memory")
 TOPIC_KEYS = ("name", "subscribers", "durables")
 SUBSCRIPTION_KEYS = ("client", "destination", "prefetch", "unsettled")

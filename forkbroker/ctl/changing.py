@@ -7,6 +7,7 @@ from collections.abc import Callable
 from forkbroker.config.values import seconds
 from forkbroker.control.verbs import LEVELS, VERBS
 from forkbroker.ctl.command import EVERYTHING, Command, Context, Param, read_ids, tell
+from forkbroker.ctl.paging import word
 from forkbroker.ctl.tables import Row, counted, short_span
 from forkbroker.errors import Exit
 from forkbroker.posix.printable import printable
@@ -147,7 +148,7 @@ COMMANDS = (
         "log-level",
         VERBS["log-level"].help,
         _log_level,
-        (Param("LEVEL", ", ".join(LEVELS), completes=" ".join(LEVELS)),),
+        (word("LEVEL", "", "", LEVELS),),
     ),
     Command(
         "drain",

@@ -48,7 +48,7 @@ class Param:
         """The name that its value has in the program."""
         return self.dest or self.name.lower().lstrip("-").replace("-", "_")
 
-    def add_to(self, parser: argparse.ArgumentParser) -> None:
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
         """Let the parser know it."""
         help_text = self.help.replace("%", "%%")
         if self.is_option and not self.metavar:

@@ -22,20 +22,31 @@ def make_bash() -> Iterator[str]:
     """For bash-completion 2."""
     yield f"# completion of {PROGRAM} for bash"
     yield "_stomp_brokerctl() {"
-    yield '    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=""'
+    yield '    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words="" at=1'
     yield "    COMPREPLY=()"
-    yield '    if [ "$COMP_CWORD" -eq 1 ]; then'
-    yield f'        COMPREPLY=($(compgen -W "{" ".join(verb for verb, _ in _verbs())}" -- "$word"))'
-    yield "        return"
-    yield "    fi"
-    yield '    case "${COMP_WORDS[1]} $before" in'
+    # options can stand before the verb
+    yield '    while [ "$at" -lt "$COMP_CWORD" ]; do'
+    yield '        case "${COMP_WORDS[at]}" in'
+    yield f"            {'|'.join(param.name for param in CONNECTING if param.metavar)}) at=$((at + 2)) ;;"
+    yield "            -*) at=$((at + 1)) ;;"
+    yield "            *) break ;;"
+    yield "        esac"
+    yield "    done"
+    yield "    local verb=${COMP_WORDS[at]}"
+    yield '    [ "$at" -ge "$COMP_CWORD" ] && verb=""'
+    yield '    case "$verb $before" in'
     for name, params in [*((command.name, command.params) for command in COMMANDS), ("*", CONNECTING)]:
         for param in params:
             if param.is_option and param.metavar:
                 place = f'"{name} {param.name}"' if name != "*" else f'*" {param.name}"'
                 yield f"        {place}) {_offer_bash(param)}; return ;;"
     yield "    esac"
-    yield '    case "${COMP_WORDS[1]}" in'
+    yield '    if [ -z "$verb" ]; then'
+    early = [*(verb for verb, _ in _verbs()), *(param.name for param in CONNECTING)]
+    yield f'        COMPREPLY=($(compgen -W "{" ".join(early)}" -- "$word"))'
+    yield "        return"
+    yield "    fi"
+    yield '    case "$verb" in'
     for command in COMMANDS:
         options = " ".join(param.name for param in _options(command))
         offers = [_words(param) for param in command.params if not param.is_option]
@@ -67,7 +78,22 @@ def make_zsh() -> Iterator[str]:
     yield f'    local -a names=(${{(f)"$({_NAMES})"}})'
     yield "    compadd -a names"
     yield "}"
-    yield "if (( CURRENT == 2 )); then"
+    yield "local -i at=2"
+    yield "while (( at < CURRENT )); do"
+    yield "    case $words[at] in"
+    yield f"        {'|'.join(param.name for param in CONNECTING if param.metavar)}) (( at += 2 )) ;;"
+    yield "        -*) (( at += 1 )) ;;"
+    yield "        *) break ;;"
+    yield "    esac"
+    yield "done"
+    yield "if (( at > CURRENT )) || [[ $at -eq $CURRENT && $words[CURRENT] == -* ]]; then"
+    yield "    _arguments \\"
+    for param in CONNECTING:
+        yield f"        {_argument(param, 0)} \\"
+    yield ""
+    yield "    return"
+    yield "fi"
+    yield "if (( at == CURRENT )); then"
     yield "    local -a verbs=("
     for verb, text in _verbs():
         yield f"        '{verb}:{_quote(text)}'"
@@ -75,6 +101,7 @@ def make_zsh() -> Iterator[str]:
     yield "    _describe verb verbs"
     yield "    return"
     yield "fi"
+    yield "shift $(( at - 2 )) words; (( CURRENT -= at - 2 ))"
     yield "case $words[2] in"
     for command in COMMANDS:
         yield f"    {command.name})"
@@ -108,15 +135,21 @@ def make_fish() -> Iterator[str]:
     yield f"complete -c {PROGRAM} -f"
     for verb, text in _verbs():
         yield f"complete -c {PROGRAM} -n __fish_use_subcommand -a {verb} -d {_single(text)}"
+    for param in CONNECTING:
+        yield _complete_option(param, "-n __fish_use_subcommand")
     for command in COMMANDS:
         seen = f"-n '__fish_seen_subcommand_from {command.name}'"
         for param in (*command.params, *CONNECTING):
             offer = _offer_fish(param)
             if param.is_option:
-                needs = " -r" if param.metavar else ""
-                yield f"complete -c {PROGRAM} {seen} -l {param.name[2:]}{needs}{offer} -d {_single(param.help)}"
+                yield _complete_option(param, seen)
             elif offer:
                 yield f"complete -c {PROGRAM} {seen}{offer}"
+
+
+def _complete_option(param: Param, when: str) -> str:
+    needs = " -r" if param.metavar else ""
+    return f"complete -c {PROGRAM} {when} -l {param.name[2:]}{needs}{_offer_fish(param)} -d {_single(param.help)}"
 
 
 def _offer_fish(param: Param) -> str:

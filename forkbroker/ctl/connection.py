@@ -101,6 +101,8 @@ class Connection:
         self._parser = Parser(_ANY_SIZE)
         self._frames: list[Frame] = []
         self._numbers = count(1)
+        self.matched: int | None = None
+        """Rows that the last listing would have had without `offset` and `limit`; None: it had neither."""
         try:
             self._log_in()
         except BaseException:
@@ -146,6 +148,7 @@ class Connection:
             ("content-type", "application/json"),
         ]
         body = json.dumps({name: value for name, value in args.items() if value is not None}).encode()
+        self.matched = None
         self._write(encode_frame(V12, "SEND", headers, body))
         while True:
             frame = self._next_frame(for_ever=for_ever)
@@ -160,6 +163,7 @@ class Connection:
                 return
             yield from answer["rows"]
             if not answer["more"]:
+                self.matched = answer.get("matched")
                 return
 
     def ask_one(self, verb: str, args: Mapping[str, Any], *, for_ever: bool = False) -> dict[str, Any]:
@@ -272,7 +276,8 @@ def parse_url(url: str) -> ListenAddress:
     try:
         address = parse_address(text)
     except ConfigurationError as error:
-        raise CtlError(f"{url}: {error.problem}; {right}", Exit.USAGE) from None
+        problem = error.problem.replace("an address to listen on", "the address of a broker")
+        raise CtlError(f"{url}: {problem}; {right}", Exit.USAGE) from None
     if address.is_web:
         raise CtlError(f"{url}: this command does not speak WebSocket; {right}", Exit.USAGE)
     return address

@@ -52,6 +52,10 @@ Next, as root:
 Options of the broker go into /etc/forkbroker/forkbroker.toml; {example} has them all as comments."""
 
 
+OPTIONS = {"install-service": {"--print": "", "--force": "", "--root": "DIR"}}
+"""The options of this verb, with the names of their values."""
+
+
 def add_parser(verbs: Any) -> None:
     """Let the command line know it; `verbs` is what `add_subparsers` has returned."""
     text = "write the files of the service for systemd, and say what to do next"

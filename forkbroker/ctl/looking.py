@@ -5,9 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from forkbroker.config.values import seconds
-from forkbroker.control.verbs import VERBS
-from forkbroker.ctl import tables
+from forkbroker.config.values import number, seconds
+from forkbroker.control.verbs import (
+    CLIENT_KEYS,
+    PROCESS_KEYS,
+    QUEUE_FILTERS,
+    QUEUE_KEYS,
+    SCHEDULE_KEYS,
+    SUBSCRIPTION_KEYS,
+    TOPIC_KEYS,
+    VERBS,
+)
+from forkbroker.ctl import paging, tables
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import Connection
 from forkbroker.ctl.tables import Column, Row, counted, short_octets, short_span
@@ -109,42 +118,44 @@ _SUBSCRIPTIONS = (
 
 
 _PROCESSES = (tables.text("ROLE", "role"), tables.number("PID", "pid"))
+_USE = (tables.span("CPU", "cpu"), tables.octets("MEMORY", "memory"))
+"""Columns that are shown if they are asked for."""
 
 
-def _processes(context: Context) -> int:
-    with context.connect() as connection:
-        rows = list(connection.ask("processes", {}))
-    context.show_rows(_PROCESSES, rows)
-    return Exit.OK
-
-
-def _list(verb: str, columns: tuple[Column, ...]) -> Command:
+def _list(verb: str, columns: tuple[Column, ...], *options: Param) -> Command:
     def run(context: Context) -> int:
+        args = paging.read_options(context.parsed)
         with context.connect() as connection:
-            rows = list(connection.ask(verb, {"pattern": context.parsed.pattern}))
-        context.show_rows(columns, rows)
+            rows = paging.ask(connection, verb, {"pattern": getattr(context.parsed, "pattern", None), **args})
+        context.show_rows((*columns, *_USE) if paging.has_use(args) else columns, rows)
         return Exit.OK
 
-    pattern = next(argument for argument in VERBS[verb].arguments if argument.name == "pattern")
-    return Command(verb, VERBS[verb].help, run, (Param("PATTERN", pattern.help, is_optional=True),))
+    patterns = [argument.help for argument in VERBS[verb].arguments if argument.name == "pattern"]
+    arguments = [Param("PATTERN", text, is_optional=True) for text in patterns]
+    return Command(verb, VERBS[verb].help, run, (*arguments, *options))
 
 
 def _queues(context: Context) -> int:
     parsed = context.parsed
+    is_all = parsed.all or parsed.pattern is not None
+    args = {"pattern": parsed.pattern, **paging.read_options(parsed)}
+    if not is_all and args.keys() & {"offset", "limit"}:
+        args["temporary"] = False
     with context.connect() as connection:
-        rows = measure(connection, parsed.pattern, parsed.interval)
-    if not (parsed.all or parsed.pattern):
+        rows = measure(connection, args, parsed.interval)
+    if not is_all:
         rows = [row for row in rows if not row["name"].startswith(_TEMPORARY)]
     context.show_rows(QUEUES, rows)
     return Exit.OK
 
 
-def measure(connection: Connection, pattern: str | None, interval_s: float) -> list[Row]:
+def measure(connection: Connection, args: dict[str, Any], interval_s: float) -> list[Row]:
     """The queues, with their rates over so many seconds; 0: without."""
-    args: dict[str, Any] = {"pattern": pattern}
-    before = {row["name"]: row for row in connection.ask("queues", args)} if interval_s else {}
+    # the first look is at all of them: which ones come first may be others by then
+    everything = {"pattern": args.get("pattern")}
+    before = {row["name"]: row for row in connection.ask("queues", everything)} if interval_s else {}
     time.sleep(interval_s)
-    rows = list(connection.ask("queues", args))
+    rows = paging.ask(connection, "queues", args)
     for row in rows:
         add_rates(row, before.get(row["name"]))
     return rows
@@ -171,8 +182,8 @@ _SCHEDULE = (
 
 COMMANDS = (
     Command("status", VERBS["status"].help, _status),
-    _list("who", _WHO),
-    Command("processes", VERBS["processes"].help, _processes),
+    _list("who", _WHO, paging.USES, *paging.pages(*CLIENT_KEYS)),
+    _list("processes", _PROCESSES, paging.USES, *paging.pages(*PROCESS_KEYS)),
     Command(
         "queues",
         VERBS["queues"].help,
@@ -181,9 +192,16 @@ COMMANDS = (
             Param("PATTERN", "a shell pattern of names", is_optional=True, completes="queue"),
             Param("--interval", "measure rates for so long; 0: not at all", "TIME", seconds(0), 1.0),
             Param("--all", "temporary queues as well"),
+            paging.word("--filter", "", "WHICH", QUEUE_FILTERS),
+            *paging.pages(*QUEUE_KEYS),
         ),
     ),
-    _list("topics", _TOPICS),
-    _list("schedule", _SCHEDULE),
-    _list("subscriptions", _SUBSCRIPTIONS),
+    _list("topics", _TOPICS, *paging.pages(*TOPIC_KEYS)),
+    _list("schedule", _SCHEDULE, *paging.pages(*SCHEDULE_KEYS)),
+    _list(
+        "subscriptions",
+        _SUBSCRIPTIONS,
+        Param("--client", "those of the client with this number", "N", number(1)),
+        *paging.pages(*SUBSCRIPTION_KEYS),
+    ),
 )

@@ -18,6 +18,7 @@ from forkbroker.config.values import seconds
 from forkbroker.ctl import carrying, changing, health, installing, looking, messages, offline, sending, tailing, top
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError, Target, find_url
+from forkbroker.ctl.words import WordError, Words
 from forkbroker.errors import Exit
 
 PROGRAM = "stomp-brokerctl"
@@ -54,12 +55,31 @@ CONNECTING = (
 )
 """Parameters of all of these."""
 
+_OPTIONS = {command.name: (*command.params, *CONNECTING) for command in COMMANDS}
+WORDS = Words(
+    PROGRAM,
+    {
+        **{name: {one.name: one.metavar for one in params if one.is_option} for name, params in _OPTIONS.items()},
+        **offline.OPTIONS,
+        **installing.OPTIONS,
+    },
+)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs."""
-    parser = argparse.ArgumentParser(PROGRAM, description="Administer a STOMP broker.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        usage=f"{PROGRAM} [OPTION ...] VERB ...",
+        description="Administer a STOMP broker.",
+        epilog=f"{PROGRAM} VERB --help shows the arguments and options of a verb.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {forkbroker.__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    group = parser.add_argument_group("options of all verbs that ask a broker, before or behind the verb")
+    for param in CONNECTING:
+        param.add_to(group)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=PROGRAM)
     for command in COMMANDS:
         sub = verbs.add_parser(command.name, help=command.help, description=_sentence(command.help), allow_abbrev=False)
         for param in (*command.params, *CONNECTING):
@@ -73,9 +93,15 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     parser = make_parser()
-    parsed, rest = parser.parse_known_args(arguments)
+    try:
+        words = WORDS.arrange(sys.argv[1:] if arguments is None else arguments)
+    except WordError as error:
+        parser.error(str(error))
+    parsed, rest = parser.parse_known_args(words)
     if rest and not _take_rest(parsed, rest):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        unknown = next((word for word in rest if word.startswith("-") and word != "-"), rest[0])
+        verb = f"{parsed.verb} {getattr(parsed, 'user_verb', '')}".rstrip()
+        parser.error(WORDS.describe_unknown(verb, unknown))
     try:
         return int(parsed.run(Context(parsed, lambda: _find_target(parsed))))
     except CtlError as error:

@@ -11,17 +11,19 @@ from forkbroker.ctl import tables
 from forkbroker.ctl.changing import DRY_RUN
 from forkbroker.ctl.command import EVERYTHING, Command, Context, Param, read_ids, tell
 from forkbroker.ctl.connection import Connection, CtlError
+from forkbroker.ctl.paging import OFFSET, word
 from forkbroker.ctl.sending import parse_header
 from forkbroker.ctl.tables import Row, counted, short_octets
 from forkbroker.errors import Exit
 from forkbroker.posix.printable import printable
 
 _QUEUE = Param("QUEUE", "name of the queue", completes="queue")
-_REASON = Param("--reason", f"dead letters, by reason: {', '.join(REASONS)}", "REASON", completes=" ".join(REASONS))
+_REASON = word("--reason", "dead letters, by reason: ", "REASON", REASONS)
+_ORIGIN = Param("--origin", "dead letters from this queue", "QUEUE", completes="queue")
 _HEADER = Param("--header", "messages with this header; repeatable", "NAME:VALUE", parse_header, is_many=True)
 _IDS = Param("ID", "message-ids; - reads them from standard input, ALL is all messages", is_optional=True, is_many=True)
 _LIMIT = Param("--limit", "so many at most, the oldest ones", "N", number(1))
-_CHOSEN = (_IDS, _REASON, _HEADER, _LIMIT, DRY_RUN)
+_CHOSEN = (_IDS, _REASON, _ORIGIN, _HEADER, _LIMIT, DRY_RUN)
 
 _COLUMNS = (
     tables.text("ID", "id"),
@@ -41,7 +43,9 @@ def _show(context: Context) -> int:
         "queue": parsed.queue,
         "ids": read_ids(parsed.id),
         "reason": parsed.reason,
+        "origin": parsed.origin,
         "header": dict(parsed.header) if parsed.header else None,
+        "offset": parsed.offset,
         "limit": parsed.limit,
         "body": parsed.body or bool(parsed.id),
     }
@@ -76,12 +80,13 @@ def _change(verb: str, done: str, *, has_target: bool = False) -> Any:
         parsed = context.parsed
         ids = read_ids(parsed.id)
         is_all = ids == [EVERYTHING]
-        if not (ids or parsed.reason or parsed.header):
-            raise CtlError(f"say which messages: IDs, --reason, --header, or {EVERYTHING}", Exit.USAGE)
+        if not (ids or parsed.reason or parsed.origin or parsed.header):
+            raise CtlError(f"say which messages: IDs, --reason, --origin, --header, or {EVERYTHING}", Exit.USAGE)
         if ids and EVERYTHING in ids and not is_all:
             raise CtlError(f"{EVERYTHING} stands alone, without IDs", Exit.USAGE)
         args: dict[str, Any] = {
             "reason": parsed.reason,
+            "origin": parsed.origin,
             "header": dict(parsed.header) if parsed.header else None,
             "limit": parsed.limit,
             "dry-run": parsed.dry_run or None,
@@ -132,7 +137,9 @@ COMMANDS = (
             _QUEUE,
             Param("ID", "message-ids; these are shown with their bodies", is_optional=True, is_many=True),
             _REASON,
+            _ORIGIN,
             _HEADER,
+            OFFSET,
             _LIMIT,
             Param("--body", "with headers and bodies"),
         ),

@@ -38,6 +38,13 @@ VERBS = {
     "leave": "make a user no member of groups any more",
     "list": "list the users, with their groups",
 }
+OPTIONS = {
+    **{f"user {verb}": {"--users": "FILE"} for verb in VERBS},
+    "user add": {"--users": "FILE", "--group": "GROUP"},
+    "user list": {"--users": "FILE", "--json": ""},
+    "can": {"--host": "HOST", "--group": "GROUP", "--users": "FILE", "--config": "FILE", "--json": ""},
+}
+"""The options of these verbs, with the names of their values."""
 
 
 def add_parsers(subjects: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forkbroker.config.values import seconds
-from forkbroker.ctl import tables
+from forkbroker.ctl import paging, tables
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import Connection, CtlError
 from forkbroker.ctl.looking import QUEUES, add_rates
@@ -130,12 +130,6 @@ def _show(sight: Sight, view: View, interval_s: float) -> None:
     show(sight, view, interval_s)
 
 
-def _parse_order(text: str) -> str:
-    if text not in ORDERS:
-        raise ValueError
-    return text
-
-
 COMMANDS = (
     Command(
         "top",
@@ -143,7 +137,7 @@ COMMANDS = (
         _top,
         (
             Param("PATTERN", "a shell pattern of names", is_optional=True, completes="queue"),
-            Param("--sort", ", ".join(ORDERS), "ORDER", _parse_order, "waiting", completes=" ".join(ORDERS)),
+            paging.word("--sort", "", "ORDER", tuple(ORDERS), "waiting"),
             Param("--interval", "look again after this time", "TIME", seconds(0.1), 1.0),
             Param("--once", "print it once, and end"),
             Param("--all", "temporary queues as well"),

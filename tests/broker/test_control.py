@@ -239,9 +239,10 @@ def test_who_is_looked_at_is_one_other_client(join_shared: Join) -> None:
     """Not several, not nobody, and not the one that looks."""
     admin = join_shared()
     with contextlib.ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(join_shared(headers={"login": "twins"}))
-        assert "2 clients are 'twins', name one by its number: " in ask(admin, "tail", who="twins")["text"]
+        twins = [stack.enter_context(join_shared(headers={"login": "twins"})) for _ in range(2)]
+        text = ask(admin, "tail", who="twins")["text"]
+        assert "2 clients are 'twins', name one by its number or address: " in text
+        assert all(f"({twin.address})" in text for twin in twins)
     assert ask(admin, "tail", who="ALL")["error"] == "not-found"
     assert ask(admin, "tail", who="nobody")["error"] == "not-found"
     assert "its own frames" in ask(admin, "tail", who=admin.address)["text"]

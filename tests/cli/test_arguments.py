@@ -47,11 +47,23 @@ def test_the_version_is_told(capsys) -> None:
     assert capsys.readouterr().out == f"stomp-broker {forkbroker.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--lissen", "x"], ["--max-bod", "1"], ["--listen"], ["extra"]])
-def test_what_is_no_option_ends_with_status_2(arguments, capsys) -> None:
-    """Abbreviations neither: they would change their meaning with the next release."""
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lissen", "x"], "there is no option --lissen: did you mean --listen?"),
+        (["--max-bod=1"], "there is no option --max-bod: did you mean --max-body?"),
+        (["--colour", "red"], "there is no option --colour. stomp-broker --help lists"),
+        (["-d"], "there is no option -d. "),
+        (["--listen"], "argument --listen: expected one argument"),
+        (["start"], "'start' is no option, and there are no arguments."),
+    ],
+)
+def test_what_is_no_option_ends_with_status_2(arguments, said, capsys) -> None:
+    """Abbreviations neither: they would change their meaning with the next release. The usage is short."""
     with pytest.raises(SystemExit) as caught:
         read_arguments(arguments)
+    usage, complaint = capsys.readouterr().err.splitlines()
 
     assert caught.value.code == 2
-    assert "usage: stomp-broker" in capsys.readouterr().err
+    assert usage == "usage: stomp-broker [OPTION ...]"
+    assert complaint.startswith(f"stomp-broker: error: {said}")

@@ -86,6 +86,77 @@ def test_listings_have_titles_and_stable_columns(ctl: Ctl, client: RawClient) ->
     assert (row["login"], row["address"]) == ("alice", client.address)
 
 
+def test_listings_are_sorted_filtered_and_cut_by_the_broker(ctl: Ctl, client: RawClient) -> None:
+    """The smallest first, or the largest; those of one sort; a page of them."""
+    for number in range(3):
+        for _ in range(number + 1):
+            client.publish(f"/queue/sorted.{number}", "x")
+    client.subscribe("/queue/sorted.1", 1, ack="client-individual")
+    client.expect("MESSAGE")
+
+    def names(*more: str) -> list[str]:
+        found = rows(ctl("queues", "sorted.*", "--interval", "0", "--json", *more))
+        return [row["name"].removeprefix("/queue/sorted.") for row in found]
+
+    assert names("--sort", "name", "--reverse") == ["2", "1", "0"]
+    assert names("--sort", "waiting", "--reverse", "--limit", "1") == ["2"]
+    assert names("--sort", "name", "--offset", "1") == ["1", "2"]
+    assert sorted(names("--filter", "stuck")) == ["0", "2"]
+    assert (
+        ctl("queues", "sorted.*", "--sort", "name", "--limit", "1").stdout.split("\n")[1].startswith("/queue/sorted.0")
+    )
+
+
+def test_rates_of_a_page_are_measured(ctl: Ctl, client: RawClient) -> None:
+    """Also if other queues came first at the first look."""
+    client.publish("/queue/paged", "1")
+    (row,) = rows(ctl("queues", "paged", "--interval", "0.2s", "--sort", "name", "--limit", "1", "--json"))
+
+    assert (row["in-rate"], row["out-rate"]) == (0, 0)
+
+
+def test_clients_and_processes_are_sorted_and_shown_with_what_they_use(ctl: Ctl, client: RawClient) -> None:
+    """Columns that are there only if they are asked for."""
+    titles = ctl("who", "--use").stdout.split("\n")[0].split()
+    assert titles[-2:] == ["CPU", "MEMORY"]
+    assert ctl("processes", "--sort", "memory", "--reverse").stdout.split("\n")[0].split() == [
+        "ROLE", "PID", "CPU", "MEMORY",
+    ]  # fmt: skip
+    (row,) = rows(ctl("who", "alice", "--sort", "seconds", "--limit", "1", "--json"))
+    client.subscribe("/topic/of-one", 1)
+    (one,) = rows(ctl("subscriptions", "of-one", "--client", str(row["client"]), "--json"))
+
+    assert (one["client"], one["destination"]) == (row["client"], "/topic/of-one")
+    assert rows(ctl("subscriptions", "of-one", "--client", str(row["client"] + 1_000), "--json")) == []
+
+
+def test_messages_are_shown_in_pages_and_dead_letters_by_their_origin(ctl: Ctl, client: RawClient) -> None:
+    """As the page does it."""
+    for number in range(4):
+        client.publish("/queue/long", f"{number}")
+    found = rows(ctl("show", "long", "--offset", "1", "--limit", "2", "--body", "--json"))
+    assert [row["body"] for row in found] == ["1", "2"]
+    reject(client, "/queue/origin.a", 2)
+    reject(client, "/queue/origin.b", 1)
+
+    assert len(rows(ctl("show", "DLQ", "--origin", "origin.a", "--json"))) == 2
+    assert ctl("rm", "DLQ", "--origin", "origin.b").stdout == "1 message dropped\n"
+    assert ctl("rm", "DLQ", "--origin", "/queue/origin.a").stdout == "2 messages dropped\n"
+
+
+def test_of_several_clients_of_a_login_one_has_to_be_named(ctl: Ctl, broker: RunningBroker) -> None:
+    """The error has their numbers and addresses."""
+    with (
+        connect(broker.port, headers={"login": "twins"}) as one,
+        connect(broker.port, headers={"login": "twins"}) as two,
+    ):
+        done = ctl("tail", "twins")
+
+        assert (done.returncode, done.stdout) == (69, "")
+        assert "2 clients are 'twins', name one by its number or address: " in done.stderr
+        assert f"({one.address})" in done.stderr and f"({two.address})" in done.stderr
+
+
 def test_rates_are_measured(ctl: Ctl, client: RawClient) -> None:
     """Between two looks."""
     client.publish("/queue/rates", "1")
@@ -172,15 +243,20 @@ def test_messages_are_moved_copied_and_dropped(ctl: Ctl, client: RawClient) -> N
     [
         (["purge", "nowhere"], 66, "there is no queue /queue/nowhere"),
         (["kick", "nobody"], 66, "there is no client"),
-        (["rm", "DLQ"], 2, "say which messages: IDs, --reason, --header, or ALL"),
+        (["rm", "DLQ"], 2, "say which messages: IDs, --reason, --origin, --header, or ALL"),
         (["rm", "DLQ", "ALL", "x"], 2, "ALL stands alone"),
         (["move", "a", "/queue/a", "ALL"], 65, "are the same queue"),
-        (["log-level", "loud"], 65, "must be one of debug, info, warning, error"),
+        (["log-level", "loud"], 2, "loud: not a choice; choose debug, info, warning or error"),
+        (["show", "DLQ", "--reason", "bad"], 2, "bad: not a choice; choose rejected, deliveries"),
+        (["top", "--sort", "size"], 2, "size: not a choice; choose waiting"),
+        (["queues", "--filter", "full"], 2, "full: not a choice; choose waiting, stuck"),
+        (["queues", "--offset", "10001"], 2, "10001: too large; give a number from 0 to 10000"),
+        (["show", "DLQ", "--limit", "1001"], 65, "'limit' must be a whole number from 1 to 1,000"),
         (["health", "--warn", "age"], 2, "not a limit"),
         (["status", "--url", "localhost:1"], 69, "localhost:1: Connection refused"),
         (["status", "--url", "http://x"], 2, "write stomp://HOST:PORT"),
         (["status", "--passcode-file", "/nonexistent"], 66, "/nonexistent: No such file"),
-        (["queues", "a", "b"], 2, "unrecognized arguments: b"),
+        (["queues", "a", "b"], 2, "queues takes no further argument: 'b' is too much"),
     ],
 )
 def test_what_goes_wrong_has_a_sentence_and_a_status(ctl: Ctl, arguments: list[str], status: int, said: str) -> None:

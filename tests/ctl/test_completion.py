@@ -45,6 +45,11 @@ def test_bash_offers_verbs_options_and_words() -> None:
     assert complete("retry", "--reason", "de") == ["deliveries"]
     assert complete("log-level", "w") == ["warning"]
     assert complete("who", "--url", "x") == []
+    assert complete("queues", "--filter", "st") == ["stuck"]
+    assert complete("--ur") == ["--url"]
+    assert complete("--url", "x") == []
+    assert complete("--url", "x", "--json", "sch") == ["schedule", "schedule-run", "schedule-cancel"]
+    assert complete("--timeout", "5", "log-level", "w") == ["warning"]
     assert set(complete("kick", "--")) == {"--reason", "--dry-run", *(param.name for param in CONNECTING)}
 
 
@@ -79,5 +84,5 @@ def test_the_verbs_of_completion_are_those_of_the_command() -> None:
     """Those that ask no broker, too."""
     text = make_parser().format_help()
     for line in script("fish").split("\n"):
-        if "__fish_use_subcommand" in line:
+        if "__fish_use_subcommand -a" in line:
             assert f" {line.split(' -a ')[1].split()[0]} " in text.replace("\n", " ")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forkbroker.control.verbs import VERBS
 from forkbroker.ctl.looking import add_rates
-from forkbroker.ctl.main import main
+from forkbroker.ctl.main import COMMANDS, main
 
-from .played import answering, played
+from .played import CONNECTED, answering, message, played
 
 
 def queue(**more: Any) -> dict[str, Any]:
@@ -95,3 +97,58 @@ def test_temporary_queues_are_left_out_unless_they_are_asked_for(
             assert len(capfd.readouterr().out.splitlines()) == lines
 
     assert asked == [("queues", {}), ("queues", {}), ("queues", {"pattern": "x*"})]
+
+
+def test_temporary_queues_are_on_no_page_of_others(tmp_path: Path) -> None:
+    """The broker leaves them out, as a page would be short without them."""
+    asked: list[tuple[str, Any]] = []
+    with played(tmp_path / "s", answering({"queues": [queue()]}, asked)) as url:
+        for more in (["--limit", "5"], ["--limit", "5", "--all"], ["--offset", "0", "a"]):
+            assert main(["queues", *more, "--interval", "0", "--url", url]) == 0
+
+    assert asked == [
+        ("queues", {"limit": 5, "temporary": False}),
+        ("queues", {"limit": 5}),
+        ("queues", {"pattern": "a", "offset": 0}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--sort", "name"], "1 of 4 rows: --offset and --limit choose others\n"), (["--limit", "1"], "")],
+)
+def test_a_listing_that_the_broker_cuts_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """On standard error; not if so many were asked for."""
+
+    def answer(command: str, headers: Mapping[str, str], _body: bytes) -> bytes:
+        row = {"name": "a", "subscribers": 1, "durables": 0}
+        found = {"ok": True, "rows": [row], "more": False, "matched": 4}
+        return CONNECTED if command == "CONNECT" else message(headers["correlation-id"], found)
+
+    with played(tmp_path / "s", answer) as url:
+        assert main(["topics", *arguments, "--url", url]) == 0
+
+    assert capfd.readouterr().err == said
+
+
+def test_every_member_of_a_listing_is_an_option_of_its_verb() -> None:
+    """With its name; `--all` is the opposite of `temporary`."""
+    options = {command.name: {param.name for param in command.params} for command in COMMANDS}
+    for verb in (
+        "who",
+        "processes",
+        "queues",
+        "topics",
+        "schedule",
+        "subscriptions",
+        "show",
+        "rm",
+        "move",
+        "copy",
+        "retry",
+    ):
+        members = {argument.name for argument in VERBS[verb].arguments}
+        members -= {"pattern", "temporary", "queue", "ids", "from", "to", "all"}
+        assert {f"--{member}" for member in members} <= options[verb], verb

@@ -94,9 +94,11 @@ class Visitors:
         if not found or who == EVERYBODY:
             raise RequestError("not-found", f"there is no client with the number, login or address {who!r}")
         if len(found) > 1:
-            numbers = ", ".join(str(client.peer) for client in found[:_NAMED])
+            named = ", ".join(f"{client.peer} ({client.address})" for client in found[:_NAMED])
             more = " and others" if len(found) > _NAMED else ""
-            raise RequestError("conflict", f"{len(found)} clients are {who!r}, name one by its number: {numbers}{more}")
+            raise RequestError(
+                "conflict", f"{len(found)} clients are {who!r}, name one by its number or address: {named}{more}"
+            )
         return found[0]
 
     def drain(self, asked: Asked) -> Steps:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from forkbroker.control.verbs import USE_KEYS
 from forkbroker.parent.control.asked import Asked, Row, Steps
 from forkbroker.parent.control.pages import arrange
 from forkbroker.posix.usage import PROC, read_cpu, read_pss
 
-USE = ("cpu", "memory")
-"""The members that are added."""
 _STEPS = 4
 """To read it takes as long as so many steps: the kernel goes through all memory of the process."""
 
@@ -26,7 +25,7 @@ def arrange_with_use(asked: Asked, rows: Iterator[Row | None]) -> Steps:
         row["cpu"], row["memory"] = read_cpu(place), read_pss(place)
         return row
 
-    if asked.args.get("sort") in USE:
+    if asked.args.get("sort") in USE_KEYS:
         return (yield from arrange(asked, (None if row is None else add(row) for row in rows)))
     if asked.args.get("use"):
         return (yield from arrange(asked, rows, add))
