@@ -34,6 +34,22 @@ def fill(path: Path, serials: Iterable[int], *, in_order: bool = True, size: int
     store.close(in_order=in_order)
 
 
+def abandon(store: SqliteStore) -> None:
+    """What the end of its process does to a store that could not be opened."""
+    store._opening.release_file()
+    store._opening.release_name()
+
+
+def make_error(code: int, text: str = "what SQLite says") -> sqlite3.OperationalError:
+    """As SQLite raises it."""
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = next(
+        name for name in dir(sqlite3) if name.startswith("SQLITE_") and getattr(sqlite3, name) == code
+    )
+    return error
+
+
 def query(path: Path, text: str, *parameters: object) -> list[tuple[object, ...]]:
     """What a person with sqlite3 sees, or does."""
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from forkbroker.errors import Exit
-from forkbroker.store import sqlite as backend
-from forkbroker.store.api import Delete, StoreError
+from forkbroker.store.api import StoreError
 from forkbroker.store.database import (
     check_integrity,
     connect,
@@ -25,18 +24,7 @@ from forkbroker.store.database import (
     touch,
     translating,
 )
-from forkbroker.store.sqlite import SqliteStore
-from store.databases import fill, make_message, mend_badly, overwrite, put_into_index, query, root_page
-
-
-def make_error(code: int, text: str = "what SQLite says") -> sqlite3.OperationalError:
-    """As SQLite raises it."""
-    error = sqlite3.OperationalError(text)
-    error.sqlite_errorcode = code
-    error.sqlite_errorname = next(
-        name for name in dir(sqlite3) if name.startswith("SQLITE_") and getattr(sqlite3, name) == code
-    )
-    return error
+from store.databases import fill, make_error, mend_badly, put_into_index, query
 
 
 def raise_it(error: Exception) -> StoreError:
@@ -146,102 +134,3 @@ def test_integrity_finds_what_a_quick_check_does_not(tmp_path) -> None:
     assert sound == ""
     assert quick == ("ok",)
     assert "missing from index messages_in_queues" in found
-
-
-def test_a_damaged_index_is_found_after_an_end_in_disorder(tmp_path) -> None:
-    """The broker does not start; after an end in order nobody looks."""
-    path = tmp_path / "q.db"
-    fill(path, range(1, 101), in_order=False)
-    overwrite(path, root_page(path, "messages_in_schedule"))
-    store = SqliteStore(f"sqlite://{path}")
-
-    with pytest.raises(StoreError, match="is damaged") as caught:
-        store.open(is_fresh=True)
-    store._release_file()
-    store._lock.release()
-
-    assert caught.value.status is Exit.DATAERR
-
-
-# -- a system that refuses once
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_an_opening_that_fails_is_tried_again(tmp_path, monkeypatch, caplog, times) -> None:
-    """Each failure is logged with its extended code."""
-    left = [make_error(sqlite3.SQLITE_IOERR_SHMMAP, "disk I/O error")] * times
-
-    def failing(path: Path) -> sqlite3.Connection:
-        if left:
-            raise left.pop()
-        return connect(path)
-
-    monkeypatch.setattr(backend, "connect", failing)
-    store = SqliteStore(f"sqlite://{tmp_path}/q.db")
-    opened = store.open(is_fresh=True)
-    store.close(in_order=True)
-
-    assert opened.serial == 1
-    assert caplog.text.count("not opened (disk I/O error, SQLITE_IOERR_SHMMAP), trying again") == times
-
-
-def test_an_opening_that_fails_for_good_is_given_up(tmp_path, monkeypatch) -> None:
-    """After a second or so, with the reason."""
-
-    def failing(_: Path) -> sqlite3.Connection:
-        raise make_error(sqlite3.SQLITE_IOERR_SHMMAP, "disk I/O error")
-
-    monkeypatch.setattr(backend, "connect", failing)
-    store = SqliteStore(f"sqlite://{tmp_path}/q.db")
-    with pytest.raises(StoreError, match=r"cannot be read or written \(disk I/O error, SQLITE_IOERR_SHMMAP\)"):
-        store.open(is_fresh=True)
-    store._release_file()
-    store._lock.release()
-
-
-def test_damage_is_not_tried_again(tmp_path, monkeypatch, caplog) -> None:
-    """It does not pass."""
-    path = tmp_path / "q.db"
-    path.write_bytes(b"notes of mine\n" * 1000)
-    store = SqliteStore(f"sqlite://{path}")
-    with pytest.raises(StoreError, match="is damaged"):
-        store.open(is_fresh=True)
-    store._release_file()
-    store._lock.release()
-
-    assert caplog.text == ""
-
-
-# -- room
-
-
-def test_what_was_deleted_counts_as_free(tmp_path) -> None:
-    """The file does not shrink, but what is written next needs no more of the disk."""
-    path = tmp_path / "q.db"
-    store = SqliteStore(f"sqlite://{path}")
-    store.open(is_fresh=True)
-    store.write([make_message(n, 100_000) for n in range(1, 301)])
-    used = int(str(query(path, "PRAGMA freelist_count")[0][0]))
-    store.write([Delete(1, 300)])
-    system = os.statvfs(tmp_path)
-    reusable = store.free() - system.f_bavail * system.f_frsize
-    store.close(in_order=True)
-
-    assert used < 10
-    assert reusable > 20_000_000
-
-
-def test_room_in_the_file_is_no_use_without_room_for_the_log(tmp_path, monkeypatch) -> None:
-    """What is written goes through it."""
-    store = SqliteStore(f"sqlite://{tmp_path}/q.db")
-    store.open(is_fresh=True)
-
-    class Full:
-        f_bavail, f_frsize = 1000, 4096
-
-    monkeypatch.setattr(backend.os, "statvfs", lambda _: Full)
-    found = store.free()
-    monkeypatch.undo()
-    store.close(in_order=True)
-
-    assert found == 4_096_000

@@ -18,7 +18,7 @@ from forkbroker.store.locate import make_store
 from forkbroker.store.owner import find_processes
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.kinds import Flag, Kind
-from store.databases import fill, make_message, query, read_queue
+from store.databases import abandon, fill, make_message, query, read_queue
 from store.driven import serials_of, write
 
 
@@ -201,8 +201,7 @@ def test_another_file_in_the_place_of_the_database_is_not_used(path, what) -> No
     again = deepcopy(made)
     with pytest.raises(StoreError, match=r"is gone: it was|is not the database") as caught:
         again.open(is_fresh=False)
-    again._release_file()
-    again._lock.release()
+    abandon(again)
 
     assert not caught.value.is_final
 
@@ -217,8 +216,7 @@ def test_a_crash_under_another_name_is_not_overlooked(path) -> None:
     store = SqliteStore(f"sqlite://{other}")
     with pytest.raises(StoreError, match="several names") as caught:
         store.open(is_fresh=True)
-    store._release_file()
-    store._lock.release()
+    abandon(store)
 
     assert caught.value.status is Exit.CONFIG
     assert open_as_another(path)[0] == 0

@@ -15,7 +15,6 @@ from support.deadline import wait_until
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix import children
 from forkbroker.store.api import Message, StoreError
-from forkbroker.store.schema import STEPS, VERSION
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.kinds import Kind
 from store.driven import bodies_of, serials_of, write
@@ -156,52 +155,6 @@ def _open_as_other_broker(url: str) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(children.fork(store, ()), 0)[1])
 
     return os.waitstatus_to_exitcode(os.waitpid(children.fork(broker, ()), 0)[1])
-
-
-# -- versions
-
-
-def test_an_older_database_is_upgraded_in_place(url, path) -> None:
-    """Version 1 had messages only."""
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(STEPS[0] + "PRAGMA user_version = 1;")
-        connection.execute(
-            "INSERT INTO messages (queue, message_id, headers, body) VALUES ('/queue/a', '1-s-1', '', 'x')"
-        )
-        connection.commit()
-
-    store = SqliteStore(url)
-    store.open(is_fresh=True)
-    found, _ = store.read(QUEUE, 4, 0, 1)
-    durables = list(store.durables())
-    store.close(in_order=True)
-
-    assert [item.serial for item in found] == [1]
-    assert durables == []
-    assert query(path, "PRAGMA user_version") == [(VERSION,)]
-
-
-def test_a_later_database_is_refused(url, path) -> None:
-    """And left as it is."""
-    fill(url, 1)
-    query(path, "PRAGMA user_version = 99")
-    store = SqliteStore(url)
-
-    with pytest.raises(StoreError, match="version 99") as caught:
-        store.open(is_fresh=True)
-    _abandon(store)
-
-    assert caught.value.status is Exit.CONFIG
-    assert query(path, "SELECT count(*) FROM messages") == [(1,)]
-
-
-def _abandon(store: SqliteStore) -> None:
-    """What the end of a process does."""
-    store._connection.close()
-    store._release_file()
-    assert store._lock is not None
-    store._lock.release()
 
 
 # -- damage
