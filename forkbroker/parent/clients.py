@@ -25,9 +25,6 @@ from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Cause, Kind, State
 
-_KICK_TAKES_S = 10.0
-"""From CLOSE to the end of a child's channel, at most."""
-
 
 class Source(Protocol):
     """Where children come from."""
@@ -65,11 +62,15 @@ class Clients:
         self._logger = logger
         self.tails = Tails(exchange)
         """Who looks at which client's frames."""
-        self._hearing = Hearing(exchange, admission, entitling, self.tails, quiet, self._login_failed, logger)
+        self._hearing = Hearing(
+            exchange, admission, entitling, self.tails, quiet, self._login_failed, self.kick, logger
+        )
         life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
         self._processes = Processes(exchange, life, logger)
         self._last_peer = 0
         self._silent: set[Client] = set()
+        self._kicked: dict[Client, int] = {}
+        """Those that were told to end and have not, and in how many checks."""
         self._octets = [0, 0]
         """Of channels that have ended: received, sent."""
         self.ended = 0
@@ -138,6 +139,7 @@ class Clients:
         self._octets[0] += child.channel.taken
         self._octets[1] += child.channel.flushed
         self._source.closed(child.pid)
+        self._kicked.pop(child, None)
         self.tails.gone(child)
         child.checks_without_progress = 0
         if child.state is State.LEAVING:
@@ -177,13 +179,9 @@ class Clients:
             self._processes.kill(child)
 
     def kick(self, child: Client, reason: str, cause: Cause = Cause.DENIED) -> None:
-        """Disconnect a client; its process is killed if it does not end soon."""
+        """Disconnect a client; its process is killed if it does not end soon: it may be stopped, and read nothing."""
         self._exchange.send(child, pack(Kind.CLOSE, token=cause, block=reason.encode(errors="surrogateescape")))
-        self._loop.call_at(self._loop.now + _KICK_TAKES_S, lambda: self._insist(child))
-
-    def _insist(self, child: Client) -> None:
-        if self.find(child.peer) is child and not child.killed:
-            self._kill(child, f"did not end within {_KICK_TAKES_S:.0f} s")
+        self._kicked.setdefault(child, 0)
 
     def _login_failed(self, child: Client) -> None:
         """A login has failed: too many from one address end the others that are on their way there."""
@@ -191,7 +189,7 @@ class Clients:
         reason, fellows = self._admission.find_fellows(child.peer, self._loop.now)
         for fellow in filter(None, map(self.find, fellows)):
             if fellow is not child:
-                self._exchange.send(fellow, pack(Kind.CLOSE, token=Cause.FULL, block=reason.encode()))
+                self.kick(fellow, reason, Cause.FULL)
 
     def expel(self, *, were_proven: bool) -> None:
         """Disconnect those that may not be here any more, as the users have changed.
@@ -203,7 +201,7 @@ class Clients:
             is_lost = not is_user(child.identity) if child.has_connected else not were_proven
             is_claimed = bool(child.login) and not were_proven
             if (is_lost or is_claimed) and self.find(child.peer) is not None:
-                self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
+                self.kick(child, NO_USER)
 
     def allot(self) -> None:
         """Tell the router what users may have that have something there, whether they are connected or not."""
@@ -222,7 +220,7 @@ class Clients:
                 self._router.allot(child.login, *find_allotment(child.identity), child.peer)
                 rights, refusal = find_changed(child), self._entitling.find_refusal(child)
                 if refusal:
-                    self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=refusal))
+                    self.kick(child, refusal)
                 elif rights:
                     self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
@@ -262,7 +260,18 @@ class Clients:
         flow = self._exchange.flow
         for child in flow.check(self.all):
             self._kill(child, flow.describe_stuck(child))
+        self._check_kicked()
         self._check_silent()
+
+    def _check_kicked(self) -> None:
+        """Kill those that were told to end and don't. What one of them says while it is held has not been heard."""
+        flow = self._exchange.flow
+        for child, checks in list(self._kicked.items()):
+            if flow.is_held(child) or child.killed:
+                continue
+            self._kicked[child] = checks + 1
+            if checks >= flow.stuck_checks:
+                self._kill(child, f"did not end within {flow.patience_s:.0f} s")
 
     def _check_silent(self) -> None:
         """Kill those that don't answer offers.

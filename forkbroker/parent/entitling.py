@@ -54,11 +54,11 @@ class Entitling:
         whose = f"of user {user}" if user else "without a login"
         return f"too many clients {whose}, the quota for connections is {limit:,}"
 
-    def find_refusal(self, child: Client) -> bytes:
+    def find_refusal(self, child: Client) -> str:
         """Why a client may not be connected to its virtual host, or not any more; empty if it may."""
         if self._permissions.may_enter(child.identity, child.virtual_host):
-            return b""
-        return describe_refusal(child.identity.user, child.virtual_host).encode(errors="replace")
+            return ""
+        return describe_refusal(child.identity.user, child.virtual_host)
 
     def find_allotment(self, client: Identity) -> tuple[int, int]:
         """How many queues, and octets in them, the user may have; 0: any number."""

@@ -96,6 +96,11 @@ class Flow:
         self._patience = Patience(policy.hold_s, policy.hold_window_s)
 
     @property
+    def stuck_checks(self) -> int:
+        """In how many checks a child may do nothing of what it has to do."""
+        return self._policy.stuck_checks
+
+    @property
     def patience_s(self) -> float:
         """How long a child may be stuck."""
         return self._policy.check_interval_s * self._policy.stuck_checks

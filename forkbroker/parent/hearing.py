@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.hosts import DEFAULT
@@ -23,9 +24,9 @@ from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
 from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
 
-NO_USER = b"the user may not log in any more"
+NO_USER = "the user may not log in any more"
 """The reason of an end."""
-_STALE = b"the configuration has changed since you connected, log in again"
+_STALE = "the configuration has changed since you connected, log in again"
 
 #: Kinds that are the router's alone, for each state of a child: one look-up for an envelope on the hot path. The
 #: others go through `Hearing._heed`.
@@ -33,6 +34,13 @@ _ROUTED = {
     state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - HEEDED
     for state in State
 }
+
+
+class Kick(Protocol):
+    """Disconnects a client, for this reason."""
+
+    def __call__(self, child: Client, reason: str, cause: Cause = ...) -> None:
+        """As `forkbroker.parent.clients.Clients.kick`."""
 
 
 class Hearing:
@@ -46,6 +54,7 @@ class Hearing:
         tails: Tails,
         quiet: Callable[[Client], None],
         login_failed: Callable[[Client], None],
+        kick: Kick,
         logger: logging.Logger,
     ) -> None:
         """`quiet`: a child has sent up all that it is going to send. `login_failed`: its client is not let in."""
@@ -58,6 +67,7 @@ class Hearing:
         self._entitling = entitling
         self._quiet = quiet
         self._login_failed = login_failed
+        self._kick = kick
         self._logger = logger
         self._heeded: dict[Kind, Callable[[Client, Envelope], None]] = {
             Kind.ADDRESS: self._addressed,
@@ -143,17 +153,17 @@ class Hearing:
         if self._router.news.listeners:
             self._router.news.tell("connect", **show_client(child))
         self._router.allot(child.login, *self._entitling.find_allotment(child.identity), child.peer)
-        excess = self._entitling.arrive(child).encode(errors="replace")
+        excess = self._entitling.arrive(child)
         if not self._admission.is_user(child.identity):
             # its process has verified the login with the users of before
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=NO_USER))
+            self._kick(child, NO_USER)
         elif self._admission.is_stale(child.peer, child.identity):
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=_STALE))
+            self._kick(child, _STALE)
         elif refusal := self._entitling.find_refusal(child):
             # it is a process from before a reload
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.DENIED, block=refusal))
+            self._kick(child, refusal)
         elif excess:
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=excess))
+            self._kick(child, excess, Cause.FULL)
         elif rights := self._entitling.find_news(child):
             self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
 
@@ -165,7 +175,7 @@ class Hearing:
         child.address = name_client(child.host, envelope.number)
         reason = self._admission.move(child.peer, child.host, self._loop.now)
         if reason:
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=reason.encode()))
+            self._kick(child, reason, Cause.FULL)
 
     def _quiesced(self, child: Client, _: Envelope) -> None:
         """The last one lets CLOSE go out: what follows from what the children sent up before is queued by then."""

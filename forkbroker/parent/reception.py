@@ -15,13 +15,12 @@ from forkbroker.parent.refusals import Refusals
 from forkbroker.parent.waiting import Waiting
 from forkbroker.posix.loop import Deadline
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Cause, Kind
+from forkbroker.wire.kinds import Cause
 
 SERVE_AT_ONCE = 4
 """Connections of those that wait that get a process in one turn of the loop."""
 
-_NO_LOGIN = b"not logged in, and other clients wait: max-pending-logins"
+_NO_LOGIN = "not logged in, and other clients wait: max-pending-logins"
 _LOOK_AGAIN_S = 0.05
 _ENDING = "the broker is shutting down"
 
@@ -45,7 +44,6 @@ class Reception:
         """
         self._closed = closed
         self._has_processes = has_processes
-        self._exchange = exchange
         self._loop = exchange.loop
         self._admission = admission
         self._clients = clients
@@ -117,7 +115,7 @@ class Reception:
         """Disconnect a client that has not logged in, if only so another one can try; whether there is one."""
         child = None if peer is None else self._clients.find(peer)
         if child is not None:
-            self._exchange.send(child, pack(Kind.CLOSE, token=Cause.FULL, block=_NO_LOGIN))
+            self._clients.kick(child, _NO_LOGIN, Cause.FULL)
         return peer is not None
 
     # -- those that wait

@@ -288,3 +288,61 @@ def test_too_many_failed_logins_of_an_address_end_all_that_are_on_their_way_ther
 
     assert [peer for peer, _ in told] == [1, 2, 3]
     assert all(b"too many failed logins, connect again in 1.0 s" in octets for _, octets in told)
+
+
+def expel_all(clients: Clients, admission: Admission) -> None:
+    admission.adopt(AdmissionPolicy(users={"carol": "h"}))
+    clients.expel(were_proven=True)
+
+
+def fail_logins(clients: Clients, admission: Admission) -> None:
+    for child in clients.all:
+        for _ in range(4):
+            clients._login_failed(child)
+
+
+@pytest.mark.parametrize("tell", [expel_all, fail_logins])
+def test_who_is_told_to_go_and_does_not_is_killed(house, tell) -> None:
+    """For whatever reason: its process may be stopped."""
+    one = house(sleep)
+    children = [one.start(State.CONNECTED if tell is expel_all else State.STARTING) for _ in range(2)]
+    for child in children:
+        child.has_connected = tell is expel_all
+    tell(one.clients, one.admission)
+    one.exchange.end_turn()
+    checks = 0
+    while not one.lines:
+        checks += 1
+        one.clients.check()
+
+    assert checks == 11
+    assert sorted(one.lines) == [f"{child.name}: killed, did not end within 10 s" for child in children]
+    for child in children:
+        one.await_end(child)
+
+
+def test_who_was_told_to_go_and_is_not_read_has_its_time(house) -> None:
+    """What it has sent up, and that it leaves, may wait in its channel."""
+    one = house(sleep)
+    child = one.start(State.CONNECTED)
+    one.clients.kick(child, "enough")
+    one.exchange.end_turn()
+    one.exchange.flow.overtaxed(child)
+    for _ in range(20):
+        one.clients.check()
+    assert one.lines == []
+    one.exchange.flow.caught_up(child)
+    for _ in range(11):
+        one.clients.check()
+
+    assert one.lines == [f"{child.name}: killed, did not end within 10 s"]
+
+
+def test_who_has_gone_as_it_was_told_is_forgotten(house) -> None:
+    """Whether its process ends soon is watched otherwise."""
+    one = house(hang_up)
+    child = one.start(State.LEAVING)
+    one.clients.kick(child, "enough")
+    turn_until(one.loop, lambda: one.clients.find(child.peer) is None)
+
+    assert one.clients._kicked == {}

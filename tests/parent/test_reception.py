@@ -39,7 +39,7 @@ class Desk:
     def __init__(self, most_pending: int = 1) -> None:
         self.loop, self.lines = Loop(), list[str]()
         logger = logger_of(self.lines)
-        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
+        self.exchange = exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
         policy = AdmissionPolicy(max_clients=2, max_pending_logins=most_pending)
         self.admission = Admission(policy, str, self.loop.now)
         self.refusals = Refusals(self.loop, lambda reason, _: reason.encode(), logger)
@@ -121,6 +121,18 @@ def test_the_oldest_of_another_origin_makes_room_at_once(desk: Desk) -> None:
     first, second = desk.clients.all
 
     assert (first.channel.pending > 0, second.channel.pending) == (True, 0)
+
+
+def test_one_that_was_to_make_room_and_does_not_is_killed(desk: Desk) -> None:
+    """It reads nothing, as a process that is stopped: it has its ten seconds."""
+    desk.connect("192.0.2.1")
+    desk.connect("192.0.2.2")
+    first, _ = desk.clients.all
+    desk.exchange.end_turn()
+    for _ in range(11):
+        desk.clients.check()
+
+    assert desk.lines == [f"{first.name}: killed, did not end within 10 s"]
 
 
 def test_where_all_places_are_taken_one_origin_makes_room_for_another(desk: Desk) -> None:
