@@ -217,6 +217,8 @@ class Resuming(Watching):
         """So many of them had been sent at the last tick."""
         self._again = 0
         """So many of them are up to the last one that had returned."""
+        self._waited = 0
+        """So many of these had been sent when the present wait began."""
         self._frames: list[bytes] = []
 
     def cut(self, _stream: bytes) -> tuple[bytes, int]:
@@ -229,7 +231,9 @@ class Resuming(Watching):
             return super().hear(head, body)
         self._unsettled.append(head.headers["ack"])
         if "redelivered" in head.headers:
-            self.wait_s, self._again = _RESUME_S, len(self._unsettled)
+            self._again = len(self._unsettled)
+            if not self.wait_s:
+                self.wait_s, self._waited = _RESUME_S, self._again
         if self._seen:
             return self._open() + self._resume(head.headers, bytes(body))
         self._settle(len(self._unsettled) - KEPT)
@@ -255,16 +259,17 @@ class Resuming(Watching):
         """Settle so many, the oldest."""
         for _ in range(count):
             self._frames.append(encode_frame(V12, "ACK", [("id", self._unsettled.popleft())]))
-        self._sent, self._again = (max(0, left - max(0, count)) for left in (self._sent, self._again))
+        counts = (self._sent, self._again, self._waited)
+        self._sent, self._again, self._waited = (max(0, left - max(0, count)) for left in counts)
 
     def expire(self) -> bytes:
         """As `Errand.expire`: nothing more returns; or what has returned was sent a while ago."""
-        if self._seen:
-            return self._give_up()
-        self.wait_s = 0.0
-        # not what is new behind that: it may be lost with the connection yet
-        self._settle(self._again)
-        return b""
+        octets = self._give_up() if self._seen else b""
+        # not what came within this wait: that has one of its own; nor what is new behind it
+        self._settle(self._waited)
+        self._waited = self._again
+        self.wait_s = _RESUME_S if self._waited else 0.0
+        return octets
 
     def tick(self) -> bytes:
         """As `Errand.tick`: what had been sent at the last one has arrived."""

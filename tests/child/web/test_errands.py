@@ -289,11 +289,36 @@ def test_what_has_returned_is_settled_soon() -> None:
     assert errand.wait_s > 0
 
 
+def test_what_returns_late_has_a_second_of_its_own() -> None:
+    """It was sent a moment before the present one is over: its connection may end before it arrives."""
+    errand = Resuming(HEADERS, (), "")
+    deliver(errand, 0, is_new=False)
+    assert deliver(errand, 1, is_new=False) == [1]
+    errand.expire()
+    assert acknowledged(errand) == ["1-0"] and errand.wait_s > 0
+    errand.expire()
+    assert acknowledged(errand) == ["1-1"] and errand.wait_s == 0.0
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_was_kept_back_has_a_second_from_when_it_was_sent(is_new: bool) -> None:
+    """Not from the beginning of the connection, when nobody knew of it."""
+    errand = Resuming(HEADERS, (), "gone")
+    assert deliver(errand, 0, is_new=False) == []
+    if is_new:
+        assert deliver(errand, 1) == [0, 1]
+    assert shown(errand.expire()) == ([] if is_new else [0])
+    assert acknowledged(errand) == [] and errand.wait_s > 0
+    errand.expire()
+    assert acknowledged(errand) == ["1-0"] and errand.wait_s == 0.0
+
+
 def test_what_is_new_is_not_settled_with_what_has_returned() -> None:
     """It was sent a moment ago, and can be lost with the connection."""
     errand = Resuming(HEADERS, (), "")
     deliver(errand, 0, 1, is_new=False)
     deliver(errand, 2)
+    errand.expire()
     errand.expire()
     assert acknowledged(errand) == ["1-0", "1-1"]
     deliver(errand, 3)

@@ -324,6 +324,9 @@ def test_an_errand_may_want_its_time_again(talk: Talk) -> None:
             ident = f"{number}{again}"
             headers = [("message-id", ident), ("ack", ident), ("redelivered", "true")]
             talk.say(encode_frame(V12, "MESSAGE", headers, b"x"))
-        assert len(talk.alarms) == number + 1
-        talk.alarms[-1][1]()
-        assert talk.exchange.receive(b"").count(b"ACK\n") == 2
+        for half in (1, 2):
+            # what came while the first one's time ran has another
+            assert len(talk.alarms) == 2 * number + half
+            talk.alarms[-1][1]()
+            assert talk.exchange.receive(b"").count(b"ACK\n") == 1
+    assert len(talk.alarms) == 4
