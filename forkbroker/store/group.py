@@ -43,8 +43,12 @@ class Group:
         self._placed = 0
         self._lanes: set[tuple[bytes, int]] = set()
         self._looked = 0
-        self._deleted = 0
-        """What deletes, up to this number, was taken before its time."""
+        self._sifted = 0
+        """So many of `told` were looked through for what deletes alone."""
+        self._moved: set[int] = set()
+        """The serials that messages get which are moved by these."""
+        self._lone_deletes: list[tuple[int, Change]] = []
+        """What deletes alone, of these, and was not done before its time."""
         self.octets = 0
         """What is to be written, roughly."""
         self.adds = False
@@ -98,32 +102,34 @@ class Group:
         group = Group()
         for told in self.told:
             group.add(Told(number, ()) if told.number == number else told)
+        # what was done before its time stays done
+        group._sifted, group._moved = self._sifted, self._moved
+        group._lone_deletes = [one for one in self._lone_deletes if one[0] != number]
         return group
 
-    @property
-    def lone_deletes(self) -> list[tuple[int, Change]]:
+    def find_lone_deletes(self) -> list[tuple[int, Change]]:
         """What only deletes, with its number: it may be done before its time.
+
+        It is asked for in each turn while new messages wait for room, so each change is looked at once.
 
         Nothing that comes before it can be about the same messages, and be undone by that; but where they are moved in
         this group they still stand in the database under other serials, and would come back from there.
         """
-        moved: set[int] = set()
-        found: list[tuple[int, Change]] = []
-        for told, changes in self.each():
-            for change in changes:
+        moved, found = self._moved, self._lone_deletes
+        start = self._ends[self._sifted - 1] if self._sifted else 0
+        for told, end in zip(self.told[self._sifted :], self._ends[self._sifted :], strict=True):
+            for change in self._changes[start:end]:
                 if isinstance(change, Move):
                     moved.update(range(change.new_first, change.new_first + change.last - change.first + 1))
-                elif isinstance(change, Delete) and self._may_go_ahead(told, change, moved):
+                elif isinstance(change, Delete) and is_lone_delete(told.parts) and not _meets(moved, change):
                     found.append((told.number, change))
+            start = end
+        self._sifted = len(self.told)
         return found
-
-    def _may_go_ahead(self, told: Told, delete: Delete, moved: set[int]) -> bool:
-        is_new = told.number > self._deleted and is_lone_delete(told.parts)
-        return is_new and moved.isdisjoint(range(delete.first, delete.last + 1))
 
     def note_deleted(self) -> None:
         """That was done: only what comes from now on may be done before its time."""
-        self._deleted = self.number
+        self._lone_deletes = []
 
     def concerns(self, queue: bytes, priority: int) -> bool:
         """Whether messages are to be written that belong to this queue and priority."""
@@ -153,6 +159,10 @@ class Group:
         if last - first > len(places):
             return [places.pop(serial) for serial in [*places] if first <= serial <= last]
         return [places.pop(serial) for serial in range(first, last + 1) if serial in places]
+
+
+def _meets(serials: set[int], delete: Delete) -> bool:
+    return bool(serials) and not serials.isdisjoint(range(delete.first, delete.last + 1))
 
 
 def take_aside(told: Told) -> tuple[bytes, str]:

@@ -367,7 +367,7 @@ class StoreProcess:
 
     def _delete_ahead(self) -> None:
         """What consumers have settled makes room, whatever waits before it."""
-        deletes = self._group.lone_deletes
+        deletes = self._group.find_lone_deletes()
         if not deletes:
             return
         changes = [change for _, change in deletes]

@@ -219,7 +219,7 @@ class Stock:
         """Write the group, all of it but what can't be written."""
         if not self.group.told or self.is_dying:
             return
-        if self.is_full and len(self.group.lone_deletes) < len(self.group.told):
+        if self.is_full and len(self.group.find_lone_deletes()) < len(self.group.told):
             self._delete_ahead()
             return
         for told in self.group.told:
@@ -244,7 +244,7 @@ class Stock:
 
     def _delete_ahead(self) -> None:
         """What was settled makes room, whatever waits before it."""
-        for number, _ in self.group.lone_deletes:
+        for number, _ in self.group.find_lone_deletes():
             (part,) = next(told.parts for told in self.group.told if told.number == number)
             self._apply(part)
             self.say(Kind.DELETED, number=number)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
 import pytest
 
 from forkbroker.errors import EnvelopeError
@@ -11,6 +16,8 @@ from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_serial
 from forkbroker.wire.kinds import Flag, Kind, Matter
 from store.driven import delete, fan, move, spill, update, write
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 A, B = b"/queue/a", b"/queue/b"
 
@@ -188,17 +195,57 @@ def test_what_only_deletes_may_go_ahead() -> None:
     group.add(told(2, delete(2, 5, 2)))
     group.add(told(3, delete(0, 8), delete(0, 9)))
 
-    assert group.lone_deletes == [(2, Delete(5, 6))]
+    assert group.find_lone_deletes() == [(2, Delete(5, 6))]
     group.note_deleted()
     group.add(told(4, delete(4, 11)))
-    assert group.lone_deletes == [(4, Delete(11, 11))]
+    assert group.find_lone_deletes() == [(4, Delete(11, 11))]
 
 
 def test_what_is_moved_in_a_group_is_not_deleted_ahead_of_it() -> None:
     """In the database it stands where it was: it would come back after a receipt said that it is settled."""
     group = group_of(move(1, 5, 2, 20), delete(2, 20), delete(3, 19, 2), delete(4, 5), delete(5, 22))
 
-    assert [number for number, _ in group.lone_deletes] == [4, 5]
+    assert [number for number, _ in group.find_lone_deletes()] == [4, 5]
+
+
+def test_what_was_deleted_ahead_stays_so_without_a_change() -> None:
+    """It is not done a second time because another change can't be written; what has still to be done is."""
+    group = group_of(write(1, [b"a"]), delete(2, 5))
+    group.find_lone_deletes()
+    group.note_deleted()
+    group.add(told(3, delete(3, 6)))
+    group.add(told(4, delete(4, 7)))
+    group.find_lone_deletes()
+
+    assert group.without(1).find_lone_deletes() == [(3, Delete(6, 6)), (4, Delete(7, 7))]
+    assert group.without(3).find_lone_deletes() == [(4, Delete(7, 7))]
+
+
+def test_to_find_what_may_go_ahead_costs_the_same_however_much_waits() -> None:
+    """It is asked for in each turn while the disk is full."""
+
+    def count_steps(waiting: int) -> int:
+        group = group_of(*(write(number, [b"a"], serial=number) for number in range(1, waiting)))
+        group.find_lone_deletes()
+        group.note_deleted()
+        group.add(told(waiting, delete(waiting, 1_000_000)))
+        steps = 0
+
+        def step(_frame: FrameType, event: str, _: object) -> TraceFunction:
+            nonlocal steps
+            steps += event == "line"
+            return step
+
+        before = sys.gettrace()
+        sys.settrace(step)
+        try:
+            found = group.find_lone_deletes()
+        finally:
+            sys.settrace(before)
+        assert found == [(waiting, Delete(1_000_000, 1_000_000))]
+        return steps
+
+    assert count_steps(1_000) == count_steps(10)
 
 
 def test_a_group_knows_whose_messages_it_has() -> None:
