@@ -263,6 +263,52 @@ def test_it_goes_with_its_queue() -> None:
     assert world.router.counters.messages_requeued == 0
 
 
+@pytest.mark.parametrize("is_handed_over", [False, True])
+def test_what_went_with_its_queue_is_not_on_its_users_account(is_handed_over: bool) -> None:
+    """Its user can park as much as before, in the same turn."""
+    world = World(Policy(max_unsettled=1), slots=64)
+    owner, other = world.add_child(), world.add_child()
+    name = b"/reply-queue/k.a"
+    world.subscribe(owner, name, flags=Flag.TEMPORARY)
+    world.send(other, name, [b"1"])
+    park(world, owner, claim(world, owner).serial)
+    if is_handed_over:
+        hand_over(world)
+    world.end(owner)
+    world.subscribe(other, A)
+    world.send(other, A, [b"2"])
+    park(world, other, claim(world, other).serial, OTHER)
+    world.run_store()
+
+    assert world.answers(other)[-1] == (Kind.FENCED, 7)
+    settle(world, other, key=OTHER)
+    assert world.router.counters.messages_acknowledged == 1
+
+
+def test_a_key_that_is_used_again_before_its_queue_is_forgotten_keeps_what_it_is_of_now() -> None:
+    """Many parked deliveries are forgotten in several turns."""
+    world = World(Policy(), slots=64)
+    owner, other = world.add_child(), world.add_child()
+    name = b"/reply-queue/k.a"
+    world.subscribe(owner, name, flags=Flag.TEMPORARY, credit=1000)
+    world.send(other, name, [b"1"] * 600)
+    offer = claim(world, owner)
+    for number in range(600):
+        park(world, owner, offer.serial + number, b"%032d" % number)
+        world.turn()
+    world.end(owner)
+    settle(world, other, key=b"%032d" % 0)
+    assert world.refusal(other) == LATE
+    world.subscribe(other, A)
+    world.send(other, A, [b"2"])
+    park(world, other, claim(world, other).serial, b"%032d" % 0)
+    for _ in range(5):
+        world.turn()
+
+    settle(world, other, key=b"%032d" % 0)
+    assert world.router.counters.messages_acknowledged == 1
+
+
 def test_another_router_knows_it() -> None:
     """With its lease, and what its user has parked."""
     world, taker = make_world(max_unsettled=1)

@@ -13,7 +13,8 @@ consumer as any child does; killed after, the lease brings it back. A key names 
 message has been delivered again, the old key is that of nothing.
 
 The message stands among those of its queue that wait for their redelivery (`Queue.waiting`), so it counts as unsettled,
-keeps its queue, and goes with it.
+keeps its queue, and goes with it: a temporary one ends with its owner, and that of a durable subscription with this.
+What was parked of it is nobody's unsettled delivery then.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Parking(Rule):
     """All parked deliveries of one router."""
 
     DUMPED = ("_parked", "_is_stopped")
-    ANEW = ("_octets", "max_octets")
+    ANEW = ("_octets", "_keys", "max_octets")
 
     def __init__(
         self, kit: Kit, queues: Queues, custody: Custody, returns: Returns, leases: Leases, max_octets: int
@@ -58,13 +59,17 @@ class Parking(Rule):
         """By key: name of the queue, serial, whose it is, what it costs."""
         self._octets: Counter[bytes] = Counter()
         """What those of each user cost."""
+        self._keys: dict[bytes, dict[int, bytes]] = {}
+        """By queue and serial."""
         self._is_stopped = False
+        queues.watchers.append(self._forget)
         self._ends = kit.timers.add("parked", self._end)
 
     def rebuild(self, _: object) -> None:
         """Add up what is parked."""
-        for _name, _serial, owner, cost in self._parked.values():
+        for key, (name, serial, owner, cost) in self._parked.items():
             self._octets[owner] += cost
+            self._keys.setdefault(name, {})[serial] = key
 
     def park(self, peer: Peer, envelope: Envelope) -> str | None:
         """PARK; the reason of a refusal: the message goes back with its consumer then."""
@@ -85,6 +90,7 @@ class Parking(Rule):
         queue.waiting[run.serial] = run
         self._parked[key] = queue.name, run.serial, owner, run.cost
         self._octets[owner] += run.cost
+        self._keys.setdefault(queue.name, {})[run.serial] = key
         self._ends.after(lease_ms, key)
         return None
 
@@ -129,14 +135,39 @@ class Parking(Rule):
             self._returns.requeue(*found)
             self._queues.tidy(found[0])
 
+    def _forget(self, queue: Queue) -> None:
+        """The queue is gone, and so is what was parked of it."""
+        keys = self._keys.pop(queue.name, None)
+        if keys is not None:
+            self._chores.add(self._forget_all(keys))
+
+    def _forget_all(self, keys: dict[int, bytes]) -> Iterator[None]:
+        while keys:
+            serial, key = keys.popitem()
+            parked = self._parked.get(key)
+            # else a client has come for it meanwhile, and perhaps parked something else under this key
+            if parked is not None and parked[1] == serial:
+                self._ends.cancel(key)
+                self._release(key)
+            yield
+
     def _take(self, key: bytes) -> tuple[Queue, Run] | None:
         """Forget the key; None: the queue is gone, and the message with it."""
         if key not in self._parked:
             return None
+        name, serial = self._release(key)
+        keys = self._keys.get(name, {})
+        keys.pop(serial, None)
+        if not keys:
+            self._keys.pop(name, None)
+        queue = self._queues.find(name)
+        run = None if queue is None else queue.waiting.pop(serial, None)
+        return None if queue is None or run is None else (queue, run)
+
+    def _release(self, key: bytes) -> tuple[bytes, int]:
+        """Its user has it no more; the name of the queue, and the serial."""
         name, serial, owner, cost = self._parked.pop(key)
         self._octets[owner] -= cost
         if not self._octets[owner]:
             del self._octets[owner]
-        queue = self._queues.find(name)
-        run = None if queue is None else queue.waiting.pop(serial, None)
-        return None if queue is None or run is None else (queue, run)
+        return name, serial
