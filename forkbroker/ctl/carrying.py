@@ -1,5 +1,7 @@
 """export and import: what an administrator has set up in a broker, as a JSON file that another one takes in.
 
+A queue that is held for a time has the time that is left; it begins anew when the file is taken in.
+
 Messages are not in it: `backup` has those. Policies and permissions are not, either: they are in the configuration
 file, which is carried by copying it.
 """
@@ -17,6 +19,7 @@ from typing import Any
 
 import forkbroker
 from forkbroker.config.users import parse_line, parse_users
+from forkbroker.control.arguments import RequestError
 from forkbroker.control.verbs import VERBS
 from forkbroker.ctl import tables
 from forkbroker.ctl.changing import DRY_RUN
@@ -31,6 +34,8 @@ from forkbroker.posix.printable import printable
 FORMAT = "forkbroker-export"
 VERSION = 1
 """Of the file: raised when an older program could not read it."""
+_SHORTEST_S = 0.1
+"""The least time for which a broker says that a queue is held."""
 _MEMBERS = {"format", "version", "broker", "durables", "held", "users"}
 
 
@@ -47,7 +52,7 @@ def _export(context: Context) -> int:
         "version": VERSION,
         "broker": forkbroker.__version__,
         "durables": [{"queue": row["name"], "topic": row["topic"]} for row in rows if "topic" in row],
-        "held": [row["name"] for row in rows if row["held"]],
+        "held": [_show_hold(row) for row in rows if row["held"]],
     }
     if users is not None:
         found["users"] = users
@@ -64,6 +69,13 @@ def _export(context: Context) -> int:
             os.fsync(descriptor)
     context.show(f"{parsed.file} written: {_count(found)}", {"file": str(parsed.file), **_sizes(found)})
     return Exit.OK
+
+
+def _show_hold(row: Row) -> Row:
+    """A queue that is held, as `hold` is asked for it."""
+    hold, left_s = {"queue": row["name"]}, row.get("held-for")
+    # one whose time is over in this moment is held still
+    return hold if left_s is None else {**hold, "for": max(left_s, _SHORTEST_S)}
 
 
 def _sizes(found: Row) -> Row:
@@ -118,13 +130,13 @@ def _import(context: Context) -> int:
         for row in found["durables"]:
             _carry_out(connection, "durable", {**row, "dry-run": parsed.dry_run}, durables)
         is_held = {row["name"] for row in connection.ask("queues", {}) if row["held"]}
-        for name in found["held"]:
-            if name in is_held:
-                held.there.append(name)
+        for hold in found["held"]:
+            if hold["queue"] in is_held:
+                held.there.append(hold["queue"])
             elif parsed.dry_run:
-                held.made.append(name)
+                held.made.append(hold["queue"])
             else:
-                _carry_out(connection, "hold", {"queue": name}, held)
+                _carry_out(connection, "hold", hold, held)
     tallies = {"durables": durables, "held": held}
     if "users" in found:
         tallies["users"] = _take_users(parsed.users, found["users"], is_dry_run=parsed.dry_run)
@@ -187,7 +199,7 @@ def _check(found: Any) -> None:
     if unknown:
         raise ValueError(f"unknown member {unknown[0]!r}; known are {', '.join(sorted(_MEMBERS))}")
     _check_list(found, "durables", "objects with the strings queue and topic", _is_durable)
-    _check_list(found, "held", "names of queues", lambda one: isinstance(one, str))
+    _check_list(found, "held", "objects with the string queue, and perhaps for, in seconds", _is_hold)
     users = found.get("users", {})
     if not isinstance(users, dict):
         raise ValueError("users must be an object: a hash for each name")
@@ -207,6 +219,13 @@ def _check_list(found: Row, member: str, what: str, fits: Callable[[Any], bool])
 
 def _is_durable(one: Any) -> bool:
     return isinstance(one, dict) and one.keys() == {"queue", "topic"} and all(isinstance(x, str) for x in one.values())
+
+
+def _is_hold(one: Any) -> bool:
+    try:
+        return isinstance(one, dict) and bool(VERBS["hold"].read(one))
+    except RequestError:
+        return False
 
 
 @contextmanager

@@ -73,6 +73,27 @@ def test_what_is_set_up_in_one_broker_is_made_in_another(ctl: Ctl, tmp_path: Pat
         client.expect("MESSAGE", "one")
 
 
+def test_a_queue_is_held_for_as_long_as_was_left(ctl: Ctl, tmp_path: Path) -> None:
+    """One that is held without an end is held without one."""
+    file = tmp_path / "export.json"
+    for name in ("timed", "held"):
+        ctl(0, "send", f"/queue/{name}", "b")
+        ctl(1, "send", f"/queue/{name}", "b")
+    ctl(0, "hold", "timed", "--for", "2h")
+    ctl(0, "hold", "held")
+    ctl(0, "export", str(file))
+    held, timed = sorted(json.loads(file.read_text())["held"], key=len)
+    assert (held, timed["queue"]) == ({"queue": "/queue/held"}, "/queue/timed")
+    assert 0 < timed["for"] <= 7200
+    timed["for"] = 3600.0
+    file.write_text(export(held=[held, timed]))
+    assert ctl(1, "import", str(file))[1].splitlines()[1] == "2 queues held, 0 there already"
+    rows = {row["name"]: row for row in json.loads(ctl(1, "queues", "--interval", "0", "--json")[1])}
+
+    assert rows["/queue/held"]["held"] and rows["/queue/held"]["held-for"] is None
+    assert 0 < rows["/queue/timed"]["held-for"] <= 3600
+
+
 def test_what_is_there_and_is_another_one_stays_and_is_told(ctl: Ctl, tmp_path: Path) -> None:
     """The rest is made."""
     users = tmp_path / "users"
@@ -103,7 +124,12 @@ def export(**members: Any) -> str:
         ("[]", "no export of a broker"),
         (export(version=2), "version 2 of the file; this program reads version 1"),
         (export(queues=[]), "unknown member 'queues'"),
-        (export(held="a"), "held must be a list of names"),
+        (export(held="a"), "held must be a list of objects"),
+        (export(held=["/queue/a"]), "held must be a list of objects"),
+        (export(held=[{"for": 1}]), "held must be a list of objects"),
+        (export(held=[{"queue": "/queue/a", "for": 0}]), "held must be a list of objects"),
+        (export(held=[{"queue": "/queue/a", "for": "1h"}]), "held must be a list of objects"),
+        (export(held=[{"queue": "/queue/a", "until": 1}]), "held must be a list of objects"),
         (export(durables=[{"queue": "/dsub/a"}]), "durables must be a list of objects"),
         (export(users=["a"]), "users must be an object"),
         (export(users={"a": "secret"}), "user 'a': "),
