@@ -181,6 +181,21 @@ def check_name(name: str) -> None:
         raise PasswordError(f"the name has more than {MAX_NAME} bytes")
 
 
+def read_names(user: object, groups: object) -> tuple[str, tuple[str, ...]]:
+    """Return the user and the groups that a token or a program names, as they stand in its JSON.
+
+    Raises:
+        PasswordError: they are not a text and a list of texts, or such names can't be.
+    """
+    if not isinstance(user, str):
+        raise PasswordError("the user must be a text")
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise PasswordError('groups must be a list of texts, as in ["workers"]')
+    for name in (user, *groups):
+        check_name(name)
+    return user, tuple(groups)
+
+
 class Users:
     """Who may log in."""
 

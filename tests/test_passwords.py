@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from forkbroker import passwords
-from forkbroker.passwords import Hash, PasswordError, Users, check_name, make_hash, parse_hash
+from forkbroker.passwords import Hash, PasswordError, Users, check_name, make_hash, parse_hash, read_names
 from forkbroker.wire.fields import MAX_LOGIN
 
 CHEAP = {"ln": 1, "r": 8, "p": 1}
@@ -83,6 +83,24 @@ def test_a_name_that_would_break_a_line_or_a_log_is_refused(name: str) -> None:
     """Or that is longer than what the processes tell each other."""
     with pytest.raises(PasswordError):
         check_name(name)
+
+
+def test_names_of_others_are_a_text_and_a_list_of_texts() -> None:
+    """A text alone is no list: its characters are no groups."""
+    assert read_names("alice", ["a", "b"]) == ("alice", ("a", "b"))
+    assert read_names("alice", []) == ("alice", ())
+    for user, groups, problem in (
+        (7, [], "the user must be a text"),
+        (None, [], "the user must be a text"),
+        ("alice", "workers", "groups must be a list of texts"),
+        ("alice", None, "groups must be a list of texts"),
+        ("alice", ["a", 7], "groups must be a list of texts"),
+        ("alice", {"a": 1}, "groups must be a list of texts"),
+        ("alice", ["a", "b:c"], "a name has printable characters"),
+        ("al:ice", [], "a name has printable characters"),
+    ):
+        with pytest.raises(PasswordError, match=problem):
+            read_names(user, groups)
 
 
 def test_a_name_is_as_long_as_a_login_that_the_parent_is_told() -> None:

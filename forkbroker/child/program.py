@@ -24,7 +24,7 @@ import time
 from contextlib import suppress
 
 from forkbroker.identity import Credentials, Identity, Way
-from forkbroker.passwords import PasswordError, check_name
+from forkbroker.passwords import PasswordError, read_names
 from forkbroker.posix.exits import describe
 from forkbroker.posix.places import Places
 from forkbroker.wire import logins
@@ -103,11 +103,8 @@ class Program:
             found = json.loads(said) if said.strip() else {}
             if code == _NO:
                 return str(found.get("reason", "the program says no"))[:200]
-            user, groups, lasts = found.get("user", login), found.get("groups", []), float(found.get("lasts", math.inf))
-            if not isinstance(groups, list):
-                raise TypeError("groups is a list of names")
-            for name in (user, *groups):
-                check_name(name)
+            lasts = float(found.get("lasts", math.inf))
+            user, groups = read_names(found.get("user", login), found.get("groups", []))
         except (ValueError, TypeError, AttributeError, RecursionError, PasswordError) as error:
             return f"{self._name} failed, its answer cannot be used: {error}"[:300]
-        return Identity(user, Way.PROGRAM, tuple(groups), lasts_s=max(0.0, lasts))
+        return Identity(user, Way.PROGRAM, groups, lasts_s=max(0.0, lasts))

@@ -1,7 +1,7 @@
 """Bearer tokens: JSON web tokens (RFC 7519, RFC 6750) that somebody else has signed, by PyJWT.
 
-A token names its user (`sub`), until when it is valid (`exp`), and perhaps groups (`groups`). Which algorithms a
-signature may have is said by the configuration and never by the token.
+A token names its user (`sub`), until when it is valid (`exp`), and perhaps a list of groups (`groups`). The
+configuration says which algorithms a signature may have, and never the token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jwt
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.identity import Identity, Way
-from forkbroker.passwords import PasswordError, check_name
+from forkbroker.passwords import PasswordError, read_names
 
 MAX_BYTES = 65_536
 """Of a key file."""
@@ -75,18 +75,14 @@ class Tokens:
 
 
 def _read_claims(claims: dict[str, object]) -> Identity | str:
-    user, groups, expiry = claims["sub"], claims.get("groups", []), claims["exp"]
-    names = groups if isinstance(groups, list) else [groups]
+    expiry = claims["exp"]
     try:
-        for name in (user, *names):
-            if not isinstance(name, str):
-                return "token: sub or groups is no text"
-            check_name(name)
+        user, groups = read_names(claims["sub"], claims.get("groups", []))
     except PasswordError as error:
         return f"token: {error}"
     assert isinstance(expiry, int | float | str)
     left = float(expiry) + _LEEWAY_S - time.time()
-    return Identity(str(user), Way.TOKEN, tuple(map(str, names)), lasts_s=max(0.0, left))
+    return Identity(user, Way.TOKEN, groups, lasts_s=max(0.0, left))
 
 
 def _read_key(path: Path, algorithms: Sequence[str]) -> tuple[Any, list[str]]:

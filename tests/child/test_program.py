@@ -95,7 +95,7 @@ def test_it_gets_one_object_and_answers_with_one(tmp_path: Path) -> None:
         ("echo '{\"user\": 7}'", "failed, its answer cannot be used"),
         ('echo \'{"user": "a:b"}\'', "failed, its answer cannot be used"),
         ("echo '{\"groups\": 7}'", "failed, its answer cannot be used"),
-        ('echo \'{"groups": "workers"}\'', "failed, its answer cannot be used: groups is a list of names"),
+        ('echo \'{"groups": "workers"}\'', "failed, its answer cannot be used: groups must be a list of texts"),
         ('echo \'{"lasts": "x"}\'', "failed, its answer cannot be used"),
         ("head -c 200000 /dev/zero", "failed, its answer cannot be used"),
     ],
