@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forkbroker.cli.arguments import read_arguments
-from forkbroker.cli.wiring import routing_policy
+from forkbroker.cli.wiring import check_web_paths, routing_policy
 from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
 from forkbroker.config.options.option import Given
@@ -92,11 +92,17 @@ def _check(configuration: Configuration) -> None:
         routing_policy(settings)
         if settings.store is not None:
             make_store(settings.store)
+        check_web_paths(settings)
     except ConfigurationError as error:
-        named = [field for field in ("policy", "queue_full", "store") if field in origins]
+        named = [field for field in _find_culprits(error) if field in origins]
         if not named:
             raise
         raise ConfigurationFileError(f"{origins[named[0]]}: {error.what}", error.problem, error.remedy) from None
+
+
+def _find_culprits(error: ConfigurationError) -> tuple[str, ...]:
+    """The fields of which one is wrong."""
+    return ("web_path",) if error.what.startswith("--web-path") else ("policy", "queue_full", "store")
 
 
 def _check_permissions(permissions: Permissions) -> None:

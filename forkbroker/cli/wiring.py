@@ -297,9 +297,7 @@ def make_web(settings: Settings) -> SitePolicy | None:
     if not any(address.is_web for address in settings.listen):
         return None
     try:
-        # nobody else should have its memory
-        from forkbroker.child.web.page import PagePolicy
-        from forkbroker.child.web.site import SitePolicy
+        return make_site(settings)
     except ImportError as error:
         # or an old one is, as on Debian 12
         if (error.name or "").partition(".")[0] != "websockets":
@@ -310,6 +308,13 @@ def make_web(settings: Settings) -> SitePolicy | None:
             "or the package python3-websockets",
             Exit.CONFIG,
         ) from None
+
+
+def make_site(settings: Settings) -> SitePolicy:
+    """What is to be had over HTTP. Raises ImportError: the library is not installed."""
+    # nobody else should have its memory
+    from forkbroker.child.web.page import PagePolicy
+    from forkbroker.child.web.site import SitePolicy
     from forkbroker.child.web.upgrade import Origins
 
     login = "none" if not settings.needs_login else "optional" if settings.allow_anonymous else "required"
@@ -323,6 +328,27 @@ def make_web(settings: Settings) -> SitePolicy | None:
         proxies=settings.web_proxy,
         max_body=settings.max_body,
     )
+
+
+def check_web_paths(settings: Settings) -> None:
+    """Look whether WebSockets can be had at their paths. Without the library, the start says that it is missing.
+
+    Raises:
+        ConfigurationError: something else is at one of them.
+    """
+    if not settings.web_path:
+        return
+    try:
+        # nobody else should have its memory
+        from forkbroker.child.web.site import find_conflict
+
+        path, owner = find_conflict(make_site(settings))
+    except ImportError:
+        return
+    if path:
+        raise ConfigurationError(
+            f"--web-path {path}", f"{owner} are at this path", "choose another one, such as /ws or /stomp"
+        )
 
 
 def check_merging(settings: Settings) -> None:

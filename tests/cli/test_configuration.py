@@ -59,6 +59,35 @@ def test_names_of_files_on_the_command_line_become_absolute(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("/healthz", "probes"),
+        ("/chat/readyz", "probes"),
+        ("/topic/news", "messages of topics"),
+        ("/a/queue/b", "messages of queues"),
+        ("/admin", "files of the page"),
+        ("/admin/", "files of the page"),
+        ("/x/admin/index.html", "files of the page"),
+    ],
+)
+def test_no_websocket_is_at_the_path_of_something_else(path: str, owner: str) -> None:
+    """Nobody would reach it: the other one comes first. It is the settings' fault, and they are not used."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(["--web-path", "/ws", "--web-path", path], None)
+
+    assert (
+        str(caught.value) == f"--web-path {path}: {owner} are at this path; choose another one, such as /ws or /stomp"
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/queue", "/topic/", "/admin/ws", "/info", "/healthz/ws", "/health"])
+def test_other_paths_can_be_those_of_websockets(path: str) -> None:
+    """Also those that only look alike; and without the page, the page's."""
+    assert read_configuration(["--web-path", path], None).settings.web_path == (path,)
+    assert read_configuration(["--web-path", "/admin", "--web-admin", "none"], None).settings.web_path == ("/admin",)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ('store = "odd:x"', "line 1: odd:x: no such store"),
@@ -66,10 +95,11 @@ def test_names_of_files_on_the_command_line_become_absolute(tmp_path: Path, monk
             'queue-full = "dead-letter"\nmax-queue-bytes = 1024\npolicy = "/queue/DLQ dead-letter=/queue/x"',
             "line 3: --policy '/queue/DLQ': full queues would move",
         ),
+        ('policy = "/queue/a lease=1s"\nweb-path = ["/ws", "/healthz"]', "line 2: --web-path /healthz: probes are at"),
     ],
 )
 def test_what_only_the_parts_know_is_told_with_the_line_too(tmp_path: Path, text: str, said: str) -> None:
-    """Stores and circles of dead letters."""
+    """Stores, circles of dead letters, and paths at which something else is."""
     (tmp_path / "f.toml").write_text(text)
 
     with pytest.raises(ConfigurationFileError, match=said):

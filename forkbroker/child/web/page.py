@@ -98,7 +98,7 @@ class Page:
                 return say(HTTPStatus.FORBIDDEN, _NOT_HERE)
             return self._answer(request, match["name"])
 
-        return Route("GET", self._path, answer)
+        return Route("GET", self._path, answer, "files of the page")
 
     def _answer(self, request: Request, name: str | None) -> Response:
         if name is None:

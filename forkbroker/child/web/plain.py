@@ -84,10 +84,10 @@ class Desk:
     def make_routes(self) -> list[Route]:
         """All that is to be had."""
         return [
-            Route("GET", _HEALTH, _answer_health),
+            Route("GET", _HEALTH, _answer_health, "probes"),
             Route("POST", _DESTINATION, self._send),
-            Route("GET", _TOPIC, self._watch),
-            Route("GET", _QUEUE, self._take),
+            Route("GET", _TOPIC, self._watch, "messages of topics"),
+            Route("GET", _QUEUE, self._take, "messages of queues"),
             Route("DELETE", _QUEUE, self._acknowledge),
             Route("OPTIONS", _DESTINATION, self._permit),
         ]

@@ -90,6 +90,8 @@ class Route:
     path: re.Pattern[str]
     """Has to match the whole path, without the query."""
     handler: Handler
+    what: str = ""
+    """What is to be had there, in the plural, for who wants something else at such a path; nothing: it may give way."""
 
 
 class Router:
@@ -99,6 +101,10 @@ class Router:
         """`hint`: what there is, for the answer to a request for something that there is not."""
         self._routes = routes
         self._hint = hint
+
+    def find_owner(self, path: str) -> str:
+        """What a GET of this path reaches (`Route.what`); empty: nothing that has to stay there."""
+        return next((one.what for one in self._routes if one.method == "GET" and one.path.fullmatch(path)), "")
 
     def answer(self, request: Request) -> Response | Conversation:
         """What a handler says; 405 if there is none for the method, 404 if none for the path."""

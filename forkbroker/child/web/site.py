@@ -111,6 +111,15 @@ def make_router(
     return Router(routes, hint)
 
 
+def find_conflict(policy: SitePolicy) -> tuple[str, str]:
+    """A path of WebSockets at which a GET reaches something else, and what that is; empty texts: there is none."""
+    if not any("/admin" in path for path in policy.paths):
+        policy = replace(policy, page=None)  # its files need not be read
+    router = make_router(policy, lambda: None, lambda _after, _call: None)
+    found = ((path, router.find_owner(path)) for path in policy.paths)
+    return next(((path, owner) for path, owner in found if owner), ("", ""))
+
+
 def serve(
     spare: Spare,
     address: str,
