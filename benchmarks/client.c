@@ -285,10 +285,13 @@ bool take_common(struct connection *connection, const struct frame *frame)
 void queue_connect(struct connection *connection)
 {
     char text[256];
-    char login[128] = "";
+    char login[128] = "", beat[64] = "";
     if (options.login != NULL)
         snprintf(login, sizeof login, "login:%.48s\npasscode:%.48s\n", options.login, options.login);
-    int length = snprintf(text, sizeof text, "CONNECT\naccept-version:%s\nhost:localhost\n%s\n", options.version, login);
+    if (options.heart_beat != NULL)
+        snprintf(beat, sizeof beat, "heart-beat:%.40s\n", options.heart_beat);
+    int length = snprintf(text, sizeof text, "CONNECT\naccept-version:%s\nhost:localhost\n%s%s\n", options.version,
+                          login, beat);
     connection_queue(connection, text, (size_t)length + 1); /* with the NUL */
 }
 

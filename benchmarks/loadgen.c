@@ -50,7 +50,7 @@ static const struct option long_options[] = {
     {"no-content-length", no_argument, NULL, 'l'}, {"receipts", no_argument, NULL, 'e'},
     {"receipt-window", required_argument, NULL, 'E'}, {"window", required_argument, NULL, 'w'},
     {"persistent", no_argument, NULL, 'i'},        {"tenths", no_argument, NULL, 'x'},
-    {"login", required_argument, NULL, 'u'},
+    {"login", required_argument, NULL, 'u'},       {"heart-beat", required_argument, NULL, 'b'},
     {"rate", required_argument, NULL, 'R'},        {"timed", no_argument, NULL, 'T'},
     {"websocket", no_argument, NULL, 'W'},         {"events", no_argument, NULL, 'v'},
     {"subscribe", no_argument, NULL, 'S'},         {"parallel", required_argument, NULL, 'k'},
@@ -105,6 +105,7 @@ static void take_options(int count, char **arguments)
         case 'w': options.window = strtoull(optarg, NULL, 10); break;
         case 'i': options.persistent = true; break;
         case 'u': options.login = optarg; break;
+        case 'b': options.heart_beat = optarg; break;
         case 'x': options.tenths = true; break;
         case 'R': options.rate = atof(optarg); break;
         case 'T': options.timed = true; break;

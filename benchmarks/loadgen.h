@@ -30,6 +30,7 @@ struct options {
     const char *tag;          /* part of every destination, so that runs do not meet */
     const char *version;
     const char *login;        /* the passcode is the same; NULL: none */
+    const char *heart_beat;   /* what CONNECT asks for; NULL: nothing. No client sends a beat. */
     const char *ack;
     int prefetch;             /* 0: the header is not sent */
     int producers;

@@ -230,7 +230,10 @@ def measure_idle(bench: Bench) -> list[Row]:
                 note_memory(size, memory.measure(broker.pid))
     except MeasurementError as error:
         rate.error = str(error)
-    return [rate, cpu, size, measure_subscribed(bench), measure_talkers(bench), measure_burst(bench)]
+    return [
+        *(rate, cpu, size, measure_subscribed(bench), measure_subscribed(bench, scenarios.IDLE_BEATS)),
+        *(measure_talkers(bench), measure_burst(bench)),
+    ]
 
 
 def note_memory(row: Row, found: memory.Memory | None) -> None:
@@ -242,13 +245,19 @@ def note_memory(row: Row, found: memory.Memory | None) -> None:
     row.note = f"private {found.private_mib:.2f}, largest PSS {found.largest_pss_mib:.2f}, {found.processes} processes"
 
 
-def measure_subscribed(bench: Bench) -> Row:
-    """Measure the memory of a client that has a subscription, and does nothing."""
+def measure_subscribed(bench: Bench, heart_beat: str = "") -> Row:
+    """Measure the memory of a client that has a subscription, perhaps heart-beats, and does nothing."""
     number = bench.idle_clients
-    row = Row("idle-memory-subscribed", f"memory of each of {number:,} subscribed clients, PSS", None, Unit.MEBIBYTES)
+    kind, name = ("with heart-beats, ", "beating") if heart_beat else ("", "subscribed")
+    row = Row(
+        f"idle-memory-{name}", f"memory of each of {number:,} subscribed clients, {kind}PSS", None, Unit.MEBIBYTES
+    )
     row.target = scenarios.SUBSCRIBED_PSS_MIB
     try:
-        with bench.broker() as broker, run_idle(broker, number, True, bench.tag(), bench.deadline_s):
+        with (
+            bench.broker() as broker,
+            run_idle(broker, number, True, bench.tag(), bench.deadline_s, heart_beat=heart_beat),
+        ):
             note_memory(row, memory.measure(broker.pid))
     except MeasurementError as error:
         row.error = str(error)
@@ -273,18 +282,30 @@ def measure_websocket_round(bench: Bench) -> list[Row]:
 
 
 def measure_tabs(bench: Bench) -> list[Row]:
-    """Measure the memory of a page that does nothing, without a subscription and with one, beside clients over TCP."""
+    """Measure the memory of a page that does nothing, beside that of clients over TCP.
+
+    Without a subscription, with one, and with heart-beats as well, as libraries ask for.
+    """
     rows = []
-    for subscribe, kind in ((False, "idle"), (True, "subscribed")):
-        title = f"memory of each of {bench.idle_clients:,} {kind} tabs over WebSocket, PSS"
-        row = Row(f"websocket-{kind}", title, None, Unit.MEBIBYTES)
+    for name, subscribe, heart_beat in (
+        ("idle", False, ""),
+        ("subscribed", True, ""),
+        ("beating", True, scenarios.IDLE_BEATS),
+    ):
+        kind = "subscribed tabs with heart-beats" if heart_beat else f"{name} tabs"
+        title = f"memory of each of {bench.idle_clients:,} {kind} over WebSocket, PSS"
+        row = Row(f"websocket-{name}", title, None, Unit.MEBIBYTES)
         rows.append(row)
         try:
             found = []
             for websocket in (False, True):
                 with (
                     bench.broker(websocket=True) as broker,
-                    run_idle(broker, bench.idle_clients, subscribe, bench.tag(), bench.deadline_s, websocket=websocket),
+                    run_idle(
+                        *(broker, bench.idle_clients, subscribe, bench.tag(), bench.deadline_s),
+                        websocket=websocket,
+                        heart_beat=heart_beat,
+                    ),
                 ):
                     found.append(memory.measure(broker.pid))
             note_memory(row, found[1])

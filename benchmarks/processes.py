@@ -262,15 +262,18 @@ def run_idle(
     parallel: int = 4,
     *,
     websocket: bool = False,
+    heart_beat: str = "",
 ) -> Iterator[Result]:
     """Idle clients that stay connected as long as the context; yields how fast they came in, so many at a time.
+
+    `heart_beat`: what they ask for with CONNECT. The context has to be shorter than the first beat.
 
     Raises:
         MeasurementError: not all came in, or some were closed or sent something meanwhile.
     """
     command = [str(LOADGEN), "idle", *broker.address(websocket=websocket), "--count", str(number)]
     command += ["--tag", tag, "--deadline", str(deadline_s), *(["--subscribe"] if subscribe else [])]
-    command += ["--parallel", str(parallel)]
+    command += ["--parallel", str(parallel), *(["--heart-beat", heart_beat] if heart_beat else [])]
     process = start(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     try:

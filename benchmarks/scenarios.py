@@ -225,6 +225,8 @@ IDLE_COUNT = 1000
 IDLE_RATE = 1000
 IDLE_CPU_US = 300
 IDLE_PSS_MIB = 0.5
+IDLE_BEATS = "60000,60000"
+"""What idle clients ask for that have heart-beats: no beat is due while they are looked at."""
 SUBSCRIBED_PSS_MIB = 1.0
 
 BURST_COUNT = 16

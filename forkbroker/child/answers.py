@@ -5,6 +5,7 @@ STOMP. So what it is answered with depends on its version and on nothing else, b
 put into their places. A frame that is not found here is the full program's.
 
 - CONNECT: `Connecting` is asked with each list of versions, and the client's number takes the place of a sample's.
+  CONNECTED says of heart-beats what the broker can do, whatever the client asks for.
 - SUBSCRIBE: `Session` is asked for each prefix and `ack`, and the names take the places of samples. Where something is
   said of what users may do or have, the full program looks at it.
 """
@@ -17,6 +18,9 @@ from forkbroker.child.child import Shared
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
+from forkbroker.stomp.errors import ProtocolError
+from forkbroker.stomp.negotiation import agree_heart_beat, choose_version
+from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, Envelope, pack
 from forkbroker.wire.kinds import Kind
 
@@ -38,11 +42,17 @@ MOST = 16
 """Subscriptions that may be made here. With more than that, a client has other plans than to wait."""
 _MEMORY = 1_048_576
 """Of a client, at least, so that the subscriptions that are made here have room in it."""
+_NO_BEATS = b"0,0"
+NEVER = (0, 0)
+"""The heart-beats of a client that has none."""
 _SESSION = "0123456789abcdef"
 _ID, _LOCAL, _RECEIPT = b"the-id", b"the-name", b"the-receipt"
 _PACK, _HEADER = HEADER.pack, HEADER.size
 
 
+Connected = tuple[bytes, bytes, tuple[int, int], bytes, bytes]
+"""What a plain CONNECT means: `accept-version`, the login, the heart-beats that are agreed on (`Terms.heart_beat`), and
+CONNECTED before and behind the client's number."""
 Subscribed = tuple[int, int, int, int, int, bytes, bytes, bytes, bytes]
 """What the full program says to a SUBSCRIBE, as far as it is the same for all of a kind.
 
@@ -59,7 +69,8 @@ class Answers:
         permissions = shared.permissions
         self._hosts = permissions.hosts
         self._has_hosts = bool(permissions.hosts.all)
-        self._of_version: dict[bytes, tuple[bytes, bytes]] = {}
+        self._heart_beat_ms = shared.policy.heart_beat_ms
+        self._of_version: dict[bytes, tuple[Version, bytes, bytes]] = {}
         self._of_subscribe: dict[bytes, Subscribed] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
         """Octets of what may be answered here."""
@@ -83,22 +94,30 @@ class Answers:
         """All that plain CONNECTs may give as `accept-version`; none, where the full program answers them all."""
         return self._of_version
 
-    def find(self, octets: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
-        """`accept-version`, the login, and CONNECTED before and behind the client's number; None: the full program has
-        to answer.
-        """
+    def find(self, octets: bytes) -> Connected | None:
+        """What this CONNECT means; None: the full program has to answer."""
         headers = self._read(octets, _COMMANDS, _NAMES)
         if headers is None:
             return None
         versions = headers.get(b"accept-version", b"")
         found = self._of_version.get(versions)
-        if found is None or headers.get(b"heart-beat", b"0,0") != b"0,0":
+        if found is None:
             return None
         if self._is_strict and b"host" not in headers:
             return None
         if self._has_hosts and not self._is_for_all(headers.get(b"host")):
             return None
-        return versions, headers.get(b"login", b""), found[0], found[1]
+        version, before, behind = found
+        value = headers.get(b"heart-beat", _NO_BEATS)
+        beats = NEVER if value == _NO_BEATS else self._agree(version, value)
+        return None if beats is None else (versions, headers.get(b"login", b""), beats, before, behind)
+
+    def _agree(self, version: Version, value: bytes) -> tuple[int, int] | None:
+        """The heart-beats of a client that asks for these; None: this is no such header."""
+        try:
+            return agree_heart_beat(version, value.decode(), self._heart_beat_ms)
+        except ProtocolError:
+            return None
 
     def _read(self, octets: bytes, commands: Container[bytes], names: Container[bytes]) -> dict[bytes, bytes] | None:
         """The headers of a plain frame that has one of these commands, and no headers but these; None: it is none."""
@@ -166,11 +185,13 @@ def _begin(shared: Shared, versions: str) -> tuple[Connecting, Session | None]:
     return connecting, sessions[0] if sessions else None
 
 
-def _ask(shared: Shared, versions: str) -> tuple[bytes, bytes]:
-    """What `Connecting` says to a client that has these versions, before and behind its number."""
+def _ask(shared: Shared, versions: str) -> tuple[Version, bytes, bytes]:
+    """The version for a client that has these ones, and what `Connecting` says to it before and behind its number."""
     connecting, _ = _begin(shared, versions)
+    version = choose_version(versions)
+    assert version is not None
     before, _, behind = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
-    return before + shared.session_prefix.encode(), behind
+    return version, before + shared.session_prefix.encode(), behind
 
 
 def _ask_subscribe(shared: Shared, versions: str, prefix: bytes, mode: bytes) -> Subscribed | None:

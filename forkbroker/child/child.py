@@ -42,6 +42,7 @@ from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.posix.signals import Wakeup
 from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import Connecting
+from forkbroker.session.ending import HeartBeat
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Habits, Setup
@@ -234,11 +235,11 @@ class ClientChild:
         self._unwritten.written(self._unwritten.pending if written is None else written, now)
         self._titled_count = 0
 
-    def adopt(self, shared: Shared, address: str, login: str, peer: int, octets: int) -> None:
-        """Serve this client, who was answered in the lobby; the CONNECT had so many octets.
+    def adopt(self, shared: Shared, address: str, login: str, peer: int, octets: int, heart_beat: HeartBeat) -> None:
+        """Serve this client, who was answered in the lobby; CONNECT and the beats had so many octets.
 
         For a child that was begun for a client that was not known yet, with such a CONNECT, and without quotas.
-        Its socket has another descriptor now, under the same number.
+        Its socket has another descriptor now, under the same number. `heart_beat`: what the lobby has heeded.
         """
         session, loop = self._phase, self._loop
         assert isinstance(session, Session)
@@ -247,7 +248,7 @@ class ClientChild:
         loop.now = self._title_at = now = monotonic()
         rights = self._find_rights(Identity(login))
         _limit_process(rights.quota)
-        session.adopt(login, rights, shared.name_session(peer).encode(), os.urandom(32), octets, now)
+        session.adopt(login, rights, shared.name_session(peer).encode(), os.urandom(32), octets, heart_beat, now)
 
     def repeat(self, octets: bytes, passed: int, written: int) -> None:
         """Read these SUBSCRIBEs, of which the lobby has told the parent.

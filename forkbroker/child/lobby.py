@@ -8,9 +8,12 @@ client or from the parent, is for the full program (`ClientChild`). It is told w
 read, and so many of what they are answered with were written.
 
 The lobby decides nothing. It says what `Connecting` and `Session` say, and only where that depends on nothing but the
-version and the names that are given. What it does not know, a heart-beat for one, a named virtual host, a pattern, or
-any login that has to be verified, it leaves unread in the socket for the full program. So there is no state here that
+version and the names that are given. What it does not know, a named virtual host for one, a pattern, or any login
+that has to be verified, it leaves unread in the socket for the full program. So there is no state here that
 could be lost, and the full program can take over at any time.
+
+Heart-beats are sent and heard here, by the session's own rule (`HeartBeat`). A client that is silent for too long, or
+does not take a beat, is left to the full program.
 
 SIGTERM is the administrator's wish to end this client, which the full program heeds. The handler raises an exception to
 end the wait of the lobby, and only while it waits.
@@ -25,13 +28,18 @@ from dataclasses import replace
 from time import monotonic
 from types import FrameType
 
-from forkbroker.child.answers import MOST, Answers
-from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.answers import MOST, NEVER, Answers
+from forkbroker.child.child import HABITS, ClientChild, Shared
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.posix import collector
+from forkbroker.posix.loop import LONGEST_WAIT_S
 from forkbroker.posix.titles import set_title
+from forkbroker.session.downward import Unwritten
+from forkbroker.session.ending import HeartBeat
 from forkbroker.session.session import first_token
+from forkbroker.session.setup import Habits
+from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.stomp.negotiation import choose_version
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, VERSION
@@ -39,6 +47,8 @@ from forkbroker.wire.kinds import Kind
 
 _PREPARED = b"CONNECT\naccept-version:%b\nhost:/\n\n\0"
 _PEEK = int(socket.MSG_PEEK)
+DONT_WAIT = int(socket.MSG_DONTWAIT)
+"""The client's socket waits, as it is the full program that makes it non-blocking. What is written here never does."""
 _CONNECTED, _FENCED = int(Kind.CONNECTED), int(Kind.FENCED)
 _PACK, _HEADER = HEADER.pack, HEADER.size
 
@@ -81,8 +91,8 @@ class Lobby:
     Made before the fork that it is meant for, with sockets that get their descriptors after it.
     """
 
-    def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell) -> None:
-        """The client of this spare is served."""
+    def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell, habits: Habits = HABITS) -> None:
+        """The client of this spare is served; `habits` are those of such clients."""
         end, client = spare.end, spare.client
         self._spare = spare
         self._end = end
@@ -100,6 +110,13 @@ class Lobby:
         # a number that no code holds: to take it away is to write to its page
         self._began: float = 0
         self._versions, self._login = b"", b""
+        self._unwritten = Unwritten()
+        """It is empty, as what the lobby says is written at once; and knows when the last beat was."""
+        self._heart_beat = HeartBeat(0, 0, self._unwritten, 0.0, habits.patience_s)
+        self._is_timed = bool(habits.patience_s)
+        """There are deadlines. Where there are none, nothing of a heart-beat is touched."""
+        self._beats = 0
+        """Octets of the client's beats."""
         self._read = b""
         self._written = 0
         self._ids: list[bytes] = []
@@ -158,7 +175,7 @@ class Lobby:
             found = self._answers.find(octets)
             if found is None:
                 return False
-            versions, login, before, behind = found
+            versions, login, beats, before, behind = found
             size = len(login)
             self._end.send(_PACK(_HEADER + size, VERSION, _CONNECTED, 0, 0, 0, 0, 0, 0, 0, size, 0, 0) + login)
             self._read = self._take(octets)
@@ -169,14 +186,65 @@ class Lobby:
         self._login = login
         if login:
             set_title(f"client {address} {login.decode()} 0 subscriptions")
-        if self._written == len(answer):
-            self._child = self._children.get(versions)
-            self._versions, self._written = versions, 0
+        if self._written != len(answer):
+            return False
+        self._child = self._children.get(versions)
+        self._versions, self._written = versions, 0
+        if self._is_timed or beats != NEVER:
+            self._is_timed = True
+            self._heart_beat.agree(*beats)
+            self._heart_beat.received_at = self._unwritten.written_at = monotonic()
         return True
 
     def _wait(self) -> list[tuple[int, int]]:
-        """Wait for whatever comes next: what is ready."""
-        return self._bell.poll(self._poll, None)
+        """Wait for whatever comes next: what is ready; nothing, if there is something to do for the full program.
+
+        Beats are sent and heard meanwhile.
+        """
+        if not self._is_timed:
+            return self._bell.poll(self._poll, None)
+        while True:
+            wait_s = min(max(0.0, self.deadline() - monotonic()), LONGEST_WAIT_S)
+            ready = self._bell.poll(self._poll, wait_s * 1000)
+            if ready == self._said:
+                self._heart_beat.received_at = monotonic()
+                if not self._hear():
+                    return ready
+            elif ready or self._bell.has_rung or not self.keep_up(monotonic()):
+                return ready
+
+    def deadline(self) -> float:
+        """When `keep_up` is due (monotonic seconds); infinity: never."""
+        return self._heart_beat.deadline()
+
+    def keep_up(self, now: float) -> bool:
+        """Time has passed: send a beat, if one is due; tell whether the lobby can go on."""
+        if self._heart_beat.is_missing(now):
+            return False
+        if self._heart_beat.is_due(now):
+            try:
+                is_sent = self._beat()
+            except OSError:  # the full program will meet it as well
+                return False
+            self._unwritten.written_at = now
+            return is_sent
+        return True
+
+    def _beat(self) -> bool:
+        """Send a beat; tell whether the kernel has taken all of it. Raises OSError."""
+        return self._client.send(HEART_BEAT, DONT_WAIT) == len(HEART_BEAT)
+
+    def _hear(self) -> bool:
+        """Take the beats that have come; tell whether nothing else has."""
+        try:
+            octets = self._look()
+            beats = len(octets) - len(octets.lstrip(HEART_BEAT))
+            if beats:
+                self._take(octets[:beats])
+                self._beats += beats
+        except OSError:  # the full program will meet it as well
+            return False
+        return 0 < beats == len(octets)
 
     def _look(self) -> bytes:
         """What has come of the client's stream, which stays where it is. Raises OSError."""
@@ -188,7 +256,7 @@ class Lobby:
 
     def _say(self, octets: bytes) -> int:
         """Write octets of the stream to the client; returns how many were written. Raises OSError."""
-        return self._client.send(octets)
+        return self._client.send(octets, DONT_WAIT)
 
     def attend(self) -> bool:
         """Wait for whatever comes next; tell whether it was for the lobby, and is done."""
@@ -239,7 +307,8 @@ class Lobby:
         """The full program, at the point that was reached here."""
         prepared = self._child
         if prepared is not None:
-            prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, len(self._read))
+            octets = len(self._read) + self._beats
+            prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, octets, self._heart_beat)
             if self._ids:
                 prepared.repeat(self._subscribed, self._passed, self._written)
             return prepared

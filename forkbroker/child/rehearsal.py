@@ -22,6 +22,7 @@ from forkbroker.child.lobby import Bell, Lobby, serve_in_full
 from forkbroker.child.spare import Spare
 from forkbroker.posix.hot_code import gather
 from forkbroker.posix.loop import Spinning
+from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
@@ -29,13 +30,15 @@ from forkbroker.wire.kinds import Kind
 ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
-_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\n\n\0"
+_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\nheart-beat:10000,10000\n\n\0"
 _TOPIC = b"/topic/rehearsal"
 _SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:%b\nreceipt:1\n\n\0" % _TOPIC
 _FRAMES = b"SEND\ndestination:%b\n\nhello\0DISCONNECT\nreceipt:2\n\n\0" % _TOPIC
 _SPIN_S = 0.000_05
 Play = Callable[[], None]
 """Plays a client through."""
+_DEADLINES = 4
+"""How many of a lobby's deadlines are met: the last one is a tab's first ping, behind its beats."""
 _FENCES = 2
 """How many fences these frames ask for: all are passed before they are asked, as nobody is there to answer."""
 
@@ -89,6 +92,9 @@ def play(
     def serve(address: str, peer: int) -> int:
         client.sendall(head + wrap(_CONNECT))
         lobby.meet(address, peer)
+        for _ in range(_DEADLINES):
+            lobby.keep_up(lobby.deadline())
+        client.sendall(wrap(HEART_BEAT))
         client.sendall(wrap(_SUBSCRIBE))
         if lobby.attend():
             channel.send(pack(Kind.FENCED, number=1))

@@ -43,7 +43,7 @@ AWAITED = 5
 
 _SWEEP_ABOVE = 64
 """Cancelled deadlines that may lie in the heap before it is worth asking whether they are most of it."""
-_LONGEST_WAIT_S = 3600.0
+LONGEST_WAIT_S = 3600.0
 """Systems count milliseconds in 31 bits, and refuse to wait for a month."""
 
 
@@ -274,7 +274,7 @@ class Loop:
         if not ready:
             wait = None
             if wake_at != math.inf:
-                wait = min(max(0.0, wake_at - time.monotonic()), _LONGEST_WAIT_S) * self._unit
+                wait = min(max(0.0, wake_at - time.monotonic()), LONGEST_WAIT_S) * self._unit
             ready = self._poller.poll(wait)
         self.now = time.monotonic()
         if spinning is not None:

@@ -30,13 +30,7 @@ from forkbroker.session.upward import Upward
 from forkbroker.stomp.encoder import encode_frame
 from forkbroker.stomp.errors import ProtocolError
 from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
-from forkbroker.stomp.negotiation import (
-    choose_version,
-    connected_headers,
-    effective_heart_beat,
-    parse_heart_beat,
-    supported_versions,
-)
+from forkbroker.stomp.negotiation import agree_heart_beat, choose_version, connected_headers, supported_versions
 from forkbroker.stomp.parser import Parser
 from forkbroker.stomp.versions import V10, Version, lenient
 from forkbroker.wire.envelope import Buffer, Envelope, pack
@@ -156,12 +150,11 @@ class Connecting:
         host = self._setup.permissions.hosts.find(headers.get("host"), is_strict=policy.strict)
         if host is None:
             raise FrameError("unknown host", f"this broker has no virtual host {shown(headers['host'])}")
-        client_beat = parse_heart_beat(headers.get("heart-beat")) if version.heart_beats else (0, 0)
         return Terms(
             policy,
             version,
             version if policy.strict else lenient(version),
-            effective_heart_beat(client_beat, policy.heart_beat_ms),
+            agree_heart_beat(version, headers.get("heart-beat"), policy.heart_beat_ms),
             Identity(headers.get("login", "")),
             headers.get("client-id", ""),
             host,

@@ -44,13 +44,25 @@ class HeartBeat:
         `patience_s`: a client that may be silent for so long at least, and no longer if it sends no beats; 0: as it
         likes.
         """
-        self.beat_after = send_every_ms * _SEND_AT / 1000 or math.inf
-        """Seconds from the last octet to the next beat; infinity: none."""
-        self.gone_after = max(expect_every_ms * _MARGIN / 1000, patience_s) or math.inf
-        """Seconds of silence after which the client is gone."""
+        self._patience_s = patience_s
         self._unwritten = unwritten
         self.received_at = now
         """When an octet came in, half a frame included; whoever receives sets it."""
+        self.beat_after = math.inf
+        """Seconds from the last octet to the next beat; infinity: none."""
+        self.gone_after = math.inf
+        """Seconds of silence after which the client is gone."""
+        self.agree(send_every_ms, expect_every_ms)
+
+    def agree(self, send_every_ms: int, expect_every_ms: int) -> None:
+        """Heed these intervals from now on."""
+        self.beat_after = send_every_ms * _SEND_AT / 1000 or math.inf
+        self.gone_after = max(expect_every_ms * _MARGIN / 1000, self._patience_s) or math.inf
+
+    def go_on_from(self, other: HeartBeat) -> None:
+        """Have the other one's intervals, and the times when octets came and went as it knows them."""
+        self.beat_after, self.gone_after = other.beat_after, other.gone_after
+        self.received_at, self._unwritten.written_at = other.received_at, other._unwritten.written_at
 
     def is_due(self, now: float) -> bool:
         """A beat should be sent: nothing waits that would be as good."""

@@ -140,11 +140,21 @@ class Session:
         }
         """Of all commands but SEND, which comes in runs."""
 
-    def adopt(self, login: str, rights: Rights, session_id: bytes, secret: bytes, octets: int, now: float) -> None:
+    def adopt(
+        self,
+        login: str,
+        rights: Rights,
+        session_id: bytes,
+        secret: bytes,
+        octets: int,
+        heart_beat: HeartBeat,
+        now: float,
+    ) -> None:
         """Be the session of this client: as if it had begun now, with this `Setup`.
 
         For a session that was begun for a client that was not known yet, and has done nothing. The client has no
-        client-id and no login that ends; its CONNECT had so many octets.
+        client-id and no login that ends; its CONNECT and its beats had so many octets, and its beats are those of
+        `heart_beat`.
         """
         self.parser.position = octets
         self.login = login
@@ -153,7 +163,8 @@ class Session:
         self.upward.session_id = session_id
         self._own.secret = secret
         self._subscriptions.count_from(first_token(session_id))
-        self.wake_at = self.unwritten.written_at = self._heart_beat.received_at = now
+        self._heart_beat.go_on_from(heart_beat)
+        self.wake_at = now
 
     # What comes from the client
 

@@ -63,6 +63,16 @@ def effective_heart_beat(client: tuple[int, int], server: tuple[int, int]) -> tu
     return _agree(server[0], client[1]), _agree(client[0], server[1])
 
 
+def agree_heart_beat(version: Version, value: str | None, server: tuple[int, int]) -> tuple[int, int]:
+    """As `effective_heart_beat`, for a client of this version with this `heart-beat` header.
+
+    Raises:
+        ProtocolError: as `parse_heart_beat`; what clients of version 1.0 say is not looked at.
+    """
+    client = parse_heart_beat(value) if version.heart_beats else (0, 0)
+    return effective_heart_beat(client, server)
+
+
 def _agree(can: int, wants: int) -> int:
     return max(can, wants) if can and wants else 0
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from forkbroker.hosts import Host, Hosts
 from forkbroker.permissions import Permissions
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.connecting import Connecting
+from forkbroker.session.downward import Unwritten
+from forkbroker.session.ending import HeartBeat
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session, first_token
 from forkbroker.session.setup import Setup
@@ -46,15 +52,17 @@ def shared_of(slots: SemaphorePool, policy: SessionPolicy | None = None, limits:
     return Shared(policy or SessionPolicy(), limits or Limits(), slots, 1 << 20)
 
 
-def ask_fully(shared: Shared, octets: bytes) -> tuple[bytes, list[tuple[Kind, bytes]], bool]:
-    """What the full program says to the client and to the parent, and whether the client is connected then."""
+def ask_fully(shared: Shared, octets: bytes) -> tuple[bytes, list[tuple[Kind, bytes]], float]:
+    """What the full program says to the client and to the parent, and when the client that is connected then hears or
+    is missed; -1: it is not connected.
+    """
     sessions: list[Session] = []
     setup = Setup(shared.policy, shared.limits, shared.name_session(PEER), bytes(32), shared.slots.try_acquire)
     connecting = Connecting(setup, sessions.append, 0.0)
     connecting.receive(octets, 0.0)
     told = [Envelope(b"".join(buffers)) for buffers in connecting.upward.take()]
     said = b"".join(connecting.unwritten.gather())
-    return said, [(one.kind, one.destination) for one in told], bool(sessions)
+    return said, [(one.kind, one.destination) for one in told], sessions[0].deadline() if sessions else -1.0
 
 
 def agrees(shared: Shared, octets: bytes) -> bool:
@@ -62,8 +70,11 @@ def agrees(shared: Shared, octets: bytes) -> bool:
     found = Answers(shared).find(octets)
     if found is None:
         return False
-    _, login, before, behind = found
-    assert ask_fully(shared, octets) == (b"%b%d%b" % (before, PEER, behind), [(Kind.CONNECTED, login)], True)
+    _, login, beats, before, behind = found
+    connected = b"%b%d%b" % (before, PEER, behind)
+    # nothing is written here, and no beat is due then
+    deadline = HeartBeat(0, beats[1], Unwritten(), 0.0).deadline()
+    assert ask_fully(shared, octets) == (connected, [(Kind.CONNECTED, login)], deadline)
     return True
 
 
@@ -235,7 +246,12 @@ def test_nothing_is_answered_before_all_of_it_is_there(slots) -> None:
         (CONNECT.replace(b"alice", "ä".encode()), False),
         (CONNECT.replace(b"alice", b"alice\nlogin:bob"), False),
         (CONNECT.replace(b"alice", b"alice\nheart-beat:0,0"), True),
-        (CONNECT.replace(b"alice", b"alice\nheart-beat:0,10000"), False),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:0,10000"), True),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:4000,0"), True),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:10000"), False),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:1e4,0"), False),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:10000000000,0"), False),
+        (CONNECT.replace(b"alice", b"alice\nheart-beat:1e4,0").replace(b"1.2", b"1.0"), True),
         (CONNECT.replace(b"alice", b"alice\nclient-id:a"), False),
         (CONNECT.replace(b"alice", b"a" * 600), False),
         (CONNECT + CONNECT, False),
@@ -288,6 +304,11 @@ def test_a_named_host_is_for_the_full_program(slots, host: bytes, is_strict: boo
     assert not agrees(limited, connect)
 
 
+def unread(sender: socket.socket) -> int:
+    """Octets that the other end of a pair has not read."""
+    return int.from_bytes(fcntl.ioctl(sender, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 def descriptors(play: Play) -> int:
     """How many the child has: the full program has more than the lobby, as it is woken by signals."""
     if not Path(f"/proc/{play.pid}/fd").exists():
@@ -317,6 +338,76 @@ def test_a_client_that_only_subscribes_stays_in_the_lobby(connected: Play) -> No
     connected.told(Kind.QUIESCED)
 
     assert (before, before < descriptors(connected)) == (within, True)
+
+
+BEATING = CONNECT.replace(b"alice\n", b"alice\nheart-beat:%b\n")
+
+
+@contextmanager
+def beating(beats: bytes, server: tuple[int, int]) -> Iterator[Play]:
+    """A client that has asked for such beats, of a broker that has these."""
+    with playing(policy=SessionPolicy(heart_beat_ms=server)) as play:
+        play.client.sendall(BEATING % beats)
+        play.told(Kind.CONNECTED)
+        play.hears(b"\0\n")
+        yield play
+
+
+def test_a_client_that_wants_beats_gets_them_in_the_lobby() -> None:
+    """One line feed each time."""
+    with beating(b"0,20", (20, 0)) as play:
+        before = descriptors(play)
+        heard = b"".join(play.hears(b"\n") for _ in range(3))
+
+        assert heard.strip(b"\n") == b""
+        assert descriptors(play) == before
+
+
+def test_a_client_that_beats_stays_in_the_lobby() -> None:
+    """Alone, or before a frame; the full program knows how many octets there were."""
+    with beating(b"60000,0", (0, 60_000)) as play:
+        before = descriptors(play)
+        play.client.sendall(b"\n")
+        wait_until(lambda: not unread(play.client), "a beat that is read")
+        play.client.sendall(b"\n\n" + SUBSCRIBE)
+        play.told(Kind.SUBSCRIBE)
+        play.tells(pack(Kind.FENCED, number=1))
+        heard = play.hears(b"\0\n")
+        within = descriptors(play)
+        play.says(b"SEND\nno colon\n\n")
+        octets = len(BEATING % b"60000,0") + 3 + len(SUBSCRIBE)
+
+        assert (before, heard) == (within, b"RECEIPT\nreceipt-id:r\n\n\0\n")
+        assert b"the frame begins at byte %d of" % octets in play.hears(b"\0")
+
+
+def test_the_longest_interval_is_no_fault() -> None:
+    """Systems count the milliseconds of a wait in 31 bits."""
+    with beating(b"9999999999,9999999999", (10_000, 10_000)) as play:
+        before = descriptors(play)
+        play.says(SUBSCRIBE[:-1])
+        play.told(Kind.SUBSCRIBE)
+
+        assert descriptors(play) == before
+
+
+def test_a_client_that_misses_its_beats_is_told_by_the_full_program() -> None:
+    """In its own words."""
+    with beating(b"20,0", (0, 20)) as play:
+        assert b"message:missed heart-beat\n" in play.hears(b"\0\n")
+        assert play.told()[-1].block == b"missed heart-beat (nothing was received for 0.04 s)"
+
+
+def test_a_client_that_takes_no_beat_is_for_the_full_program() -> None:
+    """Which waits until there is room; the session goes on with what was agreed on."""
+    with beating(b"0,1", (1, 0)) as play:
+        before = descriptors(play)
+        wait_until(lambda: descriptors(play) > before, "a client to whom nothing can be written")
+        play.says(SUBSCRIBE[:-1])
+        play.told(Kind.SUBSCRIBE)
+        play.tells(pack(Kind.FENCED, number=1))
+
+        assert play.hears(b"RECEIPT\nreceipt-id:r\n\n\0\n").startswith(b"\n\n")
 
 
 @pytest.mark.parametrize("is_passed", [False, True])

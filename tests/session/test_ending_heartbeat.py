@@ -62,6 +62,18 @@ def test_who_is_given_patience_may_be_silent_for_longer_but_not_for_ever() -> No
     assert HeartBeat(0, 0, unwritten, 0.0, 75.0).deadline() == 75.0
 
 
+def test_what_is_agreed_on_later_counts_from_then_on() -> None:
+    """With the patience of before; and another one goes on from there, at the same times."""
+    unwritten, others = Unwritten(), Unwritten()
+    beat, other = HeartBeat(0, 0, unwritten, 0.0, 75.0), HeartBeat(0, 0, others, 0.0)
+    beat.agree(1000, 10_000)
+    beat.received_at, unwritten.written_at = 5.0, 6.0
+    other.go_on_from(beat)
+
+    assert [(one.beat_after, one.gone_after, one.deadline()) for one in (beat, other)] == [(0.8, 75.0, 6.8)] * 2
+    assert (other.received_at, others.written_at) == (5.0, 6.0)
+
+
 @pytest.mark.row("H08")
 def test_what_waits_to_be_sent_has_no_deadline() -> None:
     """It will be as good as a beat."""

@@ -40,7 +40,8 @@ _MAX_REASON = 123
 _CODES = {Cause.ASKED: 1000, Cause.FAULT: 1002, Cause.DENIED: 1008, Cause.AWAY: 1001, Cause.FULL: 1013}
 _TEXT, _BINARY = 0x81, 0x82
 _HEADS = {first: [bytes((first, length)) for length in range(126)] for first in (_TEXT, _BINARY)}
-_BEAT = b"\x81\x01\n"
+BEAT = b"\x81\x01\n"
+"""The message that is a heart-beat."""
 _LENGTH = b"\ncontent-length:"
 PING = b"\x89\x00"
 PONG = 0x8A
@@ -194,7 +195,7 @@ class WebSocket:
         position = last = 0
         while position < end:
             if part[position] == 10:
-                append(_BEAT)
+                append(BEAT)
                 position += 1
                 continue
             gap = find(b"\n\n", position)

@@ -15,15 +15,16 @@ from time import monotonic
 
 from forkbroker.child.answers import Answers
 from forkbroker.child.child import ClientChild, Shared
-from forkbroker.child.lobby import Bell, Lobby
+from forkbroker.child.lobby import DONT_WAIT, Bell, Lobby
 from forkbroker.child.rehearsal import play
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
-from forkbroker.child.web.frames import PING, PONG, WebSocket, pack_text, unpack_whole
+from forkbroker.child.web.frames import BEAT, PING, PONG, WebSocket, pack_text, unpack_whole
 from forkbroker.child.web.greeting import MOST, grant
-from forkbroker.child.web.site import HABITS, PATIENCE_S, PING_S, SitePolicy, Visit, make_child
+from forkbroker.child.web.site import HABITS, PING_S, SitePolicy, Visit, make_child
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.posix.addresses import is_on_this_machine
+from forkbroker.stomp.encoder import HEART_BEAT
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
@@ -40,15 +41,17 @@ class WebLobby(Lobby):
 
     def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell, policy: SitePolicy) -> None:
         """As the other one; `policy` says what is to be had."""
-        super().__init__(spare, shared, answers, bell)
+        super().__init__(spare, shared, answers, bell, HABITS)
         self._policy = policy
         self._is_granted = False
         """The client has its WebSocket."""
         self._paths = frozenset(path.encode() for path in policy.paths) or None
         self._came = 0.0
-        self._heard_at = 0.0
+        self._ping_at = 0.0
         self._size = 0
         """Octets of the message that was looked at."""
+        self._is_pong = False
+        """It is a pong, and has nothing of the stream."""
         self._unsent = b""
         """What the kernel has not taken of a message."""
         self._visits: dict[ClientChild, tuple[Visit, WebTransport, WebSocket]] = {}
@@ -69,7 +72,8 @@ class WebLobby(Lobby):
         """Grant the client its WebSocket, then as the other lobby."""
         self._bell.has_rung = False
         self._address, self._peer = address, peer
-        self._came = self._heard_at = monotonic()
+        self._came = monotonic()
+        self._ping_at = self._came + PING_S
         if self._bell.poll(self._poll, self._timeout_ms) != self._said or not self._grant():
             return False
         return super().meet(address, peer)
@@ -83,8 +87,7 @@ class WebLobby(Lobby):
             size, answer = found
             self._client.recv_into(_PLACE, size)
             self._is_granted = True
-            written = self._client.send(answer)
-            self._unsent = answer[written:]
+            self._send(answer)
         except OSError:  # the full program will meet it as well
             return False
         return not self._unsent
@@ -93,43 +96,53 @@ class WebLobby(Lobby):
         return is_on_this_machine(self._client)
 
     def _wait(self) -> list[tuple[int, int]]:
-        while not self._unsent:
-            ready = self._bell.poll(self._poll, PING_S * 1000)
-            if ready == self._said:
-                if not self._hear():
-                    return ready
-            elif ready or self._bell.has_rung or monotonic() > self._heard_at + PATIENCE_S:
-                return ready
-            else:
-                with suppress(OSError):  # it has left, or takes nothing: either will be found out
-                    self._client.send(PING)
-        return []
+        return [] if self._unsent else super()._wait()
+
+    def deadline(self) -> float:
+        """Pings are due as well."""
+        return min(super().deadline(), self._ping_at)
+
+    def keep_up(self, now: float) -> bool:
+        """Pings are sent as well."""
+        if now >= self._ping_at:
+            self._ping_at = now + PING_S
+            try:
+                self._send(PING)
+            except OSError:  # the full program will meet it as well
+                return False
+        return super().keep_up(now) and not self._unsent
+
+    def _send(self, message: bytes) -> None:
+        """Send a message, whose rest is left unsent if the kernel does not take all of it. Raises OSError."""
+        self._unsent = message[self._client.send(message, DONT_WAIT) :]
+
+    def _beat(self) -> bool:
+        self._send(BEAT)
+        return not self._unsent
 
     def _hear(self) -> bool:
-        """Take a pong, if one has come."""
+        """Take a message of beats, or a pong, if one has come."""
         with suppress(OSError):
-            found = unpack_whole(self._client.recv(self._answers.most + _FRAMING, _PEEK))
-            if found is not None and found[0] == PONG:
-                self._client.recv(found[2])
-                self._heard_at = monotonic()
+            octets = self._look()
+            if self._is_pong or (octets and not octets.strip(HEART_BEAT)):
+                self._beats += len(self._take(octets))
                 return True
         return False
 
     def _look(self) -> bytes:
         found = unpack_whole(self._client.recv(self._answers.most + _FRAMING, _PEEK))
-        if found is None or found[0] == PONG:
+        self._is_pong = found is not None and found[0] == PONG
+        if found is None:
             return b""
         self._size = found[2]
-        return found[1]
+        return b"" if self._is_pong else found[1]
 
     def _take(self, octets: bytes) -> bytes:
         self._client.recv(self._size)
-        self._heard_at = monotonic()
         return octets
 
     def _say(self, octets: bytes) -> int:
-        message = pack_text(octets)
-        self._unsent = message[self._client.send(message) :]
+        self._send(pack_text(octets))
         return len(octets)
 
     def leave(self) -> ClientChild:

@@ -22,6 +22,7 @@ from forkbroker.child.web.site import SitePolicy
 from forkbroker.posix.children import fork
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
+from forkbroker.session.setup import Habits
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
@@ -91,11 +92,11 @@ class Scene:
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A tab that has asked for a WebSocket; pings come each 50 ms."""
     monkeypatch.setattr(porch, "PING_S", 0.05)
-    monkeypatch.setattr(porch, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(porch, "HABITS", Habits(patience_s=1.5))
     ours, theirs = open_pair()
     client, served = socket.socketpair()
     slots = SemaphorePool(1)
-    shared = child.Shared(SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
+    shared = child.Shared(SessionPolicy(heart_beat_ms=(10, 10_000)), Limits(), slots, MAX_ENVELOPE)
     left, noted = os.pipe()
     os.set_blocking(left, False)
 
@@ -152,11 +153,11 @@ def test_a_tab_that_connects_and_subscribes_stays_in_the_lobby(scene: Scene) -> 
 @pytest.mark.parametrize(
     "first",
     [
-        "CONNECT\naccept-version:1.2\nhost:/\nheart-beat:10000,10000\n\n\0",
+        "CONNECT\naccept-version:1.2\nhost:/\nclient-id:a\n\n\0",
         "CONNECT\naccept-version:1.2\nhost:/\nx:" + "y" * 1000 + "\n\n\0",
         "\n",
     ],
-    ids=["heart-beat", "long", "line feed"],
+    ids=["client-id", "long", "line feed"],
 )
 def test_what_is_not_plain_is_for_the_full_program(scene: Scene, first: str) -> None:
     """Although the WebSocket was granted in the lobby."""
@@ -166,6 +167,27 @@ def test_what_is_not_plain_is_for_the_full_program(scene: Scene, first: str) -> 
 
     assert scene.tab.take().startswith("CONNECTED\n")
     scene.await_full()
+
+
+def test_a_tab_with_heart_beats_stays_in_the_lobby(scene: Scene) -> None:
+    """A beat is a message with one line feed, in both directions, and pings go on beside them."""
+    scene.tab.say("CONNECT\naccept-version:1.2\nhost:/\nheart-beat:60000,10\n\n\0")
+    assert scene.tab.take().startswith("CONNECTED\n")
+    while scene.tab.pings < 2 or scene.tab.texts.count("\n") < 3:
+        scene.tab.turn()
+    scene.tab.say("\n")
+    scene.tab.say(SUBSCRIBE)
+    scene.hears(Kind.SUBSCRIBE)
+    scene.pass_fence(1)
+    assert scene.tab.take() == "RECEIPT\nreceipt-id:r\n\n\0"
+    assert not scene.is_left
+
+    scene.tab.say("SEND\ndestination:/topic/b\n\nhello\0")
+    assert scene.hears(Kind.SEND).destination == b"/topic/b"
+    assert scene.is_left
+    beats = scene.tab.texts.count("\n")
+    while scene.tab.texts.count("\n") < beats + 3:
+        scene.tab.turn()
 
 
 def test_a_message_in_parts_is_for_the_full_program(scene: Scene) -> None:
