@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,29 @@ class Authenticator:
         """The broker has ended: so does the helper."""
         os.close(self._end)
         self.link.close()
+
+
+class NoAuthenticator:
+    """There is no program, and so nothing to start."""
+
+    link: None = None
+
+    def start(self, log_descriptors: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def ended(self, ended: children.Ended) -> None:
+        """It was somebody else."""
+
+
+def open_authenticator(
+    settings: Settings, identity: Identity | None, opened: ExitStack
+) -> Authenticator | NoAuthenticator:
+    """The helper that the settings ask for; it is closed when `opened` is. Raises as `Authenticator`."""
+    if settings.authenticator is None:
+        return NoAuthenticator()
+    authenticator = Authenticator(settings, identity)
+    opened.callback(authenticator.close)
+    return authenticator
 
 
 def _find_program(path: Path) -> Path:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forkbroker.cli.arguments import read_arguments
-from forkbroker.cli.wiring import check_web_paths, routing_policy
+from forkbroker.cli.conversion import routing_policy
+from forkbroker.cli.optional import check_web_paths
 from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, exists, read_file
 from forkbroker.config.options.option import Given

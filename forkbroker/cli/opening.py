@@ -1,4 +1,4 @@
-"""What the start opens: the log, the listeners, the directory of a new store.
+"""What the start opens: the log, the listeners, the semaphores, the directory of a new store.
 
 All of it with the rights that the command was started with; who the broker becomes gets what it needs later.
 """
@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from forkbroker.config.evaluation import BEYOND
@@ -19,12 +20,19 @@ from forkbroker.posix.addresses import ListenAddress, describe_listener, reaches
 from forkbroker.posix.listening import SocketRights, close_listener, open_listener
 from forkbroker.posix.log_formats import BARE, STAMPED, for_journal
 from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog, is_journal, set_level
+from forkbroker.posix.places import Places
 from forkbroker.posix.privileges import Identity, find_group, find_user
+from forkbroker.posix.semaphores import SemaphorePool
 
 logger = logging.getLogger("forkbroker")
 
 BACKLOG = 1024
 """Connections that wait while children are forked; the kernel lowers it to its own limit (Linux: somaxconn)."""
+
+SLOTS = 64
+"""Offers that can be open at one time; with more to offer, the next one waits for an answer. Four workers have four
+open at once, a queue that is emptied has 20 to 50 long ones: more slots made no benchmark faster. Each is a mapping in
+every process, which costs 0.2 KiB of the kernel's memory; a fork hardly notices."""
 
 _STDERR = 2
 
@@ -68,6 +76,47 @@ class LogSwitch:
             log.start(settings.log_level)
 
         return change
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a broker needs of the system, open. It is closed when the start, or the broker, ends."""
+
+    log: LogSwitch
+    rights: SocketRights
+    """Of the Unix sockets that a reload opens."""
+    listening: dict[ListenAddress, list[socket.socket]] | None
+    """The listeners of each address; None: the service manager has opened those that there are."""
+    listeners: Sequence[socket.socket]
+    """All of them, whoever has opened them."""
+    scraped: Sequence[socket.socket]
+    """Those of --metrics."""
+    semaphores: SemaphorePool
+    places: Places
+    """Where logins are verified, one at each at a time."""
+
+
+def open_resources(
+    settings: Settings, passed: Sequence[socket.socket], identity: Identity | None, opened: ExitStack
+) -> Resources:
+    """Open all of it, for the user that the broker will be. `passed`: the listeners of the service manager.
+
+    Raises:
+        StartError: something cannot be opened.
+    """
+    log = open_log(settings, identity, opened)
+    check_passed(passed, settings)
+    rights = socket_rights(settings, identity)
+    listening = None if passed else open_listeners(settings, rights, opened)
+    listeners = passed if listening is None else [one for some in listening.values() for one in some]
+    scraped = open_metrics(settings, opened)
+    semaphores = SemaphorePool(SLOTS)
+    opened.callback(semaphores.close)
+    if identity is not None:
+        make_store_directory(settings.store or "", identity)
+    places = Places()
+    opened.callback(places.close)
+    return Resources(log, rights, listening, listeners, scraped, semaphores, places)
 
 
 def _log_of(settings: Settings) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.lies import make_lie
 
-from forkbroker.cli import wiring
+from forkbroker.cli import conversion
 from forkbroker.config.evaluation import make_settings
 from forkbroker.routing import sending
 from forkbroker.routing.keeping import fans, journal, telling
@@ -41,8 +41,8 @@ LIES = b"/queue/lies"
 LIES_GO_TO = (LIES, LIES, b"/topic/lies", TOPIC, b"/dsub/lies", b"/reply-queue/lies")
 
 SMALL: list[tuple[Any, str, int]] = [
-    (wiring, "ENVELOPE_SLACK", 2_000),
-    (wiring, "PASSED_SLACK", 2_500),
+    (conversion, "ENVELOPE_SLACK", 2_000),
+    (conversion, "PASSED_SLACK", 2_500),
     (fans, "FAN_OCTETS", 30_000),
     (fans, "NAMES_OCTETS", 1_250),
     (journal, "MAX_OCTETS", 40_000),

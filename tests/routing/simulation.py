@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from forkbroker.cli import wiring
+from forkbroker.cli import conversion
 from forkbroker.config.evaluation import make_settings
 from forkbroker.config.settings import Settings
 from forkbroker.routing.counters import QueueView
@@ -39,7 +39,7 @@ class Bounds:
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
         """As the command derives them."""
-        return cls(wiring.max_envelope(settings), wiring.max_passed(settings))
+        return cls(conversion.max_envelope(settings), conversion.max_passed(settings))
 
 
 BOUNDS = Bounds.of(make_settings({}))

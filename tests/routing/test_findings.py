@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from forkbroker.cli import wiring
+from forkbroker.cli import conversion
 from forkbroker.routing import router
 from forkbroker.routing.jobs.delays import Delays
 from forkbroker.routing.jobs.returns import Nack, Returns
@@ -84,7 +84,7 @@ def tell_copies(patch: Patch) -> None:
 
 def pass_on_nothing_larger(patch: Patch) -> None:
     """What the parent passes on has no room for what is known of it."""
-    patch.setattr(wiring, "max_passed", wiring.max_envelope)
+    patch.setattr(conversion, "max_passed", conversion.max_envelope)
 
 
 def check_nothing(patch: Patch) -> None:

@@ -1,0 +1,105 @@
+"""The program of the nursery: what its children can do, and who is played in it before it forks any of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from forkbroker.child import nursery, proxied
+from forkbroker.child.answers import Answers
+from forkbroker.child.lobby import Bell, Lobby
+from forkbroker.child.rehearsal import rehearse
+from forkbroker.child.spare import Spare
+from forkbroker.child.transport import PlainTransport, Transport
+from forkbroker.cli.serving import Equipment
+from forkbroker.config.settings import Settings
+from forkbroker.permissions import Permissions
+from forkbroker.posix import merging
+from forkbroker.posix.daemonize import drop_standard_streams
+from forkbroker.posix.oom import go_first
+from forkbroker.posix.places import Places
+from forkbroker.posix.privileges import apply_limits
+from forkbroker.wire.kinds import Begin
+
+
+def raise_children(equipment: Equipment, places: Places, end: socket.socket) -> int:
+    """Be the nursery on this end of its channel; its children verify logins at `places`. The exit status."""
+    settings, shared = equipment.settings, equipment.shared
+    answers, bell, spare = Answers(shared), Bell(), Spare()
+    lobby = Lobby(spare, shared, answers, bell)
+    _give_programs(equipment, spare, bell)
+    spare.suspected = places.leave_one
+    spare.programs[0] = lobby.serve
+    _become_nursery(settings)
+    bell.hang()
+    # who plays a client in the nursery must not have the limits of one
+    rehearsing = replace(shared, verifier=None, permissions=Permissions())
+    lobbies, others = [lobby], list[Callable[[], None]]()
+    if equipment.web is not None:
+        from forkbroker.child.web import porch
+
+        others.append(partial(porch.play_page, rehearsing, answers, equipment.web))
+        if shared.verifier is None:
+            lobbies.append(porch.WebLobby(spare, shared, answers, bell, equipment.web))
+            spare.programs[Begin.WEB] = lobbies[-1].serve
+
+    def prepare() -> None:
+        rehearse(rehearsing, answers, others)
+        for one in lobbies:
+            one.prepare()
+
+    return nursery.main(end, prepare, _limit(settings, spare.wait))
+
+
+def _become_nursery(settings: Settings) -> None:
+    """What holds for this process and all that it forks."""
+    if settings.daemonize:
+        drop_standard_streams()
+    go_first()
+    if settings.merge_memory:
+        merging.merge()
+
+
+def _limit(settings: Settings, wait: Callable[[int], int]) -> Callable[[int], int]:
+    """What a spare runs: `wait` itself where nothing is limited, as each function more costs memory of each client."""
+    if not (settings.child_memory or settings.child_cpu or settings.child_files):
+        return wait
+
+    def wait_within_limits(fd: int) -> int:
+        apply_limits(
+            memory_bytes=settings.child_memory or None,
+            cpu_s=settings.child_cpu or None,
+            files=settings.child_files or None,
+        )
+        return wait(fd)
+
+    return wait_within_limits
+
+
+def _give_programs(equipment: Equipment, spare: Spare, bell: Bell) -> None:
+    """Let a spare serve clients in all ways that there are but the lobby's."""
+    programs = spare.programs
+    give: dict[str, Any] = {"shared": equipment.shared, "bell": bell}
+    programs[Begin.PROXIED] = partial(proxied.serve, spare, make=PlainTransport, **give)
+    makers: dict[int, Callable[[socket.socket], Transport]] = {0: PlainTransport}
+    if equipment.tls is not None:
+        from forkbroker.child import tls
+
+        encrypted = partial(tls.serve, spare, context=equipment.tls, **give)
+        programs[Begin.TLS] = encrypted
+        programs[Begin.TLS | Begin.PROXIED] = partial(encrypted, is_proxied=True)
+        makers[Begin.TLS] = partial(tls.TlsTransport, context=equipment.tls)
+    if equipment.web is not None:
+        from forkbroker.child.web import site
+        from forkbroker.child.web.page import load
+
+        if equipment.web.page is not None:
+            load(equipment.web.page)  # before the children, which have its files then
+        for tls_or_not, make in makers.items():
+            served = partial(site.serve, spare, policy=equipment.web, make=make, is_tls=bool(tls_or_not), **give)
+            programs[Begin.WEB | tls_or_not] = served
+            programs[Begin.WEB | tls_or_not | Begin.PROXIED] = partial(served, is_proxied=True)
+            programs[Begin.WEB | tls_or_not | Begin.FORWARDED] = partial(served, is_forwarded=True)
