@@ -17,6 +17,7 @@ from forkbroker.posix.c_library import find_function
 ROOT = Path(__file__).parents[2]
 SIZE = 300_000
 PAGES = SIZE // resource.getpagesize()
+BODY = 1_100_000
 TIMES = 200
 
 needs_glibc = pytest.mark.skipif(blocks._mallopt is None or blocks._malloc_trim is None, reason="needs glibc")
@@ -37,7 +38,7 @@ def take_and_free(size: int = SIZE) -> None:
 
 @needs_glibc
 def test_large_blocks_are_used_again() -> None:
-    """Their pages are not asked for each time; without it they are. A block above 1 MiB goes back at once.
+    """Their pages are not asked for each time; without it they are. A block above 4 MiB goes back at once.
 
     In an interpreter that has just begun: after many tests there are large holes in its memory, which are used first.
     """
@@ -57,8 +58,9 @@ def compare_faults() -> tuple[bool, bool, bool]:
     usual = count_faults(take_and_free)
     blocks.use_again()
     take_and_free()
-    again = count_faults(take_and_free)
-    above = count_faults(lambda: take_and_free(1_100_000))
+    take_and_free(BODY)
+    again = count_faults(take_and_free) + count_faults(lambda: take_and_free(BODY))
+    above = count_faults(lambda: take_and_free(4 * BODY))
     return usual > TIMES * PAGES // 2, again < PAGES * 2, above > TIMES * PAGES
 
 
