@@ -47,7 +47,7 @@ from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Habits, Setup
 from forkbroker.stomp.limits import Limits
-from forkbroker.wire.channel import PLACE, FileChannel
+from forkbroker.wire.channel import BEGINNING, PLACE, FileChannel
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
 
@@ -300,6 +300,8 @@ class ClientChild:
                 octets = self._read_into(place)
                 if octets:
                     phase.body_received(octets, now)
+                    if parser.body is None:
+                        self._place = BEGINNING
                     return
             else:
                 place = self._place

@@ -51,6 +51,9 @@ def open_pair() -> tuple[socket.socket, socket.socket]:
 PLACE = memoryview(bytearray(READ_SIZE))
 """Where this process reads to: one place for all its reads. `recv` would allocate `READ_SIZE` octets, and so map and
 unmap memory, for each message of a hundred (a third of a consumer's system calls with prefetch 1)."""
+BEGINNING = PLACE[:4_096]
+"""Where it reads to behind a large envelope, or a large body: the next one is likely to be large as well, and what is
+read with its beginning has to be copied to its final place (a tenth of the CPU time for 1 MiB)."""
 
 
 class Channel:
@@ -63,7 +66,8 @@ class Channel:
         share it can at the same time; without one there is no such bound.
         """
         self._socket = end
-        self._read_into: Callable[[memoryview], int] = end.recv_into
+        self._reader: Callable[[memoryview], int] = end.recv_into
+        self._read_into = self._reader
         self._max_envelope = max_envelope
         self._budget = budget
         self._announced = 0
@@ -300,7 +304,13 @@ class Channel:
             return []
         self._large = None
         self._announced = 0
+        self._read_into = self._read_beginning
         return [Envelope(large)]
+
+    def _read_beginning(self, _place: memoryview) -> int:
+        """Read the next octets behind a large envelope; all later ones by `_reader` again."""
+        self._read_into = self._reader
+        return self._reader(BEGINNING)
 
     def flush_and_close(self, seconds: float) -> None:
         """Write the rest, waiting for room, but for each piece not longer than this; then close."""
@@ -339,7 +349,7 @@ class FileChannel(Channel):
     def take_files(self) -> None:
         """Before the parent may send one: a read that can bring it is dearer than another."""
         self.takes_files = True
-        self._read_into = self._read_with_files
+        self._reader = self._read_into = self._read_with_files
 
     def _read_with_files(self, place: memoryview) -> int:
         octets, ancillary, flags, _address = self._socket.recvmsg_into([place], ROOM_FOR_ONE)
