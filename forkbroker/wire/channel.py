@@ -67,7 +67,7 @@ class Channel:
         """
         self._socket = end
         self._reader: Callable[[memoryview], int] = end.recv_into
-        self._read_into = self._reader
+        self._read_into: Callable[[memoryview], int] = end.recv_into
         self._max_envelope = max_envelope
         self._budget = budget
         self._announced = 0

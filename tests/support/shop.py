@@ -158,11 +158,14 @@ def _end_group(process: subprocess.Popen[bytes], number: int) -> None:
     if process.poll() is None:
         os.killpg(process.pid, number)
     try:
-        process.wait(stretched(_PATIENCE_S))
+        wait_until(lambda: process.poll() is not None, f"the end of {process.args}", _PATIENCE_S)
         wait_until(lambda: not processes(process.pid), f"the end of {processes(process.pid)}")
     finally:
-        if processes(process.pid):
+        left = processes(process.pid)
+        if left:
+            print("did not end:", *left, sep="\n")
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _find_ports(number: int) -> list[int]:
