@@ -124,10 +124,9 @@ def test_a_lease_holds_for_what_is_held_and_its_end_too(reload: Reload, join, br
     reload('policy = "/queue/a lease=100ms"\n')
     again = second.expect("MESSAGE", "job")
     reload("")
-    first.send("ACK", id=message["ack"], receipt="late")
-    first.expect("RECEIPT", receipt_id="late")
-    second.send("ACK", id=again["ack"], receipt="in time")
-    second.expect("RECEIPT", receipt_id="in time")
+    # on a slow machine the second lease ends before the reload, and it goes back again
+    first.request("ACK", id=message["ack"])
+    second.request("ACK", id=again["ack"])
 
 
 def test_limits_of_new_clients_are_new(reload: Reload, join, broker: RunningBroker) -> None:

@@ -20,6 +20,11 @@ def _count(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def _wait_for_descriptors(pid: int, number: int) -> None:
+    """Wait until the parent has so many, or nearly: it has one of each spare, and orders these in lots."""
+    wait_until(lambda: abs(_count(pid) - number) < LOT, f"{number} descriptors again")
+
+
 @needs_proc
 def test_a_child_holds_only_its_own(start, connect) -> None:
     """However many siblings it has: no socket of theirs, no listener, no pidfile."""
@@ -51,8 +56,7 @@ def test_two_hundred_clients_that_came_and_went_leave_no_descriptor(start, conne
     broker.wait_for_children(1)
     witness.publish("/topic/news")
 
-    # the parent has a descriptor of each spare, and orders them in lots
-    wait_until(lambda: abs(_count(broker.pid) - before) < LOT, f"{before} descriptors again")
+    _wait_for_descriptors(broker.pid, before)
 
 
 @needs_proc
@@ -65,7 +69,7 @@ def test_refused_clients_leave_no_descriptor_either(start, connect) -> None:
         with Client(broker.port) as client:
             client.expect("ERROR")
 
-    wait_until(lambda: _count(broker.pid) == before, f"{before} descriptors again")
+    _wait_for_descriptors(broker.pid, before)
 
 
 def test_a_client_sees_its_end_although_others_came_after_it(start, connect) -> None:
