@@ -4,10 +4,10 @@ A program that verifies logins may need rights that the broker gives up at its s
 these processes are forked before that. With `--authenticator-user` they keep the rights of the start, and each run of
 the program becomes that user; without, they become the broker's user as everybody else.
 
-The *guard* does nothing but wait for the *runner*, and fork another one if it has died: the parent process could not,
-as it has no rights to give. The runner reads no request: it hands the octets to a program, and gives its output back
-(`forkbroker.wire.logins`). Which program that is was said at the start, and nothing that a client's process can send
-changes it.
+The *guard* does nothing but wait for the *runner*. If that has died, it ends the programs that it has left
+(`forkbroker.authenticator.groups`), and forks another one: the parent process could not, as it has no rights to give.
+The runner reads no request: it hands the octets to a program, and gives its output back (`forkbroker.wire.logins`).
+Which program that is was said at the start, and nothing that a client's process can send changes it.
 
 A program has `TIMEOUT_S`. Then SIGALRM ends it, which it may heed; and a moment later SIGKILL, with all that it has
 started and that is in its group still. At most `RUNNING` of them run; what else is asked for waits in the kernel. When
@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from forkbroker.authenticator.groups import Groups, kill_group
 from forkbroker.errors import Exit
 from forkbroker.posix import children
 from forkbroker.posix.exits import describe
@@ -66,14 +67,17 @@ def guard(task: Task) -> int:
     """Have a runner, for as long as there is a broker; the exit status."""
     set_title("authenticator, guard")
     again_s = _AGAIN_S
+    groups = Groups(RUNNING)
     while True:
         began = time.monotonic()
         try:
-            pid = children.fork(lambda: Runner(task).run(), (task.link.fileno(), task.lifeline, *task.kept))
+            pid = children.fork(lambda: Runner(task, groups).run(), (task.link.fileno(), task.lifeline, *task.kept))
             _, status = os.waitpid(pid, 0)
             how = describe(status)
         except OSError as error:
             status, how = -1, f"cannot fork its process: {error.strerror}"
+        if status != 0:
+            groups.kill_all()
         if status == 0 or _has_ended(task.lifeline, 0.0):
             return Exit.OK
         if time.monotonic() - began > _STEADY_S:
@@ -93,6 +97,7 @@ def _has_ended(lifeline: int, within_s: float) -> bool:
 
 @dataclass(slots=True)
 class _Run:
+    place: int
     answer: int
     until: float
     """It is killed then."""
@@ -101,8 +106,10 @@ class _Run:
 class Runner:
     """Runs programs."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, groups: Groups) -> None:
+        """`groups`: where its programs are noted, for whoever has to end them in its stead."""
         self._task = task
+        self._groups = groups
         self._runs: dict[int, _Run] = {}
         """By the numbers of the processes, which are also those of their groups."""
 
@@ -131,20 +138,27 @@ class Runner:
         if found is None:
             return
         request, answer = found
+        place = self._groups.take_place()
         try:
-            pid = self._fork(request, answer)
+            pid = self._fork(request, answer, place)
         except OSError as error:
+            self._groups.give_back(place)
             log.error("authenticator: cannot run %s: %s", self._task.path, error.strerror)
             os.close(answer)
             return
-        self._runs[pid] = _Run(answer, time.monotonic() + self._task.timeout_s + _GRACE_S)
+        self._runs[pid] = _Run(place, answer, time.monotonic() + self._task.timeout_s + _GRACE_S)
 
-    def _fork(self, request: bytes, answer: int) -> int:
+    def _fork(self, request: bytes, answer: int, place: int) -> int:
         theirs, ours = os.pipe()
+        runner = os.getpid()
         try:
             pid = os.fork()
             if not pid:
-                _become(self._task, theirs, answer)
+                try:
+                    if self._groups.enter(place, runner):
+                        _become(self._task, theirs, answer)
+                finally:
+                    os._exit(_CANNOT_RUN)
         finally:
             os.close(theirs)
         with os.fdopen(ours, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
@@ -156,44 +170,41 @@ class Runner:
         for pid, run in list(self._runs.items()):
             is_late = now >= run.until
             if is_late:
-                _kill_group(pid)
+                _kill(pid)
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 # whatever it has started is not to outlive it
-                _kill_group(pid)
+                kill_group(pid)
+                self._groups.give_back(run.place)
                 logins.tell_end(run.answer, int(signal.SIGALRM) if is_late else status)
                 os.close(run.answer)
                 del self._runs[pid]
 
     def _kill_all(self) -> None:
         for pid in self._runs:
-            _kill_group(pid)
+            _kill(pid)
 
 
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def _kill(pid: int) -> None:
+    """End a program that was not reaped, with its group. It may not have one yet."""
+    kill_group(pid)
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _become(task: Task, standard_input: int, standard_output: int) -> None:
-    """Be the program, in the process that was forked for it."""
-    try:
-        os.setpgid(0, 0)
-        os.dup2(standard_input, 0)
-        os.dup2(standard_output, 1)
-        os.set_blocking(1, True)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.closerange(3, 1024)
-        for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
-        if task.identity is not None:
-            drop(task.identity)
-        signal.alarm(task.timeout_s)  # outlives execve(2)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
-        os.chdir("/")
-        os.execve(task.path, [str(task.path)], {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-    finally:
-        os._exit(_CANNOT_RUN)
+    """Be the program, in the process that was forked for it. Returns, or raises, only if that can't be."""
+    os.dup2(standard_input, 0)
+    os.dup2(standard_output, 1)
+    os.set_blocking(1, True)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.closerange(3, 1024)
+    for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    if task.identity is not None:
+        drop(task.identity)
+    signal.alarm(task.timeout_s)  # outlives execve(2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+    os.chdir("/")
+    os.execve(task.path, [str(task.path)], {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"})

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.deadline import stretched, wait_until
 
+from forkbroker.authenticator.groups import Groups
 from forkbroker.authenticator.process import RUNNING, TIMEOUT_S, Task, guard
 from forkbroker.child.program import Program
 from forkbroker.identity import Credentials, Identity, Way
@@ -216,6 +217,43 @@ def test_a_helper_that_is_killed_is_started_anew(tmp_path: Path) -> None:
         assert answers[-1] == "the program failed, the helper that runs it has ended"
         assert isinstance(ask_by(link, ALICE, places), Identity)
     places.close()
+
+
+def test_a_helper_that_is_killed_leaves_no_program(tmp_path: Path) -> None:
+    """Not even one that ignores that its time is over, with what it has started; the guard ends it."""
+    begun, places = tmp_path / "begun", Places(1)
+    text = f"trap '' ALRM TERM HUP; sleep 60 & echo $PPID $$ > {begun}.new; mv {begun}.new {begun}; wait; sleep 60"
+    with helper(script(tmp_path, f"[ -e {begun} ] && exit 0; {text}")) as link:
+        made = Program("the program", link, places)
+        assert made.verify(ALICE, "") is None
+        wait_until(begun.exists, "the program")
+        runner, group = map(int, begun.read_text().split())
+        os.kill(runner, signal.SIGKILL)
+        wait_until(lambda: not _has_members(group), "the end of all that the program has started")
+        wait_until(lambda: made.verify(ALICE, "") is not None, "an answer")
+        assert isinstance(ask_by(link, ALICE, places), Identity)
+    places.close()
+
+
+@pytest.mark.parametrize(("dies_before", "said"), [(True, b"ends"), (False, b"begins")])
+def test_a_program_that_the_guard_cannot_have_seen_does_not_begin(dies_before: bool, said: bytes) -> None:
+    """Its runner was killed between the fork and its first step: it has another parent by then."""
+    groups, (heard, tell), (go, end) = Groups(1), os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        runner = os.getpid()
+        if not os.fork():
+            while dies_before and os.getppid() == runner:
+                time.sleep(0.001)
+            os.write(tell, b"begins" if groups.enter(0, runner) else b"ends")
+            os._exit(0)
+        os.read(go, 0 if dies_before else 1)
+        os._exit(0)
+    assert os.read(heard, 10) == said
+    os.write(end, b".")
+    assert os.waitpid(pid, 0)[1] == 0
+    for fd in (heard, tell, go, end):
+        os.close(fd)
 
 
 def test_a_request_that_is_none_is_passed_over(tmp_path: Path) -> None:
