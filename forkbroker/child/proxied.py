@@ -23,6 +23,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from forkbroker.child.child import HABITS, ClientChild, Shared
@@ -185,15 +186,15 @@ class ProxiedTransport:
                 return True
 
     def write(self, buffers: Iterable[Buffer]) -> int:
-        """As the transport behind the header.
+        """As the transport behind the header. Before that, octets are dropped, and count as written.
 
         Raises:
             BlockingIOError: nothing can be written now.
             OSError: the connection is broken.
         """
         if self._inner is None:
-            # nobody knows yet whether it is to be encrypted
-            raise BlockingIOError
+            # it is the end, and nobody knows yet whether that is to be encrypted
+            return sum(map(len, buffers))
         try:
             return self._inner.write(buffers)
         finally:
@@ -202,7 +203,7 @@ class ProxiedTransport:
     def write_file(self, file: MemoryFile, offset: int, octets: int) -> int:
         """As the transport behind the header. Raises as `write`."""
         if self._inner is None:
-            raise BlockingIOError
+            return octets
         try:
             return self._inner.write_file(file, offset, octets)
         finally:
@@ -221,6 +222,9 @@ class ProxiedTransport:
         """Tell the client that nothing more comes."""
         if self._inner is not None:
             self._inner.shut_down(cause)
+            return
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
 
 def serve(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.stomp.limits import Limits
 from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import Kind
 
 MAX_ENVELOPE = 16 << 20
@@ -144,6 +145,36 @@ def playing(
     made.channel.close()
     wait_until(made.has_ended, "the end of the child")
     slots.close()
+
+
+@contextmanager
+def counting_writes(
+    make_transport: Callable[[socket.socket], Transport],
+) -> Iterator[tuple[Play, Callable[[], int]]]:
+    """As `playing`, and how often the child has called `write` of its transport."""
+    with mmap.mmap(-1, mmap.PAGESIZE) as shared, memoryview(shared).cast("q") as counts:
+
+        def make(connection: socket.socket) -> Transport:
+            transport = make_transport(connection)
+            write = transport.write
+
+            def count(buffers: Iterable[Buffer]) -> int:
+                counts[0] += 1
+                return write(buffers)
+
+            transport.write = count  # type: ignore[method-assign, misc]
+            return transport
+
+        with playing(make) as play:
+            yield play, lambda: counts[0]
+
+
+def has_ended(client: socket.socket) -> bool:
+    """Whether the child has said all that it says to its client."""
+    try:
+        return not client.recv(65_536)
+    except BlockingIOError:
+        return False
 
 
 @pytest.fixture

@@ -7,12 +7,15 @@ import socket
 import struct
 
 import pytest
+from child.conftest import counting_writes, has_ended
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.deadline import wait_until
 
 from forkbroker.child.proxied import SIGNATURE, Header, ProxiedTransport, ProxyError, parse
 from forkbroker.child.transport import PlainTransport, TransportError
-from forkbroker.wire.kinds import Cause
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Cause, Kind
 
 PORTS = st.integers(0, 65_535)
 
@@ -114,8 +117,7 @@ def test_the_transport_gives_what_is_behind_the_header(header: bytes, size: int)
         found: list[Header] = []
         transport = ProxiedTransport(ours, PlainTransport, found.append)
         place, got = memoryview(bytearray(100)), b""
-        with pytest.raises(BlockingIOError):
-            transport.write([b"x"])
+        assert transport.write([b"x", b"yz"]) == 3
         data = header + b"hello"
         for start in range(0, len(data), size):
             theirs.sendall(data[start : start + size])
@@ -152,3 +154,15 @@ def test_a_client_without_a_header_is_told_of_in_the_log_alone() -> None:
         assert transport.read_into(memoryview(bytearray(10))) == 0
         transport.shut_down(Cause.ASKED)
         assert transport.find_certificate_name("cn") == ""
+
+
+def test_the_end_of_a_client_without_a_header_waits_for_nothing() -> None:
+    """It can't be told why, and its process does not try again and again until its time is over."""
+    with counting_writes(lambda connection: ProxiedTransport(connection, PlainTransport, print)) as (play, writes):
+        play.client.sendall(b"PROXY TCP4 ")
+        play.tells(pack(Kind.CLOSE, token=Cause.FULL, block=b"others wait"))
+        (leaving,) = play.told()
+
+        assert leaving.block == b"others wait"
+        assert writes() == 1
+        wait_until(lambda: has_ended(play.client), "the end for the client")

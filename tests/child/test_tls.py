@@ -13,8 +13,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from child.conftest import Play, playing
+from child.conftest import Play, counting_writes, has_ended, playing
 from support.certificates import HAS_OPENSSL, make_certificate
+from support.deadline import wait_until
 from support.files import make_file
 
 from forkbroker.child.tls import TlsTransport, make_context
@@ -118,6 +119,20 @@ def test_a_goodbye_has_a_closing_record(files, serve: Serve) -> None:
     while octets := client.recv(65_536):
         heard += octets
     assert b"ERROR\n" in heard
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_the_end_of_half_a_handshake_waits_for_nothing(files, octets: bytes) -> None:
+    """It can't be told why, and its process does not try again and again until its time is over."""
+    context = make_context(*files["broker"], None, demands=False)
+    with counting_writes(lambda connection: TlsTransport(connection, context)) as (play, writes):
+        play.client.sendall(octets)
+        play.tells(pack(Kind.CLOSE, token=Cause.FULL, block=b"others wait"))
+        (leaving,) = play.told()
+
+        assert leaving.block == b"others wait"
+        assert writes() == 1
+        wait_until(lambda: has_ended(play.client), "the end for the client")
 
 
 @pytest.mark.parametrize("own", [None, "stranger"])
@@ -306,6 +321,7 @@ def test_a_file_is_written_like_other_octets(files) -> None:
 
     def listen() -> None:
         with trusted.wrap_socket(theirs, server_hostname="broker", suppress_ragged_eofs=True) as client:
+            client.sendall(b"begin")
             while octets := client.recv(1 << 16):
                 heard.extend(octets)
 
@@ -313,12 +329,14 @@ def test_a_file_is_written_like_other_octets(files) -> None:
     listener.start()
     poll = select.poll()
     poll.register(ours, select.POLLIN | select.POLLOUT)
-    written, place = 0, memoryview(bytearray(1024))
+    written, place, asked = 0, memoryview(bytearray(1024)), 0
     while written < len(whole) + 3:
         poll.poll(PATIENCE_S * 1000)
         with suppress(BlockingIOError):
-            transport.read_into(place)
+            asked += transport.read_into(place)
         with suppress(BlockingIOError):
+            if not asked:
+                continue
             if written < len(whole):
                 written += transport.write_file(file, written, len(whole) - written)
             else:
