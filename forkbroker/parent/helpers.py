@@ -21,7 +21,7 @@ from forkbroker.parent.roster import Process, to_text
 from forkbroker.posix import exits
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import Buffer, Envelope
 from forkbroker.wire.kinds import SENT_BY, Flag, Kind, Role
 
 HelperProgram = Callable[[socket.socket], int]
@@ -93,7 +93,7 @@ class Helpers:
     ) -> None:
         """`shutdown`: the broker has to end for want of this helper; the reason, and an exit status."""
         self._exchange = exchange
-        self._loop = exchange.loop
+        self.loop = exchange.loop
         self._forge = forge
         self._shutdown = shutdown
         self._logger = logger
@@ -126,7 +126,7 @@ class Helpers:
             self._do_without(post, error)
             return
         post.status, post.is_final = Exit.SOFTWARE, False
-        post.process = Process(role=row.role, peer=row.peer, pid=pid, channel=channel, started=self._loop.now)
+        post.process = Process(role=row.role, peer=row.peer, pid=pid, channel=channel, started=self.loop.now)
         self._processes.add(post.process)
 
     def _do_without(self, post: _Post, error: OSError) -> None:
@@ -138,7 +138,7 @@ class Helpers:
             self._shutdown(row.role, f"cannot fork its process: {error.strerror}", Exit.OSERR)
 
     def _start_later(self, post: _Post) -> None:
-        self._loop.call_at(self._loop.now + post.again_s, lambda: self._start(post))
+        self.loop.call_at(self.loop.now + post.again_s, lambda: self._start(post))
         post.again_s = min(_AGAIN_MAX_S, post.again_s * 2)
 
     def _heed(self, process: Process) -> None:
@@ -164,7 +164,7 @@ class Helpers:
     def _closed(self, process: Process) -> None:
         self._posts[process.role].row.closed(process.reason)
         self._exchange.dispatch(None)
-        self._loop.call_at(self._loop.now + _END_TAKES_S, lambda: self._insist(process))
+        self.loop.call_at(self.loop.now + _END_TAKES_S, lambda: self._insist(process))
 
     def _insist(self, process: Process) -> None:
         """One that has closed its channel and goes on may hold a lock that the next one needs."""
@@ -188,10 +188,16 @@ class Helpers:
             self._shutdown(process.role, how, post.status)
 
     def _restart(self, post: _Post, process: Process, how: str) -> None:
-        if self._loop.now - process.started > _STEADY_S:
+        if self.loop.now - process.started > _STEADY_S:
             post.again_s = _AGAIN_S
         self._logger.error("%s: exited, %s; restarting in %.1f s", process.role.value, how, post.again_s)
         self._start_later(post)
+
+    def tell(self, role: Role, buffers: Sequence[Buffer]) -> None:
+        """Send an envelope to the process that has this role, if there is one."""
+        process = self.find(role)
+        if process is not None:
+            self._exchange.send(process, buffers)
 
     def kill(self, role: Role) -> None:
         """End the process that has this role at once, if there is one. Who calls this has logged why."""

@@ -4,7 +4,8 @@ Who does what:
 
     listener → reception   a connection comes in: it gets a process, or a word why not (`admission`, `refusals`)
     clients                the clients' children; what they say is applied in `hearing`
-    helpers                all other processes, a row each: the store's is in `keeper`, the nursery's in `spares`
+    helpers                all other processes, a row each: the store's is in `keeper`, the nursery's in `nursing`
+    spares                 what the nursery has forked, until there is a client for it; its end: `reaper`
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
     exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
@@ -51,7 +52,9 @@ from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.latencies import Latencies
 from forkbroker.parent.listener import Listeners
 from forkbroker.parent.metering import Metering
+from forkbroker.parent.nursing import Nursing
 from forkbroker.parent.processes import Forge
+from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals, Words
 from forkbroker.parent.reloading import Plan, Reload, Reloading
@@ -189,18 +192,10 @@ class Parent:
         self._helpers = Helpers(
             self._exchange, Forge(policy.max_passed, lambda: [*descriptors(), *programs.kept]), self._lose, logger
         )
-        self._spares = Spares(
-            self._exchange,
-            self._helpers,
-            programs.nursery,
-            Forge(policy.max_envelope, descriptors, budget),
-            most=policy.admission.max_clients,
-            begun=self._open,
-            changed=self._go_on,
-            ended=self._hear_end,
-            orphaned=self._orphan,
-            logger=logger,
-        )
+        reaper = Reaper(self._helpers, self._hear_end, self._orphan)
+        forge = Forge(policy.max_envelope, descriptors, budget)
+        self._spares = Spares(self._helpers, forge, reaper, most=policy.admission.max_clients, changed=self._go_on)
+        self._nursing = Nursing(self._helpers, programs.nursery, self._spares, reaper, self._open, logger)
         entitling = Entitling(policy.permissions, source_of)
         self._clients = Clients(self._exchange, self._admission, self._spares, entitling, self._quiet, logger)
         self._latencies = None if programs.metrics is None else Latencies()
@@ -261,7 +256,7 @@ class Parent:
         try:
             self._loop.at_turn_end(self._end_turn)
             # first, as long as there is nothing that its children need not have
-            self._spares.start()
+            self._nursing.start()
             self._keeper.start()
             if self._metering is not None:
                 self._metering.start()
@@ -295,7 +290,7 @@ class Parent:
     def _reopen_logs(self) -> None:
         """Children that are forked from now on have the new file."""
         self._hooks.reopen_logs()
-        self._spares.renew()
+        self._nursing.renew()
 
     def _make_state(self) -> State:
         """How requests and figures see this process, whenever they look."""
@@ -343,7 +338,7 @@ class Parent:
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""
         self._hooks.set_log_level(level)
-        self._spares.renew()
+        self._nursing.renew()
 
     # -- a changed configuration
 
@@ -364,7 +359,7 @@ class Parent:
         self._router.adopt(plan.routing)
         self._shutdown.adopt(plan.shutdown_timeout_s)
         if plan.renews_children:
-            self._spares.renew()
+            self._nursing.renew()
         if self._shutdown.phase is Phase.RUNNING:
             self._listeners.change(plan.opened, plan.dropped)
             self._status.listen(self._listeners.names)
@@ -384,7 +379,7 @@ class Parent:
 
     @property
     def _has_begun(self) -> bool:
-        return self._keeper.has_opened and self._spares.has_begun
+        return self._keeper.has_opened and self._nursing.has_begun
 
     def _go_on(self) -> None:
         self._reception.go_on()
@@ -393,21 +388,21 @@ class Parent:
         """No child is left: end all helpers, the store in so many seconds."""
         if self._metering is not None:
             self._metering.finish()
-        self._spares.finish()
+        self._nursing.finish()
         if self._saving is not None:
             self._saving.give_up()
         self._keeper.finish(left_s)
 
     def _end(self) -> None:
         """The store has ended."""
-        self._spares.await_end(self._loop.stop)
+        self._nursing.await_end(self._loop.stop)
 
     def _reap(self) -> None:
         """SIGCHLD may stand for several."""
         for ended in children.reap():
             self._hooks.reaped(ended)
             self._helpers.reaped(ended)
-            self._spares.reaped(ended)
+            self._nursing.reaped(ended)
             self._hear_end(ended)
 
     def _hear_end(self, ended: children.Ended) -> None:
@@ -431,7 +426,7 @@ class Parent:
     def _begin_to_end(self) -> None:
         self._listeners.close()
         self._reception.close()
-        self._spares.stop()
+        self._nursing.stop()
         self._router.stop_offers()
         self._hooks.stopping()
 
@@ -481,7 +476,7 @@ class Parent:
     def _housekeep(self) -> None:
         """About once a second: what need not be more exact."""
         self._clients.check()
-        self._spares.check()
+        self._nursing.check()
         self._control.drop_waiting()
         self._bulletin.check()
         self._router.note_time(self._loop.now)

@@ -1,128 +1,69 @@
-"""The nursery, as the parent has it: a helper that forks, and the spares that wait for clients.
+"""Spares: processes that wait for a client, each on the channel that it keeps.
 
 A client's child is forked before there is a client for it, by the nursery, which has nothing of the parent's and of
 other clients. A spare has a number until it gets a client; so many of them are kept at hand. With none at hand,
 connections wait in the listen backlog. If the system has no room for a process, `give` says so, and more spares are
 ordered a second later.
-
-Where the nursery's children are the parent's own (`posix.births`), nothing else is to be known about them. Elsewhere
-the nursery reaps them, when the parent asks for it: after the channel has ended, and not before, as until then the
-parent may want to kill the process by its number. If the nursery has ended, nobody tells how they end any more; the
-end of their channel is all that is heard then.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
-import os
 import select
-import signal
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
-from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
+from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
+from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.roster import to_text
 from forkbroker.posix.births import WAY, Way
 from forkbroker.posix.children import Ended
 from forkbroker.posix.crashpoints import reach as crash
-from forkbroker.routing.peers import NURSERY, Peer
+from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_NURSERY, check
-from forkbroker.wire.kinds import Begin, Flag, Kind, Role
+from forkbroker.wire.kinds import Begin, Kind, Role
 
 SPARES = 24
 """Spares at hand or ordered at most."""
 LOT = 8
 """So many are ordered together. So there are 17 at least when nothing has come for a while: that is the burst which is
 served without waiting for a fork."""
-_AGAIN_S = 1.0
-_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 """How long an order may wait for its answer."""
-_END_TAKES_S = 1.0
+_AGAIN_S = 1.0
 
 
 class Spares:
     """Orders spares, and gives clients to them."""
 
     def __init__(
-        self,
-        exchange: Exchange,
-        helpers: Helpers,
-        program: HelperProgram,
-        forge: Forge,
-        *,
-        most: int,
-        begun: Callable[[], None],
-        changed: Callable[[], None],
-        ended: Callable[[Ended], None],
-        orphaned: Callable[[set[int]], None],
-        logger: logging.Logger,
+        self, helpers: Helpers, forge: Forge, reaper: Reaper, *, most: int, changed: Callable[[], None]
     ) -> None:
-        """`most`: of spares, as there are never more clients.
-
-        `begun`: the first nursery is ready. `changed`: `can_answer` is true now. `ended`: a child has ended, as the
-        nursery says. `orphaned`: nobody will tell how these children end.
-        """
-        self._loop = exchange.loop
-        self._send = exchange.send
+        """`most`: of spares, as there are never more clients. `changed`: `can_answer` is true now."""
+        self._loop = helpers.loop
         self._helpers = helpers
         self._forge = forge
+        self._reaper = reaper
         self._wanted = max(1, min(SPARES, most))
-        self._begun = begun
         self._changed = changed
-        self._ended = ended
-        self._orphaned = orphaned
-        self._logger = logger
-        self._row = Helper(
-            role=Role.NURSERY,
-            peer=NURSERY,
-            program=program,
-            handlers={
-                Kind.REHEARSED: self._rehearsed,
-                Kind.BORN: self._born,
-                Kind.UNBORN: self._unborn,
-                Kind.ENDED: self._reported,
-            },
-            closed=self._closed,
-            may_wait=lambda: self.has_begun,
-            means=self._judge,
-        )
-        self.has_begun = False
-        """A nursery was ready once."""
-        self._is_ready = False
+        self._is_open = False
+        """The nursery takes orders, and what it forks is of use."""
         self._last_number = 0
         self._ordered: dict[int, list[Channel]] = {}
         self._owes_since = 0.0
         """Since when the nursery owes an answer, if something is ordered."""
         self._spares: dict[int, Channel] = {}
         """By process number, the oldest first."""
-        self._reported_on: set[int] = set()
-        """Processes whose ends the nursery reports, and of which it was not asked yet."""
-        self._asked: set[int] = set()
-        """Processes that it was asked to reap."""
         self._dismissed: set[int] = set()
-        """Spares that are ending, at the end of the broker."""
+        """Those that are ending, where their ends are told."""
         self._failure = ""
         self._is_waiting = False
-        self._is_renewing = False
-        self._is_over = False
-        self._then: Callable[[], None] | None = None
-
-    def start(self) -> None:
-        """Fork the first one."""
-        self._helpers.start(self._row)
-
-    def _start_anew(self) -> None:
-        if not self._is_over:
-            self.start()
 
     # -- clients
 
@@ -164,7 +105,7 @@ class Spares:
                 self._order()
                 return pid, channel
             channel.close()
-            self.closed(pid)
+            self._reaper.closed(pid)
         self._order()
         # one client is told; others wait in the backlog for what the next try brings
         reason, self._failure = self._failure, ""
@@ -175,7 +116,7 @@ class Spares:
     def _order(self) -> None:
         """Have as many spares as are wanted, at hand or ordered; in lots."""
         nursery = self._helpers.find(Role.NURSERY)
-        if nursery is None or not self._is_ready or self._is_over or self._is_waiting:
+        if nursery is None or not self._is_open or self._is_waiting:
             return
         lot = min(LOT, max(1, self._wanted // 3))
         try:
@@ -226,16 +167,19 @@ class Spares:
         self._order_later()
         self._changed()
 
-    # -- what the nursery says
+    # -- the nursery
 
-    def _rehearsed(self, _envelope: Envelope) -> None:
-        self._is_ready = True
+    def go_on(self) -> None:
+        """A nursery has begun: order."""
+        self._is_open = True
         self._order()
-        if not self.has_begun:
-            self.has_begun = True
-            self._begun()
 
-    def _born(self, envelope: Envelope) -> None:
+    def pause(self) -> None:
+        """Order nothing, and let whatever is still born end."""
+        self._is_open = False
+
+    def born(self, envelope: Envelope) -> None:
+        """BORN: what was ordered, or less. Raises EnvelopeError: more than was ordered."""
         check(envelope, OF_NURSERY)
         channels = self._ordered.pop(envelope.number, [])
         pids = struct.unpack(f">{envelope.count}I", envelope.payload)
@@ -245,35 +189,35 @@ class Spares:
         self._spares.update(zip(pids, channels, strict=False))
         for channel in channels[len(pids) :]:
             channel.close()
-        if WAY is not Way.SIBLING:
-            self._reported_on.update(pids)
-        if self._is_over or self._is_renewing:
-            self._dismiss()
+        self._reaper.born(pids)
+        if not self._is_open:
+            self.dismiss()
         elif pids:
             self._failure = ""
             self._changed()
 
-    def _unborn(self, envelope: Envelope) -> None:
+    def unborn(self, envelope: Envelope) -> None:
+        """UNBORN: the system has no room for a process."""
         check(envelope, OF_NURSERY)
         self._fail(to_text(envelope.block))
 
-    def _reported(self, envelope: Envelope) -> None:
-        check(envelope, OF_NURSERY)
-        if envelope.number not in self._asked:
-            raise EnvelopeError(f"ENDED of process {envelope.number}, which it was not asked for")
-        self._asked.remove(envelope.number)
-        self._ended(Ended(envelope.number, envelope.token, envelope.serial / 1e6, envelope.count))
+    def is_late(self) -> bool:
+        """Tell, once, that the nursery has owed an answer for too long."""
+        if not self._ordered or self._loop.now - self._owes_since <= PATIENCE_S:
+            return False
+        self._owes_since = self._loop.now
+        return True
 
-    def check(self) -> None:
-        """Kill a nursery that does not answer, replace spares that have ended. To be called about once a second."""
-        if self._ordered and self._loop.now - self._owes_since > _PATIENCE_S:
-            self._logger.warning("nursery: killed, has not answered an order for %.0f s", _PATIENCE_S)
-            self._helpers.kill(Role.NURSERY)
-            self._owes_since = self._loop.now
+    def nursery_ended(self) -> None:
+        """The nursery's channel has ended. Spares stay whose own ends will be told."""
+        self.pause()
+        self._forget_orders()
         if WAY is not Way.SIBLING:
-            self._replace_dead()
+            self._close_spares()
 
-    def _replace_dead(self) -> None:
+    # -- ends of spares
+
+    def replace_dead(self) -> None:
         """Their channels tell: a spare says nothing, so what can be read is an end."""
         poll = select.poll()
         pids = {channel.fileno(): pid for pid, channel in self._spares.items()}
@@ -281,10 +225,8 @@ class Spares:
             poll.register(fd, select.POLLIN)
         for fd, _ in poll.poll(0):
             self._spares.pop(pids[fd]).close()
-            self.closed(pids[fd])
+            self._reaper.closed(pids[fd])
         self._order()
-
-    # -- ends of children
 
     def reaped(self, ended: Ended) -> None:
         """A process has ended: it may be a spare."""
@@ -293,100 +235,25 @@ class Spares:
             channel.close()
             self._order()
         self._dismissed.discard(ended.pid)
-        self._look_for_end()
 
     def closed(self, pid: int) -> None:
-        """The channel of a child or spare has ended: if the nursery is to reap it, ask for that."""
-        if pid in self._reported_on:
-            self._reported_on.remove(pid)
-            self._asked.add(pid)
-            self._tell_reap(pid)
+        """The channel of a client's child has ended."""
+        self._reaper.closed(pid)
 
     def kill(self, pid: int) -> None:
-        """End a child at once, which has not been reaped as far as is known here."""
-        if pid in self._asked:
-            self._tell_reap(pid, Flag.FINAL)
-        else:
-            with suppress(ProcessLookupError):  # an orphan that init was quicker to reap
-                os.kill(pid, signal.SIGKILL)
+        """End a client's child at once, which has not been reaped as far as is known here."""
+        self._reaper.kill(pid)
 
-    def _tell_reap(self, pid: int, flags: int = 0) -> None:
-        nursery = self._helpers.find(Role.NURSERY)
-        if nursery is not None:
-            self._send(nursery, pack(Kind.REAP, number=pid, flags=flags))
-
-    # -- its end
-
-    def _closed(self, _reason: str) -> None:
-        self._is_ready = False
-        self._forget_orders()
-        if WAY is not Way.SIBLING:
-            self._close_spares()
-            orphans = self._reported_on | self._asked
-            self._reported_on, self._asked = set(), set()
-            self._orphaned(orphans)
-
-    def _judge(self, _status: int) -> Meaning:
-        if self._is_over:
-            self._loop.call_at(self._loop.now, self._look_for_end)
-            return Meaning.NOTHING
-        if self._is_renewing:
-            self._is_renewing = False
-            self._loop.call_at(self._loop.now, self._start_anew)
-            return Meaning.NOTHING
-        return Meaning.RESTART if self.has_begun else Meaning.SHUTDOWN
-
-    def renew(self) -> None:
-        """What children are given has changed: let the spares end, and have another nursery, of the present state."""
-        if self._is_over:
-            return
-        self._dismiss()
-        if self._helpers.find(Role.NURSERY) is not None:
-            self._is_renewing, self._is_ready = True, False
-            self._helpers.kill(Role.NURSERY)
-
-    def stop(self) -> None:
-        """No client comes any more: let the spares end, and the nursery as well if it is not needed to reap."""
-        self._is_over = True
-        self._dismiss()
-        if WAY is Way.SIBLING:
-            self._send_close()
-
-    def _send_close(self) -> None:
-        nursery = self._helpers.find(Role.NURSERY)
-        if nursery is not None:
-            self._send(nursery, pack(Kind.CLOSE))
-
-    def finish(self) -> None:
-        """No child is left."""
-        if WAY is not Way.SIBLING:
-            self._send_close()
-
-    def await_end(self, then: Callable[[], None]) -> None:
-        """Call `then` when all have ended; after a second they are not waited for."""
-        self._then = then
-        self._loop.call_at(self._loop.now + _END_TAKES_S, self._give_up)
-        self._look_for_end()
-
-    def _dismiss(self) -> None:
-        """Spares end with their channels."""
+    def dismiss(self) -> None:
+        """Let the spares end, with their channels."""
         if WAY is Way.SIBLING:
             self._dismissed.update(self._spares)
         self._close_spares()
 
-    def _look_for_end(self) -> None:
-        if not self._dismissed and self._helpers.find(Role.NURSERY) is None:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            then()
-
-    def _give_up(self) -> None:
-        """It is stopped, for one: nothing of it is missed."""
-        self._helpers.kill(Role.NURSERY)
-        self._go_on()
+    @property
+    def are_ending(self) -> bool:
+        """Some that were dismissed have not ended, as far as is told."""
+        return bool(self._dismissed)
 
     def close(self) -> None:
         """Close all channels, at the parent's own end."""

@@ -23,8 +23,10 @@ from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.listener import Connection
+from forkbroker.parent.nursing import Nursing
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.processes import Forge
+from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.spares import LOT, SPARES, Spares
 from forkbroker.posix import births, children
 from forkbroker.posix.loop import Loop
@@ -63,18 +65,9 @@ class House:
         exchange_ends = self.loop.at_turn_end
         exchange_ends(exchange.end_turn)
         self.helpers = Helpers(exchange, Forge(100_000, lambda: ()), self._lose, logger)
-        self.nursery = Spares(
-            exchange,
-            self.helpers,
-            program,
-            Forge(1000, lambda: ()),
-            most=most,
-            begun=self._begin,
-            changed=self._change,
-            ended=self.ends.append,
-            orphaned=self.orphans.update,
-            logger=logger,
-        )
+        reaper = Reaper(self.helpers, self.ends.append, self.orphans.update)
+        self.stock = Spares(self.helpers, Forge(1000, lambda: ()), reaper, most=most, changed=self._change)
+        self.nursery = Nursing(self.helpers, program, self.stock, reaper, self._begin, logger)
         self.nursery.start()
 
     def _begin(self) -> None:
@@ -93,7 +86,7 @@ class House:
 
     @property
     def spares(self) -> list[int]:
-        return list(self.nursery._spares)
+        return list(self.stock._spares)
 
     def turn_until(self, condition: Callable[[], object]) -> None:
         def look() -> object:
@@ -112,7 +105,7 @@ class House:
         client, served = socket.socketpair()
         client.settimeout(10.0)
         try:
-            pid, channel = self.nursery.give(Connection(served, "192.0.2.1:7", "192.0.2.1"), Peer(7))
+            pid, channel = self.stock.give(Connection(served, "192.0.2.1:7", "192.0.2.1"), Peer(7))
         except OSError:
             client.close()
             raise
@@ -127,7 +120,7 @@ class House:
         self.nursery.finish()
         self.nursery.await_end(lambda: ended.append(True))
         self.turn_until(lambda: ended)
-        self.nursery.close()
+        self.stock.close()
         for channel in self.given:
             channel.close()
         self.loop.close()
@@ -163,7 +156,7 @@ def test_so_many_spares_are_kept_at_hand(make: Make) -> None:
     one.turn_until(lambda: len(one.spares) == 3)
     assert (one.begun, first in one.spares) == (1, False)
     assert (SPARES, LOT) == (24, 8)
-    one.nursery.kill(pid)
+    one.stock.kill(pid)
     client.close()
 
 
@@ -174,14 +167,14 @@ def test_a_spare_that_is_killed_is_made_up_for(make: Make) -> None:
     dead = one.spares[:2]
     for pid in dead:
         os.kill(pid, signal.SIGKILL)
-    ends = [one.nursery._spares[pid].fileno() for pid in dead]
+    ends = [one.stock._spares[pid].fileno() for pid in dead]
     wait_until(lambda: len(select.select(ends, [], [], 0)[0]) == 2, "the ends of two")
     client, pid = one.give()
 
     assert pid not in dead
     assert client.recv(100) == b"192.0.2.1:7 7"
     one.turn_until(lambda: len(one.spares) == 3 and not set(dead) & set(one.spares))
-    one.nursery.kill(pid)
+    one.stock.kill(pid)
     client.close()
 
 
@@ -189,14 +182,14 @@ def test_without_a_spare_nobody_can_be_answered(make: Make) -> None:
     """Until there is one again: `changed` tells."""
     one = make(most=1)
     one.turn_until(lambda: one.spares)
-    assert one.nursery.can_answer
+    assert one.stock.can_answer
     client, pid = one.give()
     changes = one.changes
-    assert not one.nursery.can_answer
-    one.turn_until(lambda: one.nursery.can_answer)
+    assert not one.stock.can_answer
+    one.turn_until(lambda: one.stock.can_answer)
 
     assert one.changes == changes + 1
-    one.nursery.kill(pid)
+    one.stock.kill(pid)
     client.close()
 
 
@@ -214,7 +207,7 @@ def test_a_nursery_that_is_killed_is_replaced(make: Make) -> None:
     client, pid = one.give()
     assert client.recv(100) == b"192.0.2.1:7 7"
     one.turn_until(lambda: len(one.spares) == 3)
-    one.nursery.kill(pid)
+    one.stock.kill(pid)
     client.close()
     assert one.lines == ["nursery: exited, signal SIGKILL; restarting in 0.1 s"]
 
@@ -226,13 +219,13 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
     client, served = one.give()
     old, spares = one.pid, one.spares
     one.nursery.renew()
-    assert not one.nursery.can_answer
+    assert not one.stock.can_answer
     one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
 
     assert not set(spares) & set(one.spares)
     assert client.recv(100) == b"192.0.2.1:7 7"
     assert one.lines == []
-    one.nursery.kill(served)
+    one.stock.kill(served)
     client.close()
 
 
@@ -244,7 +237,7 @@ def test_spares_are_renewed_also_while_there_is_no_nursery(make: Make) -> None:
     os.kill(old, signal.SIGKILL)
     one.turn_until(lambda: one.pid == 0)
     one.nursery.renew()
-    assert not one.nursery.can_answer
+    assert not one.stock.can_answer
     one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
 
     assert not set(spares) & set(one.spares)
@@ -266,7 +259,7 @@ def test_the_end_of_a_child_is_told(make: Make) -> None:
     assert client.recv(100)
     os.kill(pid, signal.SIGSEGV)
     client.close()
-    one.nursery.closed(pid)
+    one.stock.closed(pid)
     one.turn_until(lambda: pid in [ended.pid for ended in one.ends])
     [ended] = [ended for ended in one.ends if ended.pid == pid]
 
@@ -284,10 +277,10 @@ def test_a_child_that_is_stopped_can_be_killed(make: Make) -> None:
         assert client.recv(100)
         os.kill(pid, signal.SIGSTOP)
         if is_asked:
-            one.nursery.closed(pid)
-        one.nursery.kill(pid)
+            one.stock.closed(pid)
+        one.stock.kill(pid)
         if not is_asked:
-            one.nursery.closed(pid)
+            one.stock.closed(pid)
         client.close()
         pids.append(pid)
     one.turn_until(lambda: set(pids) <= {ended.pid for ended in one.ends})
@@ -331,13 +324,13 @@ def test_no_room_for_a_process_is_told_to_who_comes(make: Make) -> None:
         return 0
 
     one = make(refuse)
-    one.turn_until(lambda: one.nursery.can_answer)
+    one.turn_until(lambda: one.stock.can_answer)
     with pytest.raises(OSError, match="the house is full") as raised:
         one.give()
 
     assert raised.value.errno == errno.EAGAIN
-    assert not one.nursery.can_answer
-    one.turn_until(lambda: one.nursery._ordered)
+    assert not one.stock.can_answer
+    one.turn_until(lambda: one.stock._ordered)
     os.kill(one.pid, signal.SIGKILL)
 
 
@@ -350,15 +343,15 @@ def test_no_room_for_a_channel_is_told_as_well(make: Make) -> None:
         pids = []
         with pytest.raises(OSError, match="Too many open files"):
             while True:
-                pid, channel = one.nursery.give(Connection(served, "unix", ""), Peer(8))
+                pid, channel = one.stock.give(Connection(served, "unix", ""), Peer(8))
                 one.given.append(channel)
                 pids.append(pid)
 
     assert len(pids) == 3
-    assert not one.nursery.can_answer
+    assert not one.stock.can_answer
     one.turn_until(lambda: len(one.spares) == 3)
     for pid in pids:
-        one.nursery.kill(pid)
+        one.stock.kill(pid)
     client.close()
 
 
@@ -371,7 +364,7 @@ def test_a_nursery_that_does_not_answer_is_killed(make: Make) -> None:
         return 0
 
     one = make(sleep)
-    one.turn_until(lambda: one.nursery._ordered)
+    one.turn_until(lambda: one.stock._ordered)
     one.nursery.check()
     assert one.lines == []
     one.loop.now += 10.1
