@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,12 @@ _WITH_PROCESSES = {"broker", "examples", "faults", "services"}
 """Directories whose tests start brokers: nothing of them may stay."""
 
 MakeBroker = Callable[..., RunningBroker]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean something: a shell lets SIGINT be ignored by what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
