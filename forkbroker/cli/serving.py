@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from forkbroker.authenticator.process import RUNNING
@@ -26,6 +26,7 @@ from forkbroker.cli.optional import check_merging, make_tls, make_tokens, make_w
 from forkbroker.config.settings import Settings
 from forkbroker.parent.reloading import Plan
 from forkbroker.passwords import Users
+from forkbroker.posix.notice import Notice
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 
@@ -70,6 +71,9 @@ class Serving:
         self._secret = os.urandom(32)
         self._session_prefix = f".{os.urandom(8).hex()}."
         self._max_envelope = max_passed(settings)
+        self._fault = "the broker is starting"
+        self._notice: Notice | None = None
+        """For probes over HTTP: why the broker takes no work."""
         self.equipment = self._equip(settings, known)
 
     @property
@@ -121,7 +125,21 @@ class Serving:
             self._make_verifier(settings, known),
             known.permissions,
         )
-        return Equipment(settings, known, shared, make_tls(settings), make_web(settings))
+        return Equipment(settings, known, shared, make_tls(settings), self._make_web(settings))
+
+    def _make_web(self, settings: Settings) -> SitePolicy | None:
+        policy = make_web(settings)
+        if policy is None:
+            return None
+        if self._notice is None:
+            self._notice = Notice(self._fault)
+        return replace(policy, find_fault=self._notice.read)
+
+    def tell_fault(self, text: str) -> None:
+        """Let probes know why the broker takes no work now; nothing: it does."""
+        self._fault = text
+        if self._notice is not None:
+            self._notice.write(text)
 
     def _make_verifier(self, settings: Settings, known: Known) -> Verifier | None:
         if not settings.needs_login:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 
 from forkbroker.cli.conversion import max_passed, parent_policy, routing_policy, spin_s
 from forkbroker.cli.opening import Resources
@@ -30,7 +31,7 @@ def run_broker(settings: Settings, resources: Resources, serving: Serving, hooks
         Router(routing_policy(settings), resources.semaphores, time.time),
         _make_programs(settings, resources, serving),
         parent_policy(settings, serving.equipment.known),
-        hooks,
+        replace(hooks, fault=serving.tell_fault),
     )
     try:
         return parent.run()
@@ -85,11 +86,11 @@ def _let_go(settings: Settings) -> None:
         drop_standard_streams()
 
 
-def refuse(reason: str, is_web: bool) -> bytes:
+def refuse(reason: str, is_web: bool, heard: bytes) -> bytes:
     """The ERROR for a client that gets no process, whose version is not known yet; or the answer to its request."""
     if is_web:
         from forkbroker.child.web.requests import refuse as refuse_request
 
-        return refuse_request(reason)
+        return refuse_request(reason, heard)
     headers = [("message", reason), ("content-type", "text/plain")]
     return encode_frame(None, "ERROR", headers, f"{reason}\n".encode())

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from forkbroker.config.values import number, seconds
+from forkbroker.control.readiness import find_faults
 from forkbroker.ctl import tables
 from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError
@@ -96,10 +97,9 @@ def _health(context: Context) -> int:
         return _report(context, health, [str(error)], {})
     critical = _find_faults(parsed.critical or (), rows)
     warnings = _find_faults(parsed.warn or (), rows)
-    if status["store"]["refuses"]:
-        critical.insert(0, f"the store: {status['store']['refuses']}")
-    if status["phase"] != "running":
-        warnings.insert(0, f"the broker is {status['phase']}")
+    faults = find_faults(status)
+    critical = [*(fault.text for fault in faults if fault.is_critical), *critical]
+    warnings = [*(fault.text for fault in faults if not fault.is_critical), *warnings]
     health = Health.CRITICAL if critical else Health.WARNING if warnings else Health.OK
     messages = status["messages"]
     well = (

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from forkbroker.metrics.asking import Answer, Asking, UnansweredError
+from forkbroker.control.readiness import find_faults
+from forkbroker.metrics.asking import Asking, UnansweredError
 from forkbroker.metrics.exposition import Exposition
 from forkbroker.metrics.figures import measure
 
@@ -74,19 +75,8 @@ class Watch:
         return b"ok\n"
 
     def _look_for_readiness(self, until: float) -> bytes:
-        """It accepts clients and persistent messages."""
-        fault = find_fault(self._asking.ask("status", until))
-        if fault:
-            raise UnansweredError(fault)
+        """It takes work: clients, and persistent messages."""
+        faults = find_faults(self._asking.ask("status", until))
+        if faults:
+            raise UnansweredError("; ".join(fault.text for fault in faults))
         return b"ready\n"
-
-
-def find_fault(status: Answer) -> str:
-    """Why a broker with this status should be sent no clients; empty: it should."""
-    if status["phase"] != "running":
-        return f"the broker is {status['phase']}"
-    if not status["listening"]:
-        return "the broker does not listen"
-    if status["store"]["refuses"]:
-        return f"the store refuses: {status['store']['refuses']}"
-    return "" if status["store"]["open"] else "the store is not open"

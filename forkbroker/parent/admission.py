@@ -175,6 +175,11 @@ class Admission:
         """How many clients are connected."""
         return len(self._sources)
 
+    @property
+    def max_clients(self) -> int:
+        """How many there may be."""
+        return self._policy.max_clients
+
     def origin_of(self, host: str) -> str:
         """Whose turn a client from `host` takes: also on this machine each address has its own."""
         return self._source_of(host) or host

@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from forkbroker.control.readiness import find_faults
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.bulletin import Bulletin
@@ -141,6 +142,8 @@ class Hooks:
     """The end has begun."""
     status: Callable[[str], None] = _ignore_text
     """A line about the state, once a second at most, when it has changed."""
+    fault: Callable[[str], None] = _ignore_text
+    """Why the broker takes no work now, for anybody to read, or nothing; once a second at most, when it has changed."""
     beat: Callable[[], None] = _ignore
     """The loop turns: called about once a second."""
     reopen_logs: Callable[[], None] = _ignore
@@ -183,6 +186,8 @@ class Parent:
         self._deadline: Deadline | None = None
         """When the router wants a turn, or earlier."""
         self._was_due = False
+        self._told: str | None = None
+        """What probes were told last."""
         self._start_error: StartError | None = None
         self._exit_status = Exit.OK
 
@@ -298,6 +303,7 @@ class Parent:
             phase=self._name_phase,
             listening=lambda: self._listeners.names,
             clients=lambda: self._admission.clients,
+            max_clients=lambda: self._admission.max_clients,
             processes=self._count_processes,
             octets=lambda: self._clients.octets,
             started=time.time(),
@@ -428,6 +434,7 @@ class Parent:
         self._reception.close()
         self._nursing.stop()
         self._router.stop_offers()
+        self._tell_fault()
         self._hooks.stopping()
 
     # -- time
@@ -484,8 +491,26 @@ class Parent:
         phase = self._shutdown.phase
         note = "" if phase is Phase.RUNNING else "shutting down"
         self._status.refresh(self._admission.clients, note)
+        self._tell_fault()
         self._hooks.beat()
         self._loop.call_at(self._loop.now + self._interval_s, self._housekeep)
+
+    def _tell_fault(self) -> None:
+        """Let probes know whether the broker takes work."""
+        is_open, refusal, _ = self._router.sights.store
+        faults = find_faults(
+            {
+                "phase": self._name_phase(),
+                "listening": self._listeners.names,
+                "clients": self._admission.clients,
+                "max-clients": self._admission.max_clients,
+                "store": {"open": is_open, "refuses": refusal},
+            }
+        )
+        text = "; ".join(fault.public for fault in faults)
+        if text != self._told:
+            self._told = text
+            self._hooks.fault(text)
 
     def _log_notes(self) -> None:
         for note in self._router.take_notes():

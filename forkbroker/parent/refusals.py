@@ -4,6 +4,9 @@ A connection that gets no process is still told why. Closing right after the las
 has sent and nobody has read makes the kernel answer with a reset, which discards what the client has not read yet. So
 the parent sends the words, shuts its side down, and drains what comes until the client closes, for a second at most;
 and for no more than 64 clients at a time, the oldest going first: refusing must not cost what accepting would.
+
+What a client of HTTP is told may depend on its request: so it is told once something of that has come, or that second
+is over.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from collections.abc import Callable
 
 from forkbroker.posix.loop import Loop
 
-Words = Callable[[str, bool], bytes]
-"""What a client is sent that gets no process: (the reason, whether it speaks HTTP)."""
+Words = Callable[[str, bool, bytes], bytes]
+"""What a client is sent that gets no process: (the reason, whether it speaks HTTP, what has come of its request)."""
 
 LINGER_S = 1.0
 LINGERING_MAX = 64
@@ -34,6 +37,8 @@ class Refusals:
         self._words = words
         self._logger = logger
         self._lingering: dict[int, socket.socket] = {}
+        self._untold: dict[int, str] = {}
+        """The reasons for those that are not told yet."""
         self._complaint_ends = float("-inf")
         self._unlogged = 0
 
@@ -47,14 +52,28 @@ class Refusals:
             return
         if len(self._lingering) >= LINGERING_MAX:
             self._close(next(iter(self._lingering)))
-        try:
-            connection.setblocking(False)
-            connection.send(self._words(reason, is_web))
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:
+        connection.setblocking(False)
+        if is_web:
+            self._untold[connection.fileno()] = reason
+        elif not self._tell(connection, self._words(reason, False, b"")):
             connection.close()
             return
         self._linger(connection)
+
+    def _tell(self, connection: socket.socket, words: bytes) -> bool:
+        """Send this, and nothing more; False: the client is gone."""
+        try:
+            connection.send(words)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def _tell_late(self, fd: int, heard: bytes) -> None:
+        """Tell a client of HTTP, if it was not told yet."""
+        reason = self._untold.pop(fd, None)
+        if reason is not None:
+            self._tell(self._lingering[fd], self._words(reason, True, heard))
 
     def _linger(self, connection: socket.socket) -> None:
         fd = connection.fileno()
@@ -70,7 +89,9 @@ class Refusals:
     def _drain(self, fd: int) -> None:
         with contextlib.suppress(BlockingIOError):
             try:
-                if self._lingering[fd].recv(_DRAIN_OCTETS):
+                octets = self._lingering[fd].recv(_DRAIN_OCTETS)
+                if octets:
+                    self._tell_late(fd, octets)
                     return
             except ConnectionError:
                 pass
@@ -78,6 +99,7 @@ class Refusals:
 
     def _close(self, fd: int) -> None:
         self._loop.forget(fd)
+        self._tell_late(fd, b"")
         self._lingering.pop(fd).close()
 
     def close(self) -> None:

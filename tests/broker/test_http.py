@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from broker.test_control import ask
 from broker.test_users import configure
 from support.deadline import wait_until
 from support.rawclient import connect
@@ -230,6 +231,47 @@ def test_a_topic_that_may_not_be_watched_is_an_error(broker: RunningBroker) -> N
     status, body, _ = ask_http(broker, "GET", "/topic/" + "*." * 70 + "a")
 
     assert status == 400 and b"levels" in body
+
+
+def probe(broker: RunningBroker, path: str) -> tuple[int, bytes]:
+    return ask_http(broker, "GET", path)[:2]
+
+
+def test_probes_tell_life_from_readiness(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:
+    """A broker that is drained is there, and takes no work; that is over when it is drained no more."""
+    broker = make_broker(*LISTEN, "--listen", f"unix:{tmp_path}/socket")
+    wait_until(lambda: probe(broker, "/readyz") == (200, b"ready\n"), "the broker to be ready")
+    with connect(f"{tmp_path}/socket") as admin, closing(open_http(broker)) as kept:
+
+        def ask_kept(path: str) -> tuple[int, bytes]:
+            kept.request("GET", path)
+            return read_answer(kept.getresponse())[:2]
+
+        assert ask_kept("/readyz") == (200, b"ready\n")
+        assert ask(admin, "drain")["ok"]
+        # the connection was there before
+        wait_until(lambda: ask_kept("/readyz") == (503, b"the broker is being drained\n"), "the connection to know it")
+        assert ask_kept("/healthz") == (200, b"ok\n")
+        assert probe(broker, "/healthz") == (200, b"ok\n")
+        assert probe(broker, "/readyz") == (503, b"the broker is being drained, connect to another one\n")
+        assert ask(admin, "undrain")["ok"]
+        wait_until(lambda: probe(broker, "/readyz")[0] == 200, "the broker to be ready again")
+
+
+def test_a_broker_that_is_full_is_alive_and_not_ready(make_broker: Callable[..., RunningBroker]) -> None:
+    """The probe has no process of its own then."""
+    broker = make_broker(*LISTEN, "--max-clients", "1")
+    with connect(broker.port):
+        assert probe(broker, "/healthz") == (200, b"ok\n")
+        status, text = probe(broker, "/readyz")
+        assert status == 503 and b"too many clients" in text
+
+
+def test_a_broker_whose_store_is_stopped_is_not_ready(make_broker: Callable[..., RunningBroker]) -> None:
+    """Until it writes again: the connection of the probe stays."""
+    broker = make_broker(*LISTEN, "--disk-free", "1000000GiB")
+    wait_until(lambda: probe(broker, "/readyz") == (503, b"the store takes nothing\n"), "the broker not to be ready")
+    assert probe(broker, "/healthz") == (200, b"ok\n")
 
 
 def test_each_user_has_rights(make_broker: Callable[..., RunningBroker], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client")
 
 from forkbroker.metrics.asking import Asking, UnansweredError
 from forkbroker.metrics.exposition import Exposition
-from forkbroker.metrics.watch import Watch, find_fault
+from forkbroker.metrics.watch import Watch
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -95,14 +95,16 @@ def test_a_flood_of_scrapes_asks_once() -> None:
     ("more", "fault"),
     [
         ({}, ""),
-        ({"phase": "draining"}, "the broker is draining"),
-        ({"listening": []}, "the broker does not listen"),
-        ({"store": {"open": True, "refuses": "disk full"}}, "the store refuses: disk full"),
-        ({"store": {"open": False, "refuses": ""}}, "the store is not open"),
+        ({"phase": "draining"}, "the broker is being drained"),
+        (
+            {"phase": "draining", "store": {"open": True, "refuses": "disk full"}},
+            "the store takes nothing: disk full; the broker is being drained",
+        ),
     ],
 )
-def test_readiness_has_a_reason(more: dict[str, Any], fault: str) -> None:
-    """Why no clients should come."""
-    status = {"phase": "running", "listening": ["a"], "store": {"open": True, "refuses": ""}, **more}
+def test_readiness_has_its_reasons(more: dict[str, Any], fault: str) -> None:
+    """All of them."""
+    status = {"phase": "running", "listening": ["a"], "clients": 1, "store": {"open": True, "refuses": ""}, **more}
+    watch = Watch(Played({"status": [{"ok": True, "result": status}]}).asking, Exposition(1))
 
-    assert find_fault(status) == fault
+    assert watch.get("/readyz") == ((503, f"{fault}\n".encode()) if fault else (200, b"ready\n"))

@@ -240,7 +240,7 @@ def _serve(
         Loop(),
         [listener],
         routes,
-        Programs(raise_spares, store, refusal=lambda reason, _: f"ERROR {reason}\n".encode()),  # type: ignore[arg-type]
+        Programs(raise_spares, store, refusal=lambda reason, *_: f"ERROR {reason}\n".encode()),  # type: ignore[arg-type]
         policy,
         hooks,
     )

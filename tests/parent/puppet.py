@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.news import News
@@ -48,7 +49,8 @@ class Switchboard:
         self.culprits: dict[Peer, str] = {}
         self.rejected: list[tuple[Peer, str]] = []
         self.asked: list[tuple[Peer, Envelope]] = []
-        self.sights = self.moving = self.holding = self.durables = self.delays = None
+        self.sights = SimpleNamespace(store=(True, "", 0))
+        self.moving = self.holding = self.durables = self.delays = None
         self.news = News()
         self._settled: set[Peer] = set()
         self.waiting: dict[Peer, float] = {}

@@ -48,6 +48,7 @@ class Bench:
             phase=lambda: "running",
             listening=lambda: ["127.0.0.1:1"],
             clients=lambda: len(self.clients),
+            max_clients=lambda: 100,
             processes=lambda: {"clients": len(self.clients)},
             octets=lambda: (1, 2),
             started=1_800_000_000.0,

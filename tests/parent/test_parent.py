@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from driven import Broker, Client, Starter, is_alive, wait_until
@@ -341,7 +342,8 @@ class _Broken:
         self.rejected: list[tuple[int, str]] = []
         self.out: list[object] = []
         self.asked: list[object] = []
-        self.sights = self.moving = self.holding = self.delays = None
+        self.sights = SimpleNamespace(store=(True, "", 0))
+        self.moving = self.holding = self.delays = None
         self.news = News()
         self.is_behind = self.awaits_commit = False
 

@@ -42,7 +42,7 @@ class Desk:
         self.exchange = exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
         policy = AdmissionPolicy(max_clients=2, max_pending_logins=most_pending)
         self.admission = Admission(policy, str, self.loop.now)
-        self.refusals = Refusals(self.loop, lambda reason, _: reason.encode(), logger)
+        self.refusals = Refusals(self.loop, lambda reason, *_: reason.encode(), logger)
         self.clients = Clients(
             exchange,
             self.admission,

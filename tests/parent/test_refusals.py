@@ -17,15 +17,20 @@ class Desk:
 
     def __init__(self) -> None:
         self.loop, self.lines = Loop(), list[str]()
-        self.refusals = Refusals(self.loop, lambda reason, _: f"ERROR {reason}".encode(), logger_of(self.lines))
+        self.refusals = Refusals(self.loop, self._say, logger_of(self.lines))
         self.clients: list[socket.socket] = []
 
-    def refuse(self, reason: str = "no room", client: str = "unix") -> tuple[socket.socket, socket.socket]:
+    def _say(self, reason: str, is_web: bool, heard: bytes) -> bytes:
+        return f"503 {reason} ".encode() + heard if is_web else f"ERROR {reason}".encode()
+
+    def refuse(
+        self, reason: str = "no room", client: str = "unix", *, is_web: bool = False
+    ) -> tuple[socket.socket, socket.socket]:
         """The parent's end of a connection that is refused, and the client's."""
         ours, theirs = socket.socketpair()
         theirs.settimeout(10.0)
         self.clients.append(theirs)
-        self.refusals.refuse(ours, client, reason)
+        self.refusals.refuse(ours, client, reason, is_web=is_web)
         return ours, theirs
 
     def pass_time(self, seconds: float) -> None:
@@ -74,6 +79,49 @@ def test_a_client_that_speaks_tls_is_told_nothing(desk: Desk) -> None:
 
     assert theirs.recv(1) == b""
     assert desk.lines == ["client 127.0.0.1:1: refused, too many clients"]
+
+
+def test_a_client_of_http_is_told_once_its_request_has_come(desk: Desk) -> None:
+    """As the answer may depend on it; what comes later changes nothing."""
+    ours, theirs = desk.refuse("full", is_web=True)
+    desk.loop.call_at(desk.loop.now, lambda: None)
+    desk.loop.turn()
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    theirs.settimeout(10.0)
+    theirs.sendall(b"GET /")
+    desk.loop.turn()
+    assert theirs.recv(100) == b"503 full GET /"
+    theirs.sendall(b"more")
+    desk.loop.turn()
+
+    assert theirs.recv(100) == b""
+    assert ours.fileno() != -1
+
+
+def test_a_client_of_http_that_sends_nothing_is_told_at_the_end(desk: Desk) -> None:
+    """After a second, when another one takes its place, or at the broker's end."""
+    _, silent = desk.refuse("silent", is_web=True)
+    desk.pass_time(1.1)
+    _, displaced = desk.refuse("displaced", is_web=True)
+    for _ in range(LINGERING_MAX):
+        desk.refuse()
+    _, last = desk.refuse("last", is_web=True)
+    desk.refusals.close()
+
+    assert [end.recv(100) for end in (silent, displaced, last)] == [b"503 silent ", b"503 displaced ", b"503 last "]
+    assert not desk.refusals._untold
+
+
+def test_a_client_of_http_that_leaves_is_forgotten(desk: Desk) -> None:
+    """The words find nobody."""
+    ours, theirs = desk.refuse(is_web=True)
+    theirs.close()
+    desk.loop.turn()
+
+    assert ours.fileno() == -1
+    assert not desk.refusals._untold
 
 
 def test_a_client_that_leaves_is_forgotten_at_once(desk: Desk) -> None:

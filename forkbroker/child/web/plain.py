@@ -17,7 +17,7 @@ from secrets import token_hex
 from forkbroker.child.web.bodies import make_body
 from forkbroker.child.web.errands import Errand, Resuming, Sending, Settling, Taking, Watching
 from forkbroker.child.web.exchange import CHALLENGES, Exchange, Login
-from forkbroker.child.web.requests import Request, RequestError, Response, say
+from forkbroker.child.web.requests import ALIVE, Request, RequestError, Response, say
 from forkbroker.child.web.router import Conversation, Route
 from forkbroker.child.web.upgrade import Origins
 from forkbroker.session.dialects import PARK_LEASE_MS
@@ -31,7 +31,8 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII)
 WAIT_S = 1.0
 MAX_WAIT_S = 3_600.0
 """How long a request waits for a message. Proxies cut it earlier, most of them after a minute."""
-_HEALTH = re.compile(r".*/(?:healthz|readyz)")
+_LIFE = re.compile(r".*/healthz")
+_READINESS = re.compile(r".*/readyz")
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 PREFIX = "stomp-"
@@ -69,13 +70,15 @@ class Desk:
         origins: Origins,
         find_bearer: Callable[[Request], str],
         max_body: int,
+        find_fault: Callable[[], str] = str,
         make_key: Callable[[], str] = _make_key,
     ) -> None:
         """`find_bearer`: the token of an EventSource, which can't send headers, as that of a WebSocket.
 
-        `make_key`: a word that nobody can guess.
+        `find_fault`: as of `forkbroker.child.web.site.SitePolicy`. `make_key`: a word that nobody can guess.
         """
         self._make_key = make_key
+        self._find_fault = find_fault
         self._exchange = exchange
         self._origins = origins
         self._find_bearer = find_bearer
@@ -84,13 +87,21 @@ class Desk:
     def make_routes(self) -> list[Route]:
         """All that is to be had."""
         return [
-            Route("GET", _HEALTH, _answer_health, "probes"),
+            Route("GET", _LIFE, _answer_probe, "probes"),
+            Route("GET", _READINESS, self._answer_readiness, "probes"),
             Route("POST", _DESTINATION, self._send),
             Route("GET", _TOPIC, self._watch, "messages of topics"),
             Route("GET", _QUEUE, self._take, "messages of queues"),
             Route("DELETE", _QUEUE, self._acknowledge),
             Route("OPTIONS", _DESTINATION, self._permit),
         ]
+
+    def _answer_readiness(self, _: Request, __: re.Match[str]) -> Response:
+        """Whether the broker takes work now."""
+        fault = self._find_fault()
+        if fault:
+            return say(HTTPStatus.SERVICE_UNAVAILABLE, fault, ("Retry-After", "5"))
+        return say(HTTPStatus.OK, "ready")
 
     def _send(self, request: Request, match: re.Match[str]) -> Response | Conversation:
         if "nack=" in request.query:
@@ -188,9 +199,9 @@ def _refuse(error: RequestError) -> Response:
     return say(error.status, error.text, *more)
 
 
-def _answer_health(_: Request, __: re.Match[str]) -> Response:
-    """The parent has given this connection a process: it does that neither when it ends, nor when it is drained."""
-    return say(HTTPStatus.OK, "ok")
+def _answer_probe(_: Request, __: re.Match[str]) -> Response:
+    """The parent has given this connection a process, so it is there."""
+    return say(HTTPStatus.OK, ALIVE)
 
 
 def _check_get(request: Request) -> None:

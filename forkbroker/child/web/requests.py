@@ -176,12 +176,26 @@ class Response:
         )
 
 
+ALIVE = "ok"
+"""What a probe is told that asks whether the broker is there."""
+
+
 def say(status: HTTPStatus, text: str, *headers: tuple[str, str], note: str = "") -> Response:
     """An answer of one sentence for people."""
     usual = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
     return Response(status, f"{text}\n".encode(), (*usual, *headers), note)
 
 
-def refuse(reason: str) -> bytes:
-    """The answer for a client that gets no process, whatever it has asked for."""
+_PROBE = re.compile(rb"(?:PROXY [^\r\n]{1,100}\r\n)?(GET|HEAD) /(?:[^ ?#]*/)?healthz(?:\?[^ ]*)? HTTP/1\.[01]\r?\n")
+
+
+def refuse(reason: str, heard: bytes) -> bytes:
+    """The answer for a client that gets no process, of whose request so much has come.
+
+    It is one for all requests but that which asks whether a broker is there at all: who starts a broker again that is
+    not, must not do that because it is full, or as it is being drained.
+    """
+    probe = _PROBE.match(heard)
+    if probe is not None:
+        return say(HTTPStatus.OK, ALIVE).encode(stays=False, has_body=probe[1] != b"HEAD")
     return say(HTTPStatus.SERVICE_UNAVAILABLE, reason, ("Retry-After", "5")).encode(stays=False)

@@ -62,6 +62,8 @@ class SitePolicy:
     """Where proxies are whose requests say for whom they come."""
     max_body: int = Limits().max_body
     """Octets of the body of a message."""
+    find_fault: Callable[[], str] = str
+    """Tells why the broker takes no work now; nothing: it does."""
 
     @property
     def pattern(self) -> str:
@@ -98,7 +100,7 @@ def make_router(
     def answer_sockjs(_: Request, __: re.Match[str]) -> Response:
         return say(HTTPStatus.NOT_FOUND, _SOCKJS, note=f"a request of SockJS; {_SOCKJS}")
 
-    desk = Desk(Exchange(heard, call_after), origins, policy.find_bearer, policy.max_body)
+    desk = Desk(Exchange(heard, call_after), origins, policy.find_bearer, policy.max_body, policy.find_fault)
     routes = [
         # a WebSocket may be at any path that ends with a slash
         *([] if policy.page is None else [load(policy.page).make_route(is_here=is_here)]),

@@ -24,6 +24,7 @@ class State:
     """`running`, or how far its end has come."""
     listening: Callable[[], list[str]]
     clients: Callable[[], int]
+    max_clients: Callable[[], int]
     started: float
     """When the broker was started (seconds since the epoch)."""
     processes: Callable[[], dict[str, float]]
@@ -74,6 +75,7 @@ class Whole:
             "phase": self._state.phase(),
             "listening": self._state.listening(),
             "clients": self._state.clients(),
+            "max-clients": self._state.max_clients(),
             "processes": self._state.processes(),
             "queues": sights.queue_count - sights.durable_count,
             "durables": sights.durable_count,

@@ -17,10 +17,17 @@ from forkbroker.stomp.parser import Parser
 from forkbroker.stomp.versions import V12
 
 
-def ask(line: str, *headers: str, others: tuple[str, ...] = (), body: bytes = b"") -> Response | list[dict[str, str]]:
+def ask(
+    line: str, *headers: str, others: tuple[str, ...] = (), body: bytes = b"", fault: str = ""
+) -> Response | list[dict[str, str]]:
     """The answer, or the headers of the frames that the session gets; `others`: origins."""
     exchange = Exchange(lambda: None, lambda _seconds, _callback: None)
-    desk = Desk(exchange, Origins(others), lambda request: request.bearer or request.find_parameter("token"), 1_000)
+    origins = Origins(others)
+
+    def find_bearer(request: Request) -> str:
+        return request.bearer or request.find_parameter("token")
+
+    desk = Desk(exchange, origins, find_bearer, 1_000, lambda: fault)
     request = parse_head("\r\n".join((f"{line} HTTP/1.1", "Host: broker.example:80", *headers, "", "")).encode())
     assert isinstance(request, Request)
     answer = Router(desk.make_routes()).answer(request)
@@ -202,13 +209,21 @@ def test_other_methods_are_told_which_ones_there_are() -> None:
     assert "POST" in dict(answer.headers)["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/any/prefix/healthz"])
-def test_probes_get_an_answer(path: str) -> None:
-    """Without a login."""
-    answer = ask(f"GET {path}")
+@pytest.mark.parametrize(
+    ("path", "fault", "status", "body"),
+    [
+        ("/healthz", "", 200, b"ok\n"),
+        ("/any/prefix/healthz", "the store is not open", 200, b"ok\n"),
+        ("/readyz", "", 200, b"ready\n"),
+        ("/any/prefix/readyz", "the store is not open", 503, b"the store is not open\n"),
+    ],
+)
+def test_probes_get_an_answer(path: str, fault: str, status: int, body: bytes) -> None:
+    """Without a login. A broker that takes no work is there all the same."""
+    answer = ask(f"GET {path}", fault=fault)
 
     assert isinstance(answer, Response)
-    assert (answer.status, answer.body) == (200, b"ok\n")
+    assert (answer.status, answer.body) == (status, body)
 
 
 def test_a_body_above_the_limit_is_refused_before_it_comes() -> None:

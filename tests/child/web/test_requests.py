@@ -113,8 +113,32 @@ def test_a_sentence_is_plain_text() -> None:
 
 def test_who_gets_no_process_is_told_when_to_come_again() -> None:
     """Whatever it was going to ask."""
-    octets = refuse("too many clients")
+    octets = refuse("too many clients", b"GET /ws HTTP/1.1\r\n")
 
     assert octets.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: 5\r\n" in octets
     assert octets.endswith(b"\r\n\r\ntoo many clients\n")
+
+
+@pytest.mark.parametrize(
+    ("heard", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /any/prefix/healthz?x=1 HTTP/1.0\r\n", 200),
+        (b"HEAD /healthz HTTP/1.1\r\n", 200),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET /healthz HTTP/1.1\r\n", 200),
+        (b"GET /readyz HTTP/1.1\r\n", 503),
+        (b"GET /xhealthz HTTP/1.1\r\n", 503),
+        (b"GET /healthz/x HTTP/1.1\r\n", 503),
+        (b"GET /?/healthz HTTP/1.1\r\n", 503),
+        (b"POST /queue/a HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n", 503),
+        (b"GET /health", 503),
+        (b"", 503),
+    ],
+)
+def test_a_probe_of_life_is_answered_whatever_the_broker_has_room_for(heard: bytes, status: int) -> None:
+    """A broker that is full, or is being drained, must not be started again for that."""
+    octets = refuse("too many clients", heard)
+
+    assert octets.startswith(f"HTTP/1.1 {status} ".encode())
+    assert octets.endswith(b"\r\n\r\n") == heard.startswith(b"HEAD")
