@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from forkbroker.cli.broker import main
+from forkbroker.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

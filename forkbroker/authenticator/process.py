@@ -30,7 +30,7 @@ from forkbroker.authenticator.groups import Groups, kill_group
 from forkbroker.errors import Exit
 from forkbroker.posix import children
 from forkbroker.posix.exits import describe
-from forkbroker.posix.privileges import Identity, drop
+from forkbroker.posix.privileges import SystemUser, drop
 from forkbroker.posix.signals import ALL_SIGNALS
 from forkbroker.posix.titles import set_title
 from forkbroker.wire import logins
@@ -52,7 +52,7 @@ class Task:
     """What is run, for whom, and until when."""
 
     path: Path
-    identity: Identity | None
+    system_user: SystemUser | None
     """Whom the program becomes; None: it has the rights of these processes."""
     link: socket.socket
     """Where requests come from."""
@@ -202,8 +202,8 @@ def _become(task: Task, standard_input: int, standard_output: int) -> None:
     os.closerange(3, 1024)
     for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
-    if task.identity is not None:
-        drop(task.identity)
+    if task.system_user is not None:
+        drop(task.system_user)
     signal.alarm(task.timeout_s)  # outlives execve(2)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
     os.chdir("/")

@@ -128,7 +128,7 @@ class Nursery:
         set_title(_TITLE)
         for other in others:
             close(other)
-        if births.WAY is not births.Way.SIBLING:
+        if births.METHOD is not births.Method.SIBLING:
             self._mine.update(pids)
         self._tell(pack(Kind.BORN, number=number, count=len(pids), payload=[struct.pack(f">{len(pids)}I", *pids)]))
         if failure:

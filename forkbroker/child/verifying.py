@@ -26,8 +26,8 @@ from forkbroker.child.transport import Transport
 from forkbroker.identity import Answer, Credentials, Identity, Way
 from forkbroker.passwords import PasswordError, check_name
 from forkbroker.posix.blocks import give_back
-from forkbroker.posix.peers import is_member, uid_of, user_name
 from forkbroker.posix.places import Places
+from forkbroker.posix.socket_users import is_member, uid_of, user_name
 
 _TOKEN = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 """Three parts in base64url, of which the first is a JSON object: no passcode looks like that by chance."""

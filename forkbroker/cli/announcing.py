@@ -10,7 +10,7 @@ from typing import Protocol
 
 import forkbroker
 from forkbroker.cli.arguments import PROGRAM
-from forkbroker.cli.opening import Resources
+from forkbroker.cli.resources import Resources
 from forkbroker.errors import ConfigurationError, StartError
 from forkbroker.posix.addresses import describe_listener
 from forkbroker.posix.daemonize import complain, detach

@@ -16,7 +16,7 @@ from forkbroker.errors import Exit, StartError
 from forkbroker.posix import children
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.exits import describe
-from forkbroker.posix.privileges import Identity, drop, resolve_user
+from forkbroker.posix.privileges import SystemUser, drop, resolve_user
 from forkbroker.wire.logins import make_link
 
 logger = logging.getLogger(__name__)
@@ -25,18 +25,18 @@ logger = logging.getLogger(__name__)
 class Authenticator:
     """The helper of one broker, and the way to it."""
 
-    def __init__(self, settings: Settings, identity: Identity | None) -> None:
-        """`identity`: whom the broker becomes.
+    def __init__(self, settings: Settings, system_user: SystemUser | None) -> None:
+        """`system_user`: whom the broker becomes.
 
         Raises:
             StartError: there is no such user, or the program is not one that can be run with its rights.
         """
         path = settings.authenticator
         assert path is not None
-        self._broker = identity
+        self._broker = system_user
         self._keeps_rights = settings.authenticator_user is not None
         runs_as = (
-            identity
+            system_user
             if settings.authenticator_user is None
             else resolve_user(settings.authenticator_user, "--authenticator-user")
         )
@@ -98,12 +98,12 @@ class NoAuthenticator:
 
 
 def open_authenticator(
-    settings: Settings, identity: Identity | None, opened: ExitStack
+    settings: Settings, system_user: SystemUser | None, opened: ExitStack
 ) -> Authenticator | NoAuthenticator:
     """The helper that the settings ask for; it is closed when `opened` is. Raises as `Authenticator`."""
     if settings.authenticator is None:
         return NoAuthenticator()
-    authenticator = Authenticator(settings, identity)
+    authenticator = Authenticator(settings, system_user)
     opened.callback(authenticator.close)
     return authenticator
 

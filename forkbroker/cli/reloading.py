@@ -18,7 +18,7 @@ from pathlib import Path
 
 from forkbroker.cli.configuration import combine
 from forkbroker.cli.conversion import Known
-from forkbroker.cli.opening import BACKLOG, LogSwitch
+from forkbroker.cli.resources import BACKLOG, LogSwitch
 from forkbroker.config.evaluation import make_settings
 from forkbroker.config.file import DEFAULT_FILE
 from forkbroker.config.options.option import Effect, Given, Option

@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 
 from forkbroker.cli.conversion import max_passed, parent_policy, routing_policy, spin_s
-from forkbroker.cli.opening import Resources
 from forkbroker.cli.raising import raise_children
+from forkbroker.cli.resources import Resources
 from forkbroker.cli.serving import Serving
 from forkbroker.config.settings import Settings
 from forkbroker.parent.parent import Hooks, Parent, Programs

@@ -14,9 +14,9 @@ from threading import Thread
 
 from forkbroker.errors import EnvelopeError, Exit
 from forkbroker.metrics.asking import Asking
+from forkbroker.metrics.endpoints import Endpoints
 from forkbroker.metrics.exposition import Exposition
 from forkbroker.metrics.server import Server
-from forkbroker.metrics.watch import Watch
 from forkbroker.posix.titles import set_title
 from forkbroker.wire.channel import Channel
 
@@ -29,9 +29,9 @@ def main(end: socket.socket, listeners: list[socket.socket], most_queues: int) -
     set_title("metrics")
     channel = Channel(end, max_envelope=max(MAX_ENVELOPE, 200 * 65_536))
     asking = Asking(channel)
-    watch = Watch(asking, Exposition(most_queues))
+    endpoints = Endpoints(asking, Exposition(most_queues))
     for listener in listeners:
-        server = Server(listener, watch)
+        server = Server(listener, endpoints)
         Thread(target=server.serve_forever, daemon=True).start()
     poll = select.poll()
     poll.register(end, select.POLLIN)

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from forkbroker.metrics.watch import Watch
+from forkbroker.metrics.endpoints import Endpoints
 
 MOST = 16
 """Connections that are served at a time; others wait in the kernel's queue."""
@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, has_body: bool) -> None:
         path = self.path.partition("?")[0]
-        status, body = self.server.watch.get(path)
+        status, body = self.server.endpoints.get(path)
         is_metrics = path == "/metrics" and status == 200
         self.send_response(status)
         self.send_header("Content-Type", CONTENT_TYPE_LATEST if is_metrics else "text/plain; charset=utf-8")
@@ -53,10 +53,10 @@ class Server(ThreadingMixIn, BaseServer):
 
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket, watch: Watch) -> None:
+    def __init__(self, listener: socket.socket, endpoints: Endpoints) -> None:
         super().__init__(listener.getsockname(), _Handler)
         self.socket = listener
-        self.watch = watch
+        self.endpoints = endpoints
         self._places = BoundedSemaphore(MOST)
 
     def fileno(self) -> int:

@@ -18,9 +18,9 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from forkbroker.destinations import SYSTEM, is_pattern
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.control.broker import Whole
 from forkbroker.parent.control.queues import Looks
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Process
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Buffer, pack, pack_pieces
@@ -44,11 +44,11 @@ _QUEUES = (SYSTEM + "queues").encode()
 class Bulletin:
     """Publishes events and figures."""
 
-    def __init__(self, exchange: Exchange, whole: Whole, looks: Looks) -> None:
-        self._exchange = exchange
-        self._loop = exchange.loop
-        self._router = exchange.router
-        self._news = exchange.router.news
+    def __init__(self, channels: Channels, whole: Whole, looks: Looks) -> None:
+        self._channels = channels
+        self._loop = channels.loop
+        self._router = channels.router
+        self._news = channels.router.news
         self._whole = whole
         self._looks = looks
         self._name = b"-SYS-%x-%x" % (os.getpid(), time.time_ns() // 1_000_000)
@@ -139,7 +139,7 @@ class Bulletin:
         self._number += 1
         buffers = self._pack(destination, body)
         for peer in peers:
-            process = self._exchange.find(peer)
+            process = self._channels.find(peer)
             if process is None:
                 continue
             if not _has_room(process):
@@ -147,9 +147,9 @@ class Bulletin:
             elif peer in self._left_out:
                 left_out = self._left_out.pop(peer)
                 told = {**body, "missed": body.get("missed", 0) + left_out}
-                self._exchange.send(process, self._pack(destination, told))
+                self._channels.send(process, self._pack(destination, told))
             else:
-                self._exchange.send(process, buffers)
+                self._channels.send(process, buffers)
         return True
 
     def _pack(self, destination: bytes, body: dict[str, Any]) -> list[Buffer]:

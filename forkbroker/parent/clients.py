@@ -11,8 +11,8 @@ from typing import Protocol
 
 from forkbroker.identity import Identity
 from forkbroker.parent.admission import Admission
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.hearing import NO_USER, Hearing
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Life, Processes
@@ -44,7 +44,7 @@ class Clients:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         admission: Admission,
         source: Source,
         entitling: Entitling,
@@ -52,21 +52,21 @@ class Clients:
         logger: logging.Logger,
     ) -> None:
         """`quiet`: nothing more will come from a child, or it has said so."""
-        self._exchange = exchange
-        self._loop = exchange.loop
-        self._router = exchange.router
+        self._channels = channels
+        self._loop = channels.loop
+        self._router = channels.router
         self._admission = admission
         self._source = source
         self._entitling = entitling
         self._quiet = quiet
         self._logger = logger
-        self.tails = Tails(exchange)
+        self.tails = Tails(channels)
         """Who looks at which client's frames."""
         self._hearing = Hearing(
-            exchange, admission, entitling, self.tails, quiet, self._login_failed, self.kick, logger
+            channels, admission, entitling, self.tails, quiet, self._login_failed, self.kick, logger
         )
         life = Life(self._hearing.receive, self._closed, self._gone, source.kill, blamed_for=(Exception,))
-        self._processes = Processes(exchange, life, logger)
+        self._processes = Processes(channels, life, logger)
         self._last_peer = 0
         self._silent: set[Client] = set()
         self._kicked: dict[Client, int] = {}
@@ -145,7 +145,7 @@ class Clients:
         if child.state is State.LEAVING:
             # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.
             self._router.peer_ended(child.peer, self._loop.now)
-            self._exchange.dispatch(None)
+            self._channels.dispatch(None)
 
     def _gone(self, child: Client, ended: Ended | None) -> None:
         self.ended += 1
@@ -158,7 +158,7 @@ class Clients:
         self._log_end(child)
         if child.state is not State.LEAVING:
             self._router.peer_ended(child.peer, self._loop.now, describe_crash(child))
-            self._exchange.dispatch(None)
+            self._channels.dispatch(None)
         self._quiet(child)
 
     def _log_end(self, child: Client) -> None:
@@ -180,7 +180,7 @@ class Clients:
 
     def kick(self, child: Client, reason: str, cause: Cause = Cause.DENIED) -> None:
         """Disconnect a client; its process is killed if it does not end soon: it may be stopped, and read nothing."""
-        self._exchange.send(child, pack(Kind.CLOSE, token=cause, block=reason.encode(errors="surrogateescape")))
+        self._channels.send(child, pack(Kind.CLOSE, token=cause, block=reason.encode(errors="surrogateescape")))
         self._kicked.setdefault(child, 0)
 
     def _login_failed(self, child: Client) -> None:
@@ -222,7 +222,7 @@ class Clients:
                 if refusal:
                     self.kick(child, refusal)
                 elif rights:
-                    self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
+                    self._channels.send(child, pack(Kind.RIGHTS, block=rights))
 
     # -- in each turn
 
@@ -232,7 +232,7 @@ class Clients:
             child = self.find(peer)
             if child is None:
                 self._router.go_on(peer, self._loop.now)
-                self._exchange.dispatch(None)
+                self._channels.dispatch(None)
             else:
                 self._processes.blame(child, self._hearing.go_on)
 
@@ -257,7 +257,7 @@ class Clients:
 
     def check(self) -> None:
         """Kill those that keep others waiting."""
-        flow = self._exchange.flow
+        flow = self._channels.flow
         for child in flow.check(self.all):
             self._kill(child, flow.describe_stuck(child))
         self._check_kicked()
@@ -265,7 +265,7 @@ class Clients:
 
     def _check_kicked(self) -> None:
         """Kill those that were told to end and don't. What one of them says while it is held has not been heard."""
-        flow = self._exchange.flow
+        flow = self._channels.flow
         for child, checks in list(self._kicked.items()):
             if flow.is_held(child) or child.killed:
                 continue
@@ -279,7 +279,7 @@ class Clients:
         Only those that two checks in a row find silent: after a stop of the parent itself, or a hold, the answers may
         be there already and want to be read.
         """
-        flow = self._exchange.flow
+        flow = self._channels.flow
         found = map(self.find, self._router.find_silent(self._loop.now - flow.patience_s))
         silent = {child for child in found if child and not child.killed and not flow.is_held(child)}
         for child in silent & self._silent:

@@ -19,9 +19,9 @@ after that the slow client is disconnected by its own child, or reads.
 A HOLD of the router (a queue at its limit) has token 0, this one has `HOLD_TOKEN`: a child that got both is free when
 both were resumed.
 
-A large envelope needs room in a `Budget` that all children share before it is received. While a child waits for it its
-channel is not read either, and the kill after `stuck_checks` holds for the one that has the room, and sends nothing of
-its envelope although others wait.
+A large envelope needs room in a `ReceiveMemory` that all children share before it is received. While a child waits for
+it its channel is not read either, and the kill after `stuck_checks` holds for the one that has the room, and sends
+nothing of its envelope although others wait.
 
 A stopped child (SIGSTOP, a debugger) reads nothing. It is killed after `stuck_checks` checks in which nothing of what
 waits for it moved, as others wait with it. Checks are counted rather than seconds, as the parent itself may have been
@@ -39,9 +39,9 @@ from dataclasses import dataclass
 from forkbroker.parent.patience import Patience
 from forkbroker.parent.roster import Client, Process
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import KIND_AT, Buffer, pack, read_destination
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 _TOPICS = (Kind.SEND, Kind.RENDERED)
 """What goes down to the subscribers of a topic."""
@@ -73,7 +73,7 @@ class Flow:
     """Who waits for whom."""
 
     def __init__(
-        self, loop: Loop, policy: FlowPolicy, budget: Budget, send: Callable[[Process, Sequence[Buffer]], None]
+        self, loop: Loop, policy: FlowPolicy, budget: ReceiveMemory, send: Callable[[Process, Sequence[Buffer]], None]
     ) -> None:
         """Hold channels of `loop`; `send` queues an envelope for a child, to be flushed at the turn's end.
 

@@ -14,8 +14,8 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.hosts import DEFAULT
 from forkbroker.identity import Identity, Way
 from forkbroker.parent.admission import Admission
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, show_client, to_text
 from forkbroker.parent.tails import Tails
 from forkbroker.posix.addresses import name_client
@@ -48,7 +48,7 @@ class Hearing:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         admission: Admission,
         entitling: Entitling,
         tails: Tails,
@@ -58,11 +58,11 @@ class Hearing:
         logger: logging.Logger,
     ) -> None:
         """`quiet`: a child has sent up all that it is going to send. `login_failed`: its client is not let in."""
-        self._exchange = exchange
-        self._loop = exchange.loop
-        self._router = exchange.router
-        self._dispatch = exchange.dispatch
-        self._flow = exchange.flow
+        self._channels = channels
+        self._loop = channels.loop
+        self._router = channels.router
+        self._dispatch = channels.dispatch
+        self._flow = channels.flow
         self._admission = admission
         self._entitling = entitling
         self._quiet = quiet
@@ -120,7 +120,7 @@ class Hearing:
             if self._router.out:
                 self._dispatch(child)
             if crash is not None and any(envelope.kind is Kind.SETTLE for envelope in envelopes):
-                self._exchange.crash_at_turn_end("parent.settled")
+                self._channels.crash_at_turn_end("parent.settled")
 
     def _make_room(self, child: Client) -> None:
         """What was received has been applied: let others have its memory; or wait for it."""
@@ -165,7 +165,7 @@ class Hearing:
         elif excess:
             self._kick(child, excess, Cause.FULL)
         elif rights := self._entitling.find_news(child):
-            self._exchange.send(child, pack(Kind.RIGHTS, block=rights))
+            self._channels.send(child, pack(Kind.RIGHTS, block=rights))
 
     def _addressed(self, child: Client, envelope: Envelope) -> None:
         if not child.is_proxied:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forkbroker.errors import EnvelopeError, Exit
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.processes import Forge, Life, Processes
 from forkbroker.parent.roster import Process, to_text
 from forkbroker.posix import exits
@@ -86,19 +86,19 @@ class Helpers:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         forge: Forge,
         shutdown: Callable[[Role, str, Exit], None],
         logger: logging.Logger,
     ) -> None:
         """`shutdown`: the broker has to end for want of this helper; the reason, and an exit status."""
-        self._exchange = exchange
-        self.loop = exchange.loop
+        self._channels = channels
+        self.loop = channels.loop
         self._forge = forge
         self._shutdown = shutdown
         self._logger = logger
         self._posts: dict[Role, _Post] = {}
-        self._processes = Processes(exchange, Life(self._heed, self._closed, self._gone), logger)
+        self._processes = Processes(channels, Life(self._heed, self._closed, self._gone), logger)
 
     def find(self, role: Role) -> Process | None:
         """The process that has this role; None: there is none just now."""
@@ -155,7 +155,7 @@ class Helpers:
                     raise AssertionError(f"{kind.name} is not the {process.role.value}'s to say")
         finally:
             # Nobody is held for what a helper says: it has to be heard by all.
-            self._exchange.dispatch(None)
+            self._channels.dispatch(None)
 
     def _failed(self, post: _Post, process: Process, envelope: Envelope) -> None:
         process.reason, post.status = to_text(envelope.block), _as_status(envelope.token)
@@ -163,7 +163,7 @@ class Helpers:
 
     def _closed(self, process: Process) -> None:
         self._posts[process.role].row.closed(process.reason)
-        self._exchange.dispatch(None)
+        self._channels.dispatch(None)
         self.loop.call_at(self.loop.now + _END_TAKES_S, lambda: self._insist(process))
 
     def _insist(self, process: Process) -> None:
@@ -197,7 +197,7 @@ class Helpers:
         """Send an envelope to the process that has this role, if there is one."""
         process = self.find(role)
         if process is not None:
-            self._exchange.send(process, buffers)
+            self._channels.send(process, buffers)
 
     def kill(self, role: Role) -> None:
         """End the process that has this role at once, if there is one. Who calls this has logged why."""

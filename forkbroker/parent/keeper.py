@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.helpers import Helper, Helpers, Meaning
 from forkbroker.parent.latencies import Latencies
 from forkbroker.posix.crashpoints import reach as crash
@@ -31,7 +31,7 @@ class Keeper:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         helpers: Helpers,
         program: StoreProgram,
         opened: Callable[[], None],
@@ -43,9 +43,9 @@ class Keeper:
 
         `latencies` is told of commits.
         """
-        self._loop = exchange.loop
-        self._router = exchange.router
-        self._send = exchange.send
+        self._loop = channels.loop
+        self._router = channels.router
+        self._send = channels.send
         self._helpers = helpers
         self._program = program
         self._opened = opened

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from forkbroker.control import verbs
 from forkbroker.control.arguments import RequestError
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.routing.peers import METRICS
 from forkbroker.wire.envelope import Envelope
@@ -23,10 +23,10 @@ class Metering:
     """Keeps that helper."""
 
     def __init__(
-        self, exchange: Exchange, helpers: Helpers, program: HelperProgram, kept: Sequence[int], logger: logging.Logger
+        self, channels: Channels, helpers: Helpers, program: HelperProgram, kept: Sequence[int], logger: logging.Logger
     ) -> None:
         """`kept`: descriptors that the program needs, those of its listeners."""
-        self._router = exchange.router
+        self._router = channels.router
         self._helpers = helpers
         self._logger = logger
         self._is_over = False

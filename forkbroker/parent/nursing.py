@@ -12,7 +12,7 @@ from collections.abc import Callable
 from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.spares import PATIENCE_S, Spares
-from forkbroker.posix.births import WAY, Way
+from forkbroker.posix.births import METHOD, Method
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import NURSERY
 from forkbroker.wire.envelope import Envelope, pack
@@ -90,7 +90,7 @@ class Nursing:
         if self._spares.is_late():
             self._logger.warning("nursery: killed, has not answered an order for %.0f s", PATIENCE_S)
             self._helpers.kill(Role.NURSERY)
-        if WAY is not Way.SIBLING:
+        if METHOD is not Method.SIBLING:
             self._spares.replace_dead()
 
     def reaped(self, ended: Ended) -> None:
@@ -119,12 +119,12 @@ class Nursing:
         self._is_over = True
         self._spares.pause()
         self._spares.dismiss()
-        if WAY is Way.SIBLING:
+        if METHOD is Method.SIBLING:
             self._send_close()
 
     def finish(self) -> None:
         """No child is left."""
-        if WAY is not Way.SIBLING:
+        if METHOD is not Method.SIBLING:
             self._send_close()
 
     def _send_close(self) -> None:

@@ -7,7 +7,7 @@ Who does what:
     helpers                all other processes, a row each: the store's is in `keeper`, the nursery's in `nursing`
     spares                 what the nursery has forked, until there is a client for it; its end: `reaper`
     processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
-    exchange               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
+    channels               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
     saving                 backups of the store
     control                what clients ask of the broker itself
@@ -38,15 +38,15 @@ from forkbroker.control.readiness import find_faults
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.bulletin import Bulletin
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Row
-from forkbroker.parent.control.broker import State, Whole
+from forkbroker.parent.control.broker import ParentStatus, Whole
 from forkbroker.parent.control.control import Control
+from forkbroker.parent.control.handlers import make_handlers
 from forkbroker.parent.control.queues import Looks
-from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
@@ -72,8 +72,8 @@ from forkbroker.posix.addresses import source_of
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.routing.peers import METRICS, Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.kinds import Cause, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,37 +191,37 @@ class Parent:
         self._start_error: StartError | None = None
         self._exit_status = Exit.OK
 
-        budget = Budget(policy.receive_memory)
-        self._exchange = Exchange(loop, router, policy.flow, budget)
+        budget = ReceiveMemory(policy.receive_memory)
+        self._channels = Channels(loop, router, policy.flow, budget)
         self._admission = Admission(policy.admission, source_of, loop.now)
         self._helpers = Helpers(
-            self._exchange, Forge(policy.max_passed, lambda: [*descriptors(), *programs.kept]), self._lose, logger
+            self._channels, Forge(policy.max_passed, lambda: [*descriptors(), *programs.kept]), self._lose, logger
         )
         reaper = Reaper(self._helpers, self._hear_end, self._orphan)
         forge = Forge(policy.max_envelope, descriptors, budget)
         self._spares = Spares(self._helpers, forge, reaper, most=policy.admission.max_clients, changed=self._go_on)
         self._nursing = Nursing(self._helpers, programs.nursery, self._spares, reaper, self._open, logger)
         entitling = Entitling(policy.permissions, source_of)
-        self._clients = Clients(self._exchange, self._admission, self._spares, entitling, self._quiet, logger)
+        self._clients = Clients(self._channels, self._admission, self._spares, entitling, self._quiet, logger)
         self._latencies = None if programs.metrics is None else Latencies()
         self._metering = (
             None
             if programs.metrics is None
-            else Metering(self._exchange, self._helpers, programs.metrics, programs.metrics_kept, logger)
+            else Metering(self._channels, self._helpers, programs.metrics, programs.metrics_kept, logger)
         )
         self._keeper = Keeper(
-            self._exchange, self._helpers, programs.store, self._open, self._end, logger, self._latencies
+            self._channels, self._helpers, programs.store, self._open, self._end, logger, self._latencies
         )
         self._reloading = (
             None
             if hooks.reload is None
-            else Reloading(self._exchange, self._helpers, hooks.reload, self._adopt, logger)
+            else Reloading(self._channels, self._helpers, hooks.reload, self._adopt, logger)
         )
         self._saving = None if programs.backup is None else Saving(self._helpers, programs.backup, logger)
         self._draining = Draining(loop, partial(self._clients.kick, cause=Cause.AWAY), logger, router.news)
         self._refusals = Refusals(loop, programs.refusal, logger)
         self._reception = Reception(
-            self._exchange,
+            self._channels,
             self._admission,
             self._clients,
             self._refusals,
@@ -233,17 +233,17 @@ class Parent:
             loop, listeners, accepted=self._reception.accepted, close=hooks.close_listener, logger=logger
         )
         self._shutdown = Shutdown(
-            self._exchange,
+            self._channels,
             self._clients,
             timeout_s=policy.shutdown_timeout_s,
             begin=self._begin_to_end,
             finish=self._finish,
             logger=logger,
         )
-        whole, looks = Whole(loop, router, self._make_state()), Looks(loop, router, self._clients.find)
-        handlers = make_handlers(self._exchange, self._clients, self._draining, whole, looks)
-        self._bulletin = Bulletin(self._exchange, whole, looks)
-        self._control = Control(self._exchange, self._find_asker, handlers, logger)
+        whole, looks = Whole(loop, router, self._make_status()), Looks(loop, router, self._clients.find)
+        handlers = make_handlers(self._channels, self._clients, self._draining, whole, looks)
+        self._bulletin = Bulletin(self._channels, whole, looks)
+        self._control = Control(self._channels, self._find_asker, handlers, logger)
         self._report = Report(loop, router.describe, logger)
         self._status = StatusLine(self._listeners.names, hooks.status)
 
@@ -273,7 +273,7 @@ class Parent:
             self._listeners.close()
             self._refusals.close()
             self._spares.close()
-            self._exchange.close()
+            self._channels.close()
             signals.close()
         if self._start_error is not None:
             raise self._start_error
@@ -297,9 +297,9 @@ class Parent:
         self._hooks.reopen_logs()
         self._nursing.renew()
 
-    def _make_state(self) -> State:
+    def _make_status(self) -> ParentStatus:
         """How requests and figures see this process, whenever they look."""
-        return State(
+        return ParentStatus(
             phase=self._name_phase,
             listening=lambda: self._listeners.names,
             clients=lambda: self._admission.clients,
@@ -448,7 +448,7 @@ class Parent:
             self._control.heed()
         has_changed = router.tick(self._loop.now)
         if router.out:
-            self._exchange.dispatch(None)
+            self._channels.dispatch(None)
         if router.culprits:
             self._clients.end_culprits()
             has_changed = True
@@ -459,7 +459,7 @@ class Parent:
             has_changed = True
         if router.news.waiting:
             self._bulletin.publish()
-        self._exchange.end_turn()
+        self._channels.end_turn()
         self._loop.awaits = router.awaits_commit
         if self._latencies is not None:
             self._latencies.changed(router.last_change, self._loop.now)

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.roster import Process
 from forkbroker.posix import children
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 P = TypeVar("P", bound=Process)
 
@@ -32,7 +32,7 @@ class Forge:
     """Forks processes of one kind, each on a channel."""
 
     def __init__(
-        self, max_envelope: int, log_descriptors: Callable[[], Sequence[int]], budget: Budget | None = None
+        self, max_envelope: int, log_descriptors: Callable[[], Sequence[int]], budget: ReceiveMemory | None = None
     ) -> None:
         """`max_envelope` (octets): bound of each channel; `budget`: of all together; `log_descriptors`: to log with."""
         self._max_envelope = max_envelope
@@ -83,8 +83,8 @@ class Life(Generic[P]):
 class Processes(Generic[P]):
     """The processes of one owner."""
 
-    def __init__(self, exchange: Exchange, life: Life[P], logger: logging.Logger) -> None:
-        self._exchange = exchange
+    def __init__(self, channels: Channels, life: Life[P], logger: logging.Logger) -> None:
+        self._channels = channels
         self._life = life
         self._logger = logger
         self._by_pid: dict[int, P] = {}
@@ -104,11 +104,11 @@ class Processes(Generic[P]):
         """It was forked: its channel is read from now on."""
         self._by_pid[process.pid] = process
         self._by_peer[process.peer] = process
-        self._exchange.join(process, self._life.heed, self._judge)
+        self._channels.join(process, self._life.heed, self._judge)
 
     def blame(self, process: P, work: Callable[[P], None]) -> None:
         """Do something that the process has asked for: what goes wrong is its end."""
-        self._exchange.hear(process, work, self._judge)
+        self._channels.hear(process, work, self._judge)
 
     def _judge(self, process: P, fault: Exception | None) -> None:
         """What the process has asked for went wrong, and that is its end; or its channel has ended by itself."""
@@ -143,7 +143,7 @@ class Processes(Generic[P]):
             return
         process.is_closed = True
         del self._by_peer[process.peer]
-        self._exchange.part(process)
+        self._channels.part(process)
         self._life.closed(process)
         process.channel.close()
         if process.ended is not None or process.is_orphan:

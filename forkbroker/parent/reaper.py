@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.parent.helpers import Helpers
-from forkbroker.posix.births import WAY, Way
+from forkbroker.posix.births import METHOD, Method
 from forkbroker.posix.children import Ended
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_NURSERY, check
@@ -37,7 +37,7 @@ class Reaper:
 
     def born(self, pids: Iterable[int]) -> None:
         """The nursery has forked these."""
-        if WAY is not Way.SIBLING:
+        if METHOD is not Method.SIBLING:
             self._reported_on.update(pids)
 
     def closed(self, pid: int) -> None:
@@ -68,7 +68,7 @@ class Reaper:
 
     def nursery_ended(self) -> None:
         """Its channel has ended, and with it all that it could tell."""
-        if WAY is not Way.SIBLING:
+        if METHOD is not Method.SIBLING:
             orphans = self._reported_on | self._asked
             self._reported_on, self._asked = set(), set()
             self._orphaned(orphans)

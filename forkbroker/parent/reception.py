@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from forkbroker.parent.admission import Admission
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.listener import Connection, has_left
 from forkbroker.parent.refusals import Refusals
 from forkbroker.parent.waiting import Waiting
@@ -30,7 +30,7 @@ class Reception:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         admission: Admission,
         clients: Clients,
         refusals: Refusals,
@@ -44,7 +44,7 @@ class Reception:
         """
         self._closed = closed
         self._has_processes = has_processes
-        self._loop = exchange.loop
+        self._loop = channels.loop
         self._admission = admission
         self._clients = clients
         self._refusals = refusals

@@ -19,7 +19,7 @@ from socket import socket
 
 from forkbroker.errors import ForkbrokerError
 from forkbroker.parent.admission import AdmissionPolicy
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.permissions import Permissions
 from forkbroker.routing.peers import CHECKER
@@ -79,15 +79,15 @@ class Reloading:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         helpers: Helpers,
         reload: Reload,
         adopt: Callable[[Plan], None],
         logger: logging.Logger,
     ) -> None:
         """`adopt` carries a plan out."""
-        self._loop = exchange.loop
-        self._news = exchange.router.news
+        self._loop = channels.loop
+        self._news = channels.router.news
         self._helpers = helpers
         self._reload = reload
         self._adopt = adopt

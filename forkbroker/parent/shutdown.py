@@ -20,8 +20,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Client, count_clients
 from forkbroker.parent.spreading import Spread
 from forkbroker.wire.envelope import Buffer, pack
@@ -59,7 +59,7 @@ class Shutdown:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         clients: Clients,
         *,
         timeout_s: float,
@@ -72,16 +72,16 @@ class Shutdown:
         `begin` stops accepting and delivering. `finish` is called when no child is left that could be waited for, with
         the seconds that are left for it, and stops the loop.
         """
-        self._loop = exchange.loop
-        self._router = exchange.router
-        self._send = exchange.send
+        self._loop = channels.loop
+        self._router = channels.router
+        self._send = channels.send
         self._clients = clients
         self._timeout_s = timeout_s
         self._ends_at = 0.0
         self._begin = begin
         self._finish = finish
         self._is_finishing = False
-        self._leaving = Spread[Client](exchange.loop, self._send_away)
+        self._leaving = Spread[Client](channels.loop, self._send_away)
         self._logger = logger
         self._waits_for: set[Client] = set()
         self.phase = Phase.RUNNING

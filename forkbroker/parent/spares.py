@@ -20,7 +20,7 @@ from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.roster import to_text
-from forkbroker.posix.births import WAY, Way
+from forkbroker.posix.births import METHOD, Method
 from forkbroker.posix.children import Ended
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.routing.peers import Peer
@@ -212,7 +212,7 @@ class Spares:
         """The nursery's channel has ended. Spares stay whose own ends will be told."""
         self.pause()
         self._forget_orders()
-        if WAY is not Way.SIBLING:
+        if METHOD is not Method.SIBLING:
             self._close_spares()
 
     # -- ends of spares
@@ -246,7 +246,7 @@ class Spares:
 
     def dismiss(self) -> None:
         """Let the spares end, with their channels."""
-        if WAY is Way.SIBLING:
+        if METHOD is Method.SIBLING:
             self._dismissed.update(self._spares)
         self._close_spares()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.roster import Client
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import Envelope, pack
@@ -58,8 +58,8 @@ class Tail:
 class Tails:
     """All looks at clients."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
         self._by_peer: dict[Peer, list[Tail]] = {}
 
     def __len__(self) -> int:
@@ -116,8 +116,8 @@ class Tails:
         wanted = Trace.NOTHING
         if tails:
             wanted = Trace.BODIES if any(tail.has_bodies for tail in tails) else Trace.HEADERS
-        if self._exchange.find(client.peer) is client:
-            self._exchange.send(client, pack(Kind.TRACE, token=wanted))
+        if self._channels.find(client.peer) is client:
+            self._channels.send(client, pack(Kind.TRACE, token=wanted))
 
 
 def _read_rows(envelope: Envelope) -> list[dict[str, Any]]:

@@ -4,14 +4,14 @@
 500 KiB of pages that the child has shared with its parent until then. A process with one thread, whose locks are free
 and whose children keep no secrets in `random`, needs none of that.
 
-There are three ways:
+There are three methods:
 
 - SIBLING (Linux, where the processor's number for clone(2) is known): the new process is a child of the caller's
   parent, which reaps it, and hears of its end by SIGCHLD, as if it had forked it itself.
 - RAW: fork(2) by the C library. The new process is the caller's child.
 - HOOKED: `os.fork`, where Python can't call the C library.
 
-FORKBROKER_BIRTHS=sibling, raw or hooked makes the broker take another way than the best one, so that tests can have
+FORKBROKER_BIRTHS=sibling, raw or hooked makes the broker take another one than the best, so that tests can have
 them all.
 """
 
@@ -32,7 +32,7 @@ _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
 """Numbers of clone(2), where its flags come first. Of 64-bit programs: a 32-bit one may run on the same machine."""
 
 
-class Way(Enum):
+class Method(Enum):
     """How a process is made."""
 
     SIBLING = "sibling"
@@ -67,17 +67,18 @@ def _sibling_fork() -> Callable[[], int] | None:
     return partial(call, number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
 
 
-def _choose() -> tuple[Way, Callable[[], int]]:
-    ways: dict[Way, Callable[[], int] | None] = {
-        Way.SIBLING: _sibling_fork(),
-        Way.RAW: _raw_fork(),
-        Way.HOOKED: os.fork,
+def _choose() -> tuple[Method, Callable[[], int]]:
+    methods: dict[Method, Callable[[], int] | None] = {
+        Method.SIBLING: _sibling_fork(),
+        Method.RAW: _raw_fork(),
+        Method.HOOKED: os.fork,
     }
     wanted = os.environ.get(VARIABLE)
-    for way, fork in ways.items():
-        if fork is not None and wanted in (None, "", way.value):
-            return way, fork
-    raise SystemExit(f"stomp-broker: {VARIABLE}={wanted}: there are {', '.join(w.value for w in ways if ways[w])}")
+    for method, fork in methods.items():
+        if fork is not None and wanted in (None, "", method.value):
+            return method, fork
+    known = ", ".join(method.value for method, fork in methods.items() if fork is not None)
+    raise SystemExit(f"stomp-broker: {VARIABLE}={wanted}: there are {known}")
 
 
 def refusal() -> OSError:
@@ -87,7 +88,7 @@ def refusal() -> OSError:
     return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-WAY, bear = _choose()
-"""The best way, and its function: as fork(2), it gives 0 in the new process and that one's number in the caller. If the
-system has no room for a process, it gives a negative number (`refusal`), or raises OSError. No function of Python's, as
-each of those would be written to in the new process."""
+METHOD, bear = _choose()
+"""The best method, and its function: as fork(2), it gives 0 in the new process and that one's number in the caller. If
+the system has no room for a process, it gives a negative number (`refusal`), or raises OSError. No function of
+Python's, as each of those would be written to in the new process."""

@@ -63,7 +63,7 @@ class _Seam:
     remaining: int
 
 
-class Crash:
+class CrashPoints:
     """The armed points of a process; called at each of them."""
 
     def __init__(self, text: str) -> None:
@@ -97,7 +97,7 @@ def _from_environment() -> Callable[[str, str], None] | None:
     """What the variable asks for; a mistake in it ends the program here, as the hot modules bind `reach` on import."""
     text = os.environ.get(VARIABLE)
     try:
-        return Crash(text) if text else None
+        return CrashPoints(text) if text else None
     except ConfigurationError as error:
         raise SystemExit(f"stomp-broker: {error}") from error
 

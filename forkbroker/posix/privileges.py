@@ -17,7 +17,7 @@ from forkbroker.errors import Exit, StartError
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class SystemUser:
     """Whom the broker becomes."""
 
     name: str
@@ -27,7 +27,7 @@ class Identity:
     """Supplementary groups, as the group database has them for the user."""
 
 
-def resolve(user: str | None, group: str | None) -> Identity | None:
+def resolve(user: str | None, group: str | None) -> SystemUser | None:
     """Look `user` and `group` up, by name or number; None when neither is given.
 
     Without `group` it is the user's own; without `user` this process's user stays.
@@ -44,10 +44,10 @@ def resolve(user: str | None, group: str | None) -> Identity | None:
     groups = tuple(os.getgrouplist(name, gid)) if entry else (gid,)
     if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
         raise StartError(f"only root can become user {name}, group {gid}; start as root, or as that user", Exit.NOPERM)
-    return Identity(name, uid, gid, groups)
+    return SystemUser(name, uid, gid, groups)
 
 
-def resolve_user(user: str, option: str) -> Identity:
+def resolve_user(user: str, option: str) -> SystemUser:
     """Look a user up by name or number, with the groups of the user. `option` is named in errors.
 
     Raises:
@@ -58,7 +58,7 @@ def resolve_user(user: str, option: str) -> Identity:
         raise StartError(
             f"only root can become user {entry.pw_name}; start as root, or give another {option}", Exit.NOPERM
         )
-    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+    return SystemUser(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
 
 
 def find_user(user: str, option: str) -> pwd.struct_passwd:
@@ -85,8 +85,8 @@ def find_group(group: str, option: str) -> int:
         raise StartError(f"no group {group} on this system; create it, or give another {option}", Exit.NOUSER) from None
 
 
-def drop(identity: Identity) -> None:
-    """Become `identity`, for good.
+def drop(system_user: SystemUser) -> None:
+    """Become `system_user`, for good.
 
     Groups first and the user last: after the user is changed nothing else can be. Real, effective and saved numbers
     are all set, so there is no way back; that is tried.
@@ -97,21 +97,21 @@ def drop(identity: Identity) -> None:
     if os.geteuid() != 0:
         return
     try:
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        os.setgroups(system_user.groups)
+        os.setresgid(system_user.gid, system_user.gid, system_user.gid)
+        os.setresuid(system_user.uid, system_user.uid, system_user.uid)
     except OSError as error:
-        raise StartError(f"cannot become user {identity.name}: {error.strerror}", Exit.NOPERM) from error
-    if identity.uid != 0:
-        _check_no_way_back(identity)
+        raise StartError(f"cannot become user {system_user.name}: {error.strerror}", Exit.NOPERM) from error
+    if system_user.uid != 0:
+        _check_no_way_back(system_user)
 
 
-def _check_no_way_back(identity: Identity) -> None:
+def _check_no_way_back(system_user: SystemUser) -> None:
     try:
         os.setuid(0)
     except PermissionError:
         return
-    raise AssertionError(f"user {identity.name} could become root again")
+    raise AssertionError(f"user {system_user.name} could become root again")
 
 
 def raise_file_limit() -> int:

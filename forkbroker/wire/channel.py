@@ -1,7 +1,7 @@
 """One end of a socketpair between two of the broker's processes: buffered, non-blocking, bounded by its owner.
 
-A large envelope is received in its final place, for which the channel may have to ask a `Budget` first: meanwhile it
-`is_waiting`, and reads nothing.
+A large envelope is received in its final place, for which the channel may have to ask a `ReceiveMemory` first:
+meanwhile it `is_waiting`, and reads nothing.
 
 The owner sends envelopes with `send` (which only queues), and calls `flush` once a turn of its loop: one gather
 write for all that has gathered. `pending` tells the owner how many octets wait; the policy for that number is the
@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.descriptors import ROOM_FOR_ONE, rights, unpack_one
 from forkbroker.wire.envelope import HEADER, KIND_AT, LENGTH, Buffer, Envelope, read_length
 from forkbroker.wire.kinds import Kind
 from forkbroker.wire.lending import BUSY, Lending
 from forkbroker.wire.memory_file import MemoryFile
+from forkbroker.wire.receive_memory import ReceiveMemory
 from forkbroker.wire.rendering import Frames
 
 READ_SIZE = 262_144
@@ -59,7 +59,7 @@ read with its beginning has to be copied to its final place (a tenth of the CPU 
 class Channel:
     """Envelopes in both directions over one stream socket."""
 
-    def __init__(self, end: socket.socket, *, max_envelope: int, budget: Budget | None = None) -> None:
+    def __init__(self, end: socket.socket, *, max_envelope: int, budget: ReceiveMemory | None = None) -> None:
         """Take over `end`, a non-blocking stream socket, and close it in `close`.
 
         `max_envelope` (octets) bounds what the other side can make this one allocate, `budget` what all others that

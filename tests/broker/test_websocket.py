@@ -288,7 +288,7 @@ def test_without_the_library_the_start_says_what_to_install(tmp_path: Path, lack
     """Status 78: the configuration asks for what is not there."""
     import subprocess
 
-    hidden = f"import sys; {lack}; from forkbroker.cli.broker import main; sys.exit(main())"
+    hidden = f"import sys; {lack}; from forkbroker.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", hidden, "--listen", "ws://127.0.0.1:0", "--store", "memory:"],
         capture_output=True,

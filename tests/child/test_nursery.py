@@ -20,7 +20,7 @@ from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
-IS_SIBLING = births.WAY is births.Way.SIBLING
+IS_SIBLING = births.METHOD is births.Method.SIBLING
 
 
 def greet(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:

@@ -11,7 +11,7 @@ _BROKER = """
 import sys
 
 from forkbroker.child import nursery
-from forkbroker.cli.broker import main
+from forkbroker.cli.main import main
 
 raise_children = nursery.main
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from forkbroker.metrics.asking import Asking, UnansweredError
+from forkbroker.metrics.endpoints import Endpoints
 from forkbroker.metrics.exposition import Exposition
-from forkbroker.metrics.watch import Watch
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -82,13 +82,13 @@ def test_who_is_not_answered_is_told_so() -> None:
 def test_a_flood_of_scrapes_asks_once() -> None:
     """A hundred at the same time get the same answer; also if it is that there is none."""
     played = Played({"status": [{"ok": False, "error": "unavailable", "text": "no"}]})
-    watch = Watch(played.asking, Exposition(1))
+    endpoints = Endpoints(played.asking, Exposition(1))
     with ThreadPoolExecutor(20) as pool:
-        replies = set(pool.map(watch.get, ["/metrics"] * 100))
+        replies = set(pool.map(endpoints.get, ["/metrics"] * 100))
 
     assert replies == {(503, b"status: no\n")}
     assert played.asked == ["status"]
-    assert watch.get("/")[0] == 404
+    assert endpoints.get("/")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_a_flood_of_scrapes_asks_once() -> None:
 def test_readiness_has_its_reasons(more: dict[str, Any], fault: str) -> None:
     """All of them."""
     status = {"phase": "running", "listening": ["a"], "clients": 1, "store": {"open": True, "refuses": ""}, **more}
-    watch = Watch(Played({"status": [{"ok": True, "result": status}]}).asking, Exposition(1))
+    endpoints = Endpoints(Played({"status": [{"ok": True, "result": status}]}).asking, Exposition(1))
 
-    assert watch.get("/readyz") == ((503, f"{fault}\n".encode()) if fault else (200, b"ready\n"))
+    assert endpoints.get("/readyz") == ((503, f"{fault}\n".encode()) if fault else (200, b"ready\n"))

@@ -198,7 +198,7 @@ def _listen(where: Path | None) -> socket.socket:
 
 
 def _measure(parent: Parent, logger: logging.Logger) -> None:
-    processes = parent._exchange._reachable.values()
+    processes = parent._channels._reachable.values()
     logger.info(
         "measured: descriptors=%d pending=%d peak=%d",
         len(list(Path("/dev/fd").iterdir())) - parent._spares.count,

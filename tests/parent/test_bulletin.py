@@ -12,9 +12,9 @@ import pytest
 
 from forkbroker.parent import bulletin
 from forkbroker.parent.bulletin import FULL, STEPS, Bulletin
-from forkbroker.parent.control.broker import State, Whole
+from forkbroker.parent.channels import Channels
+from forkbroker.parent.control.broker import ParentStatus, Whole
 from forkbroker.parent.control.queues import Looks
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
 from forkbroker.posix.loop import Loop
@@ -23,11 +23,11 @@ from forkbroker.routing.news import MOST
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.fields import OF_CHILD, EnvelopeError, check
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 EVENTS = "/topic/$SYS/events/"
 
@@ -41,10 +41,10 @@ class Bench:
         self.router = Router(Policy(max_queues=20_000), self.pool, time.time)
         for said in (pack(Kind.OPENING, serial=1), pack(Kind.OPENED)):
             self.router.receive_stored(Envelope(b"".join(said)), self.loop.now)
-        self.exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
+        self.channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
         self.ends: dict[Peer, Channel] = {}
         self.clients: dict[Peer, Client] = {}
-        state = State(
+        state = ParentStatus(
             phase=lambda: "running",
             listening=lambda: ["127.0.0.1:1"],
             clients=lambda: len(self.clients),
@@ -58,7 +58,7 @@ class Bench:
             reloading=None,
         )
         looks = Looks(self.loop, self.router, self.clients.get)
-        self.bulletin = Bulletin(self.exchange, Whole(self.loop, self.router, state), looks)
+        self.bulletin = Bulletin(self.channels, Whole(self.loop, self.router, state), looks)
 
     def add(self, *names: str) -> Peer:
         """One more client, which listens to these."""
@@ -70,7 +70,7 @@ class Bench:
         client = Client(peer=peer, pid=1, channel=channel, address="", host="", started=self.loop.now)
         self.clients[peer], self.ends[peer] = client, Channel(theirs, max_envelope=1 << 30)
         self.router.add_peer(peer)
-        self.exchange.join(client, lambda _: None, lambda *_: None)
+        self.channels.join(client, lambda _: None, lambda *_: None)
         for name in names:
             self.say(peer, pack(Kind.SUBSCRIBE, token=1, destination=name.encode()))
         return peer
@@ -87,7 +87,7 @@ class Bench:
         """What a listener has got: topics and bodies."""
         found: list[tuple[str, dict[str, Any]]] = []
         self.router.tick(self.loop.now)
-        self.exchange.dispatch(None)
+        self.channels.dispatch(None)
         while True:
             self.clients[peer].channel.flush()
             some = self.ends[peer].receive()
@@ -103,7 +103,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
-    bench.exchange.close()
+    bench.channels.close()
     for end in bench.ends.values():
         end.close()
     bench.loop.close()

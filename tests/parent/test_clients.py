@@ -16,9 +16,9 @@ from support.spares import ClientProgram
 
 from forkbroker.identity import Identity
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
@@ -27,9 +27,9 @@ from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, State
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 class Counting(Admission):
@@ -50,11 +50,11 @@ class House:
         self.loop, self.lines, self.admission = Loop(), list[str](), Counting()
         self.quiet: list[Client] = []
         self.logger = logger_of(self.lines)
-        budget = Budget(1000)
-        self.exchange = Exchange(self.loop, Switchboard(self.logger), FlowPolicy(), budget)
+        budget = ReceiveMemory(1000)
+        self.channels = Channels(self.loop, Switchboard(self.logger), FlowPolicy(), budget)
         source = OwnChildren(program, Forge(1000, lambda: (), budget))
         self.entitling = Entitling(Permissions(), str)
-        self.clients = Clients(self.exchange, self.admission, source, self.entitling, self.quiet.append, self.logger)
+        self.clients = Clients(self.channels, self.admission, source, self.entitling, self.quiet.append, self.logger)
 
     def start(self, state: State = State.STARTING) -> Client:
         ours, theirs = socket.socketpair()
@@ -246,7 +246,7 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
     """Without users before, a login was only a name; so is one that is still to come."""
     one = house(sleep)
     told: list[str] = []
-    one.exchange.send = lambda child, buffers: told.append(child.login or child.state.value)
+    one.channels.send = lambda child, buffers: told.append(child.login or child.state.value)
     for login in ("alice", "bob", "", "starting", "gone"):
         child = one.start(State.CONNECTED)
         child.login, child.identity, child.has_connected = login, Identity(login), True
@@ -265,7 +265,7 @@ def test_a_dead_letter_by_nack_is_logged_for_its_client(house) -> None:
     child = one.start(State.CONNECTED)
     child.login = "alice"
     turn_until(one.loop, lambda: one.clients.find(child.peer) is None)
-    rejected = one.exchange.router.rejected
+    rejected = one.channels.router.rejected
     rejected += [(child.peer, "message 1 rejected"), (Peer(77), "message 2 rejected")]
     one.clients.log_rejected()
 
@@ -277,7 +277,7 @@ def test_too_many_failed_logins_of_an_address_end_all_that_are_on_their_way_ther
     """But not those that have logged in, and nobody from elsewhere: a storm costs no more than its first logins."""
     one = house(sleep)
     told: list[tuple[int, bytes]] = []
-    one.exchange.send = lambda child, buffers: told.append((child.peer, b"".join(buffers)))
+    one.channels.send = lambda child, buffers: told.append((child.peer, b"".join(buffers)))
     for _ in range(6):
         one.start()
     one.admission.connected(Peer(5))
@@ -309,7 +309,7 @@ def test_who_is_told_to_go_and_does_not_is_killed(house, tell) -> None:
     for child in children:
         child.has_connected = tell is expel_all
     tell(one.clients, one.admission)
-    one.exchange.end_turn()
+    one.channels.end_turn()
     checks = 0
     while not one.lines:
         checks += 1
@@ -326,12 +326,12 @@ def test_who_was_told_to_go_and_is_not_read_has_its_time(house) -> None:
     one = house(sleep)
     child = one.start(State.CONNECTED)
     one.clients.kick(child, "enough")
-    one.exchange.end_turn()
-    one.exchange.flow.overtaxed(child)
+    one.channels.end_turn()
+    one.channels.flow.overtaxed(child)
     for _ in range(20):
         one.clients.check()
     assert one.lines == []
-    one.exchange.flow.caught_up(child)
+    one.channels.flow.caught_up(child)
     for _ in range(11):
         one.clients.check()
 

@@ -21,15 +21,15 @@ from test_routing import real, subscribed
 
 from forkbroker.control.arguments import RequestError
 from forkbroker.control.verbs import MAX_OPEN, VERBS
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.control import control as module
 from forkbroker.parent.control import use
 from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
-from forkbroker.parent.control.broker import State, Whole
+from forkbroker.parent.control.broker import ParentStatus, Whole
 from forkbroker.parent.control.control import BEGUN, PORTION, STEPS, Control
+from forkbroker.parent.control.handlers import make_handlers
 from forkbroker.parent.control.queues import Looks
-from forkbroker.parent.control.table import make_handlers
 from forkbroker.parent.draining import Draining
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
 from forkbroker.posix.loop import Loop
@@ -37,11 +37,11 @@ from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 from forkbroker.wire.kinds import State as ChildState
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 class Bench:
@@ -53,10 +53,10 @@ class Bench:
         self.router = Router(Policy(max_queues=20_000), self.pool, time.time)
         for said in (pack(Kind.OPENING, serial=1), pack(Kind.OPENED)):
             self.router.receive_stored(Envelope(b"".join(said)), self.loop.now)
-        self.exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
+        self.channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
         self.clients: dict[Peer, Client] = {}
         self.ends: dict[Peer, Channel] = {}
-        state = State(
+        state = ParentStatus(
             phase=lambda: "running",
             listening=lambda: ["127.0.0.1:1"],
             clients=lambda: len(self.clients),
@@ -71,8 +71,8 @@ class Bench:
         )
         self.draining = Draining(self.loop, self.kick, logger_of(self.lines), self.router.news)
         whole, looks = Whole(self.loop, self.router, state), Looks(self.loop, self.router, self.find)
-        table = dict(make_handlers(self.exchange, self, self.draining, whole, looks)) | dict(handlers or {})  # type: ignore[arg-type]
-        self.control = Control(self.exchange, self.clients.get, table, logger_of(self.lines))
+        table = dict(make_handlers(self.channels, self, self.draining, whole, looks)) | dict(handlers or {})  # type: ignore[arg-type]
+        self.control = Control(self.channels, self.clients.get, table, logger_of(self.lines))
 
     @property
     def all(self) -> list[Client]:
@@ -101,7 +101,7 @@ class Bench:
         client.state, client.login = ChildState.CONNECTED, login
         self.clients[peer], self.ends[peer] = client, Channel(theirs, max_envelope=1 << 30)
         self.router.add_peer(peer)
-        self.exchange.join(client, lambda: None, lambda: None)
+        self.channels.join(client, lambda: None, lambda: None)
         return peer
 
     def say(self, peer: Peer, raw: bytes) -> None:
@@ -116,8 +116,8 @@ class Bench:
         before = self.control.steps
         self.control.take_turn()
         self.router.tick(self.loop.now)
-        self.exchange.dispatch(None)
-        self.exchange.end_turn()
+        self.channels.dispatch(None)
+        self.channels.end_turn()
         return self.control.steps - before
 
     def hear(self, peer: Peer) -> list[dict[str, Any]]:

@@ -16,10 +16,10 @@ from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.roster import Client, Process
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 POLICY = FlowPolicy(high=1000, low=300, max_pending=5_000_000, stuck_checks=10)
 SEND = pack(Kind.SEND, destination=b"/topic/a")
@@ -31,7 +31,7 @@ class Bench:
     def __init__(self) -> None:
         self.loop = Loop()
         self.sent: list[tuple[int, Kind, int]] = []
-        self.budget = Budget(200_000)
+        self.budget = ReceiveMemory(200_000)
         self.flow = Flow(self.loop, POLICY, self.budget, self._send)
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []

@@ -11,8 +11,8 @@ from puppet import Switchboard
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.hearing import Hearing
 from forkbroker.parent.roster import Client
@@ -20,10 +20,10 @@ from forkbroker.parent.tails import Tails
 from forkbroker.permissions import Permissions
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 class Slow(Switchboard):
@@ -61,14 +61,14 @@ class Bench:
     def __init__(self) -> None:
         self.loop, self.lines, self.router = Loop(), list[str](), Slow()
         logger = logger_of(self.lines)
-        self.exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
+        self.channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
         self.admission = Admission(AdmissionPolicy(), str, 0.0)
         self.entitling = Entitling(Permissions(), str)
         self.failed: list[Client] = []
         self.kicked: list[str] = []
-        self.tails = Tails(self.exchange)
+        self.tails = Tails(self.channels)
         self.hearing = Hearing(
-            self.exchange,
+            self.channels,
             self.admission,
             self.entitling,
             self.tails,
@@ -81,7 +81,7 @@ class Bench:
         channel = Channel(ours, max_envelope=100_000)
         self.child = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)
         self.admission.add(self.child.peer, "", 0.0)
-        self.exchange.join(self.child, self.hearing.receive, self._ended)
+        self.channels.join(self.child, self.hearing.receive, self._ended)
 
     def _ended(self, _: Client, fault: Exception | None) -> None:
         if fault is not None:
@@ -202,7 +202,7 @@ def test_who_says_more_than_a_turn_permits_is_not_read_meanwhile(bench: Bench) -
     """It is when all of it is applied."""
     bench.child.state, bench.router.is_slow = State.CONNECTED, True
     bench.say(*pack(Kind.FENCE), *pack(Kind.READY))
-    flow = bench.exchange.flow
+    flow = bench.channels.flow
     held = [flow.is_held(bench.child)]
     for _ in range(2):
         bench.hearing.go_on(bench.child)

@@ -17,16 +17,16 @@ from parts import logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import STORE, Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import SENT_BY, Flag, Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 ROLE = Role.STORE
 """Whatever it is: nothing here knows what it is for."""
@@ -63,8 +63,8 @@ class Bench:
         self.may_wait = True
         logger = logger_of(self.lines)
         self.router = Switchboard(logger)
-        exchange = Exchange(self.loop, self.router, FlowPolicy(), Budget(0))
-        self.helpers = Helpers(exchange, Forge(1000, lambda: ()), self._shutdown, logger)
+        channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
+        self.helpers = Helpers(channels, Forge(1000, lambda: ()), self._shutdown, logger)
 
     def row(self, program: HelperProgram) -> Helper:
         return Helper(

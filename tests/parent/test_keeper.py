@@ -18,18 +18,18 @@ from puppet import Switchboard
 
 from forkbroker.errors import Exit
 from forkbroker.parent import keeper
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children
-from forkbroker.posix.crashpoints import Crash
+from forkbroker.posix.crashpoints import CrashPoints
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 def test_nobody_is_accepted_before_the_store_is_open(start: Starter, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_store_that_is_killed_is_started_anew(start: Starter) -> None:
 
 def test_a_parent_that_is_killed_when_it_hears_of_a_commit(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The point at which tests of faults end it: behind the word of the store, and not before."""
-    monkeypatch.setattr(keeper, "crash", Crash("parent.committed"))
+    monkeypatch.setattr(keeper, "crash", CrashPoints("parent.committed"))
     broker = start()
     alice = broker.logged_in("alice")
     alice.tell("kind SETTLE")
@@ -348,10 +348,10 @@ class Bench:
     def __init__(self, program: StoreProgram) -> None:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         logger = logger_of(self.lines)
-        self.exchange = Exchange(self.loop, Noting(self.lines, self.happened), FlowPolicy(), Budget(0))
-        self.helpers = Helpers(self.exchange, Forge(1000, lambda: ()), self._shutdown, logger)
+        self.channels = Channels(self.loop, Noting(self.lines, self.happened), FlowPolicy(), ReceiveMemory(0))
+        self.helpers = Helpers(self.channels, Forge(1000, lambda: ()), self._shutdown, logger)
         self.keeper = Keeper(
-            self.exchange,
+            self.channels,
             self.helpers,
             program,
             lambda: self.happened.append("opened"),
@@ -373,7 +373,7 @@ class Bench:
         self.loop.call_at(self.loop.now + PATIENCE_S, lambda: self.happened.append("too late"))
         while what not in self.happened:
             self.loop.turn()
-            self.exchange.end_turn()
+            self.channels.end_turn()
             assert "too late" not in self.happened
 
     def end(self) -> None:

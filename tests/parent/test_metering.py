@@ -24,9 +24,9 @@ class Post:
         self.rows: list[Helper] = []
         self.killed: list[Role] = []
         self.router = SimpleNamespace(asked=list[tuple[Peer, Envelope]]())
-        exchange: Any = SimpleNamespace(router=self.router)
+        channels: Any = SimpleNamespace(router=self.router)
         helpers: Any = SimpleNamespace(start=self.rows.append, kill=self.killed.append)
-        self.metering = Metering(exchange, helpers, lambda _: 0, [7], logger_of([]))
+        self.metering = Metering(channels, helpers, lambda _: 0, [7], logger_of([]))
 
     def say(self, **fields: Any) -> None:
         self.rows[0].handlers[Kind.ASK](Envelope(b"".join(pack(Kind.ASK, **fields))))

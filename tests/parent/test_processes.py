@@ -13,16 +13,16 @@ from parts import logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.processes import Forge, Life, Processes
 from forkbroker.parent.roster import Process
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 Program = Callable[[socket.socket], int]
 
@@ -34,12 +34,12 @@ class Bench:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         self.fault: BaseException | None = None
         self.logs: list[int] = []
-        self.budget = Budget(1000)
+        self.budget = ReceiveMemory(1000)
         logger = logger_of(self.lines)
-        self.exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), self.budget)
+        self.channels = Channels(self.loop, Switchboard(logger), FlowPolicy(), self.budget)
         self.forge = Forge(100_000, lambda: self.logs, self.budget)
         life = Life(self._heed, self._closed, self._gone, blamed_for=(ZeroDivisionError,))
-        self.processes: Processes[Process] = Processes(self.exchange, life, logger)
+        self.processes: Processes[Process] = Processes(self.channels, life, logger)
 
     def _heed(self, process: Process) -> None:
         self.happened.extend(envelope.kind.name for envelope in process.channel.receive())

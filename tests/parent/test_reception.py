@@ -13,9 +13,9 @@ from parts import OwnChildren, logger_of, no_descriptors, turn_until
 from puppet import Switchboard
 
 from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.processes import Forge
@@ -25,7 +25,7 @@ from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 def sleep(_end: socket.socket, _client: socket.socket, _address: str, _peer: int) -> int:
@@ -39,19 +39,19 @@ class Desk:
     def __init__(self, most_pending: int = 1) -> None:
         self.loop, self.lines = Loop(), list[str]()
         logger = logger_of(self.lines)
-        self.exchange = exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
+        self.channels = channels = Channels(self.loop, Switchboard(logger), FlowPolicy(), ReceiveMemory(0))
         policy = AdmissionPolicy(max_clients=2, max_pending_logins=most_pending)
         self.admission = Admission(policy, str, self.loop.now)
         self.refusals = Refusals(self.loop, lambda reason, *_: reason.encode(), logger)
         self.clients = Clients(
-            exchange,
+            channels,
             self.admission,
             OwnChildren(sleep, Forge(1000, lambda: ())),
             Entitling(Permissions(), str),
             lambda _: None,
             logger,
         )
-        self.reception = Reception(exchange, self.admission, self.clients, self.refusals, logger)
+        self.reception = Reception(channels, self.admission, self.clients, self.refusals, logger)
         self.theirs: list[socket.socket] = []
 
     def connect(self, host: str = "") -> socket.socket:
@@ -128,7 +128,7 @@ def test_one_that_was_to_make_room_and_does_not_is_killed(desk: Desk) -> None:
     desk.connect("192.0.2.1")
     desk.connect("192.0.2.2")
     first, _ = desk.clients.all
-    desk.exchange.end_turn()
+    desk.channels.end_turn()
     for _ in range(11):
         desk.clients.check()
 

@@ -14,7 +14,7 @@ from puppet import Switchboard
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.parent.admission import AdmissionPolicy
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.processes import Forge
@@ -23,9 +23,9 @@ from forkbroker.permissions import Permissions
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.queues.policies import Policy
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 PLAN = Plan(
     admission=AdmissionPolicy(),
@@ -45,8 +45,8 @@ class Bench:
     def __init__(self) -> None:
         self.loop, self.lines, self.happened = Loop(), list[str](), list[str]()
         logger = logger_of(self.lines)
-        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
-        self.helpers = Helpers(exchange, Forge(1000, lambda: ()), self._shutdown, logger)
+        channels = Channels(self.loop, Switchboard(logger), FlowPolicy(), ReceiveMemory(0))
+        self.helpers = Helpers(channels, Forge(1000, lambda: ()), self._shutdown, logger)
         self.says: list[bytes] = [b"".join(pack(Kind.CHECKED, block=b"found"))]
         self.hangs = False
         """A trial has no end."""
@@ -58,7 +58,7 @@ class Bench:
             begun=lambda: self.happened.append("begun"),
             ended=lambda: self.happened.append("ended"),
         )
-        self.reloading = Reloading(exchange, self.helpers, reload, self._adopt, logger)
+        self.reloading = Reloading(channels, self.helpers, reload, self._adopt, logger)
 
     def _shutdown(self, role: Role, reason: str, status: Exit) -> None:
         raise AssertionError(f"the broker would end: {role} {reason} {status}")

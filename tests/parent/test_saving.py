@@ -13,16 +13,16 @@ from parts import logger_of
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.saving import Saved, Saving
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 class Bench:
@@ -31,8 +31,8 @@ class Bench:
     def __init__(self) -> None:
         self.loop, self.lines, self.told = Loop(), list[str](), list[Saved | str]()
         logger = logger_of(self.lines)
-        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
-        self.helpers = Helpers(exchange, Forge(1000, lambda: ()), self._shutdown, logger)
+        channels = Channels(self.loop, Switchboard(logger), FlowPolicy(), ReceiveMemory(0))
+        self.helpers = Helpers(channels, Forge(1000, lambda: ()), self._shutdown, logger)
         self.says: bytes | None = None
         self.saving = Saving(self.helpers, self._back_up, logger)
 

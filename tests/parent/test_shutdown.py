@@ -12,16 +12,16 @@ from driven import PATIENCE_S, Starter, is_alive
 from parts import logger_of
 from puppet import Switchboard
 
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.roster import Client, Process
 from forkbroker.parent.shutdown import Shutdown
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Buffer, Envelope
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -183,11 +183,11 @@ def test_a_client_that_has_not_logged_in_is_told_too(start: Starter) -> None:
     assert broker.wait() == 0
 
 
-class Noting(Exchange):
+class Noting(Channels):
     """Notes what is sent, so that the order of all that happens can be seen."""
 
     def __init__(self, loop: Loop, router: Switchboard, happened: list[str]) -> None:
-        super().__init__(loop, router, FlowPolicy(), Budget(0))
+        super().__init__(loop, router, FlowPolicy(), ReceiveMemory(0))
         self.happened = happened
 
     def send(self, process: Process, buffers: Sequence[Buffer]) -> None:

@@ -19,7 +19,7 @@ from support.spares import spare_for
 from forkbroker.child import nursery
 from forkbroker.errors import Exit
 from forkbroker.parent.admission import AdmissionPolicy
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.listener import Connection
@@ -32,12 +32,12 @@ from forkbroker.posix import births, children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire import descriptors
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind, Role
+from forkbroker.wire.receive_memory import ReceiveMemory
 
-IS_SIBLING = births.WAY is births.Way.SIBLING
+IS_SIBLING = births.METHOD is births.Method.SIBLING
 
 
 def greet(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
@@ -61,10 +61,10 @@ class House:
         self.lost: list[str] = []
         self.given: list[Channel] = []
         logger = logger_of(self.lines)
-        exchange = Exchange(self.loop, Switchboard(logger), FlowPolicy(), Budget(0))
-        exchange_ends = self.loop.at_turn_end
-        exchange_ends(exchange.end_turn)
-        self.helpers = Helpers(exchange, Forge(100_000, lambda: ()), self._lose, logger)
+        channels = Channels(self.loop, Switchboard(logger), FlowPolicy(), ReceiveMemory(0))
+        at_turn_end = self.loop.at_turn_end
+        at_turn_end(channels.end_turn)
+        self.helpers = Helpers(channels, Forge(100_000, lambda: ()), self._lose, logger)
         reaper = Reaper(self.helpers, self.ends.append, self.orphans.update)
         self.stock = Spares(self.helpers, Forge(1000, lambda: ()), reaper, most=most, changed=self._change)
         self.nursery = Nursing(self.helpers, program, self.stock, reaper, self._begin, logger)

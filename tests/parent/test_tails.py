@@ -12,16 +12,16 @@ from puppet import Switchboard
 from support.lies import join
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
 from forkbroker.parent.tails import _WAITING, Tail, Tails
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind, Trace
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 FRAME = {"from": "client", "command": "SEND", "headers": {"destination": "/topic/a"}, "bytes": 2, "missed": 0}
 
@@ -31,13 +31,13 @@ class Bench:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.exchange = Exchange(self.loop, Switchboard(logger_of([])), FlowPolicy(), Budget(0))
-        self.tails = Tails(self.exchange)
+        self.channels = Channels(self.loop, Switchboard(logger_of([])), FlowPolicy(), ReceiveMemory(0))
+        self.tails = Tails(self.channels)
         ours, theirs = open_pair()
         self.end = Channel(theirs, max_envelope=100_000)
         channel = Channel(ours, max_envelope=100_000)
         self.client = Client(peer=Peer(1), pid=0, channel=channel, address="unix", host="", started=0.0)
-        self.exchange.join(self.client, lambda _: None, lambda *_: None)
+        self.channels.join(self.client, lambda _: None, lambda *_: None)
         self.woken: list[str] = []
 
     def begin(self, name: str, *, has_bodies: bool = False) -> Tail:
@@ -45,7 +45,7 @@ class Bench:
 
     def ordered(self) -> list[int]:
         """What the client's process is told."""
-        self.exchange.end_turn()
+        self.channels.end_turn()
         return [envelope.token for envelope in self.end.receive() if envelope.kind is Kind.TRACE]
 
     def tell(self, *rows: Any) -> None:
@@ -59,7 +59,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
-    made.exchange.close()
+    made.channels.close()
     made.end.close()
     made.loop.close()
 

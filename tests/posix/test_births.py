@@ -10,7 +10,7 @@ import pytest
 
 from forkbroker.posix import births
 
-WAYS = ["sibling", "raw", "hooked"] if births.WAY is births.Way.SIBLING else ["raw", "hooked"]
+WAYS = ["sibling", "raw", "hooked"] if births.METHOD is births.Method.SIBLING else ["raw", "hooked"]
 
 _PROGRAM = """
 import os
@@ -25,13 +25,13 @@ if middle == 0:
         os._exit(7)
     told = os.read(reading, 100)
     assert told == b"%d 499500" % pid, told
-    if births.WAY is not births.Way.SIBLING:
+    if births.METHOD is not births.Method.SIBLING:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     os._exit(0)
 ends = []
 while (ended := children.reap_one(options=0)) is not None:
     ends.append((ended.pid == middle, os.waitstatus_to_exitcode(ended.status)))
-print(births.WAY.value, sorted(ends))
+print(births.METHOD.value, sorted(ends))
 """
 
 

@@ -1,4 +1,4 @@
-"""Crash points: armed by a variable, nothing without it."""
+"""CrashPoints points: armed by a variable, nothing without it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from forkbroker.errors import ConfigurationError
 from forkbroker.posix import crashpoints
-from forkbroker.posix.crashpoints import Crash
+from forkbroker.posix.crashpoints import CrashPoints
 
 KILLED = signal.SIGKILL
 ALIVE = 0
@@ -57,7 +57,7 @@ def test_a_process_dies_at_the_point_the_client_and_the_turn_that_were_named(in_
     """Each row says what is armed, what is reached, and what becomes of the process."""
 
     def reach_all() -> int:
-        crash = Crash(text)
+        crash = CrashPoints(text)
         for point, who in reached:
             crash(point, who)
         return 0
@@ -73,7 +73,7 @@ def test_a_process_dies_at_the_point_the_client_and_the_turn_that_were_named(in_
 def test_what_is_not_of_the_form_is_refused(text) -> None:
     """The message lists the points that there are."""
     with pytest.raises(ConfigurationError, match=r"child\.lost-told"):
-        Crash(text)
+        CrashPoints(text)
 
 
 def test_every_point_says_what_has_happened() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix.exits import describe
-from forkbroker.posix.privileges import Identity, apply_limits, drop, raise_file_limit, resolve
+from forkbroker.posix.privileges import SystemUser, apply_limits, drop, raise_file_limit, resolve
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -37,7 +37,7 @@ def test_a_group_can_be_chosen_alone() -> None:
     """The user stays."""
     chosen = resolve(None, str(os.getgid()))
 
-    assert chosen == Identity(str(os.getuid()), os.getuid(), os.getgid(), (os.getgid(),))
+    assert chosen == SystemUser(str(os.getuid()), os.getuid(), os.getgid(), (os.getgid(),))
 
 
 @pytest.mark.parametrize(("user", "group"), [("no-such-user", None), (None, "no-such-group"), ("4000000000", None)])
@@ -54,7 +54,7 @@ def test_dropped_privileges_are_gone_for_good(in_child) -> None:
     """Real, effective and saved; groups as well; the way back is shut."""
 
     def try_back() -> int:
-        drop(Identity("somebody", 12_345, 23_456, (23_456, 34_567)))
+        drop(SystemUser("somebody", 12_345, 23_456, (23_456, 34_567)))
         if os.getresuid() != (12_345,) * 3 or os.getresgid() != (23_456,) * 3:
             return 1
         if set(os.getgroups()) != {23_456, 34_567}:
@@ -74,7 +74,7 @@ def test_who_is_not_root_can_become_nobody_else(in_child) -> None:
 
     def ask() -> int:
         os.setresuid(12_345, 12_345, 12_345)
-        drop(Identity("myself", 12_345, 0, (0,)))
+        drop(SystemUser("myself", 12_345, 0, (0,)))
         try:
             resolve("0", None)
         except StartError as error:
@@ -89,7 +89,7 @@ def test_root_can_stay_root_in_another_group(in_child) -> None:
     """Then there is a way back, as nobody wanted to leave."""
 
     def change() -> int:
-        drop(Identity("root", 0, 23_456, (23_456,)))
+        drop(SystemUser("root", 0, 23_456, (23_456,)))
         return 7 if os.getgid() == 23_456 else 1
 
     assert describe(in_child(change)) == "exit status 7"

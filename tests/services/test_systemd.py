@@ -16,7 +16,7 @@ import pytest
 from support.deadline import wait_until
 from support.rawclient import connect
 
-from forkbroker.cli.broker import FILES_BESIDE_CLIENTS
+from forkbroker.cli.main import FILES_BESIDE_CLIENTS
 from forkbroker.config.evaluation import make_settings
 from forkbroker.errors import Exit
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from support.deadline import stretched
 
 from forkbroker.posix import children
-from forkbroker.posix.crashpoints import Crash
+from forkbroker.posix.crashpoints import CrashPoints
 from forkbroker.store import process
 from forkbroker.store import sqlite as sqlite_store
 from forkbroker.store.api import Store
@@ -56,7 +56,7 @@ class DrivenStore:
             if log is not None:
                 _log_to(log)
             if crash:
-                process.crash = sqlite_store.crash = Crash(crash)
+                process.crash = sqlite_store.crash = CrashPoints(crash)
             if file_size:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
             return process.main(

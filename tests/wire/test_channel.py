@@ -13,10 +13,10 @@ from contextlib import suppress
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import KIND_AT, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 LIMIT = 8 << 20
 PATIENCE_S = 10.0 * float(os.environ.get("FORKBROKER_TEST_STRETCH", "1"))
@@ -299,7 +299,7 @@ def test_closing_drops_what_waits() -> None:
 # ---------------------------------------------------------------- large envelopes and their budget
 
 
-def sharing(budget: Budget) -> tuple[Channel, socket.socket]:
+def sharing(budget: ReceiveMemory) -> tuple[Channel, socket.socket]:
     """A channel that asks `budget`, and the other end."""
     ours, theirs = open_pair()
     return Channel(ours, max_envelope=LIMIT, budget=budget), theirs
@@ -323,7 +323,7 @@ def finish(channel: Channel, end: socket.socket, whole: bytes) -> list[Envelope]
 def test_a_channel_waits_for_its_turn() -> None:
     """It reads nothing while another one uses up the budget, and then everything, as if nothing had been."""
     whole = b"".join(send_of(bytes(200_000)))
-    budget = Budget(300_000)
+    budget = ReceiveMemory(300_000)
     (first, its_end), (second, other_end) = sharing(budget), sharing(budget)
     begin(its_end, whole)
     begin(other_end, b"".join(send_of(b"x", 7)) + whole)
@@ -350,7 +350,7 @@ def test_a_channel_waits_for_its_turn() -> None:
 def test_a_channel_goes_on_where_it_waited() -> None:
     """And gives back what it had when it is closed."""
     whole = b"".join(send_of(bytes(100_000)))
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     budget.ask("another", 1)
     channel, end = sharing(budget)
     begin(end, whole)
@@ -370,7 +370,7 @@ def test_a_channel_goes_on_where_it_waited() -> None:
 def test_a_transaction_counts_twice() -> None:
     """Its parts are copied out of it, and both are there for a moment."""
     whole = b"".join(pack(Kind.TRANSACTION, payload=[bytes(100_000)]))
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     channel, end = sharing(budget)
     begin(end, whole)
     channel.receive()
@@ -383,7 +383,7 @@ def test_a_transaction_counts_twice() -> None:
 def test_what_an_ended_process_has_written_is_received_without_asking() -> None:
     """It is all there, and nobody will write more."""
     whole = b"".join(send_of(bytes(100_000)))
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     budget.ask("another", 1)
     channel, end = sharing(budget)
     begin(end, whole)
@@ -400,7 +400,7 @@ def test_what_an_ended_process_has_written_is_received_without_asking() -> None:
 
 def test_small_envelopes_ask_nobody() -> None:
     """A budget that is used up does not stop what fits into a read."""
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     budget.ask("another", 1)
     channel, end = sharing(budget)
     end.sendall(b"".join(send_of(bytes(10_000))) * 3)
@@ -415,7 +415,7 @@ def test_small_envelopes_ask_nobody() -> None:
 def test_small_envelopes_ask_nobody_when_they_come_in_parts() -> None:
     """One that a read has cut through is waited for, and needs no place of its own."""
     whole = b"".join(send_of(bytes(10_000)))
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     budget.ask("another", 1)
     channel, end = sharing(budget)
     begin(end, whole)
@@ -433,7 +433,7 @@ def test_small_envelopes_ask_nobody_when_they_come_in_parts() -> None:
 def test_a_large_envelope_may_be_cut_before_its_kind(cut: int) -> None:
     """As little as its length comes alone: only with the kind it is clear how much room it needs."""
     whole = b"".join(pack(Kind.TRANSACTION, payload=[bytes(100_000)]))
-    budget = Budget(1)
+    budget = ReceiveMemory(1)
     channel, end = sharing(budget)
     end.sendall(whole[:cut])
     wait_readable(channel)

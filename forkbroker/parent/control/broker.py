@@ -17,7 +17,7 @@ from forkbroker.posix.loop import Loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class ParentStatus:
     """What the parent knows of itself."""
 
     phase: Callable[[], str]
@@ -44,10 +44,10 @@ class State:
 class Whole:
     """The handlers."""
 
-    def __init__(self, loop: Loop, router: Routes, state: State) -> None:
+    def __init__(self, loop: Loop, router: Routes, status: ParentStatus) -> None:
         self._loop = loop
         self._sights = router.sights
-        self._state = state
+        self._status = status
         self._began = loop.now
 
     def status(self, asked: Asked) -> Steps:
@@ -71,30 +71,30 @@ class Whole:
             "version": forkbroker.__version__,
             "pid": os.getpid(),
             "seconds": round(self._loop.now - self._began, 1),
-            "started": round(self._state.started, 3),
-            "phase": self._state.phase(),
-            "listening": self._state.listening(),
-            "clients": self._state.clients(),
-            "max-clients": self._state.max_clients(),
-            "processes": self._state.processes(),
+            "started": round(self._status.started, 3),
+            "phase": self._status.phase(),
+            "listening": self._status.listening(),
+            "clients": self._status.clients(),
+            "max-clients": self._status.max_clients(),
+            "processes": self._status.processes(),
             "queues": sights.queue_count - sights.durable_count,
             "durables": sights.durable_count,
             "messages": {"waiting": waiting, "unsettled": unsettled, "delayed": delayed, "bytes": octets},
             "memory": {"used": used, "limit": limit},
             "store": {"open": is_open, "refuses": refusal, "uncommitted": behind},
-            "octets": dict(zip(("received", "sent"), self._state.octets(), strict=True)),
-            "latencies": self._state.latencies(),
+            "octets": dict(zip(("received", "sent"), self._status.octets(), strict=True)),
+            "latencies": self._status.latencies(),
             "totals": {name.replace("_", "-"): value for name, value in asdict(sights.counters).items()},
         }
 
     def processes(self, asked: Asked) -> Steps:
         """A row for each process."""
-        return (yield from arrange_with_use(asked, self._state.list_processes()))
+        return (yield from arrange_with_use(asked, self._status.list_processes()))
 
     def log_level(self, asked: Asked) -> Steps:
         """Change it."""
         yield None
-        self._state.set_log_level(asked.args["level"])
+        self._status.set_log_level(asked.args["level"])
         return {"level": asked.args["level"]}
 
     def reload(self, asked: Asked) -> Steps:
@@ -110,8 +110,8 @@ class Whole:
         return {"valid": is_good, "text": text}
 
     def _ask_checker(self, asked: Asked, *, is_trial: bool) -> Generator[None, None, tuple[bool, str]]:
-        reloading = self._state.reloading
-        if reloading is None or self._state.phase() not in ("running", "draining"):
+        reloading = self._status.reloading
+        if reloading is None or self._status.phase() not in ("running", "draining"):
             raise RequestError("conflict", "this broker does not read its configuration now")
         outcome: list[tuple[bool, str]] = []
 
@@ -130,8 +130,8 @@ class Whole:
 
     def backup(self, asked: Asked) -> Steps:
         """Have a helper copy the store."""
-        saving, outcome = self._state.saving, list[Saved | str]()
-        if saving is None or self._state.phase() not in ("running", "draining"):
+        saving, outcome = self._status.saving, list[Saved | str]()
+        if saving is None or self._status.phase() not in ("running", "draining"):
             raise RequestError("conflict", "this broker makes no backup now")
 
         def tell(what: Saved | str) -> None:

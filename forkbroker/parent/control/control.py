@@ -18,8 +18,8 @@ from itertools import islice
 
 from forkbroker.control import arguments, verbs
 from forkbroker.control.arguments import RequestError
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.control.asked import Asked, Handler, Row, Steps
-from forkbroker.parent.exchange import Exchange
 from forkbroker.parent.roster import Process
 from forkbroker.posix.printable import printable
 from forkbroker.routing.peers import Peer
@@ -45,7 +45,7 @@ class Control:
 
     def __init__(
         self,
-        exchange: Exchange,
+        channels: Channels,
         find: Callable[[Peer], Process | None],
         handlers: Mapping[str, Handler],
         logger: logging.Logger,
@@ -54,9 +54,9 @@ class Control:
         asked = {verb.name for verb in verbs.VERBS.values() if not verb.is_own}
         if handlers.keys() != asked:
             raise AssertionError(f"verbs and handlers differ: {handlers.keys() ^ asked}")
-        self._exchange = exchange
-        self._loop = exchange.loop
-        self._router = exchange.router
+        self._channels = channels
+        self._loop = channels.loop
+        self._router = channels.router
         self._find = find
         self._handlers = handlers
         self._logger = logger
@@ -178,12 +178,12 @@ class Control:
                 self._send_rows(asked)
         finally:
             self.steps += steps
-            self._exchange.dispatch(None)
+            self._channels.dispatch(None)
         return max(1, steps)
 
     def _send_rows(self, asked: Asked) -> None:
         rows, asked.rows = asked.rows, []
-        self._exchange.send(asked.client, _pack(asked, {"ok": True, "rows": rows, "more": True}, 0))
+        self._channels.send(asked.client, _pack(asked, {"ok": True, "rows": rows, "more": True}, 0))
 
     # -- the end
 
@@ -201,7 +201,7 @@ class Control:
             # behind the commit of what was changed
             self._router.answer(asked.client.peer, buffers)
         else:
-            self._exchange.send(asked.client, buffers)
+            self._channels.send(asked.client, buffers)
 
     def _forget(self, asked: Asked) -> None:
         self._work.pop(asked).close()

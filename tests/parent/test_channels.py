@@ -10,28 +10,28 @@ from parts import logger_of, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.parent import exchange
-from forkbroker.parent.exchange import Exchange
+from forkbroker.parent import channels
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 POLICY = FlowPolicy(high=1000, low=300)
 
 
 class Bench:
-    """An exchange of children without processes: their ends are the test's."""
+    """An channels of children without processes: their ends are the test's."""
 
     def __init__(self) -> None:
         self.loop = Loop()
         self.router = Switchboard(logger_of([]))
-        self.budget = Budget(100_000)
-        self.exchange = Exchange(self.loop, self.router, POLICY, self.budget)
+        self.budget = ReceiveMemory(100_000)
+        self.channels = Channels(self.loop, self.router, POLICY, self.budget)
         self.ends: list[socket.socket] = []
         self.children: list[Client] = []
         self.read: list[Client] = []
@@ -43,7 +43,7 @@ class Bench:
         child = Client(peer=Peer(len(self.children)), pid=0, channel=channel, address="unix", host="", started=0.0)
         self.ends.append(theirs)
         self.children.append(child)
-        self.exchange.join(child, self.read.append, self.note_end)
+        self.channels.join(child, self.read.append, self.note_end)
         return child
 
     def note_end(self, child: Client, fault: Exception | None) -> None:
@@ -81,27 +81,27 @@ def test_what_is_queued_is_written_at_the_turns_end(bench: Bench) -> None:
     """The router's envelopes and the parent's own in one write, in their order."""
     child = bench.join()
     bench.route(child)
-    bench.exchange.dispatch(None)
-    bench.exchange.send(child, pack(Kind.CLOSE))
+    bench.channels.dispatch(None)
+    bench.channels.send(child, pack(Kind.CLOSE))
     assert bench.arrived(child) == 0
-    bench.exchange.end_turn()
+    bench.channels.end_turn()
 
     octets = bench.ends[0].recv(1000)
     first = int.from_bytes(octets[:4], "big")
     assert [Envelope(octets[:first]).kind, Envelope(octets[first:]).kind] == [Kind.SEND, Kind.CLOSE]
-    bench.exchange.end_turn()
+    bench.channels.end_turn()
     assert bench.arrived(child) == 0
 
 
 def test_what_is_for_somebody_who_is_gone_is_dropped(bench: Bench) -> None:
     """The others get theirs."""
     gone, child = bench.join(), bench.join()
-    bench.exchange.send(gone, pack(Kind.CLOSE))
-    bench.exchange.part(gone)
+    bench.channels.send(gone, pack(Kind.CLOSE))
+    bench.channels.part(gone)
     bench.route(gone)
     bench.route(child)
-    bench.exchange.dispatch(None)
-    bench.exchange.end_turn()
+    bench.channels.dispatch(None)
+    bench.channels.end_turn()
 
     assert bench.arrived(gone) == 0
     assert bench.arrived(child) > 0
@@ -112,22 +112,22 @@ def test_the_cause_of_too_much_is_held(bench: Bench) -> None:
     """And read again when what waits has gone; nobody is, if it has to be heard by all."""
     cause, target = bench.join(), bench.join()
     bench.route(target, 4_000_000)
-    bench.exchange.dispatch(None)
-    assert not bench.exchange.flow.is_held(cause)
+    bench.channels.dispatch(None)
+    assert not bench.channels.flow.is_held(cause)
     bench.route(target)
-    bench.exchange.dispatch(cause)
-    assert bench.exchange.flow.is_held(cause)
-    bench.exchange.end_turn()
+    bench.channels.dispatch(cause)
+    assert bench.channels.flow.is_held(cause)
+    bench.channels.end_turn()
     turn_until(bench.loop, lambda: bench.arrived(target) >= 0 and not target.channel.pending)
 
-    assert not bench.exchange.flow.is_held(cause)
+    assert not bench.channels.flow.is_held(cause)
 
 
 def test_room_is_waited_for_only_while_something_waits(bench: Bench) -> None:
     """The loop does not spin on a channel that can be written to."""
     child = bench.join()
-    bench.exchange.send(child, [bytes(4_000_000)])
-    bench.exchange.end_turn()
+    bench.channels.send(child, [bytes(4_000_000)])
+    bench.channels.end_turn()
     assert child.writing
     turn_until(bench.loop, lambda: bench.arrived(child) >= 0 and not child.channel.pending)
 
@@ -139,7 +139,7 @@ def test_who_has_sent_something_is_read(bench: Bench) -> None:
     first, second = bench.join(), bench.join()
     for end in bench.ends:
         end.send(b"words")
-    bench.exchange.part(first)
+    bench.channels.part(first)
     bench.loop.turn()
 
     assert bench.read == [second]
@@ -151,15 +151,15 @@ def test_who_waits_for_room_is_read_when_there_is_some(bench: Bench) -> None:
     bench.budget.ask("somebody else", 1)
     assert not bench.budget.ask(child.channel, 100_000)
     child.channel.is_waiting = True
-    bench.exchange.flow.starved(child)
+    bench.channels.flow.starved(child)
     bench.ends[0].send(b"more")
     bench.router._told = 1000
-    bench.exchange.end_turn()
+    bench.channels.end_turn()
     bench.budget.give_back("somebody else")
-    bench.exchange.end_turn()
-    assert bench.exchange.flow.is_held(child)
+    bench.channels.end_turn()
+    assert bench.channels.flow.is_held(child)
     bench.router._told = 0
-    bench.exchange.end_turn()
+    bench.channels.end_turn()
     bench.loop.turn()
 
     assert not child.channel.is_waiting
@@ -170,7 +170,7 @@ def test_at_the_parents_end_all_see_theirs(bench: Bench) -> None:
     """Every channel is closed."""
     for _ in range(2):
         bench.join()
-    bench.exchange.close()
+    bench.channels.close()
 
     assert [end.recv(1) for end in bench.ends] == [b"", b""]
 
@@ -178,20 +178,20 @@ def test_at_the_parents_end_all_see_theirs(bench: Bench) -> None:
 def test_fault_seams_are_behind_the_turn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each turn in which an offer, or something for the store, was sent; or which was told to end so."""
     reached: list[str] = []
-    monkeypatch.setattr(exchange, "crash", lambda point, _: reached.append(point))
+    monkeypatch.setattr(channels, "crash", lambda point, _: reached.append(point))
     child = bench.join()
 
     def pass_turn(*kinds: Kind) -> None:
         bench.router.out += [(child.peer, pack(kind)) for kind in kinds]
-        bench.exchange.dispatch(None)
+        bench.channels.dispatch(None)
         assert bench.arrived(child) == 0
-        bench.exchange.end_turn()
+        bench.channels.end_turn()
         assert bench.arrived(child) > 0 or not kinds
 
     pass_turn(Kind.SEND)
     pass_turn(Kind.OFFER, Kind.SEND)
     pass_turn(Kind.WRITE)
-    bench.exchange.crash_at_turn_end("parent.settled")
+    bench.channels.crash_at_turn_end("parent.settled")
     pass_turn()
     pass_turn()
 
@@ -206,10 +206,10 @@ def test_who_has_joined_a_process_is_told_how_its_reading_ended(bench: Bench) ->
     def fail(_: Client) -> None:
         raise fault
 
-    bench.exchange.hear(child, bench.read.append, bench.note_end)
+    bench.channels.hear(child, bench.read.append, bench.note_end)
     assert bench.ended == []
-    bench.exchange.hear(child, fail, bench.note_end)
+    bench.channels.hear(child, fail, bench.note_end)
     assert bench.ended == [(child, fault)]
     bench.ends[child.peer].close()
-    bench.exchange.hear(child, lambda child: child.channel.receive(), bench.note_end)
+    bench.channels.hear(child, lambda child: child.channel.receive(), bench.note_end)
     assert bench.ended == [(child, fault), (child, None)]

@@ -21,7 +21,7 @@ from forkbroker.posix.listening import SocketRights, close_listener, open_listen
 from forkbroker.posix.log_formats import BARE, STAMPED, for_journal
 from forkbroker.posix.logs import FileLog, Log, StderrLog, SyslogLog, is_journal, set_level
 from forkbroker.posix.places import Places
-from forkbroker.posix.privileges import Identity, find_group, find_user
+from forkbroker.posix.privileges import SystemUser, find_group, find_user
 from forkbroker.posix.semaphores import SemaphorePool
 
 logger = logging.getLogger("forkbroker")
@@ -97,23 +97,23 @@ class Resources:
 
 
 def open_resources(
-    settings: Settings, passed: Sequence[socket.socket], identity: Identity | None, opened: ExitStack
+    settings: Settings, passed: Sequence[socket.socket], system_user: SystemUser | None, opened: ExitStack
 ) -> Resources:
     """Open all of it, for the user that the broker will be. `passed`: the listeners of the service manager.
 
     Raises:
         StartError: something cannot be opened.
     """
-    log = open_log(settings, identity, opened)
+    log = open_log(settings, system_user, opened)
     check_passed(passed, settings)
-    rights = socket_rights(settings, identity)
+    rights = socket_rights(settings, system_user)
     listening = None if passed else open_listeners(settings, rights, opened)
     listeners = passed if listening is None else [one for some in listening.values() for one in some]
     scraped = open_metrics(settings, opened)
     semaphores = SemaphorePool(SLOTS)
     opened.callback(semaphores.close)
-    if identity is not None:
-        make_store_directory(settings.store or "", identity)
+    if system_user is not None:
+        make_store_directory(settings.store or "", system_user)
     places = Places()
     opened.callback(places.close)
     return Resources(log, rights, listening, listeners, scraped, semaphores, places)
@@ -123,7 +123,7 @@ def _log_of(settings: Settings) -> tuple[object, ...]:
     return settings.log_file, settings.syslog, settings.log_format
 
 
-def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -> LogSwitch:
+def open_log(settings: Settings, system_user: SystemUser | None, opened: ExitStack) -> LogSwitch:
     """The log that was asked for; syslog for a daemon that asks for none, if this system has it.
 
     Raises:
@@ -131,14 +131,14 @@ def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -
     """
     complaint = None
     try:
-        log = _make_log(settings, identity)
+        log = _make_log(settings, system_user)
     except StartError as error:
         if settings.log_file is not None or settings.syslog:
             raise
         # a system without syslog shall have its broker, and be told
         log, complaint = StderrLog(STAMPED[settings.log_format], reopens=False), error
-    if identity is not None:
-        log.give_to(identity.uid, identity.gid)
+    if system_user is not None:
+        log.give_to(system_user.uid, system_user.gid)
     log.start(settings.log_level)
     if complaint:
         logger.warning("no log after the broker has detached: %s", complaint)
@@ -147,22 +147,22 @@ def open_log(settings: Settings, identity: Identity | None, opened: ExitStack) -
     return switch
 
 
-def _make_log(settings: Settings, identity: Identity | None) -> Log:
+def _make_log(settings: Settings, system_user: SystemUser | None) -> Log:
     stamped, bare = STAMPED[settings.log_format], BARE[settings.log_format]
     if settings.log_file is not None:
-        return FileLog(settings.log_file, stamped, () if identity is None else (identity.uid,))
+        return FileLog(settings.log_file, stamped, () if system_user is None else (system_user.uid,))
     if settings.syslog or settings.daemonize:
         return SyslogLog(form=bare)
     return StderrLog(for_journal(bare) if is_journal(_STDERR) else stamped)
 
 
-def socket_rights(settings: Settings, identity: Identity | None) -> SocketRights:
+def socket_rights(settings: Settings, system_user: SystemUser | None) -> SocketRights:
     """Who may connect to Unix sockets: by default whom the broker becomes, and its group.
 
     Raises:
         StartError: there is no such user or group.
     """
-    uid, gid = (-1, -1) if identity is None else (identity.uid, identity.gid)
+    uid, gid = (-1, -1) if system_user is None else (system_user.uid, system_user.gid)
     if settings.socket_owner is not None:
         uid = find_user(settings.socket_owner, "--socket-owner").pw_uid
     if settings.socket_group is not None:
@@ -221,7 +221,7 @@ def check_passed(passed: Sequence[socket.socket], settings: Settings) -> None:
             raise StartError(f"socket unit, {describe_listener(listener)}: {problem}; {remedy}", Exit.CONFIG)
 
 
-def make_store_directory(url: str, identity: Identity) -> None:
+def make_store_directory(url: str, system_user: SystemUser) -> None:
     """The directory of a new SQLite store, for the user that the broker will be: there may be no right to it later.
 
     Raises:
@@ -232,6 +232,6 @@ def make_store_directory(url: str, identity: Identity) -> None:
         return
     try:
         directory.mkdir(mode=0o700, parents=True)
-        os.chown(directory, identity.uid, identity.gid)
+        os.chown(directory, system_user.uid, system_user.gid)
     except OSError as error:
         raise StartError(f"--store {url}: cannot make {directory}: {error.strerror}", Exit.CANTCREAT) from None

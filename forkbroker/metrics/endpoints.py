@@ -46,7 +46,7 @@ class _Kept:
             return self._reply
 
 
-class Watch:
+class Endpoints:
     """The three answers."""
 
     def __init__(self, asking: Asking, exposition: Exposition) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
 from forkbroker.parent.control.asked import Handler
 from forkbroker.parent.control.broker import Whole
@@ -12,14 +13,13 @@ from forkbroker.parent.control.messages import Messages
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.control.times import Times
 from forkbroker.parent.draining import Draining
-from forkbroker.parent.exchange import Exchange
 
 
 def make_handlers(
-    exchange: Exchange, clients: Clients, draining: Draining, whole: Whole, looks: Looks
+    channels: Channels, clients: Clients, draining: Draining, whole: Whole, looks: Looks
 ) -> Mapping[str, Handler]:
     """One for each row of `forkbroker.control.verbs`."""
-    loop, router = exchange.loop, exchange.router
+    loop, router = channels.loop, channels.router
     visitors = Visitors(loop, router, clients, draining)
     messages = Messages(loop, router)
     times = Times(router)

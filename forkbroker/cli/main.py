@@ -28,9 +28,9 @@ from forkbroker.cli.announcing import Announcer
 from forkbroker.cli.authenticating import open_authenticator
 from forkbroker.cli.configuration import Configuration, read_configuration
 from forkbroker.cli.conversion import Known
-from forkbroker.cli.opening import LogSwitch, open_resources
 from forkbroker.cli.optional import check_metrics
 from forkbroker.cli.reloading import Reloader, Running
+from forkbroker.cli.resources import LogSwitch, open_resources
 from forkbroker.cli.serving import Serving
 from forkbroker.cli.status import find_status
 from forkbroker.cli.wiring import run_broker
@@ -44,7 +44,7 @@ from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
 from forkbroker.posix.logs import set_level
 from forkbroker.posix.pidfile import Pidfile
-from forkbroker.posix.privileges import Identity, drop, raise_file_limit, resolve
+from forkbroker.posix.privileges import SystemUser, drop, raise_file_limit, resolve
 from forkbroker.posix.service import Service, count_passed, take_listeners
 from forkbroker.posix.signals import hold_signals
 from forkbroker.posix.terminal import watch_terminal
@@ -109,14 +109,14 @@ def _start(configuration: Configuration, opened: ExitStack) -> int:
     if settings.instance is not None:
         name_instance(settings.instance)
     service, passed = Service(), take_listeners()
-    identity = resolve(settings.user, settings.group)
+    system_user = resolve(settings.user, settings.group)
     # where that is depends on whose rights the command was started with
     settings = replace(settings, store=settings.store or default_url(os.environ, os.geteuid()))
     check_metrics(settings)
     make_store(settings.store or "")  # its modules are imported while they can be read
     files = raise_file_limit()
-    resources = open_resources(settings, passed, identity, opened)
-    authenticator = open_authenticator(settings, identity, opened)
+    resources = open_resources(settings, passed, system_user, opened)
+    authenticator = open_authenticator(settings, system_user, opened)
     known = Known(configuration.users, configuration.permissions)
     serving = Serving(settings, resources.semaphores, resources.places, known, authenticator.link)
     running = Running(configuration.settings, resources.listening, resources.rights, known)
@@ -130,7 +130,7 @@ def _start(configuration: Configuration, opened: ExitStack) -> int:
         reaped=authenticator.ended,
     )
     try:
-        _settle(settings, identity, opened, lambda: authenticator.start(resources.log.descriptors))
+        _settle(settings, system_user, opened, lambda: authenticator.start(resources.log.descriptors))
         _warn(settings, files)
         return run_broker(settings, resources, serving, hooks)
     except (StartError, ConfigurationError) as error:
@@ -167,7 +167,9 @@ def _make_hooks(service: Service, log: LogSwitch, reloader: Reloader) -> Hooks:
     )
 
 
-def _settle(settings: Settings, identity: Identity | None, opened: ExitStack, fork_first: Callable[[], None]) -> None:
+def _settle(
+    settings: Settings, system_user: SystemUser | None, opened: ExitStack, fork_first: Callable[[], None]
+) -> None:
     """Steps 6 and 7. From the pidfile on anybody may know this process: no signal may find it without handlers.
 
     `fork_first` forks what may need the rights that are given up.
@@ -177,8 +179,8 @@ def _settle(settings: Settings, identity: Identity | None, opened: ExitStack, fo
         pidfile = Pidfile(settings.pidfile)
         opened.callback(pidfile.remove)
     fork_first()
-    if identity is not None:
-        drop(identity)
+    if system_user is not None:
+        drop(system_user)
 
 
 def _warn(settings: Settings, files: int) -> None:

@@ -1,11 +1,11 @@
-"""A budget in octets that the channels of one process share for the large envelopes that they are receiving.
+"""--receive-memory: octets that the channels of one process share for the large envelopes that they are receiving.
 
 An envelope that is larger than a few reads gets memory for all of it when it is announced. Without a common bound a few
 clients that send the largest transaction at the same time would have the parent allocate all of them at once. So a
 channel asks here first. Who can't have its octets waits in a row, first come, first served, and is not read meanwhile:
 its child's socket fills, the child stops reading its client, and TCP slows that one down.
 
-One envelope goes on at any time, however large it is: so nobody waits for ever, and a budget that is smaller than an
+One envelope goes on at any time, however large it is: so nobody waits for ever, and a limit that is smaller than an
 envelope makes the large ones come one after the other. Octets are given back when what was received has been applied,
 or when its channel is closed.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 
-class Budget:
+class ReceiveMemory:
     """Octets in use, and the row of those who wait."""
 
     def __init__(self, limit: int) -> None:

@@ -7,12 +7,12 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkbroker.wire.budget import Budget
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 
 def test_the_budget_is_shared_until_it_is_used_up() -> None:
     """To the last octet."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
 
     assert [budget.ask(who, octets) for who, octets in (("a", 60), ("b", 40), ("c", 1))] == [True, True, False]
     assert (budget.used, budget.is_waited_for) == (100, True)
@@ -20,7 +20,7 @@ def test_the_budget_is_shared_until_it_is_used_up() -> None:
 
 def test_one_goes_on_however_much_it_needs() -> None:
     """And while it does, nobody else."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
 
     assert budget.ask("a", 1000)
     assert not budget.ask("b", 1)
@@ -28,7 +28,7 @@ def test_one_goes_on_however_much_it_needs() -> None:
 
 def test_what_is_given_back_is_granted_in_order() -> None:
     """Who asked first is first, although a later one would have fitted before."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
     budget.ask("a", 60)
     budget.ask("b", 90)
     assert not budget.ask("c", 10)
@@ -42,7 +42,7 @@ def test_what_is_given_back_is_granted_in_order() -> None:
 
 def test_who_leaves_the_row_lets_the_next_one_through() -> None:
     """A channel that is closed while it waits."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
     for who, octets in (("a", 60), ("b", 90), ("c", 10)):
         budget.ask(who, octets)
     budget.give_back("b")
@@ -54,7 +54,7 @@ def test_who_leaves_the_row_lets_the_next_one_through() -> None:
 
 def test_a_pause_is_for_all() -> None:
     """Also for the one that could go on alone; what was granted stays granted."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
     budget.pause(True)
     assert not budget.ask("a", 1)
     budget.give_back("b")
@@ -69,7 +69,7 @@ def test_a_pause_is_for_all() -> None:
 @given(st.lists(st.integers(1, 250), max_size=30), st.data())
 def test_everybody_gets_through_in_order(wanted: list[int], data: st.DataObject) -> None:
     """Whoever gives back when: never more than the budget but for one alone, and nobody waits for ever."""
-    budget = Budget(100)
+    budget = ReceiveMemory(100)
     using, got = deque[int](), list[int]()
     for who, octets in enumerate(wanted):
         if budget.ask(who, octets):

@@ -16,9 +16,9 @@ from forkbroker.parent.routes import Routes
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
-from forkbroker.wire.budget import Budget
 from forkbroker.wire.envelope import KIND_AT, Buffer
 from forkbroker.wire.kinds import Kind
+from forkbroker.wire.receive_memory import ReceiveMemory
 
 P = TypeVar("P", bound=Process)
 
@@ -26,10 +26,10 @@ _CRASH_AFTER: dict[int, str] = {Kind.OFFER: "parent.offered", Kind.WRITE: "paren
 """Fault seams behind the turn in which one of these is sent."""
 
 
-class Exchange:
+class Channels:
     """The loop, the router, and the channels between it and the processes."""
 
-    def __init__(self, loop: Loop, router: Routes, policy: FlowPolicy, budget: Budget) -> None:
+    def __init__(self, loop: Loop, router: Routes, policy: FlowPolicy, budget: ReceiveMemory) -> None:
         """`budget`: what all channels to clients' children share for the large envelopes that they receive."""
         self.loop = loop
         self.router = router
