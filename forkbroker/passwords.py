@@ -19,8 +19,9 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 
 from forkbroker.digests import blake2b, compare_digest
@@ -103,19 +104,27 @@ class ForeignHash:
             return False
 
 
-def make_hash(passcode: str, salt: bytes) -> Hash:
-    """Return a new hash of a passcode; `salt` is random, and used once."""
-    return Hash(_LN, _R, _P, salt, _derive(passcode, _LN, _R, _P, salt, _KEY_BYTES))
+def make_hash(passcode: str, salt: bytes, ln: int = _LN) -> Hash:
+    """Return a new hash of a passcode; `salt` is random, and used once.
+
+    `ln`: the cost. Below the usual one only where nobody has a reason to guess.
+    """
+    return Hash(ln, _R, _P, salt, _derive(passcode, ln, _R, _P, salt, _KEY_BYTES))
 
 
 def _derive(passcode: str, ln: int, r: int, p: int, salt: bytes, length: int) -> bytes:
-    # OpenSSL comes with it
-    from hashlib import scrypt
-
     # it wants to be permitted a little more than the formula of the RFC
     memory = 128 * r * (2**ln + p + 2)
     octets = passcode.encode(errors="surrogatepass")
-    return scrypt(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
+    return _load_scrypt()(octets, salt=salt, n=2**ln, r=r, p=p, maxmem=2 * memory, dklen=length)
+
+
+@cache
+def _load_scrypt() -> Callable[..., bytes]:
+    """OpenSSL's, which comes with it. To import it each time would touch memory of each client that logs in."""
+    from hashlib import scrypt
+
+    return scrypt
 
 
 def parse_hash(text: str) -> Hash | ForeignHash:
@@ -124,7 +133,7 @@ def parse_hash(text: str) -> Hash | ForeignHash:
     Raises:
         PasswordError: it is none, or one that costs too much; or its library is not installed.
     """
-    return _parse_foreign(text) or _parse_scrypt(text)
+    return (None if text.startswith("$scrypt$") else _parse_foreign(text)) or _parse_scrypt(text)
 
 
 def _parse_foreign(text: str) -> ForeignHash | None:
@@ -202,8 +211,7 @@ class Users:
     def __init__(self, hashes: Mapping[str, str], secret: bytes) -> None:
         """`hashes`: of each user, as `parse_hash` takes them; `secret` is random, and no client may know it."""
         # for those who are forked later: most of them would load it
-        import hashlib  # noqa: F401
-
+        _load_scrypt()
         self._hashes = hashes
         self._names = tuple(hashes)
         self._secret = secret

@@ -4,8 +4,8 @@ A *plain* frame has the headers that most clients send, once each, and values th
 STOMP. So what it is answered with depends on its version and on nothing else, but for the texts and numbers that are
 put into their places. A frame that is not found here is the full program's.
 
-- CONNECT: `Connecting` is asked with each list of versions, and the client's number takes the place of a sample's.
-  CONNECTED says of heart-beats what the broker can do, whatever the client asks for.
+- CONNECT: `Connecting` is asked with each list of versions, and the client's number takes the place of a sample's, as
+  does the login where logins are verified. What CONNECTED says of heart-beats is what the broker can do.
 - SUBSCRIBE: `Session` is asked for each prefix and `ack`, and the names take the places of samples. Where something is
   said of what users may do or have, the full program looks at it.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from forkbroker.child.child import Shared
+from forkbroker.identity import Identity
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.session import Session
 from forkbroker.session.setup import Setup
@@ -22,6 +23,7 @@ from forkbroker.stomp.errors import ProtocolError
 from forkbroker.stomp.negotiation import agree_heart_beat, choose_version
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, Envelope, pack
+from forkbroker.wire.fields import MAX_LOGIN
 from forkbroker.wire.kinds import Kind
 
 _MOST = 448
@@ -45,14 +47,17 @@ _MEMORY = 1_048_576
 _NO_BEATS = b"0,0"
 NEVER = (0, 0)
 """The heart-beats of a client that has none."""
-_SESSION = "0123456789abcdef"
+_SESSION, _LOGIN = "0123456789abcdef", "the-login"
 _ID, _LOCAL, _RECEIPT = b"the-id", b"the-name", b"the-receipt"
 _PACK, _HEADER = HEADER.pack, HEADER.size
 
 
-Connected = tuple[bytes, bytes, tuple[int, int], bytes, bytes]
-"""What a plain CONNECT means: `accept-version`, the login, the heart-beats that are agreed on (`Terms.heart_beat`), and
-CONNECTED before and behind the client's number."""
+Connected = tuple[bytes, bytes, bytes, tuple[int, int], bytes, bytes]
+"""What a plain CONNECT means.
+
+`accept-version`, the login, the passcode with which it has to be verified, or nothing; the heart-beats that are agreed
+on (`Terms.heart_beat`); and CONNECTED before and behind the client's number.
+"""
 Subscribed = tuple[int, int, int, int, int, bytes, bytes, bytes, bytes]
 """What the full program says to a SUBSCRIBE, as far as it is the same for all of a kind.
 
@@ -70,12 +75,12 @@ class Answers:
         self._hosts = permissions.hosts
         self._has_hosts = bool(permissions.hosts.all)
         self._heart_beat_ms = shared.policy.heart_beat_ms
-        self._of_version: dict[bytes, tuple[Version, bytes, bytes]] = {}
+        self._verifies = shared.verifier is not None
+        self._of_version: dict[bytes, tuple[Version, bytes, bytes, bytes]] = {}
         self._of_subscribe: dict[bytes, Subscribed] = {}
         self.most = min(_MOST, limits.max_login_frame, limits.max_header_line)
         """Octets of what may be answered here."""
-        # a login has to be verified by the full program
-        if shared.verifier is not None or limits.max_command < len("SUBSCRIBE") or limits.max_headers < len(_NAMES):
+        if limits.max_command < len("SUBSCRIBE") or limits.max_headers < len(_NAMES):
             return
         is_free = permissions.grants is None and not permissions.quotas and not permissions.hosts.all
         has_room = shared.policy.max_client_memory >= _MEMORY and shared.policy.max_subscriptions >= MOST
@@ -105,12 +110,20 @@ class Answers:
             return None
         if self._is_strict and b"host" not in headers:
             return None
+        if len(headers.get(b"login", b"")) > MAX_LOGIN:
+            return None
         if self._has_hosts and not self._is_for_all(headers.get(b"host")):
             return None
-        version, before, behind = found
+        version, before, behind, end = found
+        login = headers.get(b"login", b"")
+        passcode = headers.get(b"passcode", b"") if self._verifies else b""
+        if self._verifies:
+            if not login or not passcode:
+                return None
+            behind = b"%b%b%b" % (behind, login, end)
         value = headers.get(b"heart-beat", _NO_BEATS)
         beats = NEVER if value == _NO_BEATS else self._agree(version, value)
-        return None if beats is None else (versions, headers.get(b"login", b""), beats, before, behind)
+        return None if beats is None else (versions, login, passcode, beats, before, behind)
 
     def _agree(self, version: Version, value: bytes) -> tuple[int, int] | None:
         """The heart-beats of a client that asks for these; None: this is no such header."""
@@ -172,12 +185,14 @@ def _begin(shared: Shared, versions: str) -> tuple[Connecting, Session | None]:
     """A client with these versions, and its session."""
     sessions: list[Session] = []
     permissions = shared.permissions
+    client = Identity(_LOGIN)
     setup = Setup(
         shared.policy,
         shared.limits,
         _SESSION,
         bytes(32),
         shared.slots.try_acquire,
+        None if shared.verifier is None else lambda _: client,
         rights_of=lambda client: permissions.rights_of(client, is_local=False),
     )
     connecting = Connecting(setup, sessions.append, 0.0)
@@ -185,13 +200,16 @@ def _begin(shared: Shared, versions: str) -> tuple[Connecting, Session | None]:
     return connecting, sessions[0] if sessions else None
 
 
-def _ask(shared: Shared, versions: str) -> tuple[Version, bytes, bytes]:
-    """The version for a client that has these ones, and what `Connecting` says to it before and behind its number."""
+def _ask(shared: Shared, versions: str) -> tuple[Version, bytes, bytes, bytes]:
+    """The version for a client that has these ones, and what `Connecting` says to it: before its number, behind it, and
+    behind its login, if that is said.
+    """
     connecting, _ = _begin(shared, versions)
     version = choose_version(versions)
     assert version is not None
-    before, _, behind = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
-    return version, before + shared.session_prefix.encode(), behind
+    before, _, rest = b"".join(connecting.unwritten.gather()).partition(_SESSION.encode())
+    behind, _, end = rest.partition(_LOGIN.encode())
+    return version, before + shared.session_prefix.encode(), behind, end
 
 
 def _ask_subscribe(shared: Shared, versions: str, prefix: bytes, mode: bytes) -> Subscribed | None:

@@ -31,7 +31,7 @@ from forkbroker.child.lingering import linger, write_rest
 from forkbroker.child.transport import ClosedError, Transport, TransportError
 from forkbroker.child.verifying import Verifier
 from forkbroker.errors import Exit
-from forkbroker.identity import Identity
+from forkbroker.identity import Answer, Credentials, Identity
 from forkbroker.permissions import Permissions, Quota, Rights
 from forkbroker.posix.addresses import is_loopback, is_on_this_machine, name_client
 from forkbroker.posix.blocks import give_back
@@ -133,11 +133,12 @@ class ClientChild:
         peer: int,
         began: float | None = None,
         habits: Habits = HABITS,
+        verified: tuple[Credentials, Answer] | None = None,
     ) -> None:
         """`end` is this process's end of the channel, `address` the client's, for the title.
 
         `peer` is the client's number in the parent, and `began` when it had connected (monotonic seconds): now.
-        `habits` are those of clients of such a transport.
+        `habits` are those of clients of such a transport. `verified`: what the verifier has said of these credentials.
         """
         self._loop = Loop(spin_s=shared.spin_s)
         self._transport = transport
@@ -151,14 +152,20 @@ class ClientChild:
         at_point = None if crash is None else self._reach
         session_id, secret = shared.name_session(peer), os.urandom(32)
         verifier = shared.verifier
-        verify = None if verifier is None else lambda given: verifier.verify(given, transport, self._address)
+
+        def verify(given: Credentials) -> Answer:
+            assert verifier is not None
+            if verified is not None and verified[0] == given:
+                return verified[1]
+            return verifier.verify(given, transport, self._address)
+
         setup = Setup(
             shared.policy,
             shared.limits,
             session_id,
             secret,
             shared.slots.try_acquire,
-            verify,
+            None if verifier is None else verify,
             at_point,
             self._find_rights,
             shared.permissions,

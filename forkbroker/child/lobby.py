@@ -8,9 +8,13 @@ client or from the parent, is for the full program (`ClientChild`). It is told w
 read, and so many of what they are answered with were written.
 
 The lobby decides nothing. It says what `Connecting` and `Session` say, and only where that depends on nothing but the
-version and the names that are given. What it does not know, a named virtual host for one, a pattern, or any login
-that has to be verified, it leaves unread in the socket for the full program. So there is no state here that
-could be lost, and the full program can take over at any time.
+version and the names that are given. What it does not know, a named virtual host for one, or a pattern, it leaves
+unread in the socket for the full program. So there is no state here that could be lost, and the full program can take
+over at any time.
+
+A login with a passcode is verified here, where that is asked for, by the same `Verifier`. Only a client that is the
+user of this name, and nothing else is known of it, is answered here. All others are the full program's, a failed login
+first of all; it is told what the verifier has said, and does not ask again.
 
 Heart-beats are sent and heard here, by the session's own rule (`HeartBeat`). A client that is silent for too long, or
 does not take a beat, is left to the full program.
@@ -32,9 +36,11 @@ from forkbroker.child.answers import MOST, NEVER, Answers
 from forkbroker.child.child import HABITS, ClientChild, Shared
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
+from forkbroker.identity import Answer, Credentials, Identity
 from forkbroker.posix import collector
 from forkbroker.posix.loop import LONGEST_WAIT_S
 from forkbroker.posix.titles import set_title
+from forkbroker.session.connecting import ASK_AGAIN_S
 from forkbroker.session.downward import Unwritten
 from forkbroker.session.ending import HeartBeat
 from forkbroker.session.session import first_token
@@ -45,7 +51,7 @@ from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import HEADER, VERSION
 from forkbroker.wire.kinds import Kind
 
-_PREPARED = b"CONNECT\naccept-version:%b\nhost:/\n\n\0"
+_PREPARED = b"CONNECT\naccept-version:%b\nhost:/\nlogin:-\npasscode:-\n\n\0"
 _PEEK = int(socket.MSG_PEEK)
 DONT_WAIT = int(socket.MSG_DONTWAIT)
 """The client's socket waits, as it is the full program that makes it non-blocking. What is written here never does."""
@@ -106,6 +112,12 @@ class Lobby:
         self._poll = select.poll()
         self._poll.register(end.fileno(), select.POLLIN)
         self._poll.register(client.fileno(), select.POLLIN)
+        self._plain = PlainTransport(client)
+        """For the verifier, which asks it nothing about clients that have a passcode."""
+        self._ending_poll = select.poll()
+        self._ending_poll.register(end.fileno(), select.POLLIN)
+        self._verified: tuple[Credentials, Answer] | None = None
+        """What the verifier has said."""
         self._address, self._peer = "", 0
         # a number that no code holds: to take it away is to write to its page
         self._began: float = 0
@@ -117,7 +129,10 @@ class Lobby:
         """There are deadlines. Where there are none, nothing of a heart-beat is touched."""
         self._beats = 0
         """Octets of the client's beats."""
+        self._octets = 0
+        """Of the CONNECT that was answered."""
         self._read = b""
+        """That CONNECT, as long as the full program may have to read it again."""
         self._written = 0
         self._ids: list[bytes] = []
         """Of the subscriptions that the parent was told of, each with a fence."""
@@ -139,7 +154,8 @@ class Lobby:
         What is made before the fork lies on few pages, and is made once for all. To be called behind the rehearsal.
         """
         # whose limits the clients have is not known yet, and they must not be this process's
-        shared = replace(self._shared, permissions=replace(self._shared.permissions, quotas={}))
+        permissions = replace(self._shared.permissions, quotas={})
+        shared = replace(self._shared, permissions=permissions, verifier=None)
         of_version: dict[Version | None, ClientChild] = {}
         for versions in self._answers.versions:
             connect, version = _PREPARED % versions, choose_version(versions.decode())
@@ -166,7 +182,7 @@ class Lobby:
         """Wait for the first octets; tell whether they were a plain CONNECT, which was answered."""
         # a client is there: what has come before was not meant for it
         self._bell.has_rung = False
-        self._address, self._peer, self._began = address, peer, monotonic()
+        self._address, self._peer, self._began = address, peer, self._began or monotonic()
         set_title(f"client {address} 0 subscriptions")
         if self._bell.poll(self._poll, self._timeout_ms) != self._said:
             return False
@@ -175,7 +191,9 @@ class Lobby:
             found = self._answers.find(octets)
             if found is None:
                 return False
-            versions, login, beats, before, behind = found
+            versions, login, passcode, beats, before, behind = found
+            if passcode and not self._verify(login, passcode):
+                return False
             size = len(login)
             self._end.send(_PACK(_HEADER + size, VERSION, _CONNECTED, 0, 0, 0, 0, 0, 0, 0, size, 0, 0) + login)
             self._read = self._take(octets)
@@ -189,12 +207,31 @@ class Lobby:
         if self._written != len(answer):
             return False
         self._child = self._children.get(versions)
-        self._versions, self._written = versions, 0
+        self._versions, self._written, self._octets = versions, 0, len(octets)
+        if self._child is not None:
+            # the passcode is not needed any more
+            self._read, self._verified = b"", None
         if self._is_timed or beats != NEVER:
             self._is_timed = True
             self._heart_beat.agree(*beats)
             self._heart_beat.received_at = self._unwritten.written_at = monotonic()
         return True
+
+    def _verify(self, login: bytes, passcode: bytes) -> bool:
+        """Find out who the client is; tell whether it is the user of this name, and may be answered here."""
+        verifier = self._shared.verifier
+        assert verifier is not None
+        credentials = Credentials(login.decode(), passcode.decode())
+        until = monotonic() + self._shared.policy.connect_timeout_s
+        while (answer := verifier.verify(credentials, self._plain, self._address)) is None:
+            # others are being verified; the parent may have something to say meanwhile
+            ready = self._bell.poll(self._ending_poll, ASK_AGAIN_S * 1000)
+            now = monotonic()
+            if ready or self._bell.has_rung or now >= until:
+                self._began = now  # CONNECT has come in time, and the full program gives its login a time of its own
+                return False
+        self._verified = credentials, answer
+        return answer == Identity(credentials.login)
 
     def _wait(self) -> list[tuple[int, int]]:
         """Wait for whatever comes next: what is ready; nothing, if there is something to do for the full program.
@@ -307,13 +344,15 @@ class Lobby:
         """The full program, at the point that was reached here."""
         prepared = self._child
         if prepared is not None:
-            octets = len(self._read) + self._beats
+            octets = self._octets + self._beats
             prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, octets, self._heart_beat)
             if self._ids:
                 prepared.repeat(self._subscribed, self._passed, self._written)
             return prepared
         transport = PlainTransport(self._spare.take_client())
-        child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._began)
+        child = ClientChild(
+            *(self._end, transport, self._address, self._shared, self._peer, self._began), verified=self._verified
+        )
         if self._read:
             child.go_on(self._read, self._written)
         return child

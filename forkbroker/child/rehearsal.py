@@ -30,7 +30,10 @@ from forkbroker.wire.kinds import Kind
 ROUNDS = 20
 """CPython specialises a function after eight calls, and needs some more to settle."""
 
-_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:rehearsal\nheart-beat:10000,10000\n\n\0"
+USER = "rehearsal"
+"""The client's login, and its passcode."""
+_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:%b\npasscode:%b\nheart-beat:10000,10000\n\n\0"
+_CONNECT %= USER.encode(), USER.encode()
 _TOPIC = b"/topic/rehearsal"
 _SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:%b\nreceipt:1\n\n\0" % _TOPIC
 _FRAMES = b"SEND\ndestination:%b\n\nhello\0DISCONNECT\nreceipt:2\n\n\0" % _TOPIC

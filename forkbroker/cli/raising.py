@@ -11,11 +11,13 @@ from typing import Any
 from forkbroker.child import nursery, proxied
 from forkbroker.child.answers import Answers
 from forkbroker.child.lobby import Bell, Lobby
-from forkbroker.child.rehearsal import rehearse
+from forkbroker.child.rehearsal import USER, rehearse
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport, Transport
+from forkbroker.child.verifying import Verifier, Ways
 from forkbroker.cli.serving import Equipment
 from forkbroker.config.settings import Settings
+from forkbroker.passwords import SALT_BYTES, Users, make_hash
 from forkbroker.permissions import Permissions
 from forkbroker.posix import merging
 from forkbroker.posix.daemonize import drop_standard_streams
@@ -36,22 +38,34 @@ def raise_children(equipment: Equipment, places: Places, end: socket.socket) -> 
     _become_nursery(settings)
     bell.hang()
     # who plays a client in the nursery must not have the limits of one
-    rehearsing = replace(shared, verifier=None, permissions=Permissions())
+    rehearsing = replace(shared, verifier=_make_rehearsed_verifier(equipment, places), permissions=Permissions())
+    rehearsed = Answers(rehearsing)
     lobbies, others = [lobby], list[Callable[[], None]]()
     if equipment.web is not None:
         from forkbroker.child.web import porch
 
-        others.append(partial(porch.play_page, rehearsing, answers, equipment.web))
-        if shared.verifier is None:
+        others.append(partial(porch.play_page, rehearsing, rehearsed, equipment.web))
+        if shared.verifier is None or not equipment.web.cookie:
             lobbies.append(porch.WebLobby(spare, shared, answers, bell, equipment.web))
             spare.programs[Begin.WEB] = lobbies[-1].serve
 
     def prepare() -> None:
-        rehearse(rehearsing, answers, others)
+        rehearse(rehearsing, rehearsed, others)
         for one in lobbies:
             one.prepare()
 
     return nursery.main(end, prepare, _limit(settings, spare.wait))
+
+
+def _make_rehearsed_verifier(equipment: Equipment, places: Places) -> Verifier | None:
+    """As the real one, for the user who is played in the nursery, and whose passcode takes no time.
+
+    None: no hash is computed for clients, and what is needed for one is perhaps not loaded.
+    """
+    if equipment.shared.verifier is None or equipment.known.users is None:
+        return None
+    hashes = {USER: str(make_hash(USER, bytes(SALT_BYTES), ln=1))}
+    return Verifier(Users(hashes, bytes(SALT_BYTES)), places, Ways())
 
 
 def _become_nursery(settings: Settings) -> None:

@@ -37,7 +37,7 @@ from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.fields import MAX_LOGIN
 from forkbroker.wire.kinds import Cause, Kind
 
-_ASK_AGAIN_S = 0.05
+ASK_AGAIN_S = 0.05
 """Others are being verified: how soon it is looked again whether there is room."""
 _LOGIN = -2
 """The token in `holds` of a login that is being verified, beside those of the parent and `QUIET`."""
@@ -177,7 +177,7 @@ class Connecting:
         terms, credentials = self._asked
         answer = verify(credentials)
         if answer is None:
-            self._act_at = now + _ASK_AGAIN_S
+            self._act_at = now + ASK_AGAIN_S
         elif isinstance(answer, str):
             self._asked = None
             self._failure = f"login failed, user {shown(credentials.login)}: {answer}"

@@ -10,7 +10,7 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -234,7 +234,8 @@ def test_a_killed_child_keeps_no_place_of_others(make_broker, file: Path) -> Non
             client.send("CONNECT", accept_version="1.2", host="x", login="alice", passcode="wrong")
             (pid, _title), *_ = broker.wait_for_children(1)
             os.kill(pid, signal.SIGKILL)
-            client.expect_eof()
+            with suppress(ConnectionResetError):  # CONNECT may not have been read
+                client.expect_eof()
         broker.wait_for_children(0)
     with connect(broker.port, login="alice", passcode="a"):
         pass

@@ -6,7 +6,7 @@ import mmap
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from forkbroker.child.answers import Answers
 from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import Transport
+from forkbroker.child.verifying import Verifier
 from forkbroker.posix.children import fork
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
@@ -100,16 +101,21 @@ class Watched(Bell):
 
 @contextmanager
 def playing(
-    make_transport: Callable[[socket.socket], Transport] | None = None, policy: SessionPolicy | None = None
+    make_transport: Callable[[socket.socket], Transport] | None = None,
+    policy: SessionPolicy | None = None,
+    verifier: Verifier | None = None,
+    kept: Sequence[int] = (),
 ) -> Iterator[Play]:
     """A child whose client has not sent anything; at the end the child ends by itself when both sides are gone.
+
+    `kept`: descriptors that the verifier needs.
 
     It begins in the lobby, as all children do, but not with a transport of its own.
     """
     ours, theirs = open_pair()
     client, served = socket.socketpair()
     slots = SemaphorePool(4)
-    shared = child.Shared(policy or SessionPolicy(), Limits(), slots, MAX_ENVELOPE)
+    shared = child.Shared(policy or SessionPolicy(), Limits(), slots, MAX_ENVELOPE, verifier=verifier)
 
     begun, ready = os.pipe()
 
@@ -131,7 +137,7 @@ def playing(
         os.write(ready, b".")
         return one.run()
 
-    pid = fork(serve, [theirs.fileno(), served.fileno(), ready])
+    pid = fork(serve, [theirs.fileno(), served.fileno(), ready, *kept])
     for end in (theirs, served):
         end.close()
     os.close(ready)

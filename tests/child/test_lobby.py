@@ -9,9 +9,10 @@ import socket
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from child.conftest import Play, playing
@@ -23,8 +24,12 @@ from forkbroker.child.answers import Answers
 from forkbroker.child.child import Shared
 from forkbroker.child.lobby import MOST, Bell, Lobby
 from forkbroker.child.spare import Spare
+from forkbroker.child.transport import Transport
+from forkbroker.child.verifying import Verifier, Ways
 from forkbroker.hosts import Host, Hosts
+from forkbroker.identity import Identity, Way
 from forkbroker.permissions import Permissions
+from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.downward import Unwritten
@@ -57,7 +62,11 @@ def ask_fully(shared: Shared, octets: bytes) -> tuple[bytes, list[tuple[Kind, by
     is missed; -1: it is not connected.
     """
     sessions: list[Session] = []
-    setup = Setup(shared.policy, shared.limits, shared.name_session(PEER), bytes(32), shared.slots.try_acquire)
+    verifier = shared.verifier
+    setup = Setup(
+        *(shared.policy, shared.limits, shared.name_session(PEER), bytes(32), shared.slots.try_acquire),
+        verify=verifier and (lambda given: verifier.verify(given, cast("Transport", None), "test")),
+    )
     connecting = Connecting(setup, sessions.append, 0.0)
     connecting.receive(octets, 0.0)
     told = [Envelope(b"".join(buffers)) for buffers in connecting.upward.take()]
@@ -70,7 +79,8 @@ def agrees(shared: Shared, octets: bytes) -> bool:
     found = Answers(shared).find(octets)
     if found is None:
         return False
-    _, login, beats, before, behind = found
+    _, login, passcode, beats, before, behind = found
+    assert bool(passcode) is bool(shared.verifier)
     connected = b"%b%d%b" % (before, PEER, behind)
     # nothing is written here, and no beat is due then
     deadline = HeartBeat(0, beats[1], Unwritten(), 0.0).deadline()
@@ -253,6 +263,8 @@ def test_nothing_is_answered_before_all_of_it_is_there(slots) -> None:
         (CONNECT.replace(b"alice", b"alice\nheart-beat:10000000000,0"), False),
         (CONNECT.replace(b"alice", b"alice\nheart-beat:1e4,0").replace(b"1.2", b"1.0"), True),
         (CONNECT.replace(b"alice", b"alice\nclient-id:a"), False),
+        (CONNECT.replace(b"alice", b"a" * 255), True),
+        (CONNECT.replace(b"alice", b"a" * 256), False),
         (CONNECT.replace(b"alice", b"a" * 600), False),
         (CONNECT + CONNECT, False),
         (CONNECT[:-1], False),
@@ -263,6 +275,166 @@ def test_nothing_is_answered_before_all_of_it_is_there(slots) -> None:
 def test_a_plain_connect_is_answered_and_nothing_else(slots, octets: bytes, is_plain: bool) -> None:
     """What depends on more than the version is for the full program."""
     assert agrees(shared_of(slots), octets) is is_plain
+
+
+class Users:
+    """Of each of them the name is the passcode; notes when one is asked for."""
+
+    def __init__(self, noted: int = -1) -> None:
+        self._noted = noted
+
+    def find_problem(self, name: str, passcode: str) -> str:
+        if self._noted >= 0:
+            os.write(self._noted, b".")
+        return "" if passcode == name else "wrong passcode"
+
+
+class Tokens:
+    """One is known, of somebody who has a group."""
+
+    def read(self, token: str) -> Identity | str:
+        return Identity("bob", Way.TOKEN, ("workers",)) if token == "eyJ.a.b" else "token: unknown"
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[Places]:
+    made = Places()
+    yield made
+    made.close()
+
+
+LOGIN = CONNECT.replace(b"alice\n", b"alice\npasscode:alice\n")
+WRONG = LOGIN.replace(b"passcode:alice", b"passcode:bob")
+
+
+@pytest.mark.parametrize(
+    ("octets", "is_plain"),
+    [
+        (LOGIN, True),
+        (LOGIN.replace(b"1.2", b"1.0,1.1"), True),
+        (LOGIN.replace(b"alice\n\n", b"alice\nheart-beat:10000,10000\n\n"), True),
+        (CONNECT, False),
+        (CONNECT.replace(b"login:alice\n", b""), False),
+        (LOGIN.replace(b"login:alice\n", b""), False),
+        (LOGIN.replace(b"passcode:alice", b"passcode:"), False),
+        (LOGIN.replace(b"alice\n\n", b"alice\nauthorization:Bearer x\n\n"), False),
+    ],
+)
+def test_where_logins_are_verified_a_plain_connect_has_both_parts_of_one(
+    slots, places: Places, octets: bytes, is_plain: bool
+) -> None:
+    """And CONNECTED names the user. How anybody else may be let in is for the full program."""
+    shared = replace(shared_of(slots), verifier=Verifier(Users(), places, Ways(allows_anonymous=True)))
+
+    assert agrees(shared, octets) is is_plain
+
+
+def verifying(
+    places: Places,
+    users: Users | None = None,
+    tokens: Tokens | None = None,
+    connect_timeout_s: float = 10.0,
+    kept: int = 2,
+) -> AbstractContextManager[Play]:
+    """A child that verifies logins; `kept`: a descriptor that it needs as well."""
+    verifier = Verifier(users or Users(), places, Ways(), tokens)
+    policy = SessionPolicy(connect_timeout_s=connect_timeout_s)
+    return playing(policy=policy, verifier=verifier, kept=[places.descriptor, kept])
+
+
+def test_a_client_that_logs_in_stays_in_the_lobby(places: Places) -> None:
+    """And has a session of its own behind it."""
+    with verifying(places) as play:
+        before = descriptors(play)
+        play.says(LOGIN[:-1])
+        [connected] = play.told(Kind.CONNECTED)
+        heard = play.hears(b"\0\n")
+        play.says(SUBSCRIBE[:-1])
+        play.told(Kind.SUBSCRIBE)
+        play.tells(pack(Kind.FENCED, number=1))
+        play.hears(b"\0\n")
+        within = descriptors(play)
+        play.says(b"SEND\ndestination:/topic/a\n\nhello")
+        [sent] = play.told(Kind.SEND)
+        play.tells([sent.raw])
+
+        assert (connected.destination, connected.token, bytes(connected.block)) == (b"alice", Way.PASSCODE, b"")
+        assert b"\nuser-name:alice\n" in heard
+        assert before == within
+        assert play.hears(b"hello\0").startswith(b"MESSAGE\nsubscription:0\n")
+
+
+def test_a_login_that_fails_is_for_the_full_program_which_does_not_ask_again(places: Places) -> None:
+    """A hash takes 50 ms of a processor."""
+    asked, noted = os.pipe()
+    with verifying(places, Users(noted), kept=noted) as play:
+        os.close(noted)
+        play.says(WRONG[:-1])
+        assert b"message:login failed\n" in play.hears(b"\0")
+        [leaving] = play.told()
+        assert (leaving.token, leaving.block) == (1, b"login failed, user 'alice': wrong passcode")
+    assert os.read(asked, 9) == b"."
+    os.close(asked)
+
+
+def test_a_client_of_whom_more_is_known_is_for_the_full_program(places: Places) -> None:
+    """A token says of which groups a user is, and until when."""
+    with verifying(places, tokens=Tokens()) as play:
+        before = descriptors(play)
+        play.says(LOGIN[:-1].replace(b"login:alice", b"login:bob").replace(b"passcode:alice", b"passcode:eyJ.a.b"))
+        [connected] = play.told(Kind.CONNECTED)
+        play.hears(b"\nuser-name:bob\n")
+
+        assert (connected.token, bytes(connected.block)) == (Way.TOKEN, b"\nworkers")
+        assert descriptors(play) > before
+
+
+def test_a_client_waits_in_the_lobby_while_others_are_verified() -> None:
+    """It is asked again and again; and the parent may speak meanwhile."""
+    places = Places(1)
+    assert places.try_take()
+    with verifying(places) as play, verifying(places) as other:
+        before = descriptors(play)
+        for one in (play, other):
+            one.says(LOGIN[:-1])
+        other.tells(pack(Kind.CLOSE, block=b"the end"))
+        assert b"message:the end\n" in other.hears(b"\0")
+        places.give_back()
+        play.told(Kind.CONNECTED)
+        play.hears(b"\0\n")
+
+        assert descriptors(play) == before
+    places.close()
+
+
+def test_a_client_that_is_not_verified_in_time_is_told_so() -> None:
+    """By the full program."""
+    places = Places(1)
+    assert places.try_take()
+    with verifying(places, connect_timeout_s=0.1) as play:
+        play.says(LOGIN[:-1])
+
+        assert b"message:not verified in time\n" in play.hears(b"\0")
+    places.close()
+
+
+def test_no_passcode_stays_in_the_lobby(slots, places: Places) -> None:
+    """Once the client has been answered."""
+    shared = replace(shared_of(slots), verifier=Verifier(Users(), places, Ways()))
+    spare = Spare()
+    lobby = Lobby(spare, shared, Answers(shared), Bell())
+    lobby.prepare()
+    parents, end = socket.socketpair()
+    client, served = socket.socketpair()
+    with parents, client, spare.end, spare.client:
+        for given_, place in ((end, spare.end), (served, spare.client)):
+            os.dup2(given_.fileno(), place.fileno())
+            given_.close()
+        client.sendall(LOGIN.replace(b"alice", b"swordfish"))
+        assert lobby.meet("test", PEER)
+        kept = [name for name, value in vars(lobby).items() if "swordfish" in repr(value)]
+
+        assert kept == ["_login"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_session_that_is_adopted_is_like_one_that_was_begun_for_its_client(ver
     frame = f"CONNECT\naccept-version:{version}\nhost:/\n"
     connect = f"{frame}login:{LOGIN}\nheart-beat:20000,5000\n\n\0".encode()
     wanted = begin(connect, ID, SECRET, NOW)
-    adopted = begin(f"{frame}\n\0".encode(), "host.0", bytes(32), 3.0)
+    adopted = begin(f"{frame}login:-\npasscode:-\n\n\0".encode(), "host.0", bytes(32), 3.0)
     before = compare(adopted, wanted)
     unwritten = Unwritten()
     unwritten.written_at = NOW

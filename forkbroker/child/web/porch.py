@@ -2,8 +2,8 @@
 
 It is the other one (`forkbroker.child.lobby`), whose stream is within messages. A plain handshake is answered, each
 plain frame has to be a message of its own, and pings are sent and pongs heard, as long as nothing else comes. The
-request of a client that asks for anything else stays in the socket, for the full program. Where logins are verified,
-there is nothing plain, and no such lobby.
+request of a client that asks for anything else stays in the socket, for the full program. Where a cookie may say who
+the client is, there is no such lobby.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class WebLobby(Lobby):
         self._is_granted = False
         """The client has its WebSocket."""
         self._paths = frozenset(path.encode() for path in policy.paths) or None
-        self._came = 0.0
         self._ping_at = 0.0
         self._size = 0
         """Octets of the message that was looked at."""
@@ -72,8 +71,8 @@ class WebLobby(Lobby):
         """Grant the client its WebSocket, then as the other lobby."""
         self._bell.has_rung = False
         self._address, self._peer = address, peer
-        self._came = monotonic()
-        self._ping_at = self._came + PING_S
+        self._began = monotonic()
+        self._ping_at = self._began + PING_S
         if self._bell.poll(self._poll, self._timeout_ms) != self._said or not self._grant():
             return False
         return super().meet(address, peer)
@@ -158,7 +157,10 @@ class WebLobby(Lobby):
         visit, transport = self._visit(plain, is_here=is_on_this_machine(plain.socket))
         if self._is_granted:
             transport.begin(WebSocket(visit.heard), self._unsent)
-        child = ClientChild(self._end, transport, self._address, self._shared, self._peer, self._came, habits=HABITS)
+        child = ClientChild(
+            *(self._end, transport, self._address, self._shared, self._peer, self._began, HABITS),
+            verified=self._verified,
+        )
         visit.join(child)
         if self._read:
             child.go_on(self._read, self._written)
@@ -190,7 +192,7 @@ _CLOSE = b"\x88\x80" + bytes(4)
 def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
     """Play a tab that gets a program that was prepared, and one that does not (`forkbroker.child.rehearsal`).
 
-    And one that is served without a lobby, as all are where logins are verified, or behind a proxy.
+    And one that is served without a lobby, as all are behind a proxy, or where a cookie may say who they are.
     """
     usual = replace(policy, paths=())
 

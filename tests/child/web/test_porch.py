@@ -17,9 +17,11 @@ from forkbroker.child import child
 from forkbroker.child.answers import Answers
 from forkbroker.child.lobby import Bell
 from forkbroker.child.spare import Spare
+from forkbroker.child.verifying import Verifier, Ways
 from forkbroker.child.web import porch
 from forkbroker.child.web.site import SitePolicy
 from forkbroker.posix.children import fork
+from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.setup import Habits
@@ -88,15 +90,25 @@ class Scene:
         wait_until(lambda: self.is_left, "the full program")
 
 
+class Everybody:
+    """All users, whatever their passcodes are."""
+
+    def find_problem(self, name: str, passcode: str) -> str:
+        return ""
+
+
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A tab that has asked for a WebSocket; pings come each 50 ms."""
+def scene(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A tab that has asked for a WebSocket; pings come each 50 ms. With a parameter, logins are verified."""
     monkeypatch.setattr(porch, "PING_S", 0.05)
     monkeypatch.setattr(porch, "HABITS", Habits(patience_s=1.5))
     ours, theirs = open_pair()
     client, served = socket.socketpair()
     slots = SemaphorePool(1)
-    shared = child.Shared(SessionPolicy(heart_beat_ms=(10, 10_000)), Limits(), slots, MAX_ENVELOPE)
+    places = Places()
+    verifier = Verifier(Everybody(), places, Ways()) if getattr(request, "param", False) else None
+    policy = SessionPolicy(heart_beat_ms=(10, 10_000))
+    shared = child.Shared(policy, Limits(), slots, MAX_ENVELOPE, verifier=verifier)
     left, noted = os.pipe()
     os.set_blocking(left, False)
 
@@ -113,7 +125,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         spare.end.setblocking(False)
         return lobby.serve("test", 1)
 
-    pid = fork(serve, [theirs.fileno(), served.fileno(), noted])
+    pid = fork(serve, [theirs.fileno(), served.fileno(), noted, places.descriptor])
     for end in (theirs, served):
         end.close()
     os.close(noted)
@@ -125,6 +137,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     os.close(left)
     wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the child")
     slots.close()
+    places.close()
 
 
 def test_a_tab_that_connects_and_subscribes_stays_in_the_lobby(scene: Scene) -> None:
@@ -188,6 +201,19 @@ def test_a_tab_with_heart_beats_stays_in_the_lobby(scene: Scene) -> None:
     beats = scene.tab.texts.count("\n")
     while scene.tab.texts.count("\n") < beats + 3:
         scene.tab.turn()
+
+
+@pytest.mark.parametrize("scene", [True], indirect=True)
+def test_a_tab_that_logs_in_stays_in_the_lobby(scene: Scene) -> None:
+    """As a client over TCP does."""
+    scene.tab.say("CONNECT\naccept-version:1.2\nhost:/\nlogin:alice\npasscode:secret\n\n\0")
+    assert "\nuser-name:alice\n" in scene.tab.take()
+    assert scene.hears(Kind.CONNECTED).destination == b"alice"
+    scene.tab.say(SUBSCRIBE)
+    scene.hears(Kind.SUBSCRIBE)
+    scene.pass_fence(1)
+    assert scene.tab.take() == "RECEIPT\nreceipt-id:r\n\n\0"
+    assert not scene.is_left
 
 
 def test_a_message_in_parts_is_for_the_full_program(scene: Scene) -> None:
