@@ -86,10 +86,15 @@ class Nursing:
             self._begun()
 
     def check(self) -> None:
-        """Kill a nursery that does not answer, replace spares that have ended. To be called about once a second."""
+        """Kill what does not answer or does not end, replace spares that have ended.
+
+        To be called about once a second.
+        """
         if self._spares.is_late():
             self._logger.warning("nursery: killed, has not answered an order for %.0f s", PATIENCE_S)
             self._helpers.kill(Role.NURSERY)
+        if count := self._spares.kill_dismissed(PATIENCE_S):
+            self._logger.info("spares: %d killed, did not end within %.0f s", count, PATIENCE_S)
         if METHOD is not Method.SIBLING:
             self._spares.replace_dead()
 
@@ -146,6 +151,7 @@ class Nursing:
             then()
 
     def _give_up(self) -> None:
-        """It is stopped, for one: nothing of it is missed."""
+        """They are stopped, for one: nothing of them is missed."""
         self._helpers.kill(Role.NURSERY)
+        self._spares.kill_dismissed(0.0)
         self._go_on()

@@ -397,6 +397,8 @@ class Parent:
         self._nursing.finish()
         if self._saving is not None:
             self._saving.give_up()
+        if self._reloading is not None:
+            self._reloading.give_up()
         self._keeper.finish(left_s)
 
     def _end(self) -> None:

@@ -104,6 +104,7 @@ class Reloading:
         self._trial_row = replace(self._row, program=reload.rehearse)
         self._is_checking = False
         self._is_trial = False
+        self._is_over = False
         self._told: list[Told] = []
         """Who hears of the one that runs."""
         self._wishes: list[Told] = []
@@ -123,9 +124,15 @@ class Reloading:
         self._trial_wishes.append(told)
         self._begin()
 
+    def give_up(self) -> None:
+        """The broker ends: nothing is read any more, and a checker that waits for a name service is not left behind."""
+        self._is_over = True
+        self._reason = "the broker ends"
+        self._helpers.kill(Role.CHECKER)
+
     def _begin(self) -> None:
         """With the next one, unless one runs: all wishes of one kind are fulfilled together."""
-        if self._is_checking or not (self._wishes or self._trial_wishes):
+        if self._is_checking or self._is_over or not (self._wishes or self._trial_wishes):
             return
         self._is_checking = True
         self._is_trial = not self._wishes
@@ -153,7 +160,7 @@ class Reloading:
         self._reason = self._reason or reason
 
     def _judge(self, _status: int) -> Meaning:
-        if self._found is None:
+        if self._found is None or self._is_over:
             self._fail(self._reason or "the process that reads the configuration crashed")
         elif self._is_trial:
             self._answer(True, self._found.decode(errors="replace"))

@@ -60,8 +60,8 @@ class Spares:
         """Since when the nursery owes an answer, if something is ordered."""
         self._spares: dict[int, Channel] = {}
         """By process number, the oldest first."""
-        self._dismissed: set[int] = set()
-        """Those that are ending, where their ends are told."""
+        self._dismissed: dict[int, float] = {}
+        """Those that are to end, and since when, where their ends are told."""
         self._failure = ""
         self._is_waiting = False
 
@@ -234,7 +234,7 @@ class Spares:
         if channel is not None:
             channel.close()
             self._order()
-        self._dismissed.discard(ended.pid)
+        self._dismissed.pop(ended.pid, None)
 
     def closed(self, pid: int) -> None:
         """The channel of a client's child has ended."""
@@ -247,8 +247,17 @@ class Spares:
     def dismiss(self) -> None:
         """Let the spares end, with their channels."""
         if METHOD is Method.SIBLING:
-            self._dismissed.update(self._spares)
+            self._dismissed.update(dict.fromkeys(self._spares, self._loop.now))
         self._close_spares()
+
+    def kill_dismissed(self, within_s: float) -> int:
+        """Kill those that have not ended within so many seconds, as they are stopped, for one; tell how many."""
+        late = [pid for pid, since in self._dismissed.items() if self._loop.now - since >= within_s]
+        for pid in late:
+            self._dismissed[pid] = self._loop.now
+            # a sibling that was not reaped: the number is its own
+            self._reaper.kill(pid)
+        return len(late)
 
     @property
     def are_ending(self) -> bool:

@@ -49,7 +49,7 @@ class Bench:
         self.helpers = Helpers(channels, Forge(1000, lambda: ()), self._shutdown, logger)
         self.says: list[bytes] = [b"".join(pack(Kind.CHECKED, block=b"found"))]
         self.hangs = False
-        """A trial has no end."""
+        """A checker has no end, whatever it has said."""
         self.error: StartError | None = None
         reload = Reload(
             check=self._check,
@@ -67,6 +67,8 @@ class Bench:
         if not self.says:
             signal.pause()
         end.sendall(b"".join(self.says))
+        if self.hangs:
+            signal.pause()
         return 0
 
     def _rehearse(self, end: socket.socket) -> int:
@@ -179,6 +181,26 @@ def test_a_disk_that_does_not_answer_is_not_waited_for_for_ever(bench: Bench) ->
         "reload: nothing has changed, the configuration could not be read within 30 s",
         "reload: done, at once: prefetch",
     ]
+
+
+@pytest.mark.parametrize("has_found", [False, True])
+def test_the_end_of_the_broker_ends_the_checker(bench: Bench, has_found: bool) -> None:
+    """It may wait for a name service; what it has found is not taken over, and nothing more is read."""
+    told: list[tuple[bool, str]] = []
+    bench.hangs = True
+    if not has_found:
+        bench.says = []
+    bench.reloading.ask(lambda done, text: told.append((done, text)))
+    bench.reloading.ask()
+    if has_found:
+        bench.run_until(lambda: bench.reloading._found, "what was found")
+    bench.reloading.give_up()
+    bench.run_until(lambda: told and bench.helpers.find(Role.CHECKER) is None, "the end of the checker")
+    for _ in range(3):
+        bench.run_until(lambda: True, "a turn")
+
+    assert told == [(False, "the broker ends")]
+    assert bench.happened == ["begun", "ended"]
 
 
 def test_several_wishes_during_a_reload_are_one_behind_it(bench: Bench) -> None:

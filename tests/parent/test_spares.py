@@ -229,6 +229,33 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
     client.close()
 
 
+@pytest.mark.skipif(not IS_SIBLING, reason="the nursery's own children are not the parent's to kill")
+def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are stopped: renewed ones after ten seconds, the others at the end of the broker."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    stopped = one.spares[0]
+    os.kill(stopped, signal.SIGSTOP)
+    one.nursery.renew()
+    one.turn_until(lambda: len(one.spares) == 3 and set(one.stock._dismissed) == {stopped})
+    one.nursery.check()
+    assert one.lines == []
+    monkeypatch.setattr("forkbroker.parent.nursing.PATIENCE_S", -1.0)
+    one.nursery.check()
+    one.turn_until(lambda: not one.stock._dismissed)
+    assert one.lines == ["spares: 1 killed, did not end within -1 s"]
+
+    stopped = one.spares[0]
+    os.kill(stopped, signal.SIGSTOP)
+    monkeypatch.undo()
+    ended: list[bool] = []
+    one.nursery.stop()
+    one.nursery.await_end(lambda: ended.append(True))
+    one.turn_until(lambda: ended)
+    one.turn_until(lambda: stopped in [end.pid for end in one.ends])
+    assert [os.WTERMSIG(end.status) for end in one.ends if end.pid == stopped] == [signal.SIGKILL]
+
+
 def test_spares_are_renewed_also_while_there_is_no_nursery(make: Make) -> None:
     """What they were given is of before: a user that was removed must not get one."""
     one = make()
