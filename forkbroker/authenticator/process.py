@@ -71,8 +71,7 @@ def guard(task: Task) -> int:
     while True:
         began = time.monotonic()
         try:
-            pid = children.fork(lambda: Runner(task, groups).run(), (task.link.fileno(), task.lifeline, *task.kept))
-            _, status = os.waitpid(pid, 0)
+            status = _have_runner(task, groups)
             how = describe(status)
         except OSError as error:
             status, how = -1, f"cannot fork its process: {error.strerror}"
@@ -86,6 +85,34 @@ def guard(task: Task) -> int:
         if _has_ended(task.lifeline, again_s):
             return Exit.OK
         again_s = min(_AGAIN_MAX_S, 2 * again_s)
+
+
+def _have_runner(task: Task, groups: Groups) -> int:
+    """Fork a runner, and wait for its end; its wait status. With the broker it ends by itself, or is killed.
+
+    Raises:
+        OSError: no descriptors, no memory or no process to be had.
+    """
+    ours, theirs = os.pipe()
+    try:
+        # it ends with the runner, as the lifeline does with the broker: both can be waited for together
+        kept = (task.link.fileno(), task.lifeline, theirs, *task.kept)
+        pid = children.fork(lambda: Runner(task, groups).run(), kept)
+    except OSError:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    poll = select.poll()
+    poll.register(ours, select.POLLIN)
+    poll.register(task.lifeline, select.POLLIN)
+    if ours not in dict(poll.poll()):
+        poll.unregister(task.lifeline)
+        if not poll.poll(_GRACE_S * 1000):
+            # it is stopped, for one
+            children.kill(pid)
+    os.close(ours)
+    return os.waitpid(pid, 0)[1]
 
 
 def _has_ended(lifeline: int, within_s: float) -> bool:

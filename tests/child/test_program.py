@@ -256,6 +256,23 @@ def test_a_program_that_the_guard_cannot_have_seen_does_not_begin(dies_before: b
         os.close(fd)
 
 
+def test_a_helper_that_is_stopped_ends_with_the_broker(tmp_path: Path) -> None:
+    """It is killed, and what it has started as well: `helper` waits for the guard."""
+    begun, places = tmp_path / "begun", Places(1)
+    text = f"trap '' ALRM; echo $PPID $$ > {begun}.new; mv {begun}.new {begun}; sleep 60"
+    with helper(script(tmp_path, text)) as link:
+        made = Program("the program", link, places)
+        assert made.verify(ALICE, "") is None
+        wait_until(begun.exists, "the program")
+        runner, group = map(int, begun.read_text().split())
+        os.kill(runner, signal.SIGSTOP)
+    wait_until(lambda: not _has_members(group), "the end of all that the program has started")
+    with pytest.raises(ProcessLookupError):
+        os.kill(runner, 0)
+    wait_until(lambda: made.verify(ALICE, "") is not None, "an answer")
+    places.close()
+
+
 def test_a_request_that_is_none_is_passed_over(tmp_path: Path) -> None:
     """What a process of a client can send harms nobody: no descriptor, too long, and empty."""
     places = Places(1)
