@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.wire.channel import Channel, open_pair
+from forkbroker.wire.channel import BEGINNING, Channel, open_pair
 from forkbroker.wire.envelope import KIND_AT, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 from forkbroker.wire.receive_memory import ReceiveMemory
@@ -117,6 +117,24 @@ def test_large_and_small_ones_mix(start: Start) -> None:
     got = collect(channel, len(sizes))
 
     assert [(envelope.number, len(envelope.pieces()[0])) for envelope in got] == list(enumerate(sizes))
+
+
+def test_behind_a_large_envelope_little_is_read_at_first() -> None:
+    """The next one is likely to be large, and has its own place; after that a read takes all that is there."""
+    ours, theirs = open_pair()
+    channel = Channel(ours, max_envelope=LIMIT)
+    theirs.sendall(b"".join([*send_of(bytes(300_000), 1), *(b"".join(send_of(bytes(900))) for _ in range(40))]))
+    while not channel.receive():
+        pass
+    behind = channel.taken
+    channel.receive()
+    little = channel.taken - behind
+    channel.receive()
+    rest = channel.taken - behind - little
+    channel.close()
+    theirs.close()
+
+    assert (little, rest) == (len(BEGINNING), 40 * len(b"".join(send_of(bytes(900)))) - len(BEGINNING))
 
 
 def test_what_the_kernel_does_not_take_waits_and_is_counted() -> None:
