@@ -36,13 +36,14 @@ from forkbroker.child.answers import MOST, NEVER, Answers
 from forkbroker.child.child import HABITS, ClientChild, Shared
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
+from forkbroker.errors import Exit
 from forkbroker.identity import Answer, Credentials, Identity
 from forkbroker.posix import collector
 from forkbroker.posix.loop import LONGEST_WAIT_S
 from forkbroker.posix.titles import set_title
 from forkbroker.session.connecting import ASK_AGAIN_S
 from forkbroker.session.downward import Unwritten
-from forkbroker.session.ending import HeartBeat
+from forkbroker.session.ending import CLIENT_CLOSED, Ending, HeartBeat
 from forkbroker.session.session import first_token
 from forkbroker.session.setup import Habits
 from forkbroker.stomp.encoder import HEART_BEAT
@@ -147,6 +148,9 @@ class Lobby:
         """What was prepared, by what a client gives as `accept-version`."""
         self._child: ClientChild | None = None
         """That of them which can go on here."""
+        ending = Ending()
+        ending.finish(CLIENT_CLOSED)
+        self._farewell = b"".join(ending.pack_leaving(0, 0, 0))
 
     def prepare(self) -> None:
         """Begin the full program for clients of each version, to have it when the lobby is left.
@@ -175,6 +179,8 @@ class Lobby:
         if self.meet(address, peer):
             while self.attend():
                 pass
+            if self.bid_farewell():
+                return Exit.OK
         collector.begin()
         return serve_in_full(self.leave(), self._bell)
 
@@ -339,6 +345,23 @@ class Lobby:
         written = self._say(receipt)
         self._written += written
         return written == len(receipt)
+
+    def bid_farewell(self) -> bool:
+        """Tell the parent that the client has closed the connection, if it has, and has nothing; tell whether so.
+
+        Monitors and load balancers connect to see whether a broker answers, and go.
+        """
+        if self._ids or self._bell.has_rung:
+            return False
+        try:
+            if self._client.recv(1, _PEEK | DONT_WAIT):
+                return False
+            self._end.send(self._farewell)
+        except OSError:  # the full program will meet it as well
+            return False
+        self._end.close()
+        self._client.close()
+        return True
 
     def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""

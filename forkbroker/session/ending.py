@@ -25,6 +25,8 @@ from forkbroker.wire.envelope import Buffer, pack
 from forkbroker.wire.fields import MAX_REASON
 from forkbroker.wire.kinds import Cause, Flag, Kind
 
+CLIENT_CLOSED = "client closed the connection"
+"""The reason where nothing else has led to the end."""
 _SEND_AT = 0.8
 """Beat after this part of the interval: the client's own margin is unknown, and loops wake late."""
 _MARGIN = 2.0

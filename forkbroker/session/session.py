@@ -23,7 +23,7 @@ from forkbroker.permissions import DeniedError, Right, Rights, unpack
 from forkbroker.session.asking import Asking
 from forkbroker.session.budget import Budget
 from forkbroker.session.downward import Replies, Unwritten
-from forkbroker.session.ending import Ending, HeartBeat, Progress
+from forkbroker.session.ending import CLIENT_CLOSED, Ending, HeartBeat, Progress
 from forkbroker.session.errors import FrameError, shown
 from forkbroker.session.own_destinations import OwnDestinations
 from forkbroker.session.publishing import Publishing
@@ -199,7 +199,7 @@ class Session:
             return
         self._subscribing.end_queue_subscriptions()
         has_topics = bool(self.subscribed)
-        self._begin_end("client closed the connection", now + (HALF_CLOSED_S if has_topics else CLOSING_S))
+        self._begin_end(CLIENT_CLOSED, now + (HALF_CLOSED_S if has_topics else CLOSING_S))
         if not has_topics:
             self._replies.after(self.upward.fence(), self.ending.close)
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -664,13 +664,28 @@ def test_the_parent_may_speak_first(connected: Play) -> None:
     assert connected.told()[-1].block == b"the end"
 
 
-def test_a_client_that_leaves_the_lobby_has_left(connected: Play) -> None:
-    """The parent is told; the process ends."""
-    connected.client.close()
+@pytest.mark.parametrize("close", [socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR)])
+def test_a_client_that_leaves_the_lobby_has_left(connected: Play, close: Callable[[socket.socket], None]) -> None:
+    """The parent is told, and asked nothing; the process ends."""
+    close(connected.client)
 
-    assert connected.told()[-1].block == b"client closed the connection"
+    [farewell] = connected.told()
+    assert (farewell.kind, farewell.block) == (Kind.LEAVING, b"client closed the connection")
     wait_until(connected.has_ended, "the end of the child")
     assert connected.status == 0
+
+
+def test_a_client_that_leaves_with_a_subscription_is_for_the_full_program(connected: Play) -> None:
+    """The parent has to know first that no message goes to it any more."""
+    connected.says("SUBSCRIBE\ndestination:/queue/a\nid:0\nreceipt:r\n\n")
+    connected.told(Kind.SUBSCRIBE)
+    connected.tells(pack(Kind.FENCED, number=1))
+    connected.hears(b"\0")
+    connected.client.close()
+
+    assert connected.told(Kind.UNSUBSCRIBE)[-1].number == 2
+    connected.tells(pack(Kind.FENCED, number=2))
+    assert connected.told()[-1].block == b"client closed the connection"
 
 
 def test_a_child_in_the_lobby_ends_with_its_parent(connected: Play) -> None:

@@ -144,6 +144,10 @@ class WebLobby(Lobby):
         self._send(pack_text(octets))
         return len(octets)
 
+    def bid_farewell(self) -> bool:
+        """A tab says by a message of its own that it goes, and is answered."""
+        return False
+
     def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""
         prepared = self._child
