@@ -32,17 +32,17 @@ ROUNDS = 20
 
 USER = "rehearsal"
 """The client's login, and its passcode."""
-_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:%b\npasscode:%b\nheart-beat:10000,10000\n\n\0"
-_CONNECT %= USER.encode(), USER.encode()
-_TOPIC = b"/topic/rehearsal"
-_SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:%b\nreceipt:1\n\n\0" % _TOPIC
-_FRAMES = b"SEND\ndestination:%b\n\nhello\0DISCONNECT\nreceipt:2\n\n\0" % _TOPIC
+CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:%b\npasscode:%b\nheart-beat:10000,10000\n\n\0"
+CONNECT %= USER.encode(), USER.encode()
+TOPIC = b"/topic/rehearsal"
+SUBSCRIBE = b"SUBSCRIBE\nid:0\ndestination:%b\nreceipt:1\n\n\0" % TOPIC
+_FRAMES = b"SEND\ndestination:%b\n\nhello\0DISCONNECT\nreceipt:2\n\n\0" % TOPIC
 _SPIN_S = 0.000_05
 Play = Callable[[], None]
 """Plays a client through."""
 _DEADLINES = 4
 """How many of a lobby's deadlines are met: the last one is a tab's first ping, behind its beats."""
-_FENCES = 2
+FENCES = 2
 """How many fences these frames ask for: all are passed before they are asked, as nobody is there to answer."""
 
 
@@ -93,19 +93,19 @@ def play(
         lobby.prepare()
 
     def serve(address: str, peer: int) -> int:
-        client.sendall(head + wrap(_CONNECT))
+        client.sendall(head + wrap(CONNECT))
         lobby.meet(address, peer)
         for _ in range(_DEADLINES):
             lobby.keep_up(lobby.deadline())
         client.sendall(wrap(HEART_BEAT))
-        client.sendall(wrap(_SUBSCRIBE))
+        client.sendall(wrap(SUBSCRIBE))
         if lobby.attend():
             channel.send(pack(Kind.FENCED, number=1))
             channel.flush()
             lobby.attend()
         client.sendall(wrap(_FRAMES))
         client.shutdown(socket.SHUT_WR)
-        for envelope in (pack(Kind.FENCED, number=1), _pack_message(), pack(Kind.FENCED, number=_FENCES)):
+        for envelope in (pack(Kind.FENCED, number=1), pack_message(), pack(Kind.FENCED, number=FENCES)):
             channel.send(envelope)
         channel.flush()
         return serve_in_full(lobby.leave(), Bell())
@@ -119,11 +119,11 @@ def play(
     channel.close()
 
 
-def _pack_message() -> list[Buffer]:
+def pack_message() -> list[Buffer]:
     """A message of another client, for the subscription."""
     flags, payload = pack_pieces([b"hello"])
-    lines = b"-rehearsal-1\ndestination:%b\ncontent-length:5\n\n" % _TOPIC
-    return pack(Kind.SEND, flags=flags, count=1, destination=_TOPIC, block=lines, payload=payload)
+    lines = b"-rehearsal-1\ndestination:%b\ncontent-length:5\n\n" % TOPIC
+    return pack(Kind.SEND, flags=flags, count=1, destination=TOPIC, block=lines, payload=payload)
 
 
 def _wait_in_vain() -> None:

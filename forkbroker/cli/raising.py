@@ -43,8 +43,9 @@ def raise_children(equipment: Equipment, places: Places, end: socket.socket) -> 
     lobbies, others = [lobby], list[Callable[[], None]]()
     if equipment.web is not None:
         from forkbroker.child.web import porch
+        from forkbroker.child.web.playing import play_visitors
 
-        others.append(partial(porch.play_page, rehearsing, rehearsed, equipment.web))
+        others.append(partial(play_visitors, rehearsing, rehearsed, equipment.web))
         if shared.verifier is None or not equipment.web.cookie:
             lobbies.append(porch.WebLobby(spare, shared, answers, bell, equipment.web))
             spare.programs[Begin.WEB] = lobbies[-1].serve

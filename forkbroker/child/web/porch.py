@@ -10,24 +10,19 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from dataclasses import replace
 from time import monotonic
 
 from forkbroker.child.answers import Answers
 from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import DONT_WAIT, Bell, Lobby
-from forkbroker.child.rehearsal import play
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.child.web.frames import BEAT, PING, PONG, WebSocket, pack_text, unpack_whole
 from forkbroker.child.web.greeting import MOST, grant
-from forkbroker.child.web.site import HABITS, PING_S, SitePolicy, Visit, make_child
+from forkbroker.child.web.site import HABITS, PING_S, SitePolicy, Visit
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.stomp.encoder import HEART_BEAT
-from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Kind
 
 _PEEK = int(socket.MSG_PEEK)
 _PLACE = memoryview(bytearray(MOST))
@@ -169,65 +164,3 @@ class WebLobby(Lobby):
         if self._read:
             child.go_on(self._read, self._written)
         return child
-
-
-_HEAD = (
-    b"GET /ws HTTP/1.1\r\nHost: rehearsal\r\nOrigin: http://rehearsal\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cmVoZWFyc2FsISEhISEhIQ==\r\n"
-    b"Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n\r\n"
-)
-
-
-def _wrap(frames: bytes) -> bytes:
-    """As a client sends them: in one message, with a mask that changes nothing."""
-    return b"\x81\xfe" + len(frames).to_bytes(2) + bytes(4) + frames
-
-
-_ODD_HEAD = _HEAD.replace(b"Connection: Upgrade", b"Connection: Upgrade, keep-alive")
-"""What a lobby leaves to the full program."""
-_FRAMES = (
-    b"CONNECT\naccept-version:1.2\nhost:/\nheart-beat:0,0\n\n\0",
-    b"SUBSCRIBE\nid:0\ndestination:/topic/rehearsal\n\n\0",
-    b"SEND\ndestination:/topic/rehearsal\n\nhello\0",
-)
-_CLOSE = b"\x88\x80" + bytes(4)
-
-
-def play_page(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
-    """Play a tab that gets a program that was prepared, and one that does not (`forkbroker.child.rehearsal`).
-
-    And one that is served without a lobby, as all are behind a proxy, or where a cookie may say who they are.
-    """
-    usual = replace(policy, paths=())
-
-    def make(spare: Spare) -> Lobby:
-        return WebLobby(spare, shared, answers, Bell(), usual)
-
-    play(make, shared.max_envelope, is_prepared=True, head=_HEAD, wrap=_wrap)
-    play(make, shared.max_envelope, is_prepared=False, head=_HEAD, wrap=_wrap)
-    _play_alone(shared, usual)
-
-
-def _play_alone(shared: Shared, policy: SitePolicy) -> None:
-    """It closes before it has an answer: there is no parent here."""
-    parents_end, childs_end = open_pair()
-    client, served = socket.socketpair()
-    channel = Channel(parents_end, max_envelope=shared.max_envelope)
-    spare = Spare()
-
-    def serve(address: str, peer: int) -> int:
-        visit = Visit(policy, is_tls=False, is_forwarded=False, is_here=False)
-        child = make_child(spare, address, peer, shared, visit, PlainTransport(spare.take_client()))
-        signals = child.obey_signals()
-        status = child.run()
-        signals.close()
-        return status
-
-    with client:
-        client.sendall(_ODD_HEAD + b"".join(map(_wrap, _FRAMES)) + _CLOSE)
-        client.shutdown(socket.SHUT_WR)
-        channel.hand(pack(Kind.SERVE, destination=b"rehearsal"), [served.fileno()])
-        served.close()
-        spare.programs[0] = serve
-        spare.wait(childs_end.detach())
-    channel.close()
