@@ -40,6 +40,7 @@ class Authenticator:
             if settings.authenticator_user is None
             else resolve_user(settings.authenticator_user, "--authenticator-user")
         )
+        check_program(path)
         if self._keeps_rights and os.geteuid() == 0:
             path = _find_program(path)
         self.link, self._theirs = make_link()
@@ -106,6 +107,20 @@ def open_authenticator(
     authenticator = Authenticator(settings, system_user)
     opened.callback(authenticator.close)
     return authenticator
+
+
+def check_program(path: Path) -> None:
+    """Look whether there is a program. Whether its user may run it, the system says when it is run.
+
+    Raises:
+        StartError: there is none.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise StartError(f"authenticator {path}: {error.strerror}", Exit.NOINPUT) from None
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        raise StartError(f"authenticator {path}: not a program that can be run; chmod +x", Exit.CONFIG)
 
 
 def _find_program(path: Path) -> Path:

@@ -25,10 +25,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from forkbroker.cli.announcing import Announcer
-from forkbroker.cli.authenticating import open_authenticator
+from forkbroker.cli.authenticating import check_program, open_authenticator
 from forkbroker.cli.configuration import Configuration, read_configuration
 from forkbroker.cli.conversion import Known
-from forkbroker.cli.optional import check_metrics
+from forkbroker.cli.optional import check_metrics, make_tls, make_tokens, make_web
 from forkbroker.cli.reloading import Reloader, Running
 from forkbroker.cli.resources import LogSwitch, open_resources
 from forkbroker.cli.serving import Serving
@@ -69,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.CONFIG if "--check-config" in (arguments or sys.argv) else error.status
     settings = configuration.settings
     if settings.check_config:
+        try:
+            _check_parts(settings)
+        except StartError as error:
+            complain(str(error))
+            return Exit.CONFIG
         return _show(configuration)
     if settings.status:
         return _tell_status(settings)
@@ -78,6 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ConfigurationError, StartError) as error:
             complain(str(error))
             return error.status
+
+
+def _check_parts(settings: Settings) -> None:
+    """Make what the settings ask for, as a start would: libraries, and what is read from files. Raises StartError."""
+    check_metrics(settings)
+    make_tls(settings)
+    make_tokens(settings)
+    make_web(settings)
+    if settings.authenticator is not None:
+        check_program(settings.authenticator)
 
 
 def _show(configuration: Configuration) -> int:

@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from forkbroker.permissions import Permissions
 DEFAULT_FILE = Path("/etc/forkbroker/forkbroker.toml")
 """Read if it exists and no other file is named."""
 
+_TWICE = "Cannot overwrite a value"
+"""What the parser of TOML says of a key that a table has already."""
 _POSITION = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 
 _TAKEN: Mapping[Type, tuple[type, ...]] = {
@@ -59,7 +62,11 @@ def read_file(path: Path) -> ConfigurationFile:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        remedy = "make it, or name another one" if isinstance(error, FileNotFoundError) else "see to its permissions"
+        remedies: dict[type[OSError], str] = {
+            FileNotFoundError: "make it, or name another one",
+            IsADirectoryError: "name a file",
+        }
+        remedy = remedies.get(type(error), "see to its permissions")
         raise ConfigurationFileError(str(path), f"cannot be read: {error.strerror}", remedy) from None
     except UnicodeDecodeError as error:
         raise ConfigurationFileError(str(path), f"is not UTF-8: {error.reason}", "TOML is always UTF-8") from None
@@ -104,6 +111,8 @@ def _explain(message: str, text: str, name: str) -> ConfigurationFileError:
     match = _POSITION.fullmatch(message)
     problem, line = (match[1], match[2]) if match else (message, None)
     where = f"{name}, line {line or text.count(chr(10)) + 1}"
+    if problem == _TWICE:
+        return ConfigurationFileError(where, "the key was given before", "write it once; several values go in brackets")
     return ConfigurationFileError(where, problem[:1].lower() + problem[1:], "see toml.io for the form of the file")
 
 
@@ -178,6 +187,8 @@ def _to_text(option: Option, value: object, where: str) -> str:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, (date, time)):  # a moment is a date as well
+        return str(value)
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value).replace("'", '"')
 
 

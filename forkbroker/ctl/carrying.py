@@ -184,7 +184,9 @@ def _read(path: Path) -> Row:
     try:
         found = json.loads(octets)
         _check(found)
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CtlError(f"{path}: this is no export of a broker, as it is not JSON: {error}", Exit.DATAERR) from None
+    except ValueError as error:
         raise CtlError(f"{path}: {error}", Exit.DATAERR) from None
     return {"durables": [], "held": [], **found}
 

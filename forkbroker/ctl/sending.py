@@ -25,6 +25,18 @@ def parse_header(text: str) -> tuple[str, str]:
     return name, value
 
 
+_OWN = ("destination", "receipt", "transaction", "content-length")
+"""Headers of a SEND that the command sets, or could not keep."""
+
+
+def _parse_own_header(text: str) -> tuple[str, str]:
+    """As `parse_header`, for a message that is sent. Raises as that."""
+    name, value = parse_header(text)
+    if name in _OWN:
+        raise ConfigurationError(text, f"{name} is a header that this command sets itself", "leave it out")
+    return name, value
+
+
 def _send(context: Context) -> int:
     parsed = context.parsed
     headers = [("destination", parsed.destination), *(parsed.header or ())]
@@ -65,7 +77,7 @@ COMMANDS = (
         (
             Param("DESTINATION", "where to, as in /queue/orders", completes="queue"),
             Param("BODY", "the body; without it, or with -, standard input", is_optional=True),
-            Param("--header", "a header of the message; repeatable", "NAME:VALUE", parse_header, is_many=True),
+            Param("--header", "a header of the message; repeatable", "NAME:VALUE", _parse_own_header, is_many=True),
             Param("--persistent", "the message survives a restart of the broker"),
             Param("--lines", "each line of standard input is a message"),
             Param("--count", "send it so many times", "N", number(1), 1),

@@ -138,6 +138,27 @@ def test_the_check_ends_with_78_for_a_mistake_on_the_command_line_as_well() -> N
     assert run("--check-config", "--prefetch", "none").returncode == Exit.CONFIG
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--listen", "tls://localhost:0", "--tls-certificate", "/none.pem"],
+            "TLS: cannot read /none.pem: No such file",
+        ),
+        (["--token-key", "/none"], "tokens: cannot read /none: No such file"),
+        (["--authenticator", "/none"], "authenticator /none: No such file"),
+        (["--authenticator", "/etc/passwd"], "authenticator /etc/passwd: not a program that can be run; chmod +x"),
+    ],
+)
+@pytest.mark.parametrize("how", [["--check-config"], ["--listen", "localhost:0", "--store", "memory:"]])
+def test_files_that_the_settings_name_are_looked_at(options: list[str], said: str, how: list[str]) -> None:
+    """By the check, too: it says whether the broker would start."""
+    ended = run(*how, *options)
+
+    assert ended.returncode != 0 and (ended.returncode == Exit.CONFIG or "--check-config" not in how)
+    assert said in ended.stderr and "Traceback" not in ended.stderr
+
+
 def test_a_reader_that_leaves_is_no_fault() -> None:
     """`--check-config | head` for one."""
     reading, writing = os.pipe()

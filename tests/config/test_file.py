@@ -55,9 +55,9 @@ def test_an_empty_file_gives_nothing() -> None:
             "f.toml, line 1: queues: unknown table; tables are groups, permissions, quotas, hosts;",
         ),
         ("daemonize = true", "f.toml, line 1: daemonize: not for the file; give --daemonize on the command line"),
-        ('prefetch = "5"', 'f.toml, line 1: prefetch = "5": is a text; write a number'),
-        ("prefetch = 1.5", "f.toml, line 1: prefetch = 1.5: is a number; write a number"),
-        ("prefetch = true", "f.toml, line 1: prefetch = true: is true or false; write a number"),
+        ('prefetch = "5"', 'f.toml, line 1: prefetch = "5": is a text; write a whole number'),
+        ("prefetch = 1.5", "f.toml, line 1: prefetch = 1.5: is a number; write a whole number"),
+        ("prefetch = true", "f.toml, line 1: prefetch = true: is true or false; write a whole number"),
         ("strict = 1", "f.toml, line 1: strict = 1: is a number; write true or false"),
         ("log-level = 3", "f.toml, line 1: log-level = 3: is a number; write a text in quotes"),
         ("max-body = [1]", 'max-body = [1]: is a list; write a number of bytes, or a text as in "10 MiB"'),
@@ -72,7 +72,10 @@ def test_an_empty_file_gives_nothing() -> None:
         ('syslog = true\nlog-file = "/l"', "f.toml, line 1: syslog = true: --log-file is given as well"),
         ('#\nlisten = ["0.0.0.0:1"]', "f.toml, line 2: listen = 0.0.0.0:1: other hosts can reach it"),
         ('heart-beat = "1,1"', "f.toml, line 1: heart-beat = 1,1: the interval expected from clients is below"),
-        ("prefetch = 1\nprefetch = 2", "f.toml, line 2: cannot overwrite a value"),
+        ("prefetch = 1\nprefetch = 2", "f.toml, line 2: the key was given before; write it once; several"),
+        ("[groups]\na = []\n[groups]\n", "f.toml, line 3: cannot declare"),
+        ("connect-timeout = 1979-05-27", "connect-timeout = 1979-05-27: is a date or time; write a number of seconds"),
+        ("connect-timeout = 07:32:00", "connect-timeout = 07:32:00: is a date or time"),
         ("prefetch = ", "f.toml, line 1: invalid value"),
         ('log-level = """\n', "f.toml, line 2: "),
     ],
@@ -119,7 +122,8 @@ def test_a_long_file_is_read_in_no_time(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_mistake_too(tmp_path: Path) -> None:
     """With the reason of the system."""
     (tmp_path / "latin").write_bytes(b"# \xe9\n")
-    for path, said in ((tmp_path / "none", "cannot be read: No such file"), (tmp_path / "latin", "is not UTF-8")):
+    none, place = "cannot be read: No such file or directory; make it", "cannot be read: Is a directory; name a file"
+    for path, said in ((tmp_path / "none", none), (tmp_path, place), (tmp_path / "latin", "is not UTF-8")):
         with pytest.raises(ConfigurationFileError, match=f"{path}: {said}"):
             read_file(path)
 

@@ -26,6 +26,7 @@ from forkbroker.wire.fields import MAX_LEASE_MS
 _DESTINATION = re.compile(r".*?(?P<name>/(?:queue|topic)/.+)", re.DOTALL)
 _TOPIC = re.compile(r".*?(?P<name>/topic/.+)", re.DOTALL)
 _QUEUE = re.compile(r".*?(?P<name>/queue/.+)", re.DOTALL)
+_NAMELESS = re.compile(r".*/(?:queue|topic)/?")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII)
 WAIT_S = 1.0
@@ -94,6 +95,7 @@ class Desk:
             Route("GET", _QUEUE, self._take, "messages of queues"),
             Route("DELETE", _QUEUE, self._acknowledge),
             Route("OPTIONS", _DESTINATION, self._permit),
+            Route("POST", _NAMELESS, _miss_name),
         ]
 
     def _answer_readiness(self, _: Request, __: re.Match[str]) -> Response:
@@ -202,6 +204,10 @@ def _refuse(error: RequestError) -> Response:
 def _answer_probe(_: Request, __: re.Match[str]) -> Response:
     """The parent has given this connection a process, so it is there."""
     return say(HTTPStatus.OK, ALIVE)
+
+
+def _miss_name(_: Request, __: re.Match[str]) -> Response:
+    return say(HTTPStatus.NOT_FOUND, "A name is missing: messages are sent by POST to /queue/NAME and /topic/NAME.")
 
 
 def _check_get(request: Request) -> None:

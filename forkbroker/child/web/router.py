@@ -117,7 +117,8 @@ class Router:
                     return route.handler(request, match)
                 methods.append(route.method)
         if methods:
-            allowed = ", ".join(dict.fromkeys(methods))
-            text = f"{request.method} is not possible here, but {allowed} is."
-            return say(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", allowed))
+            *others, last = dict.fromkeys(methods)
+            named = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            text = f"{request.method} is not possible here, but {named}."
+            return say(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", ", ".join((*others, last))))
         return say(HTTPStatus.NOT_FOUND, f"There is nothing at this path. {self._hint}".rstrip())

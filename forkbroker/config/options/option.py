@@ -28,7 +28,7 @@ class Type(Enum):
     """How a value is written in the configuration file."""
 
     FLAG = "true or false"
-    NUMBER = "a number"
+    NUMBER = "a whole number"
     SIZE = 'a number of bytes, or a text as in "10 MiB"'
     TIME = 'a number of seconds, or a text as in "10 min"'
     TEXT = "a text in quotes"

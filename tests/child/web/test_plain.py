@@ -206,7 +206,17 @@ def test_other_methods_are_told_which_ones_there_are() -> None:
     answer = ask("PUT /queue/a")
 
     assert isinstance(answer, Response) and answer.status == 405
-    assert "POST" in dict(answer.headers)["Allow"]
+    assert answer.body == b"PUT is not possible here, but POST, GET, DELETE and OPTIONS are.\n"
+    assert dict(answer.headers)["Allow"] == "POST, GET, DELETE, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/queue", "/queue/", "/a/topic/"])
+def test_a_message_without_a_name_to_go_to_is_told_so(path: str) -> None:
+    """What else may be there is none of its business."""
+    answer = ask(f"POST {path}")
+
+    assert isinstance(answer, Response) and answer.status == 404
+    assert answer.body.startswith(b"A name is missing: ")
 
 
 @pytest.mark.parametrize(
