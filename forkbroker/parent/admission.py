@@ -41,8 +41,6 @@ _ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
 _LOGIN_S = 2.0
 """How long a client that has not logged in keeps its place at least, when others of its address want it."""
-_CROWD = 4
-"""So many clients of one origin that have not logged in are a crowd: a flood, or a herd that comes back."""
 _SUSPECTS_RATE = 50.0
 """Processes a second for suspects: what a flood may cost others, where it comes from the same addresses again."""
 _LOOK_AGAIN_S = 0.05
@@ -189,8 +187,12 @@ class Admission:
         return self._suspects.has(origin, now)
 
     def is_crowd(self, origin: str, now: float) -> bool:
-        """Whether a client of this origin lets those of others come first, where there is not enough for all."""
-        return self.is_suspect(origin, now) or self._pending.count(origin) >= _CROWD
+        """Whether a client of this origin lets those of others come first, where there is not enough for all.
+
+        It does if another one of its origin is about to log in: of a flood from a hundred fresh addresses each has one
+        that does not, and who comes from elsewhere has to be quicker than these alone.
+        """
+        return self.is_suspect(origin, now) or self._pending.count(origin) > 0
 
     def opens_at(self, now: float) -> float:
         """From when on the next client may have a process; `now` when it may at once."""

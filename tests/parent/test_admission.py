@@ -633,3 +633,19 @@ def test_a_proxys_client_counts_where_it_is_said_to_be() -> None:
         gate.admission.login_failed(guessing, 100.0)
         gate.admission.remove(guessing)
     assert "too many failed logins" in gate.admission.move(gate.add(""), "192.0.2.3", 100.0)
+
+
+def test_a_client_lets_others_come_first_while_another_one_of_its_origin_logs_in() -> None:
+    """Or if it is a suspect; each address of this machine is an origin."""
+    gate = Gate()
+    assert not gate.admission.is_crowd("192.0.2.1", 100.0)
+    first = gate.add("192.0.2.1")
+    assert gate.admission.is_crowd("192.0.2.1", 100.0)
+    assert not gate.admission.is_crowd("192.0.2.2", 100.0)
+    assert not gate.admission.is_crowd("127.0.0.1", 100.0)
+    gate.admission.connected(first)
+    assert not gate.admission.is_crowd("192.0.2.1", 100.0)
+    second = gate.add("192.0.2.1")
+    gate.admission.suspect(second, 100.0)
+    gate.admission.remove(second)
+    assert gate.admission.is_crowd("192.0.2.1", 100.0)
