@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from forkbroker.posix.privileges import SystemUser, drop, resolve_user
 from forkbroker.wire.logins import make_link
 
 logger = logging.getLogger(__name__)
+
+_END_TAKES_S = 2.0
+"""Twice what the guard gives to a runner that does not end."""
+_LOOK_S = 0.005
 
 
 class Authenticator:
@@ -81,9 +86,17 @@ class Authenticator:
             )
 
     def close(self) -> None:
-        """The broker has ended: so does the helper."""
+        """The broker has ended: so does the helper, or it is killed, as far as this process has the right to."""
         os.close(self._end)
         self.link.close()
+        until = time.monotonic() + _END_TAKES_S
+        while self._pid and children.reap_one(self._pid) is None:
+            if time.monotonic() > until:
+                # it is stopped, for one
+                with suppress(ProcessLookupError, PermissionError):
+                    children.kill(self._pid)
+                return
+            time.sleep(_LOOK_S)
 
 
 class NoAuthenticator:

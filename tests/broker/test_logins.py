@@ -381,6 +381,20 @@ def test_the_helper_is_started_anew(make_broker: Callable[..., RunningBroker], t
         client.sync()
 
 
+@pytest.mark.parametrize("which", ["stomp-broker: authenticator", "stomp-broker: authenticator, guard"])
+def test_a_helper_that_is_stopped_is_not_left_behind(
+    make_broker: Callable[..., RunningBroker], tmp_path: Path, which: str
+) -> None:
+    """It would end when it goes on, if ever."""
+    broker = make_broker("--authenticator", str(program(tmp_path, "exit 0")))
+    assert is_let_in(broker)
+    found = helpers(broker)
+    os.kill(found[which], signal.SIGSTOP)
+    assert broker.stop() == 0
+
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found.values()), "the end of the helper")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_broker_leaves_a_helper(make_broker: Callable[..., RunningBroker], tmp_path: Path, number: int) -> None:
     """And no program that runs."""
