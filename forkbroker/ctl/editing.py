@@ -1,9 +1,8 @@
 """Changing a password file, so that each reader finds the old one or the new one as a whole.
 
-The new file is written beside the old one, with its owner and mode, and takes its name when it is on the disk. Whoever
-changes the file has a record lock on it meanwhile, so two changes at a time come one after the other: the second waits,
-finds that the name means another file by then, and locks that one. A lock file would stay behind; this leaves nothing.
-A change that is killed leaves at most the file beside, which the next one replaces.
+The new file has the owner and the mode of the old one (`forkbroker.posix.files.replace`). Whoever changes the file has
+a record lock on it meanwhile, so two changes at a time come one after the other: the second waits, finds that the name
+means another file by then, and locks that one. A lock file would stay behind; this leaves nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from forkbroker.posix.files import replace
 
 Change = Callable[[list[bytes]], list[bytes]]
 """Makes of the lines of a file the lines that it is to have."""
@@ -34,7 +35,8 @@ def edit(path: Path, change: Change, *, create: bool = False) -> None:
             lines.pop()
         after = b"".join(line + b"\n" for line in change(lines))
         if after != before:
-            _replace(path, after, os.fstat(fd))
+            old = os.fstat(fd)
+            replace(path, after, mode=stat.S_IMODE(old.st_mode), owner=(old.st_uid, old.st_gid))
 
 
 @contextmanager
@@ -62,26 +64,3 @@ def _read(fd: int) -> bytes:
     while part := os.read(fd, 65_536):
         octets += part
     return bytes(octets)
-
-
-def _replace(path: Path, octets: bytes, old: os.stat_result) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            if (os.geteuid(), os.getegid()) != (old.st_uid, old.st_gid):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            os.fchmod(fd, stat.S_IMODE(old.st_mode))
-            file.write(octets)
-            file.flush()
-            os.fsync(fd)
-        beside.rename(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

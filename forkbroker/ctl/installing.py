@@ -23,6 +23,7 @@ from typing import Any
 from forkbroker.ctl.command import Context
 from forkbroker.ctl.connection import CtlError
 from forkbroker.errors import Exit
+from forkbroker.posix.files import replace
 
 UNIT = Path("/etc/systemd/system/stomp-broker.service")
 TARGETS: Mapping[str, Path] = {
@@ -167,7 +168,8 @@ def install(texts: Mapping[Path, str], root: Path, *, force: bool = False) -> It
         if _read(path) == text:
             yield path, False
         else:
-            _write(path, text)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, text.encode(), mode=0o644)
             yield path, True
 
 
@@ -185,21 +187,3 @@ def _read(path: Path) -> str | None:
         return path.read_bytes().decode(errors="surrogateescape")
     except FileNotFoundError:
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that each reader finds the old one or the new one as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(fd, "w") as file:
-            os.fchmod(fd, 0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        beside.rename(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

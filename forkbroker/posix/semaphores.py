@@ -32,6 +32,7 @@ from pathlib import Path
 import posix_ipc
 
 from forkbroker.errors import Exit, StartError
+from forkbroker.posix.signals import is_alive
 
 PREFIX = "/forkbroker-"
 """Of names; the number of the process follows."""
@@ -116,7 +117,7 @@ def _is_left(path: Path, name: str) -> bool:
     """Whether a broker that is dead has left this."""
     if f"/{name}".startswith(PREFIX):
         pid = int(name[len(PREFIX) - 1 :])
-        return pid == os.getpid() or not _is_alive(pid)
+        return pid == os.getpid() or not is_alive(pid)
     found = path.stat()
     if _UNNAMED.fullmatch(name) is None or time.time() - found.st_mtime < _SETTLED_S:
         return False
@@ -130,16 +131,6 @@ def _read_value(name: str) -> int:
         return int(semaphore.value)
     finally:
         semaphore.close()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _refusal(error: BaseException, opened: int, size: int) -> str:

@@ -114,3 +114,16 @@ def reset_signals() -> None:
     for number in _ASKS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is a process with this number, by the null signal of kill(2)."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

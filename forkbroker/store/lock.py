@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forkbroker.errors import Exit
+from forkbroker.posix.signals import is_alive
 from forkbroker.store.api import StoreError
 
 PATIENCE_S = 10.0
@@ -155,16 +156,3 @@ def _read_holders(fd: int) -> tuple[int, int]:
     """The numbers in the file, 0 while there is none; brokers before version 0.3 wrote their own alone."""
     numbers = [int(text) for text in os.pread(fd, 64, 0).split() if text.isdigit()]
     return (numbers[0] if numbers else 0), (numbers[1] if len(numbers) > 1 else 0)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process with this number."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

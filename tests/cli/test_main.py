@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.deadline import stretched, wait_until
 
 from forkbroker.errors import Exit
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, str(ROOT / "bin" / "stomp-broker")]
-PATIENCE_S = 10.0 * float(os.environ.get("FORKBROKER_TEST_STRETCH", "1"))
+PATIENCE_S = stretched(10.0)
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again until a condition holds; fail when it doesn't in time."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up, f"waited in vain: {what}"
-        select.select([], [], [], 0.005)
 
 
 def is_alive(pid: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from faults.scene import Client, is_there, processes
@@ -14,6 +15,8 @@ from forkbroker.testing.broker import RunningBroker
 
 StartBroker = Callable[..., RunningBroker]
 ConnectClient = Callable[..., Client]
+Begin = Callable[..., RunningBroker]
+Meet = Callable[..., Client]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,31 @@ def connect(start: StartBroker) -> Iterator[ConnectClient]:
         def run(broker: RunningBroker, login: str = "guest") -> Client:
             client = stack.enter_context(Client(broker.port))
             client.login(login=login)
+            return client
+
+        yield run
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Brokers that follow each other on one store, in `tmp_path` unless a directory is given."""
+    with ExitStack() as stack:
+
+        def run(*options: str, store_directory: Path = tmp_path, crash: str = "") -> RunningBroker:
+            env = {"FORKBROKER_CRASH": crash} if crash else None
+            return stack.enter_context(RunningBroker(*options, store_directory=store_directory, env=env))
+
+        yield run
+
+
+@pytest.fixture
+def meet() -> Iterator[Meet]:
+    """Clients of any broker, which leave with the test."""
+    with ExitStack() as stack:
+
+        def run(broker: RunningBroker) -> Client:
+            client = stack.enter_context(Client(broker.port))
+            client.login()
             return client
 
         yield run

@@ -14,13 +14,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.scene import Client
+from faults.conftest import Meet
 from support.deadline import stretched, wait_until
+from support.disks import mounted
 from support.rawclient import Frame
 
 from forkbroker.errors import Exit
@@ -29,45 +30,12 @@ from forkbroker.testing.broker import PATIENCE_S, BrokerNotRunningError, Running
 MIB = 1 << 20
 BODY = "x" * 2000
 
-Begin = Callable[..., RunningBroker]
-Meet = Callable[..., Client]
-
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Brokers that follow each other on one store, in `tmp_path` unless a directory is given."""
-    with ExitStack() as stack:
-
-        def run(*options: str, store_directory: Path = tmp_path) -> RunningBroker:
-            return stack.enter_context(RunningBroker(*options, store_directory=store_directory))
-
-        yield run
-
-
-@pytest.fixture
-def meet() -> Iterator[Meet]:
-    """Clients, which leave with the test."""
-    with ExitStack() as stack:
-
-        def run(broker: RunningBroker) -> Client:
-            client = stack.enter_context(Client(broker.port))
-            client.login()
-            return client
-
-        yield run
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
-    with tempfile.TemporaryDirectory(prefix="forkbroker-") as directory:
-        command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", directory]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-            pytest.skip("a small file system can be mounted by root only, and not in every container")
-        try:
-            yield Path(directory)
-        finally:
-            subprocess.run(["umount", directory], check=True)
+    with mounted(tmp_path / "disk", 16) as directory:
+        yield directory
 
 
 def offer(meet: Meet, broker: RunningBroker, body: str) -> Frame | None:

@@ -10,61 +10,28 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faults.conftest import Meet
 from faults.scene import Client
 from support.deadline import wait_until
+from support.disks import mounted
 from support.rawclient import Frame
 
 from forkbroker.testing.broker import RunningBroker
 
 MIB = 1 << 20
 
-Begin = Callable[..., RunningBroker]
-Meet = Callable[..., Client]
-
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Brokers that follow each other on one store, in `tmp_path` unless a directory is given."""
-    with ExitStack() as stack:
-
-        def run(*options: str, store_directory: Path = tmp_path, crash: str = "") -> RunningBroker:
-            env = {"FORKBROKER_CRASH": crash} if crash else None
-            return stack.enter_context(RunningBroker(*options, store_directory=store_directory, env=env))
-
-        yield run
-
-
-@pytest.fixture
-def meet() -> Iterator[Meet]:
-    """Clients, which leave with the test."""
-    with ExitStack() as stack:
-
-        def run(broker: RunningBroker) -> Client:
-            client = stack.enter_context(Client(broker.port))
-            client.login()
-            return client
-
-        yield run
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 48 MiB."""
-    with tempfile.TemporaryDirectory(prefix="forkbroker-") as directory:
-        command = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", directory]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-            pytest.skip("a small file system can be mounted by root only, and not in every container")
-        try:
-            yield Path(directory)
-        finally:
-            wait_until(lambda: subprocess.run(["umount", directory], check=False).returncode == 0, "the disk's end")
+    with mounted(tmp_path / "disk", 48) as directory:
+        yield directory
 
 
 def memory_of(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pantry
 import puppet
@@ -11,6 +12,14 @@ import pytest
 from driven import Broker, Starter, clear, fork_parent
 
 from forkbroker.parent.parent import ParentPolicy
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The part under test with what it needs, as `Bench` of the test's module makes it; closed after the test."""
+    made = request.module.Bench()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import select
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.deadline import stretched, wait_until
 from support.spares import spare_for
 
 from forkbroker.child import nursery
@@ -26,26 +26,10 @@ from forkbroker.errors import StartError
 from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
+from forkbroker.posix.signals import is_alive
 
-PATIENCE_S = 10.0 * float(os.environ.get("FORKBROKER_TEST_STRETCH", "1"))
+PATIENCE_S = stretched(10.0)
 """How long a test waits for what must come."""
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again until `condition` holds; fail when it doesn't in time."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up, f"waited in vain: {what}"
-        select.select([], [], [], 0.005)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, be it a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def is_of_nursery(name: str) -> bool:

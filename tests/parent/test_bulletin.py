@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from parts import make_status, open_router
 
 from forkbroker.parent import bulletin
 from forkbroker.parent.bulletin import FULL, STEPS, Bulletin
 from forkbroker.parent.channels import Channels
-from forkbroker.parent.control.broker import ParentStatus, Whole
+from forkbroker.parent.control.broker import Whole
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.roster import Client
@@ -21,8 +22,6 @@ from forkbroker.posix.loop import Loop
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.news import MOST
 from forkbroker.routing.peers import Peer
-from forkbroker.routing.queues.policies import Policy
-from forkbroker.routing.router import Router
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.fields import OF_CHILD, EnvelopeError, check
@@ -38,27 +37,13 @@ class Bench:
     def __init__(self) -> None:
         self.loop = Loop()
         self.pool = SemaphorePool(4)
-        self.router = Router(Policy(max_queues=20_000), self.pool, time.time)
-        for said in (pack(Kind.OPENING, serial=1), pack(Kind.OPENED)):
-            self.router.receive_stored(Envelope(b"".join(said)), self.loop.now)
+        self.router = open_router(self.pool, self.loop.now)
         self.channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
         self.ends: dict[Peer, Channel] = {}
         self.clients: dict[Peer, Client] = {}
-        state = ParentStatus(
-            phase=lambda: "running",
-            listening=lambda: ["127.0.0.1:1"],
-            clients=lambda: len(self.clients),
-            max_clients=lambda: 100,
-            processes=lambda: {"clients": len(self.clients)},
-            octets=lambda: (1, 2),
-            started=1_800_000_000.0,
-            latencies=lambda: None,
-            list_processes=lambda: iter([{"role": "parent", "pid": 1}]),
-            set_log_level=lambda _: None,
-            reloading=None,
-        )
+        status = make_status(self.clients)
         looks = Looks(self.loop, self.router, self.clients.get)
-        self.bulletin = Bulletin(self.channels, Whole(self.loop, self.router, state), looks)
+        self.bulletin = Bulletin(self.channels, Whole(self.loop, self.router, status), looks)
 
     def add(self, *names: str) -> Peer:
         """One more client, which listens to these."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 from parts import logger_of, turn_until
@@ -25,7 +24,7 @@ POLICY = FlowPolicy(high=1000, low=300)
 
 
 class Bench:
-    """An channels of children without processes: their ends are the test's."""
+    """The channels of children without processes: their ends are the test's."""
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -68,13 +67,6 @@ class Bench:
             child.channel.close()
             end.close()
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 def test_what_is_queued_is_written_at_the_turns_end(bench: Bench) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from driven import Starter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parts import logger_of
+from parts import logger_of, make_status, open_router
 from support.lies import join
 from test_routing import real, subscribed
 
@@ -26,7 +25,7 @@ from forkbroker.parent.channels import Channels
 from forkbroker.parent.control import control as module
 from forkbroker.parent.control import use
 from forkbroker.parent.control.asked import Asked, Handler, Steps, matcher
-from forkbroker.parent.control.broker import ParentStatus, Whole
+from forkbroker.parent.control.broker import Whole
 from forkbroker.parent.control.control import BEGUN, PORTION, STEPS, Control
 from forkbroker.parent.control.handlers import make_handlers
 from forkbroker.parent.control.queues import Looks
@@ -36,8 +35,6 @@ from forkbroker.parent.roster import Client
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.peers import STORE, Peer
-from forkbroker.routing.queues.policies import Policy
-from forkbroker.routing.router import Router
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
@@ -51,27 +48,13 @@ class Bench:
     def __init__(self, handlers: Mapping[str, Handler] | None = None) -> None:
         self.loop, self.lines = Loop(), list[str]()
         self.pool = SemaphorePool(4)
-        self.router = Router(Policy(max_queues=20_000), self.pool, time.time)
-        for said in (pack(Kind.OPENING, serial=1), pack(Kind.OPENED)):
-            self.router.receive_stored(Envelope(b"".join(said)), self.loop.now)
+        self.router = open_router(self.pool, self.loop.now)
         self.channels = Channels(self.loop, self.router, FlowPolicy(), ReceiveMemory(0))
         self.clients: dict[Peer, Client] = {}
         self.ends: dict[Peer, Channel] = {}
-        state = ParentStatus(
-            phase=lambda: "running",
-            listening=lambda: ["127.0.0.1:1"],
-            clients=lambda: len(self.clients),
-            max_clients=lambda: 100,
-            processes=lambda: {"clients": len(self.clients)},
-            octets=lambda: (1, 2),
-            started=1_800_000_000.0,
-            latencies=lambda: None,
-            list_processes=lambda: iter([{"role": "parent", "pid": 1}]),
-            set_log_level=self.lines.append,
-            reloading=None,
-        )
+        status = make_status(self.clients, self.lines.append)
         self.draining = Draining(self.loop, self.kick, logger_of(self.lines), self.router.news)
-        whole, looks = Whole(self.loop, self.router, state), Looks(self.loop, self.router, self.find)
+        whole, looks = Whole(self.loop, self.router, status), Looks(self.loop, self.router, self.find)
         table = dict(make_handlers(self.channels, self, self.draining, whole, looks)) | dict(handlers or {})  # type: ignore[arg-type]
         self.control = Control(self.channels, self.clients.get, table, logger_of(self.lines))
 

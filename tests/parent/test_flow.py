@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pytest
 from driven import Starter, is_alive, wait_until
+from parts import pass_time
 
 from forkbroker.parent.flow import HOLD_TOKEN, Flow, FlowPolicy
 from forkbroker.parent.parent import ParentPolicy
@@ -62,11 +63,7 @@ class Bench:
 
     def pass_time(self, seconds: float) -> None:
         """What is due meanwhile is done, without any waiting."""
-        target = self.loop.now + seconds
-        while self.loop._deadlines and self.loop._deadlines[0][0] <= target:
-            self.loop.now = self.loop._deadlines[0][0]
-            self.loop._call_due()
-        self.loop.now = target
+        pass_time(self.loop, self.loop.now + seconds)
 
     def fill(self, child: Client, octets: int = 4_000_000) -> None:
         """Queue more than the kernel takes."""
@@ -84,13 +81,6 @@ class Bench:
             child.channel.close()
             end.close()
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 def test_what_the_kernel_takes_holds_nobody(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 from parts import logger_of
@@ -105,13 +104,6 @@ class Bench:
         self.child.channel.close()
         self.end.close()
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 def test_what_is_the_routers_goes_there_in_its_order(bench: Bench) -> None:

@@ -8,12 +8,11 @@ import pwd
 import resource
 import signal
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from driven import wait_until
-from parts import logger_of, no_descriptors, turn_until
+from parts import logger_of, no_descriptors, pass_time, turn_until
 from puppet import Switchboard
 
 from forkbroker.errors import Exit
@@ -111,11 +110,7 @@ class Bench:
 
     def pass_time(self, seconds: float) -> None:
         """What is due meanwhile is done, without any waiting."""
-        target = self.loop.now + seconds
-        while self.loop._deadlines and self.loop._deadlines[0][0] <= target + 1e-6:
-            self.loop.now = self.loop._deadlines[0][0]
-            self.loop._call_due()
-        self.loop.now = target
+        pass_time(self.loop, self.loop.now + seconds)
 
     def pause(self) -> float:
         """The pause that follows from the last end, by the log; it is over afterwards."""
@@ -131,13 +126,6 @@ class Bench:
             self.helpers.kill(ROLE)
             self.end()
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 # -- what an end means

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from driven import wait_until
@@ -73,14 +73,6 @@ class Bench:
             self.processes.kill(process)
             self.await_end(process)
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A bench whose processes are all gone at the end."""
-    made = Bench()
-    yield made
-    made.close()
 
 
 def speak(end: socket.socket) -> int:

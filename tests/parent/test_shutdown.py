@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from driven import PATIENCE_S, Starter, is_alive
-from parts import logger_of
+from parts import logger_of, pass_time
 from puppet import Switchboard
 
 from forkbroker.parent.channels import Channels
@@ -246,10 +246,7 @@ class Bench:
 
     def pass_time(self, until_s: float) -> list[str]:
         """What happens until so many seconds after the beginning."""
-        while self.loop._deadlines and self.loop._deadlines[0][0] <= self.began + until_s + 1e-6:
-            self.loop.now = self.loop._deadlines[0][0]
-            self.loop._call_due()
-        self.loop.now = self.began + until_s
+        pass_time(self.loop, self.began + until_s)
         return self.take()
 
     def close(self) -> None:
@@ -257,13 +254,6 @@ class Bench:
             for end in pair:
                 end.close()
         self.loop.close()
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.close()
 
 
 def test_each_phase_has_its_part_of_the_time(bench: Bench) -> None:

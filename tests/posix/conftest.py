@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.deadline import stretched, wait_until
 
 from forkbroker.posix import children
 
-PATIENCE_S = 10.0 * float(os.environ.get("FORKBROKER_TEST_STRETCH", "1"))
+PATIENCE_S = stretched(10.0)
 """How long a test waits for what must come."""
 
 ROOT = Path(__file__).parents[2]
@@ -34,22 +33,9 @@ def leftovers() -> Iterator[None]:
         os.wait4(-1, os.WNOHANG)
 
 
-def _wait_until(condition: Callable[[], object], what: str) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up, f"waited in vain: {what}"
-        select.select([], [], [], 0.002)
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], object], str], None]:
-    """Ask again and again until a condition holds; fail when it doesn't in time."""
-    return _wait_until
-
-
 def _end(pid: int) -> children.Ended:
     ended: list[children.Ended] = []
-    _wait_until(lambda: ended.extend(children.reap()) or ended, f"the end of process {pid}")
+    wait_until(lambda: ended.extend(children.reap()) or ended, f"the end of process {pid}")
     assert [pid] == [one.pid for one in ended]
     return ended[0]
 

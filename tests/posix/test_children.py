@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 
+from support.deadline import wait_until
+
 from forkbroker.errors import Exit
 from forkbroker.posix import children
 from forkbroker.posix.exits import describe
@@ -132,7 +134,7 @@ def test_reaping_tells_status_and_costs(wait_end) -> None:
     assert ended.peak_kib > 64 << 10
 
 
-def test_reaping_takes_all_that_have_ended_and_waits_for_none(wait_until) -> None:
+def test_reaping_takes_all_that_have_ended_and_waits_for_none() -> None:
     """Three have ended, one has not; without children there is nothing."""
     near, far = socket.socketpair()
     assert children.reap() == []

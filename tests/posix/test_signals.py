@@ -9,7 +9,7 @@ import pytest
 
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.posix.signals import Signals, Wakeup, reset_signals
+from forkbroker.posix.signals import Signals, Wakeup, is_alive, reset_signals
 
 
 @pytest.fixture
@@ -120,3 +120,15 @@ def test_a_child_ignores_what_is_meant_for_the_parent(in_child) -> None:
         return 7
 
     assert os.waitstatus_to_exitcode(in_child(survive)) == 7
+
+
+def test_a_process_is_there_until_it_is_reaped() -> None:
+    """No number below 1 is one: those of kill(2) mean groups."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    was_alive = is_alive(pid)
+    os.waitpid(pid, 0)
+
+    assert was_alive and is_alive(os.getpid()) and is_alive(1)
+    assert not any(map(is_alive, (pid, 0, -1)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import mounted
 
 from forkbroker.store.reserve import RESERVE_OCTETS, Reserve
 
@@ -16,15 +15,8 @@ from forkbroker.store.reserve import RESERVE_OCTETS, Reserve
 @pytest.fixture
 def small(tmp_path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system can be mounted by root only, and not in every container")
-    try:
+    with mounted(tmp_path / "small", 4) as directory:
         yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
 
 
 def test_it_is_made_once_and_given_up_once(tmp_path) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.deadline import wait_until
+from support.disks import mounted
 
 from forkbroker.errors import ConfigurationError, Exit
 from forkbroker.posix import children
@@ -299,25 +299,20 @@ def test_a_database_that_somebody_has_locked_is_told(start_store, url, path) -> 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
 def test_a_file_system_without_room_is_told(start_store, tmp_path) -> None:
     """All is there when there is room again."""
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("mount is not permitted here")
-    store = start_store(f"sqlite://{mounted}/queues.db")
-    try:
-        store.hear(Kind.OPENED)
-        for number in range(1, 81):
-            store.channel.send(write(number, [os.urandom(100_000)]))
-        store.wait(lambda: [e for e in store.heard if e.kind is Kind.DISK and e.token], "that the disk is full")
-        committed = max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
-        short = [e.block for e in store.heard if e.kind is Kind.DISK and e.token]
-        subprocess.run(["mount", "-o", "remount,size=64m", mounted], check=True)
-        store.hear(Kind.COMMITTED, 80)
-        serials = serials_of(store.fetch())
-    finally:
-        store.end()
-        wait_until(lambda: subprocess.run(["umount", mounted], check=False).returncode == 0, "the end of the mount")
+    with mounted(tmp_path / "small", 4) as directory:
+        store = start_store(f"sqlite://{directory}/queues.db")
+        try:
+            store.hear(Kind.OPENED)
+            for number in range(1, 81):
+                store.channel.send(write(number, [os.urandom(100_000)]))
+            store.wait(lambda: [e for e in store.heard if e.kind is Kind.DISK and e.token], "that the disk is full")
+            committed = max((e.number for e in store.heard if e.kind is Kind.COMMITTED), default=0)
+            short = [e.block for e in store.heard if e.kind is Kind.DISK and e.token]
+            subprocess.run(["mount", "-o", "remount,size=64m", directory], check=True)
+            store.hear(Kind.COMMITTED, 80)
+            serials = serials_of(store.fetch())
+        finally:
+            store.end()
 
     assert b"full" in short[-1]
     assert committed < 80

@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Any
 
 from forkbroker.parent.roster import Process
+from forkbroker.routing.queues.registry import text
 
 Row = dict[str, Any]
 """JSON."""
@@ -68,8 +69,3 @@ def matcher(pattern: str | None) -> Callable[[bytes], bool]:
 def matches_any(pattern: str | None, *texts: str) -> bool:
     """Whether one of these is meant by a shell pattern."""
     return pattern is None or any(re.compile(translate(pattern), re.DOTALL).match(text) for text in texts)
-
-
-def text(name: bytes) -> str:
-    """A name as JSON has it: octets that are not UTF-8 become lone surrogates, and octets again when they come back."""
-    return name.decode("utf-8", "surrogateescape")

@@ -8,12 +8,13 @@ from contextlib import closing
 from typing import Any
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.parent.control.asked import Asked, Row, Steps, text
+from forkbroker.parent.control.asked import Asked, Row, Steps
 from forkbroker.parent.routes import Routes
 from forkbroker.posix.loop import Loop
 from forkbroker.routing import moving
 from forkbroker.routing.moving import WAIT, Choice, Scan, Tally
 from forkbroker.routing.queues.queue import Queue
+from forkbroker.routing.queues.registry import text
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Reason
 from forkbroker.wire.lines import pack_line, unpack_lines

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterator
 
 from forkbroker.control.arguments import RequestError
 from forkbroker.destinations import Sort
-from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
+from forkbroker.parent.control.asked import Asked, Row, Steps, matcher
 from forkbroker.parent.control.pages import arrange
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.patterns import PatternError
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
+from forkbroker.routing.queues.registry import text
 from forkbroker.routing.sights import Matches, QueueSight
 
 _TEMPORARY = Sort.REPLY_QUEUE.value.encode()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.parent.control.asked import Asked, Row, Steps, matcher, text
+from forkbroker.parent.control.asked import Asked, Row, Steps, matcher
 from forkbroker.parent.control.pages import arrange
 from forkbroker.parent.routes import Routes
 from forkbroker.routing.holding import MOST
 from forkbroker.routing.moving import id_of
+from forkbroker.routing.queues.registry import text
 from forkbroker.routing.queues.runs import Run
 
 
