@@ -224,7 +224,8 @@ class Connection:
         if frame.command == "ERROR":
             is_login = frame.headers.get("message") == "login failed"
             status = Exit.NOPERM if is_login else Exit.UNAVAILABLE
-            raise CtlError(_describe_error(self._target.url, frame), status)
+            hint = "; see --login and --passcode-file" if is_login and not self._target.passcode else ""
+            raise CtlError(_describe_error(self._target.url, frame) + hint, status)
         return frame
 
     def _take(self, runs: list[FrameRun]) -> None:
@@ -258,7 +259,7 @@ def _open(target: Target) -> socket.socket:
             link.close()
             raise
     except ssl.SSLError as error:
-        raise CtlError(f"{target.url}: TLS: {error.reason or error}") from None
+        raise CtlError(f"{target.url}: TLS: {_describe_tls_error(error)}") from None
     except OSError as error:
         raise CtlError(f"{target.url}: {_reason_of(error)}") from None
 
@@ -284,10 +285,27 @@ def parse_url(url: str) -> ListenAddress:
 
 
 def _make_context(target: Target) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=target.ca_file)
-    if target.certificate is not None:
-        context.load_cert_chain(target.certificate)
+    """Raises CtlError: a file cannot be used."""
+    file = target.ca_file
+    try:
+        context = ssl.create_default_context(cafile=file)
+        file = target.certificate
+        if file is not None:
+            context.load_cert_chain(file)
+    except ssl.SSLError:
+        what = "certificate" if file == target.ca_file else "certificate with its key"
+        raise CtlError(f"{file}: has no {what} in PEM", Exit.DATAERR) from None
+    except OSError as error:
+        raise CtlError(f"{file}: {_reason_of(error)}", Exit.NOINPUT) from None
     return context
+
+
+def _describe_tls_error(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of the broker is not trusted: {error.verify_message}; see --ca-file"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "there is no TLS at this address; write stomp:// for a connection without"
+    return str(error.reason or error)
 
 
 def _reason_of(error: OSError) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from support.certificates import HAS_OPENSSL, make_certificate
 
 from forkbroker.ctl.connection import DEFAULT, SOCKET, Connection, CtlError, Target, find_url, parse_url
 from forkbroker.errors import Exit
+from forkbroker.testing.broker import RunningBroker
 
 from .played import CONNECTED, message, played
 
@@ -155,3 +157,37 @@ def test_without_a_word_it_is_the_environment_or_this_machine() -> None:
     assert find_url("x:1", {"FORKBROKER_URL": "y:1"}) == "x:1"
     assert find_url(None, {"FORKBROKER_URL": "y:1"}) == "y:1"
     assert find_url(None, {}) == (f"unix:{SOCKET}" if Path(SOCKET).exists() else DEFAULT)
+
+
+@pytest.mark.skipif(not HAS_OPENSSL, reason="openssl is not installed: no certificates")
+def test_what_is_wrong_with_tls_is_told(tmp_path: Path) -> None:
+    """Which file it is, or what is at the address."""
+    certificate, key = make_certificate(tmp_path, "localhost")
+    none, other = tmp_path / "none.pem", tmp_path / "other.pem"
+    other.write_text("no certificate\n")
+    options = ("--listen", "tls://localhost:0", "--tls-certificate", str(certificate), "--tls-key", str(key))
+    with RunningBroker(*options) as broker:
+        port = next(a for a in broker.addresses if a.startswith("tls://127.")).rpartition(":")[2]
+        plain, encrypted = f"tls://localhost:{broker.port}", f"tls://localhost:{port}"
+        for url, more, said, status in (
+            (plain, {}, f"{plain}: TLS: there is no TLS at this address; write stomp://", Exit.UNAVAILABLE),
+            (encrypted, {}, f"{encrypted}: TLS: the certificate of the broker is not trusted: ", Exit.UNAVAILABLE),
+            (encrypted, {"ca_file": none}, f"{none}: No such file or directory", Exit.NOINPUT),
+            (encrypted, {"ca_file": other}, f"{other}: has no certificate in PEM", Exit.DATAERR),
+            (encrypted, {"certificate": none}, f"{none}: No such file or directory", Exit.NOINPUT),
+            (encrypted, {"certificate": other}, f"{other}: has no certificate with its key in PEM", Exit.DATAERR),
+            (encrypted, {"certificate": certificate}, f"{certificate}: has no certificate with its key", Exit.DATAERR),
+        ):
+            with pytest.raises(CtlError) as caught:
+                Connection(Target(url, **more))
+            assert (str(caught.value)[: len(said)], caught.value.status) == (said, status)
+        with Connection(Target(encrypted, ca_file=certificate)) as connection:
+            assert connection.ask_one("status", {})["phase"] == "running"
+
+
+@pytest.mark.parametrize(("passcode", "hint"), [("", "; see --login and --passcode-file"), ("secret", "")])
+def test_a_login_without_a_passcode_is_told_how_to_give_one(tmp_path: Path, passcode: str, hint: str) -> None:
+    """Where it fails, and only then."""
+    error = fail(tmp_path, say(b"ERROR\nmessage:login failed\n\n\0"), login="alice", passcode=passcode)
+
+    assert str(error).endswith(f"/s: login failed{hint}")
