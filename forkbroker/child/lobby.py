@@ -128,6 +128,8 @@ class Lobby:
         self._heart_beat = HeartBeat(0, 0, self._unwritten, 0.0, habits.patience_s)
         self._is_timed = bool(habits.patience_s)
         """There are deadlines. Where there are none, nothing of a heart-beat is touched."""
+        self._unsent = b""
+        """What the kernel has not taken of what is no part of the stream: nothing, where the stream is all there is."""
         self._beats = 0
         """Octets of the client's beats."""
         self._octets = 0
@@ -246,7 +248,7 @@ class Lobby:
         """
         if not self._is_timed:
             return self._bell.poll(self._poll, None)
-        while True:
+        while not self._unsent:
             wait_s = min(max(0.0, self.deadline() - monotonic()), LONGEST_WAIT_S)
             ready = self._bell.poll(self._poll, wait_s * 1000)
             if ready == self._said:
@@ -255,6 +257,7 @@ class Lobby:
                     return ready
             elif ready or self._bell.has_rung or not self.keep_up(monotonic()):
                 return ready
+        return []
 
     def deadline(self) -> float:
         """When `keep_up` is due (monotonic seconds); infinity: never."""

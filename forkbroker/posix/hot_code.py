@@ -1,8 +1,8 @@
 """Code that forked processes run, side by side in memory.
 
-To call a function is to write to its code: a count of references, and counts of the interpreter. Code of many modules
-lies on as many pages, between code that is never run. A copy of what is run, made in one go, lies on few pages; and
-each page that is written to is one that a forked process shares no longer.
+To call a function is to write to its code: a count of references, and counts of the interpreter. To use a constant is
+to write to that. Code of many modules lies on as many pages, between code that is never run. A copy of what is run,
+made in one go, lies on few pages; and each page that is written to is one that a forked process shares no longer.
 """
 
 from __future__ import annotations
@@ -45,5 +45,13 @@ def gather(play: Callable[[], None]) -> None:
 
 def _copy(code: CodeType) -> CodeType:
     """With that of the functions which it makes."""
-    constants = tuple(_copy(one) if isinstance(one, CodeType) else one for one in code.co_consts)
-    return code.replace(co_consts=constants)
+    return code.replace(co_consts=tuple(map(_copy_constant, code.co_consts)))
+
+
+def _copy_constant(one: object) -> object:
+    """Octets that many functions name lie on many pages. Names are for the interpreter to compare by where they are."""
+    if isinstance(one, CodeType):
+        return _copy(one)
+    if type(one) is bytes and len(one) > 1:
+        return bytes(bytearray(one))
+    return one

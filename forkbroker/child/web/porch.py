@@ -25,8 +25,6 @@ from forkbroker.posix.addresses import is_on_this_machine
 from forkbroker.stomp.encoder import HEART_BEAT
 
 _PEEK = int(socket.MSG_PEEK)
-_PLACE = memoryview(bytearray(MOST))
-"""Where requests are read to."""
 _FRAMING = 14
 """Octets of a message at most that are not its payload."""
 
@@ -46,8 +44,6 @@ class WebLobby(Lobby):
         """Octets of the message that was looked at."""
         self._is_pong = False
         """It is a pong, and has nothing of the stream."""
-        self._unsent = b""
-        """What the kernel has not taken of a message."""
         self._visits: dict[ClientChild, tuple[Visit, WebTransport, WebSocket]] = {}
 
     def _make_child(self, shared: Shared) -> ClientChild:
@@ -70,16 +66,15 @@ class WebLobby(Lobby):
         self._ping_at = self._began + PING_S
         if self._bell.poll(self._poll, self._timeout_ms) != self._said or not self._grant():
             return False
-        return super().meet(address, peer)
+        return Lobby.meet(self, address, peer)  # super() is an object, whose type and place are memory of each client
 
     def _grant(self) -> bool:
         try:
-            size = self._client.recv_into(_PLACE, 0, _PEEK)
-            found = grant(bytes(_PLACE[:size]), self._paths, self._is_here)
+            found = grant(self._client.recv(MOST, _PEEK), self._paths, self._is_here)
             if found is None:
                 return False
             size, answer = found
-            self._client.recv_into(_PLACE, size)
+            self._client.recv(size)
             self._is_granted = True
             self._send(answer)
         except OSError:  # the full program will meet it as well
@@ -89,12 +84,9 @@ class WebLobby(Lobby):
     def _is_here(self) -> bool:
         return is_on_this_machine(self._client)
 
-    def _wait(self) -> list[tuple[int, int]]:
-        return [] if self._unsent else super()._wait()
-
     def deadline(self) -> float:
         """Pings are due as well."""
-        return min(super().deadline(), self._ping_at)
+        return min(self._heart_beat.deadline(), self._ping_at)
 
     def keep_up(self, now: float) -> bool:
         """Pings are sent as well."""
