@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from forkbroker.ctl.command import Command, Param
 from forkbroker.ctl.main import COMMANDS, CONNECTING, OFFLINE, PROGRAM
 
-FILES = {"bash": "stomp-brokerctl", "zsh": "_stomp-brokerctl", "fish": "stomp-brokerctl.fish"}
-"""What a script is called in the directory of its shell."""
-
 _NAMES = f"{PROGRAM} queues --interval 0 --timeout 1s 2>/dev/null | sed '1d;s/ .*//' | grep '^[A-Za-z0-9/._-]*$'"
 """Clients choose the names of queues, and bash expands what it offers: so only harmless ones are offered."""
 

@@ -27,8 +27,6 @@ from forkbroker.wire.envelope import Buffer, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 from forkbroker.wire.lines import escape
 
-PERIOD_S = 1.0
-"""Between two messages with figures, if the time in which they were made is short."""
 STEPS = 100
 """Steps of making figures in one turn: some 3 ms."""
 FULL = 262_144

@@ -6,7 +6,8 @@ Who does what:
     clients                the clients' children; what they say is applied in `hearing`
     helpers                all other processes, a row each: the store's is in `keeper`, the nursery's in `nursing`
     spares                 what the nursery has forked, until there is a client for it; its end: `reaper`
-    processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`
+    processes              fork, hear to the end, reap: the same for all processes; what is known of each: `roster`;
+                           all of them together: `process_table`
     channels               the channels and the router (`routes`); who waits for whom: `flow`, `patience`
     reloading              a changed configuration, taken over
     saving                 backups of the store
@@ -26,11 +27,10 @@ let the router have its time, and flush each channel once that something was que
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,7 +40,6 @@ from forkbroker.parent.admission import Admission, AdmissionPolicy
 from forkbroker.parent.bulletin import Bulletin
 from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
-from forkbroker.parent.control.asked import Row
 from forkbroker.parent.control.broker import ParentStatus, Whole
 from forkbroker.parent.control.control import Control
 from forkbroker.parent.control.handlers import make_handlers
@@ -54,13 +53,14 @@ from forkbroker.parent.latencies import Latencies
 from forkbroker.parent.listener import Listeners
 from forkbroker.parent.metering import Metering
 from forkbroker.parent.nursing import Nursing
+from forkbroker.parent.process_table import ProcessTable
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.reception import Reception
 from forkbroker.parent.refusals import Refusals, Words
 from forkbroker.parent.reloading import Plan, Reload, Reloading
 from forkbroker.parent.report import Report
-from forkbroker.parent.roster import Client, Process
+from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.saving import BackupProgram, Saving
 from forkbroker.parent.shutdown import Phase, Shutdown
@@ -71,7 +71,6 @@ from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
-from forkbroker.routing.peers import METRICS, Peer
 from forkbroker.wire.kinds import Cause, Role
 from forkbroker.wire.receive_memory import ReceiveMemory
 
@@ -175,7 +174,10 @@ class Parent:
         policy: ParentPolicy,
         hooks: Hooks | None = None,
     ) -> None:
-        """Take over `loop` and `listeners` (sockets that listen). Nothing happens before `run`."""
+        """Take over `loop` and `listeners` (sockets that listen). Nothing happens before `run`.
+
+        As long as there are parts: each is made of those before it, and of what they are to call here.
+        """
         hooks = hooks or Hooks()
         logger, descriptors = hooks.logger, hooks.log_descriptors
         self._loop = loop
@@ -240,10 +242,11 @@ class Parent:
             finish=self._finish,
             logger=logger,
         )
+        self._processes = ProcessTable(self._helpers, self._spares, self._clients)
         whole, looks = Whole(loop, router, self._make_status()), Looks(loop, router, self._clients.find)
         handlers = make_handlers(self._channels, self._clients, self._draining, whole, looks)
         self._bulletin = Bulletin(self._channels, whole, looks)
-        self._control = Control(self._channels, self._find_asker, handlers, logger)
+        self._control = Control(self._channels, self._processes.find_asker, handlers, logger)
         self._report = Report(loop, router.describe, logger)
         self._status = StatusLine(self._listeners.names, hooks.status)
 
@@ -304,11 +307,11 @@ class Parent:
             listening=lambda: self._listeners.names,
             clients=lambda: self._admission.clients,
             max_clients=lambda: self._admission.max_clients,
-            processes=self._count_processes,
+            processes=self._processes.count,
             octets=lambda: self._clients.octets,
             started=time.time(),
             latencies=lambda: None if self._latencies is None else self._latencies.show(),
-            list_processes=self._list_processes,
+            list_processes=self._processes.rows,
             set_log_level=self._set_log_level,
             reloading=self._reloading,
             saving=self._saving,
@@ -318,28 +321,6 @@ class Parent:
         """`running`, `draining`, or how far the end has come."""
         phase = self._shutdown.phase
         return "draining" if phase is Phase.RUNNING and self._draining.is_on else phase.value
-
-    def _find_asker(self, peer: Peer) -> Process | None:
-        """Who may ask for something: a client's child, or the helper for metrics."""
-        return self._helpers.find(Role.METRICS) if peer == METRICS else self._clients.find(peer)
-
-    def _count_processes(self) -> dict[str, float]:
-        return {
-            "clients": len(self._clients.all),
-            "spares": self._spares.count,
-            "helpers": len(self._helpers.all),
-            "ended": self._clients.ended,
-            "cpu-ended": round(self._clients.cpu_s, 3),
-        }
-
-    def _list_processes(self) -> Iterator[Row]:
-        yield {"role": "parent", "pid": os.getpid()}
-        for process in self._helpers.all:
-            yield {"role": process.role.value, "pid": process.pid}
-        for pid in self._spares.pids:
-            yield {"role": "spare", "pid": pid}
-        for client in self._clients.all:
-            yield {"role": client.role.value, "pid": client.pid}
 
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""

@@ -12,8 +12,6 @@ class ErrorKind(Enum):
     """The octets are no frame, or a header has no legal value."""
     LIMIT = "limit"
     """A frame is legal but larger than this server takes."""
-    UNSUPPORTED = "unsupported"
-    """A frame is well-formed and asks for what this version or this server does not have."""
     TLS_HELLO = "tls-hello"
     """A TLS client on a port that speaks plain STOMP (F28)."""
     HTTP_REQUEST = "http-request"

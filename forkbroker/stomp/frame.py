@@ -27,8 +27,6 @@ CLIENT_COMMANDS = CONNECT_COMMANDS | {
 }
 """All commands that a client may send; what else arrives is for the session to refuse (E03)."""
 
-SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
-
 BODY_COMMANDS = frozenset({"SEND", "MESSAGE", "ERROR"})
 """Commands whose frames may carry a body (F11)."""
 

@@ -19,12 +19,12 @@ def test_error_without_detail_repeats_its_message() -> None:
 
 def test_error_keeps_what_it_was_given() -> None:
     """For the ERROR frame and the log."""
-    error = ProtocolError("no NACK", "NACK came with 1.1", kind=ErrorKind.UNSUPPORTED, receipt="r1")
+    error = ProtocolError("no NACK", "NACK came with 1.1", kind=ErrorKind.LIMIT, receipt="r1")
 
     assert (str(error), error.message, error.detail, error.kind, error.receipt) == (
         "no NACK",
         "no NACK",
         "NACK came with 1.1",
-        ErrorKind.UNSUPPORTED,
+        ErrorKind.LIMIT,
         "r1",
     )
