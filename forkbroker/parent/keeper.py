@@ -3,6 +3,9 @@
 Before the first one is open nothing is accepted; if that can't be, the broker ends. It ends as well when the store is
 not its own any more. Any other end of the store's process is made up for by the next one. At the broker's end the store
 is told CLOSE, behind all that is to be told to it, and has so much time to commit.
+
+A store that does not answer is not killed: it may wait for its disk, and the next one would wait behind it. But the log
+says so, as clients only see that no receipt comes.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ StoreProgram = Callable[[socket.socket, bool], int]
 the exit status."""
 
 _KILL_TAKES_S = 5.0
+_SILENT_CHECKS = 10
+"""In so many checks, about one a second, a store is silent before the log says so."""
 
 
 class Keeper:
@@ -73,6 +78,9 @@ class Keeper:
         self._is_told = False
         self._is_given_up = False
         self._has_finished = False
+        self._taken = 0
+        """Octets that had come from it at the last check."""
+        self._silent_checks = 0
 
     def start(self) -> None:
         """Fork the first process."""
@@ -101,6 +109,31 @@ class Keeper:
             self._opened()
         if self._is_finishing:
             self._loop.call_at(self._loop.now, self._send_close)
+
+    def check(self) -> None:
+        """Say so if something waits for the store, and it says nothing. To be called about once a second.
+
+        Checks are counted and not seconds: the parent itself may have been stopped.
+        """
+        process = self._helpers.find(Role.STORE)
+        if process is None or process.is_closed or not self._is_open:
+            # its end was logged
+            self._silent_checks = 0
+            return
+        taken = process.channel.taken
+        if taken == self._taken and not self._is_refusing and self._is_awaited:
+            self._silent_checks += 1
+            if self._silent_checks == _SILENT_CHECKS:
+                self._logger.warning("store: has not answered for %d s, receipts wait for it", _SILENT_CHECKS)
+            return
+        if self._silent_checks >= _SILENT_CHECKS:
+            self._logger.info("store: answers again, after %d s", self._silent_checks)
+        self._taken, self._silent_checks = taken, 0
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Something that it was told is not committed."""
+        return self._router.is_applied and not self._router.is_committed
 
     # -- its end
 

@@ -466,6 +466,7 @@ class Parent:
     def _housekeep(self) -> None:
         """About once a second: what need not be more exact."""
         self._clients.check()
+        self._keeper.check()
         self._nursing.check()
         self._control.drop_waiting()
         self._bulletin.check()

@@ -442,6 +442,41 @@ def test_close_is_told_once_the_store_is_open(bench: Bench) -> None:
     assert bench.lines == []
 
 
+@pytest.mark.parametrize("bench", [pantry.plain], indirect=True)
+def test_a_store_that_does_not_answer_is_told_of_once(bench: Bench) -> None:
+    """Only if something waits for it that could be written; it is not killed."""
+    router = bench.channels.router
+    assert isinstance(router, Noting)
+    bench.turn_until("opened")
+    for _ in range(20):
+        bench.keeper.check()
+    assert bench.lines == []
+    router._told = 1
+    for _ in range(9):
+        bench.keeper.check()
+    assert bench.lines == []
+    for _ in range(3):
+        bench.keeper.check()
+    assert bench.lines == ["store: has not answered for 10 s, receipts wait for it"]
+    router._committed = 1
+    bench.keeper.check()
+    assert bench.lines[1:] == ["store: answers again, after 12 s"]
+
+    router._told = 2
+    for _ in range(9):
+        bench.keeper.check()
+    process = bench.helpers.find(Role.STORE)
+    assert process is not None
+    process.channel.taken += 1  # it has said something
+    for _ in range(10):
+        bench.keeper.check()
+    assert bench.lines[2:] == []
+    bench.keeper._receive_disk(Envelope(b"".join(pack(Kind.DISK, token=1, block=b"full"))))
+    for _ in range(20):
+        bench.keeper.check()
+    assert bench.lines[2:] == []
+
+
 @pytest.mark.parametrize("bench", [brief], indirect=True)
 def test_close_is_not_told_to_a_store_that_is_gone_again(bench: Bench) -> None:
     """It was open for a moment only, and ended with status 0; the next one is told."""
