@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkbroker.session.downward import Unwritten
+from forkbroker.session.ending import HeartBeat
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.fields import OF_CHILD, check
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -107,7 +109,8 @@ def test_only_one_delivery_of_a_queue_can_be_parked() -> None:
 def test_another_user_owns_other_deliveries() -> None:
     """Within each virtual host; a child that was begun before its client was known learns who that is."""
     client = connected()
-    client.session.adopt("alice", client.session.rights, b"s2", b"secret" * 4, 10, client.now)
+    beat = HeartBeat(0, 0, Unwritten(), client.now)
+    client.session.adopt("alice", client.session.rights, b"s2", b"secret" * 4, 10, beat, client.now)
     client.receive(frame("ACK", {"parked": KEY}))
 
     assert bytes(told(client, Kind.UNPARK).destination) == b"default\nalice"
