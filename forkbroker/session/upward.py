@@ -54,7 +54,8 @@ class _Batch:
     destination: bytes
     flags: int
     section: bytes
-    entries: list[tuple[SendPlan, list[Buffer]]]
+    entries: list[tuple[SendPlan, list[Buffer], list[int]]]
+    """Bodies, and how long they are."""
     count: int
     fence: int
 
@@ -62,7 +63,7 @@ class _Batch:
         """Whether these messages may join: not where a long run or a large body would be copied for it."""
         if self.destination != plan.destination or self.count + len(bodies) > MAX_BATCH:
             return False
-        last_plan, last_bodies = self.entries[-1]
+        last_plan, last_bodies, _ = self.entries[-1]
         if plan is not last_plan and (self.flags != plan.flags or self.section != plan.section):
             return False
         if len(bodies[0]) > _LARGE or len(last_bodies[0]) > _LARGE:
@@ -118,10 +119,11 @@ class Upward:
             batch = None
         if batch is None:
             batch = self._batch = _Batch(plan.destination, plan.flags, plan.section, [], 0, 0)
-        batch.entries.append((plan, bodies))
+        lengths = list(map(len, bodies))
+        batch.entries.append((plan, bodies, lengths))
         batch.count += len(bodies)
         self.size += _OVERHEAD + len(plan.destination) + len(plan.section)
-        self.size += sum(map(len, bodies)) + (len(plan.lines) + _ADDED) * len(bodies)
+        self.size += sum(lengths) + (len(plan.lines) + _ADDED) * len(bodies)
         self._collected += _PLAN + 4 * len(plan.lines)
 
     @property
@@ -238,8 +240,8 @@ class Upward:
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None
         self._collected = 0
-        flags, block, pieces = self._serialise(batch)
-        piece_flags, payload = pack_pieces(pieces)
+        flags, block, pieces, lengths = self._serialise(batch)
+        piece_flags, payload = pack_pieces(pieces, lengths)
         self._append(
             pack(
                 Kind.SEND,
@@ -254,27 +256,29 @@ class Upward:
         )
         self._last_is_fenced = bool(batch.fence)
 
-    def _serialise(self, batch: _Batch) -> tuple[int, bytes, list[Buffer]]:
-        """Flags, block and pieces: the header block once, where the messages share it to the last octet."""
+    def _serialise(self, batch: _Batch) -> tuple[int, bytes, list[Buffer], list[int]]:
+        """Flags, block, pieces and their lengths: the block once, where the messages share it to the last octet."""
         ident = b"-%b-%d\n" % (self.session_id, next(self._batch_numbers))
         entries = batch.entries
-        plan, bodies = entries[0]
+        plan, bodies, lengths = entries[0]
         flags, is_shared = (_ESCAPED if plan.is_escaped else 0), True
         if len(entries) > 1:
-            flags = _ESCAPED if any(entry.is_escaped for entry, _ in entries) else 0
-            is_shared = all(entry is plan for entry, _ in entries)
-            bodies = [body for _, some in entries for body in some] if is_shared else bodies
+            flags = _ESCAPED if any(entry.is_escaped for entry, _, _ in entries) else 0
+            is_shared = all(entry is plan for entry, _, _ in entries)
+            if is_shared:
+                bodies = [body for _, some, _ in entries for body in some]
+                lengths = [length for _, _, some in entries for length in some]
         if is_shared:
             if not plan.adds_length:
-                return flags, b"%b%b\n" % (ident, plan.lines), bodies
-            if len(bodies) == 1 or len(set(map(len, bodies))) == 1:
-                return flags, b"%b%bcontent-length:%d\n\n" % (ident, plan.lines, len(bodies[0])), bodies
+                return flags, b"%b%b\n" % (ident, plan.lines), bodies, lengths
+            if lengths.count(lengths[0]) == len(lengths):
+                return flags, b"%b%bcontent-length:%d\n\n" % (ident, plan.lines, lengths[0]), bodies, lengths
         pieces: list[Buffer] = [
-            b"".join((plan.lines, b"content-length:%d\n\n" % len(body) if plan.adds_length else b"\n", body))
-            for plan, bodies in entries
-            for body in bodies
+            b"".join((plan.lines, b"content-length:%d\n\n" % length if plan.adds_length else b"\n", body))
+            for plan, bodies, lengths in entries
+            for body, length in zip(bodies, lengths, strict=True)
         ]
-        return flags | _MIXED, ident, pieces
+        return flags | _MIXED, ident, pieces, list(map(len, pieces))
 
 
 _FENCE = int(Flag.FENCE)

