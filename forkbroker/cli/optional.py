@@ -88,7 +88,12 @@ def make_site(settings: Settings) -> SitePolicy:
     from forkbroker.child.web.upgrade import Origins
 
     login = "none" if not settings.needs_login else "optional" if settings.allow_anonymous else "required"
-    page = PagePolicy(for_others=settings.web_admin == "all", login=login, cookie=settings.web_cookie or "")
+    page = PagePolicy(
+        for_others=settings.web_admin == "all",
+        login=login,
+        cookie=settings.web_cookie or "",
+        websocket=next(iter(settings.web_path), ""),
+    )
     return SitePolicy(
         page=None if settings.web_admin == "none" else page,
         paths=settings.web_path,

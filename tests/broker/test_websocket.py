@@ -20,6 +20,7 @@ from broker.test_users import line
 from support.certificates import HAS_OPENSSL, make_certificate
 from support.rawclient import RawClient, connect
 from support.webclient import LISTEN, WebClient, url_of
+from support.webhttp import ask_http
 from websockets.exceptions import InvalidStatus
 
 from forkbroker.testing.broker import PATIENCE_S, RunningBroker
@@ -384,6 +385,8 @@ def test_the_paths_may_be_fewer(make_broker: Callable[..., RunningBroker]) -> No
     for path in ("/chat", "/a.b"):
         with WebClient(broker, path) as client:
             client.login()
+    # the page is told so
+    assert b'new URL("../chat", location.href)' in ask_http(broker, "GET", "/admin/broker.js")[1]
     for path in ("/ws", "/x/chat", "/axb"):
         with pytest.raises(InvalidStatus, match="404"), WebClient(broker, path):
             pass

@@ -85,6 +85,20 @@ def bodies_of(client: RawClient, queue: str) -> list[object]:
     return [row["body"] for row in ask(client, "show", queue=queue, body=True)]
 
 
+@pytest.mark.parametrize(
+    ("paths", "prefix"), [(["/chat", "/other"], ""), (["/some/prefix/chat"], "/some/prefix"), (["/a/b"], "")]
+)
+def test_the_page_finds_websockets_at_another_path(
+    make_broker: Callable[..., RunningBroker], page: Page, paths: list[str], prefix: str
+) -> None:
+    """The first one that is named."""
+    broker = make_broker(*LISTEN, *(word for path in paths for word in ("--web-path", path)))
+    with connect(broker.port) as client:
+        reject(client, "/queue/orders", "one")
+        page.open(page_of(broker, prefix=prefix))
+        page.wait_for_rows("/queue/orders", column=2)
+
+
 def test_dead_letters_are_shown_sent_back_and_discarded(broker: RunningBroker, client: RawClient, page: Page) -> None:
     """One, those that are selected, and all that match; below a prefix, as behind a proxy."""
     reject(client, "/queue/orders", '{"order": 1}', '{"order": 2}', "three", kind="order")

@@ -57,6 +57,9 @@ _HEADERS = (
 )
 _ABOUT = "about.json"
 """What the page wants to know before it connects: a login that fails has consequences."""
+_CONNECTS = "broker.js"
+"""The script that connects, and in it the link to WebSockets, as seen from the page."""
+_USUAL_LINK = b'"../ws"'
 _NOT_HERE = "The page is for browsers on this machine, without a proxy; the option web-admin opens it to others."
 
 
@@ -70,6 +73,8 @@ class PagePolicy:
     """Whether clients have to log in: `none`, `optional` or `required`."""
     cookie: str = ""
     """The cookie that logs in who has it; nothing: none does."""
+    websocket: str = ""
+    """The path of WebSockets, if it is not `/ws` below any prefix."""
 
 
 @cache
@@ -88,7 +93,7 @@ class Page:
         self._files = {name: _describe(name, body) for name, body in found.items()}
         self._files[""] = self._files["index.html"]
         # no other names: below the page's own there may be a prefix as well, as in /admin/ws
-        self._path = re.compile(rf".*/admin(?:/(?P<name>{'|'.join(map(re.escape, self._files))}))?")
+        self._path = re.compile(rf"(?P<prefix>.*)/admin(?:/(?P<name>{'|'.join(map(re.escape, self._files))}))?")
 
     def make_route(self, *, is_here: bool) -> Route:
         """The row of the page for one client. `is_here`: it is on this machine."""
@@ -96,11 +101,11 @@ class Page:
         def answer(request: Request, match: re.Match[str]) -> Response:
             if not self._policy.for_others and (not is_here or request.is_passed_on):
                 return say(HTTPStatus.FORBIDDEN, _NOT_HERE)
-            return self._answer(request, match["name"])
+            return self._answer(request, match["prefix"], match["name"])
 
         return Route("GET", self._path, answer, "files of the page")
 
-    def _answer(self, request: Request, name: str | None) -> Response:
+    def _answer(self, request: Request, prefix: str, name: str | None) -> Response:
         if name is None:
             # relative, as there may be a prefix
             return Response(HTTPStatus.MOVED_PERMANENTLY, headers=(("Location", "admin/"),))
@@ -108,6 +113,10 @@ class Page:
             # it need not ask, unless the cookie is refused
             return Response(HTTPStatus.OK, _about("none"), self._files[name].headers[:1] + _HEADERS)
         file = self._files[name]
+        if name == _CONNECTS and self._policy.websocket:
+            # as all links of the page, from where it is
+            link = f"../{self._policy.websocket.removeprefix(f'{prefix}/').lstrip('/')}"
+            file = _describe(name, file.body.replace(_USUAL_LINK, json.dumps(link).encode()))
         known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
         status = HTTPStatus.NOT_MODIFIED if file.tag in known else HTTPStatus.OK
         return Response(status, file.body, file.headers)

@@ -116,6 +116,31 @@ def test_the_page_is_told_whether_to_log_in() -> None:
     assert json.loads(ask("/admin/about.json", EVERYBODY).body) == {"login": "required"}
 
 
+@pytest.mark.parametrize(
+    ("websocket", "prefix", "link"),
+    [
+        ("", "", "../ws"),
+        ("", "/broker", "../ws"),
+        ("/chat", "", "../chat"),
+        ("/a/b", "", "../a/b"),
+        ("/", "", "../"),
+        # the proxy passes on what it gets, or leaves out the prefix
+        ("/broker/chat", "/broker", "../chat"),
+        ("/chat", "/broker", "../chat"),
+        ("/brokers/chat", "/broker", "../brokers/chat"),
+        ('/"+alert(1)+"', "", '../\\"+alert(1)+\\"'),
+    ],
+)
+def test_the_page_connects_where_websockets_are(websocket: str, prefix: str, link: str) -> None:
+    """By a link, as seen from the page; the script is the same but for it."""
+    usual = ask("/admin/broker.js")
+    found = ask(f"{prefix}/admin/broker.js", PagePolicy(websocket=websocket))
+
+    assert found.body == usual.body.replace(b'"../ws"', f'"{link}"'.encode())
+    assert usual.body.count(b'"../ws"') == 1
+    assert (dict(found.headers)["ETag"] == dict(usual.headers)["ETag"]) == (link == "../ws")
+
+
 def test_other_methods_are_refused() -> None:
     """The page only reads."""
     router = Router([Page(LOCAL).make_route(is_here=True)])
