@@ -16,12 +16,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
-from difflib import get_close_matches
 from pathlib import Path
 
 from forkbroker.config.options.option import Given, Option, Type, is_relative
 from forkbroker.config.options.table import BY_NAME, OPTIONS
 from forkbroker.config.permissions import TABLES, read_permissions
+from forkbroker.config.suggesting import suggest
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.permissions import Permissions
 
@@ -153,10 +153,8 @@ def _find_option(key: str, value: object, where: str) -> Option:
             raise ConfigurationFileError(
                 f"{where}: {key}", "unknown table", f"tables are {', '.join(TABLES)}; options stand in none"
             )
-        close = get_close_matches(
-            key.replace("_", "-").lower(), [option.name for option in OPTIONS if option.in_file], 1
-        )
-        remedy = f"write {close[0]}" if close else "forkbroker.toml(5) has the keys"
+        known = [option.name for option in OPTIONS if option.in_file]
+        remedy = suggest(key.replace("_", "-").lower(), known, "forkbroker.toml(5) has the keys")
         raise ConfigurationFileError(f"{where}: {key}", "unknown key", remedy)
     if not option.in_file:
         raise ConfigurationFileError(f"{where}: {key}", "not for the file", f"give --{key} on the command line")

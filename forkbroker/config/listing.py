@@ -6,13 +6,16 @@ python -m forkbroker.config.listing > etc/forkbroker.toml
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from forkbroker.config.hosts import HOSTS
 from forkbroker.config.options.option import Given, Option, Type
 from forkbroker.config.options.table import CHAPTERS, OPTIONS
-from forkbroker.config.permissions import list_permissions
-from forkbroker.permissions import Permissions
+from forkbroker.config.permissions import GROUPS, PERMISSIONS
+from forkbroker.config.quotas import QUOTAS
+from forkbroker.permissions import QUOTA_KEYS, Grant, Permissions
 
 _WIDTH = 44
 """Column in which the source of a value stands, if there is room."""
@@ -92,6 +95,52 @@ _TABLES = """
 #control = false
 """
 """What stands behind the options in the file to begin with."""
+
+
+def list_permissions(permissions: Permissions) -> Iterator[str]:
+    """Return the lines of a configuration file that has these tables, each with its source."""
+    if permissions.groups:
+        yield ""
+        yield f"[{GROUPS}]"
+    for group, members in permissions.groups.items():
+        yield f"{_write_key(group)} = {json.dumps(list(members), ensure_ascii=False)}"
+    if permissions.grants is not None:
+        yield ""
+        yield f"[{PERMISSIONS}]"
+    table: dict[str, dict[str, list[Grant]]] = {}
+    for grant in permissions.grants or ():
+        table.setdefault(grant.subject, {}).setdefault(grant.right, []).append(grant)
+    for subject, rights in table.items():
+        yield ""
+        yield _write_header(PERMISSIONS, subject)
+        for right, grants in rights.items():
+            patterns = json.dumps([grant.pattern for grant in grants], ensure_ascii=False)
+            yield f"{right} = {patterns} # {grants[0].where}"
+
+    names = {field: key for key, field in QUOTA_KEYS.items()}
+    for subject, limits in permissions.quotas.items():
+        yield ""
+        yield _write_header(QUOTAS, subject)
+        for field, limit in limits.items():
+            yield f"{names[field]} = {limit}"
+    for host in permissions.hosts.all:
+        yield from ("", f"[{HOSTS}.{host.key}]", f"names = {_write_texts(host.names)} # {host.where}")
+        yield from (f"users = {_write_texts(host.users)}",) if host.users is not None else ()
+        yield from (f"groups = {_write_texts(host.groups)}",) if host.groups is not None else ()
+        yield f"control = {'true' if host.control else 'false'}"
+
+
+def _write_texts(texts: Sequence[str]) -> str:
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
+def _write_header(table: str, subject: str) -> str:
+    kind, _, whose = subject.partition(" ")
+    return f"[{table}.{kind}{f'.{_write_key(whose)}' if whose else ''}]"
+
+
+def _write_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _write(option: Option, given: Given | None) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from forkbroker.config.file import parse_text
-from forkbroker.config.permissions import list_permissions
+from forkbroker.config.listing import list_permissions
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.permissions import Grant, from_plain
 
