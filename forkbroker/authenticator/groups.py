@@ -26,7 +26,8 @@ class Groups:
 
     def __init__(self, most: int) -> None:
         """`most`: so many places. Made before the processes are forked that share it."""
-        self._table = memoryview(mmap.mmap(-1, most * _OCTETS)).cast("q")
+        table = memoryview(mmap.mmap(-1, (most + 1) * _OCTETS)).cast("q")
+        self._table, self._turns = table[:most], table[most:]
         self._free = list(range(most))
 
     def take_place(self) -> int:
@@ -37,6 +38,15 @@ class Groups:
         """The program of this place has ended with all of its group, or there is none."""
         self._table[place] = 0
         self._free.append(place)
+
+    @property
+    def turns(self) -> int:
+        """How often the loop of a runner has turned."""
+        return self._turns[0]
+
+    def note_turn(self) -> None:
+        """The runner's loop has turned: so it is neither stopped nor stuck."""
+        self._turns[0] += 1
 
     def enter(self, place: int, runner: int) -> bool:
         """Begin a group of this process's own, and note it. False: the runner has ended, and this process has to."""

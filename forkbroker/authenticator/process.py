@@ -4,8 +4,9 @@ A program that verifies logins may need rights that the broker gives up at its s
 these processes are forked before that. With `--authenticator-user` they keep the rights of the start, and each run of
 the program becomes that user; without, they become the broker's user as everybody else.
 
-The *guard* does nothing but wait for the *runner*. If that has died, it ends the programs that it has left
-(`forkbroker.authenticator.groups`), and forks another one: the parent process could not, as it has no rights to give.
+The *guard* does nothing but wait for the *runner*, which it kills if that leaves requests lying. If the runner has
+died, the guard ends the programs that it has left (`forkbroker.authenticator.groups`), and forks another one: the
+parent process could not, as it has no rights to give.
 The runner reads no request: it hands the octets to a program, and gives its output back (`forkbroker.wire.logins`).
 Which program that is was said at the start, and nothing that a client's process can send changes it.
 
@@ -43,6 +44,8 @@ RUNNING = 16
 _GRACE_S = 1.0
 _LOOK_S = 0.01
 """Between two looks whether a program has ended: one takes longer than that by far."""
+_CHECK_S, _SILENT_CHECKS = 4.0, 2
+"""A runner that takes no request in so many checks, though one waits, is stopped or stuck. Clients wait for 15 s."""
 _AGAIN_S, _AGAIN_MAX_S, _STEADY_S = 0.1, 5.0, 10.0
 _CANNOT_RUN = 127
 
@@ -77,12 +80,12 @@ def guard(task: Task) -> int:
             status, how = -1, f"cannot fork its process: {error.strerror}"
         if status != 0:
             groups.kill_all()
-        if status == 0 or _has_ended(task.lifeline, 0.0):
+        if status == 0 or _is_readable(task.lifeline, 0.0):
             return Exit.OK
         if time.monotonic() - began > _STEADY_S:
             again_s = _AGAIN_S
         log.error("authenticator: exited, %s; restarting in %.1f s", how, again_s)
-        if _has_ended(task.lifeline, again_s):
+        if _is_readable(task.lifeline, again_s):
             return Exit.OK
         again_s = min(_AGAIN_MAX_S, 2 * again_s)
 
@@ -103,22 +106,38 @@ def _have_runner(task: Task, groups: Groups) -> int:
         raise
     finally:
         os.close(theirs)
-    poll = select.poll()
-    poll.register(ours, select.POLLIN)
-    poll.register(task.lifeline, select.POLLIN)
-    if ours not in dict(poll.poll()):
-        poll.unregister(task.lifeline)
-        if not poll.poll(_GRACE_S * 1000):
-            # it is stopped, for one
-            children.kill(pid)
+    if not _await_runner(pid, ours, task, groups) and not _is_readable(ours, _GRACE_S):
+        # the broker has ended; the runner is stopped, for one
+        children.kill(pid)
     os.close(ours)
     return os.waitpid(pid, 0)[1]
 
 
-def _has_ended(lifeline: int, within_s: float) -> bool:
-    """Whether the broker has ended, or does within this time."""
+def _await_runner(pid: int, end: int, task: Task, groups: Groups) -> bool:
+    """Wait until the runner has ended, whose `end` can be read then; False: the broker has.
+
+    A runner that is stuck is killed.
+    """
     poll = select.poll()
-    poll.register(lifeline, select.POLLIN)
+    poll.register(end, select.POLLIN)
+    poll.register(task.lifeline, select.POLLIN)
+    silent_checks = 0
+    while True:
+        turns = groups.turns
+        ready = dict(poll.poll(_CHECK_S * 1000))
+        if ready:
+            return end in ready
+        is_stuck = groups.turns == turns and _is_readable(task.link.fileno(), 0.0)
+        silent_checks = silent_checks + 1 if is_stuck else 0
+        if silent_checks == _SILENT_CHECKS:
+            log.warning("authenticator: killed, has taken no request for %.0f s", _SILENT_CHECKS * _CHECK_S)
+            children.kill(pid)
+
+
+def _is_readable(fd: int, within_s: float) -> bool:
+    """Whether something can be read there, or its end, now or within this time."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
     return bool(poll.poll(within_s * 1000))
 
 
@@ -147,6 +166,7 @@ class Runner:
         poll = select.poll()
         poll.register(task.lifeline, select.POLLIN)
         while True:
+            self._groups.note_turn()
             if len(self._runs) < RUNNING:
                 poll.register(task.link, select.POLLIN)
             else:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.deadline import stretched, wait_until
 
+from forkbroker.authenticator import process
 from forkbroker.authenticator.groups import Groups
 from forkbroker.authenticator.process import RUNNING, TIMEOUT_S, Task, guard
 from forkbroker.child.program import Program
@@ -254,6 +255,19 @@ def test_a_program_that_the_guard_cannot_have_seen_does_not_begin(dies_before: b
     assert os.waitpid(pid, 0)[1] == 0
     for fd in (heard, tell, go, end):
         os.close(fd)
+
+
+def test_a_helper_that_is_stopped_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed, as a request waits for it; the next one finds that in the kernel."""
+    monkeypatch.setattr(process, "_CHECK_S", 0.2)
+    runner, places = tmp_path / "runner", Places(1)
+    with helper(script(tmp_path, f"echo $PPID > {runner}")) as link:
+        assert isinstance(ask_by(link, ALICE, places), Identity)
+        first = int(runner.read_text())
+        os.kill(first, signal.SIGSTOP)
+        assert isinstance(ask_by(link, ALICE, places), Identity)
+        assert int(runner.read_text()) != first
+    places.close()
 
 
 def test_a_helper_that_is_stopped_ends_with_the_broker(tmp_path: Path) -> None:
