@@ -13,6 +13,8 @@ from forkbroker.store.changes import is_lone_delete, unpack_change
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 
+_NEW = (Message, Chunk)
+
 
 class Told:
     """One change, or one request, as it came."""
@@ -74,16 +76,15 @@ class Group:
         changes = unpack_change(told.parts)
         self.told.append(told)
         for change in changes:
-            if isinstance(change, Delete):
+            if isinstance(change, _NEW):
+                self.octets += weigh(change)
+                self.adds = True
+            elif isinstance(change, Delete):
                 self._cancel(change)
             elif isinstance(change, Move):
                 # to be found under other serials from now on: who deletes these must not meet the old ones
                 self._take_places(change.first, change.last)
             self._changes.append(change)
-        added = [weigh(change) for change in changes if isinstance(change, Message | Chunk)]
-        if added:
-            self.octets += sum(added)
-            self.adds = True
         self._ends.append(len(self._changes))
 
     def take_changes(self) -> list[Change]:
