@@ -209,3 +209,19 @@ def test_the_policies_of_the_documents_can_be_read() -> None:
     rules = [rule for text in texts for rule in re.findall(r"--policy '([^']+)'", text)]
 
     assert len({policy_line(rule).pattern for rule in rules if rule != "PATTERN key=value ..."}) >= 3
+
+
+def test_the_documents_name_no_file_of_the_code_that_there_is_not() -> None:
+    """Whoever follows a name finds it; those of the tutorial are the reader's own."""
+    folders = ("forkbroker", "tests", "benchmarks", "examples", "debian")
+    there = [f"/{path.relative_to(ROOT).as_posix()}" for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    documents = [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+    named = {
+        (path.name, name)
+        for path in documents
+        if path.name != "tutorial.md"
+        for name in re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text())
+    }
+
+    assert {(where, name) for where, name in named if not any(file.endswith(f"/{name}") for file in there)} == set()
+    assert len(named) > 100

@@ -14,6 +14,7 @@ from support.leftovers import Leftovers  # noqa: E402 (behind the registration)
 
 from forkbroker.store.api import Store  # noqa: E402
 from forkbroker.store.locate import make_store  # noqa: E402
+from forkbroker.store.sqlite import SqliteStore  # noqa: E402
 from store.driven import DrivenStore  # noqa: E402
 
 StartStore = Callable[..., DrivenStore]
@@ -27,6 +28,20 @@ def leftovers() -> Iterator[None]:
     before.check()
     with pytest.raises(ChildProcessError):
         os.wait4(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is."""
+    return tmp_path / "queues.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    """The database, closed in disorder at the end; a test opens it."""
+    store = SqliteStore(f"sqlite://{path}")
+    yield store
+    store.close(in_order=False)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 from forkbroker.store.again import apply_again
 from forkbroker.store.api import Delete, Message, Move, SerialTakenError, Update, is_same
-from forkbroker.store.sqlite import SqliteStore
 from forkbroker.store.table import list_serials
 from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.kinds import Kind
@@ -20,20 +18,6 @@ from store.databases import QUEUE, fill, make_message, overwrite, page_of, query
 from store.driven import delete, write
 
 OTHER = b"/queue/b"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the database is."""
-    return tmp_path / "queues.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqliteStore]:
-    """The database as it is then, open."""
-    store = SqliteStore(f"sqlite://{path}")
-    yield store
-    store.close(in_order=False)
 
 
 # -- taken serials

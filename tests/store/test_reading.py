@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -32,20 +30,6 @@ from store.databases import (
 from store.driven import serials_of, write
 
 OTHER = b"/queue/b"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the database is."""
-    return tmp_path / "queues.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqliteStore]:
-    """The database as it is then, open."""
-    store = SqliteStore(f"sqlite://{path}")
-    yield store
-    store.close(in_order=False)
 
 
 def serials(store: SqliteStore, queue: bytes = QUEUE) -> list[int]:

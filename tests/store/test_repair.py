@@ -34,12 +34,6 @@ from store.databases import (
 )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the database is."""
-    return tmp_path / "queues.db"
-
-
 def serials_in(path: Path) -> list[int]:
     """Of all rows of a sound database."""
     return [int(str(serial)) for (serial,) in query(path, "SELECT serial FROM messages NOT INDEXED ORDER BY serial")]

@@ -17,9 +17,8 @@ from forkbroker.posix import children
 from forkbroker.store.api import Message, StoreError
 from forkbroker.store.sqlite import SqliteStore
 from forkbroker.wire.kinds import Kind
+from store.databases import QUEUE, fill, overwrite, page_of, query, root_page
 from store.driven import bodies_of, serials_of, write
-
-QUEUE = b"/queue/a"
 
 
 @pytest.fixture
@@ -32,22 +31,6 @@ def path(tmp_path: Path) -> Path:
 def url(path: Path) -> str:
     """The same as the broker's option has it."""
     return f"sqlite://{path}"
-
-
-def fill(url: str, count: int, *, in_order: bool = True, size: int = 1000) -> None:
-    """A store with so many messages, closed."""
-    store = SqliteStore(url)
-    store.open(is_fresh=True)
-    for first in range(1, count + 1, 100):
-        serials = range(first, min(first + 100, count + 1))
-        store.write([Message(n, QUEUE, b"%d-s-1" % n, b"n:%d\n" % n, b"%06d" % n + bytes(size)) for n in serials])
-    store.close(in_order=in_order)
-
-
-def query(path: Path, text: str) -> list[tuple[object, ...]]:
-    """What a person with sqlite3 sees."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(text).fetchall()
 
 
 # -- URL and files
@@ -79,9 +62,9 @@ def test_the_files_are_the_brokers_alone(url, path) -> None:
     } or modes == {f"queues.db{end}": 0o600 for end in ("", "-wal", "-shm", "-lock", "-overflow")}
 
 
-def test_after_an_end_in_order_the_database_is_one_file(url, path) -> None:
+def test_after_an_end_in_order_the_database_is_one_file(path) -> None:
     """Beside the lock, which stays: whoever waits for it has it open."""
-    fill(url, 10)
+    fill(path, range(1, 11))
 
     assert {entry.name for entry in path.parent.iterdir()} == {"queues.db", "queues.db-lock"}
 
@@ -100,7 +83,7 @@ def test_others_may_read_while_the_broker_runs(start_store, url, path) -> None:
 
 def test_a_queue_can_be_mended_by_hand(url, path) -> None:
     """What a person has written is delivered, with what was left out in its place."""
-    fill(url, 2)
+    fill(path, range(1, 3))
     query(path, "DELETE FROM messages WHERE serial = 1")
     query(path, "INSERT INTO messages (queue, headers, body) VALUES ('/queue/a', 'by:hand', 'text')")
     store = SqliteStore(url)
@@ -116,7 +99,7 @@ def test_a_queue_can_be_mended_by_hand(url, path) -> None:
 
 def test_a_message_written_by_hand_is_paged(start_store, url, path) -> None:
     """As one that came from a client."""
-    fill(url, 1)
+    fill(path, range(1, 2))
     query(path, "INSERT INTO messages (queue, headers, body) VALUES ('/queue/a', 'by:hand', 'text')")
     store = start_store(url)
     store.hear(Kind.OPENED)
@@ -160,22 +143,10 @@ def _open_as_other_broker(url: str) -> int:
 # -- damage
 
 
-def damage(path: Path, page: int, octets: bytes = b"\xa5" * 8192) -> None:
-    """Overwrite a page of the database."""
-    with path.open("r+b") as file:
-        file.seek(page * 8192)
-        file.write(octets)
-
-
-def page_of(path: Path, text: str) -> int:
-    """A page that the first message with this in its body is on."""
-    return path.read_bytes().index(text.encode()) // 8192
-
-
 def test_damage_is_reported_with_what_to_do(start_store, url, path) -> None:
     """After an end in disorder the whole database is looked at; it is left as it is."""
-    fill(url, 1000, in_order=False)
-    damage(path, page_of(path, "000500"))
+    fill(path, range(1, 1001), in_order=False)
+    overwrite(path, page_of(path, 500))
     before = path.read_bytes()
 
     store = start_store(url)
@@ -190,7 +161,7 @@ def test_damage_is_reported_with_what_to_do(start_store, url, path) -> None:
 @pytest.mark.parametrize("length", [8192, 5000, 100_000])
 def test_a_database_that_is_too_short_is_not_used(start_store, url, path, length) -> None:
     """However orderly it was closed."""
-    fill(url, 1000)
+    fill(path, range(1, 1001))
     os.truncate(path, length)
 
     store = start_store(url)
@@ -213,9 +184,9 @@ def test_a_file_that_is_no_database_is_not_used(start_store, url, path) -> None:
 
 def test_repair_saves_all_that_can_be_read(start_store, url, path) -> None:
     """What is lost was on the damaged pages; the damaged file is aside."""
-    fill(url, 2000, in_order=False)
-    for text in ("000100", "000500", "001999"):
-        damage(path, page_of(path, text))
+    fill(path, range(1, 2001), in_order=False)
+    for page in [page_of(path, serial) for serial in (100, 500, 1999)]:
+        overwrite(path, page)
     damaged = path.read_bytes()
 
     store = start_store(url, repair=True)
@@ -233,9 +204,8 @@ def test_repair_saves_all_that_can_be_read(start_store, url, path) -> None:
 
 def test_repair_saves_what_the_schema_still_leads_to(start_store, url, path) -> None:
     """A root page of the index is gone: every message can be read."""
-    fill(url, 1000)
-    (root,) = query(path, "SELECT rootpage FROM sqlite_master WHERE name = 'messages_in_queues'")[0]
-    damage(path, int(str(root)) - 1)
+    fill(path, range(1, 1001))
+    overwrite(path, root_page(path, "messages_in_queues"))
 
     store = start_store(url, repair=True)
     store.hear(Kind.OPENED)
@@ -258,7 +228,7 @@ def test_repair_of_a_file_that_can_not_be_read_at_all_moves_it_aside(start_store
 
 def test_repair_saves_what_is_left_of_a_truncated_database(start_store, url, path) -> None:
     """Here the first half, more or less."""
-    fill(url, 1000)
+    fill(path, range(1, 1001))
     os.truncate(path, path.stat().st_size // 2 // 8192 * 8192)
 
     store = start_store(url, repair=True)
@@ -269,7 +239,7 @@ def test_repair_saves_what_is_left_of_a_truncated_database(start_store, url, pat
 
 def test_repair_leaves_a_sound_database_alone(start_store, url, path) -> None:
     """Nothing is moved."""
-    fill(url, 100)
+    fill(path, range(1, 101))
 
     store = start_store(url, repair=True)
     store.hear(Kind.OPENED)
