@@ -33,6 +33,8 @@ class Param:
     """An argument that need not be given."""
     is_many: bool = False
     """It may be given several times."""
+    is_required: bool = False
+    """An option that must be given."""
     completes: str = ""
     """What the shell offers: `queue`, `file`, or words with blanks between."""
     dest: str = ""
@@ -62,6 +64,7 @@ class Param:
                 type=self._convert,
                 default=self.default,
                 action=action,
+                required=self.is_required,
                 help=help_text,
             )
         else:
@@ -115,6 +118,7 @@ class Command:
     """A verb."""
 
     name: str
+    """One word, or two."""
     help: str
     run: Callable[[Context], int]
     params: tuple[Param, ...] = ()

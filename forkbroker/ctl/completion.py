@@ -6,11 +6,14 @@ Names of queues are asked of the broker, with a short patience: a shell must not
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from forkbroker.ctl.command import Command, Param
-from forkbroker.ctl.main import COMMANDS, CONNECTING, OFFLINE, PROGRAM
+from forkbroker.ctl.command import Param
+from forkbroker.ctl.main import ALONE, COMMANDS, CONNECTING, PARAMS, PROGRAM
+from forkbroker.ctl.offline import GROUPS
 
+EARLY = CONNECTING
+"""Options that are offered before there is a verb."""
 _NAMES = f"{PROGRAM} queues --interval 0 --timeout 1s 2>/dev/null | sed '1d;s/ .*//' | grep '^[A-Za-z0-9/._-]*$'"
 """Clients choose the names of queues, and bash expands what it offers: so only harmless ones are offered."""
 
@@ -22,33 +25,36 @@ def make_bash() -> Iterator[str]:
     yield '    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words="" at=1'
     yield "    COMPREPLY=()"
     # options can stand before the verb
-    yield '    while [ "$at" -lt "$COMP_CWORD" ]; do'
-    yield '        case "${COMP_WORDS[at]}" in'
-    yield f"            {'|'.join(param.name for param in CONNECTING if param.metavar)}) at=$((at + 2)) ;;"
-    yield "            -*) at=$((at + 1)) ;;"
-    yield "            *) break ;;"
-    yield "        esac"
-    yield "    done"
+    yield from _skip_options("    ", EARLY)
     yield "    local verb=${COMP_WORDS[at]}"
     yield '    [ "$at" -ge "$COMP_CWORD" ] && verb=""'
+    for first in GROUPS:
+        yield f'    if [ "$verb" = {first} ]; then'
+        yield "        at=$((at + 1))"
+        yield from _skip_options("        ", _options_of_group(first))
+        yield '        [ "$at" -lt "$COMP_CWORD" ] && verb="$verb ${COMP_WORDS[at]}"'
+        yield "    fi"
     yield '    case "$verb $before" in'
-    for name, params in [*((command.name, command.params) for command in COMMANDS), ("*", CONNECTING)]:
+    early = [(name, _options_of_group(name)) for name in GROUPS] + [("", EARLY)]
+    for name, params in [*PARAMS.items(), *early]:
         for param in params:
             if param.is_option and param.metavar:
-                place = f'"{name} {param.name}"' if name != "*" else f'*" {param.name}"'
-                yield f"        {place}) {_offer_bash(param)}; return ;;"
+                yield f'        "{name} {param.name}") {_offer_bash(param)}; return ;;'
     yield "    esac"
     yield '    if [ -z "$verb" ]; then'
-    early = [*(verb for verb, _ in _verbs()), *(param.name for param in CONNECTING)]
-    yield f'        COMPREPLY=($(compgen -W "{" ".join(early)}" -- "$word"))'
+    words = [*(verb for verb, _ in _verbs()), *(param.name for param in EARLY)]
+    yield f'        COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word"))'
     yield "        return"
     yield "    fi"
     yield '    case "$verb" in'
-    for command in COMMANDS:
-        options = " ".join(param.name for param in _options(command))
-        offers = [_words(param) for param in command.params if not param.is_option]
+    for first in GROUPS:
+        names = [*(part for part, _ in _parts(first)), *(param.name for param in _options_of_group(first))]
+        yield f'        {first}) words="{" ".join(names)}" ;;'
+    for name, params in PARAMS.items():
+        options = " ".join(param.name for param in params if param.is_option)
+        offers = [_words(param) for param in params if not param.is_option]
         more = " ".join(words for words in offers if words != "queue")
-        yield f"        {command.name})"
+        yield f'        "{name}")'
         yield f'            words="{f"{options} {more}".strip()}"'
         if "queue" in offers:
             yield f'            case "$word" in -*) ;; *) words="$words $({_NAMES})" ;; esac'
@@ -57,6 +63,17 @@ def make_bash() -> Iterator[str]:
     yield '    COMPREPLY=($(compgen -W "$words" -- "$word"))'
     yield "}"
     yield f"complete -F _stomp_brokerctl {PROGRAM}"
+
+
+def _skip_options(indent: str, options: Sequence[Param]) -> Iterator[str]:
+    """Lead `at` past these, with their values."""
+    yield f'{indent}while [ "$at" -lt "$COMP_CWORD" ]; do'
+    yield f'{indent}    case "${{COMP_WORDS[at]}}" in'
+    yield f"{indent}        {'|'.join(param.name for param in options if param.metavar)}) at=$((at + 2)) ;;"
+    yield f"{indent}        -*) at=$((at + 1)) ;;"
+    yield f"{indent}        *) break ;;"
+    yield f"{indent}    esac"
+    yield f"{indent}done"
 
 
 def _offer_bash(param: Param) -> str:
@@ -78,14 +95,14 @@ def make_zsh() -> Iterator[str]:
     yield "local -i at=2"
     yield "while (( at < CURRENT )); do"
     yield "    case $words[at] in"
-    yield f"        {'|'.join(param.name for param in CONNECTING if param.metavar)}) (( at += 2 )) ;;"
+    yield f"        {'|'.join(param.name for param in EARLY if param.metavar)}) (( at += 2 )) ;;"
     yield "        -*) (( at += 1 )) ;;"
     yield "        *) break ;;"
     yield "    esac"
     yield "done"
     yield "if (( at > CURRENT )) || [[ $at -eq $CURRENT && $words[CURRENT] == -* ]]; then"
     yield "    _arguments \\"
-    for param in CONNECTING:
+    for param in EARLY:
         yield f"        {_argument(param, 0)} \\"
     yield ""
     yield "    return"
@@ -99,13 +116,27 @@ def make_zsh() -> Iterator[str]:
     yield "    return"
     yield "fi"
     yield "shift $(( at - 2 )) words; (( CURRENT -= at - 2 ))"
-    yield "case $words[2] in"
-    for command in COMMANDS:
-        yield f"    {command.name})"
+    yield "local verb=$words[2]"
+    for first in GROUPS:
+        yield f"if [[ $verb == {first} ]]; then"
+        yield "    if (( CURRENT == 3 )); then"
+        yield "        local -a verbs=("
+        for part, text in _parts(first):
+            yield f"            '{part}:{_quote(text)}'"
+        yield "        )"
+        yield "        _describe verb verbs"
+        yield "        return"
+        yield "    fi"
+        yield '    verb="$verb $words[3]"'
+        yield "    shift words; (( CURRENT-- ))"
+        yield "fi"
+    yield 'case "$verb" in'
+    for name, params in PARAMS.items():
+        yield f'    "{name}")'
         yield "        shift words; (( CURRENT-- ))"
         yield "        _arguments \\"
         places = 0
-        for param in (*command.params, *CONNECTING):
+        for param in params:
             places += not param.is_option
             yield f"            {_argument(param, places)} \\"
         yield "            ;;"
@@ -132,11 +163,16 @@ def make_fish() -> Iterator[str]:
     yield f"complete -c {PROGRAM} -f"
     for verb, text in _verbs():
         yield f"complete -c {PROGRAM} -n __fish_use_subcommand -a {verb} -d {_single(text)}"
-    for param in CONNECTING:
+    for param in EARLY:
         yield _complete_option(param, "-n __fish_use_subcommand")
-    for command in COMMANDS:
-        seen = f"-n '__fish_seen_subcommand_from {command.name}'"
-        for param in (*command.params, *CONNECTING):
+    for first in GROUPS:
+        parts = " ".join(part for part, _ in _parts(first))
+        when = f"__fish_seen_subcommand_from {first}; and not __fish_seen_subcommand_from {parts}"
+        for part, text in _parts(first):
+            yield f"complete -c {PROGRAM} -n '{when}' -a {part} -d {_single(text)}"
+    for name, params in PARAMS.items():
+        seen = "-n '" + "; and ".join(f"__fish_seen_subcommand_from {word}" for word in name.split()) + "'"
+        for param in params:
             offer = _offer_fish(param)
             if param.is_option:
                 yield _complete_option(param, seen)
@@ -162,12 +198,23 @@ def _single(text: str) -> str:
 
 
 def _verbs() -> Iterator[tuple[str, str]]:
-    yield from ((command.name, command.help) for command in COMMANDS)
-    yield from OFFLINE.items()
+    """The first words, with their helps."""
+    yield from ((command.name, command.help) for command in (*COMMANDS, *ALONE) if " " not in command.name)
+    yield from GROUPS.items()
 
 
-def _options(command: Command) -> list[Param]:
-    return [param for param in (*command.params, *CONNECTING) if param.is_option]
+def _parts(first: str) -> Iterator[tuple[str, str]]:
+    """The second words of verbs that begin with this one."""
+    for command in ALONE:
+        word, _, part = command.name.partition(" ")
+        if word == first and part:
+            yield part, command.help
+
+
+def _options_of_group(first: str) -> list[Param]:
+    """Of all these verbs."""
+    found = {param.name: param for name, params in PARAMS.items() if name.startswith(f"{first} ") for param in params}
+    return [param for param in found.values() if param.is_option]
 
 
 def _words(param: Param) -> str:

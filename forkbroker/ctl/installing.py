@@ -18,9 +18,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
 
-from forkbroker.ctl.command import Context
+from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError
 from forkbroker.errors import Exit
 from forkbroker.posix.files import replace
@@ -51,20 +50,6 @@ Next, as root:
     systemctl daemon-reload
     systemctl enable --now stomp-broker
 Options of the broker go into /etc/forkbroker/forkbroker.toml; {example} has them all as comments."""
-
-
-OPTIONS = {"install-service": {"--print": "", "--force": "", "--root": "DIR"}}
-"""The options of this verb, with the names of their values."""
-
-
-def add_parser(verbs: Any) -> None:
-    """Let the command line know it; `verbs` is what `add_subparsers` has returned."""
-    text = "write the files of the service for systemd, and say what to do next"
-    parser = verbs.add_parser("install-service", help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--print", action="store_true", dest="only_print", help="print the files, and write nothing")
-    parser.add_argument("--force", action="store_true", help="replace files that somebody has changed")
-    parser.add_argument("--root", metavar="DIR", type=Path, default=Path("/"), help="write below DIR")
-    parser.set_defaults(run=_run)
 
 
 def _run(context: Context) -> int:
@@ -187,3 +172,17 @@ def _read(path: Path) -> str | None:
         return path.read_bytes().decode(errors="surrogateescape")
     except FileNotFoundError:
         return None
+
+
+COMMANDS = (
+    Command(
+        "install-service",
+        "write the files of the service for systemd, and say what to do next",
+        _run,
+        (
+            Param("--print", "print the files, and write nothing", dest="only_print"),
+            Param("--force", "replace files that somebody has changed"),
+            Param("--root", "write below DIR", "DIR", Path, Path("/"), completes="file"),
+        ),
+    ),
+)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import forkbroker
 from forkbroker.config.values import seconds
@@ -35,12 +36,8 @@ COMMANDS: tuple[Command, ...] = (
 )
 """All verbs that ask a broker."""
 
-OFFLINE = {
-    "user": "the users of a password file",
-    "can": "whether a user has a right, and which line says so",
-    "install-service": "make the broker a service",
-}
-"""The verbs that ask none, for completion."""
+ALONE: tuple[Command, ...] = (*offline.COMMANDS, *installing.COMMANDS)
+"""Those that ask none."""
 
 CONNECTING = (
     Param("--url", "where the broker is: stomp://HOST:PORT, tls://HOST:PORT or unix:/PATH", "URL"),
@@ -55,14 +52,15 @@ CONNECTING = (
 )
 """Parameters of all of these."""
 
-_OPTIONS = {command.name: (*command.params, *CONNECTING) for command in COMMANDS}
+PARAMS = {
+    **{command.name: (*command.params, *CONNECTING) for command in COMMANDS},
+    **{command.name: command.params for command in ALONE},
+}
+"""Of each verb."""
+
 WORDS = Words(
     PROGRAM,
-    {
-        **{name: {one.name: one.metavar for one in params if one.is_option} for name, params in _OPTIONS.items()},
-        **offline.OPTIONS,
-        **installing.OPTIONS,
-    },
+    {name: {one.name: one.metavar for one in params if one.is_option} for name, params in PARAMS.items()},
 )
 
 
@@ -80,14 +78,21 @@ def make_parser() -> argparse.ArgumentParser:
     for param in CONNECTING:
         param.add_to(group)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=PROGRAM)
-    for command in COMMANDS:
-        sub = verbs.add_parser(command.name, help=command.help, description=_sentence(command.help), allow_abbrev=False)
-        for param in (*command.params, *CONNECTING):
+    places = {"": verbs}
+    for command in (*COMMANDS, *ALONE):
+        *first, name = command.name.split()
+        place = places.get("".join(first)) or places.setdefault(first[0], _add_group(verbs, first[0]))
+        sub = place.add_parser(name, help=command.help, description=_sentence(command.help), allow_abbrev=False)
+        for param in PARAMS[command.name]:
             param.add_to(sub)
         sub.set_defaults(run=command.run)
-    offline.add_parsers(verbs)
-    installing.add_parser(verbs)
     return parser
+
+
+def _add_group(verbs: Any, word: str) -> Any:
+    """What adds the verbs of two words of which this is the first."""
+    group = verbs.add_parser(word, help=offline.GROUPS[word], allow_abbrev=False)
+    return group.add_subparsers(dest="part", required=True, metavar="VERB")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed, rest = parser.parse_known_args(words)
     if rest and not _take_rest(parsed, rest):
         unknown = next((word for word in rest if word.startswith("-") and word != "-"), rest[0])
-        verb = f"{parsed.verb} {getattr(parsed, 'user_verb', '')}".rstrip()
-        parser.error(WORDS.describe_unknown(verb, unknown))
+        parser.error(WORDS.describe_unknown(_find_name(parsed), unknown))
     try:
         return int(parsed.run(Context(parsed, lambda: _find_target(parsed))))
     except CtlError as error:
@@ -116,8 +120,7 @@ def _take_rest(parsed: argparse.Namespace, rest: list[str]) -> bool:
     """Arguments that may be left out can stand behind options too, where argparse does not look for them."""
     if any(one.startswith("-") and one != "-" for one in rest):
         return False
-    command = next((command for command in COMMANDS if command.name == parsed.verb), None)
-    for param in command.params if command is not None else ():
+    for param in PARAMS[_find_name(parsed)]:
         if param.is_option or not param.is_optional or not rest:
             continue
         if param.is_many:
@@ -126,6 +129,11 @@ def _take_rest(parsed: argparse.Namespace, rest: list[str]) -> bool:
         if getattr(parsed, param.dest_name) is None:
             setattr(parsed, param.dest_name, rest.pop(0))
     return not rest
+
+
+def _find_name(parsed: argparse.Namespace) -> str:
+    """The verb, of one word or two."""
+    return f"{parsed.verb} {getattr(parsed, 'part', '')}".rstrip()
 
 
 def _find_target(parsed: argparse.Namespace) -> Target:

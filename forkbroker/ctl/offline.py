@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from forkbroker.config.file import DEFAULT_FILE, ConfigurationFile, read_file
 from forkbroker.config.permissions import add_groups
 from forkbroker.config.users import parse_users
 from forkbroker.ctl.can import Question, find_answer
-from forkbroker.ctl.command import Context
+from forkbroker.ctl.command import Command, Context, Param
 from forkbroker.ctl.connection import CtlError
+from forkbroker.ctl.paging import word
 from forkbroker.ctl.passcode import PasscodeError, read_passcode
 from forkbroker.ctl.users import (
     UserError,
@@ -30,66 +29,19 @@ from forkbroker.errors import ConfigurationFileError, Exit
 from forkbroker.passwords import PasswordError
 from forkbroker.permissions import RIGHTS, Permissions
 
-VERBS = {
-    "add": "add a user; the passcode is read from the terminal or standard input",
-    "passwd": "change the passcode of a user",
-    "rm": "remove a user",
-    "join": "make a user a member of groups",
-    "leave": "make a user no member of groups any more",
-    "list": "list the users, with their groups",
-}
-OPTIONS = {
-    **{f"user {verb}": {"--users": "FILE"} for verb in VERBS},
-    "user add": {"--users": "FILE", "--group": "GROUP"},
-    "user list": {"--users": "FILE", "--json": ""},
-    "can": {"--host": "HOST", "--group": "GROUP", "--users": "FILE", "--config": "FILE", "--json": ""},
-}
-"""The options of these verbs, with the names of their values."""
-
-
-def add_parsers(subjects: Any) -> None:
-    """Let the command line know them."""
-    user = subjects.add_parser("user", help="the users of a password file", allow_abbrev=False)
-    verbs = user.add_subparsers(dest="user_verb", required=True, metavar=" | ".join(VERBS))
-    for verb, text in VERBS.items():
-        command: argparse.ArgumentParser = verbs.add_parser(verb, help=text, description=text, allow_abbrev=False)
-        command.add_argument("--users", metavar="FILE", type=Path, required=True, help="the password file")
-        if verb == "list":
-            command.add_argument("--json", action="store_true", help="print a JSON array")
-        else:
-            command.add_argument("name", metavar="NAME", help="login of the user")
-        if verb == "add":
-            command.add_argument("--group", metavar="GROUP", action="append", default=[], help="repeatable")
-        elif verb in ("join", "leave"):
-            command.add_argument("group", metavar="GROUP", nargs="+", help="names of groups")
-        command.set_defaults(run=_run_user)
-    text = "tell whether a user has a right, and which line of the configuration file says so"
-    can: argparse.ArgumentParser = subjects.add_parser("can", help=text, description=text, allow_abbrev=False)
-    can.add_argument("user", metavar="USER", help="login of the user; an empty text for clients without one")
-    can.add_argument("right", metavar="RIGHT", choices=list(RIGHTS), help=", ".join(RIGHTS))
-    can.add_argument("destination", metavar="DESTINATION", help="as in /queue/jobs or /topic/news.*")
-    can.add_argument("--host", metavar="HOST", help="the virtual host that the client connects to")
-    text = "a group that the user's token or an authenticator names; repeatable"
-    can.add_argument("--group", metavar="GROUP", action="append", default=[], help=text)
-    text = "the password file; default: the one that the configuration file names"
-    can.add_argument("--users", metavar="FILE", type=Path, help=text)
-    can.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}")
-    can.add_argument("--json", action="store_true", help="print a JSON object")
-    can.set_defaults(run=_run_can)
-
 
 def _run_user(context: Context) -> int:
     parsed = context.parsed
     path: Path = parsed.users
     try:
-        if parsed.user_verb == "list":
+        if parsed.part == "list":
             _print_users(path, as_json=parsed.json)
-        elif parsed.user_verb == "rm":
+        elif parsed.part == "rm":
             remove_user(path, parsed.name)
-        elif parsed.user_verb in ("join", "leave"):
-            (join_groups if parsed.user_verb == "join" else leave_groups)(path, parsed.name, parsed.group)
-        elif parsed.user_verb == "add":
-            add_user(path, parsed.name, read_passcode(parsed.name), parsed.group)
+        elif parsed.part in ("join", "leave"):
+            (join_groups if parsed.part == "join" else leave_groups)(path, parsed.name, parsed.group)
+        elif parsed.part == "add":
+            add_user(path, parsed.name, read_passcode(parsed.name), parsed.group or ())
         else:
             change_passcode(path, parsed.name, read_passcode(parsed.name))
     except UserError as error:
@@ -111,7 +63,7 @@ def _run_can(context: Context) -> int:
     try:
         file = read_file(parsed.config)
         known, notes = _find_groups(file, parsed.users)
-        is_strict, groups = bool(file.given.get("strict")), tuple(map(str, parsed.group))
+        is_strict, groups = bool(file.given.get("strict")), tuple(map(str, parsed.group or ()))
         question = Question(parsed.user, parsed.right, parsed.destination, groups, parsed.host, is_strict)
         answer = find_answer(known, question)
     except DestinationError as error:
@@ -164,3 +116,44 @@ def _status_of(error: OSError) -> Exit:
     if isinstance(error, FileNotFoundError):
         return Exit.NOINPUT
     return Exit.NOPERM if isinstance(error, PermissionError) else Exit.IOERR
+
+
+GROUPS = {"user": "the users of a password file"}
+"""Help for what verbs of two words begin with."""
+
+_USERS = Param("--users", "the password file", "FILE", Path, is_required=True, completes="file")
+_NAME = Param("NAME", "login of the user")
+_GROUPS = Param("GROUP", "names of groups", is_many=True)
+
+COMMANDS = (
+    Command(
+        "user add",
+        "add a user; the passcode is read from the terminal or standard input",
+        _run_user,
+        (_NAME, _USERS, Param("--group", "make the user a member of it; repeatable", "GROUP", is_many=True)),
+    ),
+    Command("user passwd", "change the passcode of a user", _run_user, (_NAME, _USERS)),
+    Command("user rm", "remove a user", _run_user, (_NAME, _USERS)),
+    Command("user join", "make a user a member of groups", _run_user, (_NAME, _GROUPS, _USERS)),
+    Command("user leave", "make a user no member of groups any more", _run_user, (_NAME, _GROUPS, _USERS)),
+    Command(
+        "user list", "list the users, with their groups", _run_user, (_USERS, Param("--json", "print a JSON array"))
+    ),
+    Command(
+        "can",
+        "tell whether a user has a right, and which line of the configuration says so",
+        _run_can,
+        (
+            Param("USER", "login of the user; an empty text for clients without one"),
+            word("RIGHT", "", "", tuple(RIGHTS)),
+            Param("DESTINATION", "as in /queue/jobs or /topic/news.*", completes="queue"),
+            Param("--host", "the virtual host that the client connects to", "HOST"),
+            Param("--group", "a group that a token or an authenticator names; repeatable", "GROUP", is_many=True),
+            Param(
+                "--users", "the password file; default: that of the configuration file", "FILE", Path, completes="file"
+            ),
+            Param("--config", f"default: {DEFAULT_FILE}", "FILE", Path, DEFAULT_FILE, completes="file"),
+            Param("--json", "print a JSON object"),
+        ),
+    ),
+)
