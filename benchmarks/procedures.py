@@ -14,7 +14,18 @@ from pathlib import Path
 
 import memory
 import scenarios
-from processes import Broker, MeasurementError, Result, crowd, run_broker, run_idle, run_load, run_relay, run_talkers
+from processes import (
+    Broker,
+    MeasurementError,
+    Result,
+    crowd,
+    run_broker,
+    run_idle,
+    run_load,
+    run_relay,
+    run_talkers,
+    run_watchers,
+)
 from scenarios import Load, RelayShape, Scenario, Unit
 
 MOST_PER_PRODUCER = 20_000_000
@@ -314,7 +325,19 @@ def measure_tabs(bench: Bench) -> list[Row]:
                 row.note += f"; target: {scenarios.WEBSOCKET_IDLE_SHARE} x {found[0].pss_mib:.2f} over TCP"
         except MeasurementError as error:
             row.error = str(error)
-    return rows
+    return [*rows, measure_watchers(bench)]
+
+
+def measure_watchers(bench: Bench) -> Row:
+    """Measure the memory of an EventSource that has had no event."""
+    number = bench.idle_clients
+    row = Row("events-idle", f"memory of each of {number:,} EventSources without an event, PSS", None, Unit.MEBIBYTES)
+    try:
+        with bench.broker(websocket=True) as broker, run_watchers(broker, number, bench.tag(), bench.deadline_s):
+            note_memory(row, memory.measure(broker.pid))
+    except MeasurementError as error:
+        row.error = str(error)
+    return row
 
 
 def measure_talkers(bench: Bench) -> Row:

@@ -253,6 +253,33 @@ def run_talkers(broker: Broker, number: int, tag: str, deadline_s: float) -> Ite
 
 
 @contextlib.contextmanager
+def run_watchers(broker: Broker, number: int, tag: str, deadline_s: float) -> Iterator[None]:
+    """EventSources that get no event; connected as long as the context.
+
+    Raises:
+        MeasurementError: not all of them have been answered.
+    """
+    if broker.web_port is None:
+        raise MeasurementError("it speaks no HTTP")
+    with contextlib.ExitStack() as connected:
+        for index in range(number):
+            try:
+                one = socket.create_connection((broker.host, broker.web_port), deadline_s)
+                connected.callback(one.close)
+                lines = (f"GET /topic/{tag}.{index} HTTP/1.1", "Host: localhost", "Accept: text/event-stream", "", "")
+                one.sendall("\r\n".join(lines).encode())
+                read = b""
+                while not read.endswith(b"\n\n"):
+                    octets = one.recv(65536)
+                    if not octets:
+                        raise MeasurementError(f"EventSource {index} was closed by the broker: {read!r}")
+                    read += octets
+            except OSError as error:
+                raise MeasurementError(f"EventSource {index}: {error}") from error
+        yield
+
+
+@contextlib.contextmanager
 def run_idle(
     broker: Broker,
     number: int,

@@ -34,6 +34,8 @@ Headers = Sequence[tuple[str, str]]
 
 RETRY_MS = 3_000
 """How long an EventSource waits before it connects again: that of most browsers."""
+COMMENT = b":\n\n"
+"""What no EventSource takes for an event."""
 KEPT = 100
 """Events of a durable subscription that may have been lost on their way."""
 _RESUME_S = 1.0
@@ -181,15 +183,26 @@ class Watching(Simple):
         if self.has_begun:
             return b""
         self.has_begun = True
-        lines = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *self._answer]
-        # nginx passes on each event as it comes only if it is told so
-        lines += [("X-Accel-Buffering", "no"), ("Connection", "close")]
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
-        return f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {RETRY_MS}\n\n".encode("latin-1")
+        return open_events(self._answer)
 
     def tick(self) -> bytes:
         """As `Errand.tick`: a comment, so that no proxy takes the connection for a dead one."""
-        return b":\n\n" if self.has_begun else b""
+        return COMMENT if self.has_begun else b""
+
+
+def open_events(answer: Headers = ()) -> bytes:
+    """What comes before the first event; `answer`: some of the headers."""
+    lines = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *answer]
+    # nginx passes on each event as it comes only if it is told so
+    lines += [("X-Accel-Buffering", "no"), ("Connection", "close")]
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    return f"HTTP/1.1 200 OK\r\n{head}\r\nretry: {RETRY_MS}\n\n".encode("latin-1")
+
+
+def make_watch_frames(host: bytes, topic: bytes) -> tuple[bytes, bytes]:
+    """CONNECT and SUBSCRIBE as of a request for events that gives no more than these."""
+    connect = b"CONNECT\naccept-version:%b\nhost:%b\n\n\0" % (V12.name.encode(), host)
+    return connect, b"SUBSCRIBE\ndestination:%b\nid:0\nreceipt:%b\n\n\0" % (topic, _DONE.encode())
 
 
 class Resuming(Watching):

@@ -1,9 +1,9 @@
-"""Plain handshakes of WebSocket: those that the lobby may answer, and what with.
+"""Plain handshakes of WebSocket, and plain requests for events: those that the lobby may answer, and what with.
 
 It is what browsers and libraries send. Whatever is not found here, the full program looks at, which is
-`forkbroker.child.web.requests` and `forkbroker.child.web.upgrade`: a request that is granted here, these grant with the
-same words. No pattern is searched for, no object is large, and few kinds of operations are used: each page that is
-written to, if only for a count of references, is memory of each client.
+`forkbroker.child.web.requests`, `forkbroker.child.web.upgrade` and `forkbroker.child.web.plain`: a request that is
+granted here, these grant with the same words. No pattern is searched for, no object is large, and few kinds of
+operations are used: each page that is written to, if only for a count of references, is memory of each client.
 """
 
 from __future__ import annotations
@@ -26,45 +26,73 @@ _PLAIN_PATH = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SUBPROTOCOLS = tuple(name.encode() for name in SUBPROTOCOLS)
 _ENDS = frozenset((b"", b"ws", b"stomp"))
+_TOPIC, _EVENTS = b"/topic/", b"text/event-stream"
+_EVENTS_OWN = frozenset(
+    (b"authorization", b"content-length", b"expect", b"last-event-id", b"origin", b"transfer-encoding", b"upgrade")
+)
+"""What a request for events has to be looked at for."""
+PlainRequest = tuple[int, bytes, dict[bytes, bytes]]
+"""How many octets it has; its path, without a query; its headers, by their names in lower case."""
 _OTHERS = frozenset((b"admin", b"queue", b"topic"))
 """Below these, a path may be one of the page's, or name a destination."""
 
 
-def grant(octets: bytes, paths: Container[bytes] | None, is_here: Callable[[], bool]) -> tuple[int, bytes] | None:
-    """How many octets the request has, and the answer to it; None: the full program has to answer.
-
-    `paths`: those of WebSockets; None: the usual ones. `is_here` tells whether the client is on this machine.
-    """
+def read(octets: bytes) -> PlainRequest | None:
+    """A plain GET; None: this is something else, or has not come whole."""
     head, end, _ = octets.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     words = lines.pop(0).split(b" ")
     if not end or len(words) != 3 or words[0] != b"GET" or words[2] != b"HTTP/1.1":
         return None
-    if not _is_here(words[1], paths):
+    if words[1].translate(None, _PLAIN_PATH):
         return None
-    headers = {}
+    headers: dict[bytes, bytes] = {}
     for line in lines:
         name, colon, value = line.partition(b": ")
         name = name.lower()
         if not colon or name in headers or name.translate(None, _PLAIN_NAME) or value.translate(None, _PLAIN):
             return None
         headers[name] = value
-    host = headers.get(b"host", b"")
-    if b"origin" in headers and b"." in host and host.translate(None, b"0123456789.:") and is_here():
-        # it may be a name of somebody else that is led here (`Origins`)
-        return None
-    answer = _answer(headers)
-    return None if answer is None else (len(head) + 4, answer)
+    return len(head) + 4, words[1], headers
 
 
-def _is_here(path: bytes, paths: Container[bytes] | None) -> bool:
-    """Whether WebSockets are at this path, and nothing else can be."""
+def grant(request: PlainRequest, paths: Container[bytes] | None, is_here: Callable[[], bool]) -> bytes | None:
+    """What a request for a WebSocket is answered with; None: the full program has to answer.
+
+    `paths`: those of WebSockets; None: the usual ones. `is_here` tells whether the client is on this machine.
+    """
+    _, path, headers = request
     places = path.split(b"/")
-    if path.translate(None, _PLAIN_PATH) or not _OTHERS.isdisjoint(places):
-        return False
-    if paths is not None:
-        return path in paths
-    return len(places) > 1 and not places[0] and places[-1] in _ENDS
+    if not _OTHERS.isdisjoint(places):
+        return None
+    if paths is None:
+        if len(places) < 2 or places[0] or places[-1] not in _ENDS:
+            return None
+    elif path not in paths:
+        return None
+    if b"origin" in headers and _is_led(headers.get(b"host", b"")) and is_here():
+        return None
+    return _answer(headers)
+
+
+def find_events(request: PlainRequest, is_here: Callable[[], bool]) -> tuple[bytes, bytes] | None:
+    """The host and the topic of a request for events; None: the full program has to answer. `is_here`: as above."""
+    _, path, headers = request
+    if not path.startswith(_TOPIC) or headers.get(b"accept", b"") != _EVENTS or not _EVENTS_OWN.isdisjoint(headers):
+        return None
+    given = headers.get(b"host", b"")
+    name, colon, port = given.rpartition(b":")
+    host = name if colon and port.isdigit() else given
+    if b"sec-fetch-site" in headers and (
+        headers[b"sec-fetch-site"] != b"same-origin" or (_is_led(given) and is_here())
+    ):
+        return None
+    return (host, path) if host else None
+
+
+def _is_led(host: bytes) -> bool:
+    """Whether this may be a name of somebody else that is led here (`Origins`)."""
+    return b"." in host and bool(host.translate(None, b"0123456789.:"))
 
 
 def _answer(headers: dict[bytes, bytes]) -> bytes | None:

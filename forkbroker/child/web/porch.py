@@ -1,9 +1,12 @@
-"""The lobby of clients that speak WebSocket: a tab that waits costs little more than a client over TCP that waits.
+"""The lobby of clients that speak HTTP: a tab that waits costs little more than a client over TCP that waits.
 
 It is the other one (`forkbroker.child.lobby`), whose stream is within messages. A plain handshake is answered, each
 plain frame has to be a message of its own, and pings are sent and pongs heard, as long as nothing else comes. The
 request of a client that asks for anything else stays in the socket, for the full program. Where a cookie may say who
 the client is, there is no such lobby.
+
+An EventSource waits here as well, until the first event comes. Its request is CONNECT and SUBSCRIBE in one, and the
+answer begins when the parent has passed the fence. The full program reads the request again.
 """
 
 from __future__ import annotations
@@ -17,14 +20,22 @@ from forkbroker.child.child import ClientChild, Shared
 from forkbroker.child.lobby import DONT_WAIT, Bell, Lobby
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
+from forkbroker.child.web.errands import COMMENT, make_watch_frames, open_events
 from forkbroker.child.web.frames import BEAT, PING, PONG, WebSocket, pack_text, unpack_whole
-from forkbroker.child.web.greeting import MOST, grant
+from forkbroker.child.web.greeting import MOST, PlainRequest, find_events, grant, read
 from forkbroker.child.web.site import HABITS, PING_S, SitePolicy, Visit
 from forkbroker.child.web.transport import WebTransport
 from forkbroker.posix.addresses import is_on_this_machine
+from forkbroker.posix.titles import set_title
+from forkbroker.session.session import first_token
 from forkbroker.stomp.encoder import HEART_BEAT
+from forkbroker.wire.envelope import pack
+from forkbroker.wire.kinds import Kind
 
 _PEEK = int(socket.MSG_PEEK)
+_VERSIONS = b"1.2"
+"""Those of a client that asks for events."""
+_CONNECTED = b"".join(pack(Kind.CONNECTED))
 _FRAMING = 14
 """Octets of a message at most that are not its payload."""
 
@@ -44,6 +55,11 @@ class WebLobby(Lobby):
         """Octets of the message that was looked at."""
         self._is_pong = False
         """It is a pong, and has nothing of the stream."""
+        self._watched = b""
+        """The request for events that was read; nothing: the client has a WebSocket."""
+        self._opening = open_events()
+        self._subscribed_receipt = b""
+        """The RECEIPT that became the beginning of the answer."""
         self._visits: dict[ClientChild, tuple[Visit, WebTransport, WebSocket]] = {}
 
     def _make_child(self, shared: Shared) -> ClientChild:
@@ -59,27 +75,56 @@ class WebLobby(Lobby):
         return visit, visit.begin(plain)
 
     def meet(self, address: str, peer: int) -> bool:
-        """Grant the client its WebSocket, then as the other lobby."""
+        """Grant the client its WebSocket, then as the other lobby; or let it watch a topic."""
         self._bell.has_rung = False
         self._address, self._peer = address, peer
         self._began = monotonic()
         self._ping_at = self._began + PING_S
         if self._bell.poll(self._poll, self._timeout_ms) != self._said or not self._grant():
             return False
+        if self._watched:
+            return True
         return Lobby.meet(self, address, peer)  # super() is an object, whose type and place are memory of each client
 
     def _grant(self) -> bool:
         try:
-            found = grant(self._client.recv(MOST, _PEEK), self._paths, self._is_here)
-            if found is None:
+            request = read(self._client.recv(MOST, _PEEK))
+            if request is None:
                 return False
-            size, answer = found
-            self._client.recv(size)
+            answer = grant(request, self._paths, self._is_here)
+            if answer is None:
+                return self._watch(request)
+            self._client.recv(request[0])
             self._is_granted = True
             self._send(answer)
         except OSError:  # the full program will meet it as well
             return False
         return not self._unsent
+
+    def _watch(self, request: PlainRequest) -> bool:
+        """Connect and subscribe for a client that asks for the events of a topic; tell whether it does.
+
+        Raises:
+            OSError: as the lobby's other methods.
+        """
+        found = find_events(request, self._is_here)
+        child = self._children.get(_VERSIONS)
+        if found is None or child is None:
+            return False
+        connect, subscribe = make_watch_frames(*found)
+        token = first_token(self._shared.name_session(self._peer).encode())
+        subscribed = self._answers.find_subscribe(subscribe, _VERSIONS, token, 1)
+        if self._answers.find(connect) is None or subscribed is None:
+            return False
+        set_title(f"client {self._address} 0 subscriptions")
+        self._end.send(_CONNECTED)
+        self._end.send(subscribed[1])
+        self._watched = self._client.recv(request[0])
+        self._ids.append(subscribed[0])
+        self._subscribed_receipt, self._receipt = subscribed[2], self._opening
+        self._heart_beat.received_at = self._began
+        self._child = child
+        return True
 
     def _is_here(self) -> bool:
         return is_on_this_machine(self._client)
@@ -92,8 +137,12 @@ class WebLobby(Lobby):
         """Pings are sent as well."""
         if now >= self._ping_at:
             self._ping_at = now + PING_S
+            sign = PING
+            if self._watched:  # it may be silent
+                self._heart_beat.received_at = now
+                sign = COMMENT if self._passed else b""
             try:
-                self._send(PING)
+                self._send(sign)
             except OSError:  # the full program will meet it as well
                 return False
         return super().keep_up(now) and not self._unsent
@@ -116,6 +165,8 @@ class WebLobby(Lobby):
         return False
 
     def _look(self) -> bytes:
+        if self._watched:
+            return b""  # what comes behind such a request is not looked at
         found = unpack_whole(self._client.recv(self._answers.most + _FRAMING, _PEEK))
         self._is_pong = found is not None and found[0] == PONG
         if found is None:
@@ -128,7 +179,7 @@ class WebLobby(Lobby):
         return octets
 
     def _say(self, octets: bytes) -> int:
-        self._send(pack_text(octets))
+        self._send(octets if self._watched else pack_text(octets))
         return len(octets)
 
     def bid_farewell(self) -> bool:
@@ -137,6 +188,8 @@ class WebLobby(Lobby):
 
     def leave(self) -> ClientChild:
         """The full program, at the point that was reached here."""
+        if self._watched:
+            return self._leave_events()
         prepared = self._child
         if prepared is not None:
             visit, transport, talk = self._visits[prepared]
@@ -155,4 +208,16 @@ class WebLobby(Lobby):
         visit.join(child)
         if self._read:
             child.go_on(self._read, self._written)
+        return child
+
+    def _leave_events(self) -> ClientChild:
+        plain = PlainTransport(self._spare.take_client())
+        visit, transport = self._visit(plain, is_here=is_on_this_machine(plain.socket))
+        child = ClientChild(
+            *(self._end, transport, self._address, self._shared, self._peer, self._began), habits=HABITS
+        )
+        visit.join(child)
+        said = self._subscribed_receipt if self._passed else b""
+        child.go_on(transport.repeat(self._watched, said, self._unsent))
+        child.repeat(b"", self._passed, len(said))
         return child

@@ -90,6 +90,18 @@ class WebTransport:
         self._talk = talk
         self._unsent = unsent
 
+    def repeat(self, request: bytes, said: bytes, unsent: bytes) -> bytes:
+        """Read a request that was answered before, and is not answered again; returns what it is in the stream.
+
+        `said`: octets of the stream that became the answer. Of that, these octets are not sent.
+        """
+        stream = self._receive(request)
+        assert self._talk is not None
+        if said:
+            self._talk.send([said])
+        self._unsent = unsent
+        return stream
+
     # From the client
 
     def read_into(self, place: memoryview) -> int:

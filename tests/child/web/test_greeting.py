@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from forkbroker.child.web.errands import make_watch_frames, open_events
 from forkbroker.child.web.frames import WebSocket
-from forkbroker.child.web.greeting import grant
-from forkbroker.child.web.requests import parse_head
+from forkbroker.child.web.greeting import find_events, grant, read
+from forkbroker.child.web.requests import Response, parse_head
+from forkbroker.child.web.site import SitePolicy, make_router
 from forkbroker.child.web.upgrade import Origins, upgrade
 
 USUAL = {
@@ -39,6 +43,12 @@ def head(path: str = "/ws", **headers: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
+def find(octets: bytes, paths: set[bytes] | None = None, is_here: Callable[[], bool] = elsewhere) -> bytes | None:
+    """What the lobby answers to this, if anything."""
+    request = read(octets)
+    return None if request is None else grant(request, paths, is_here)
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -58,10 +68,12 @@ def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, 
     request = parse_head(octets)
     assert request is not None
     granted = upgrade(request, Origins(), lambda: None)
-    found = grant(octets + b"\x81\x80", None, elsewhere)
+    found = read(octets + b"\x81\x80")
 
     assert isinstance(granted, WebSocket)
-    assert found == (None if path.endswith("websocket") else (len(octets), granted.outgoing))
+    assert found is not None
+    assert found[0] == len(octets)
+    assert grant(found, None, elsewhere) == (None if path.endswith("websocket") else granted.outgoing)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +114,14 @@ def test_what_is_granted_the_full_program_grants_with_the_same_words(path: str, 
 )
 def test_all_else_is_for_the_full_program(octets: bytes) -> None:
     """Which has an answer to everything."""
-    assert grant(octets, None, elsewhere) is None
+    assert find(octets) is None
 
 
 def test_the_paths_may_be_others() -> None:
     """Those of the option, and no prefix then."""
-    assert grant(head("/chat"), {b"/chat"}, elsewhere) is not None
-    assert grant(head("/ws"), {b"/chat"}, elsewhere) is None
-    assert grant(head("/queue/chat"), {b"/queue/chat"}, elsewhere) is None
+    assert find(head("/chat"), {b"/chat"}) is not None
+    assert find(head("/ws"), {b"/chat"}) is None
+    assert find(head("/queue/chat"), {b"/queue/chat"}) is None
 
 
 @pytest.mark.parametrize(
@@ -117,5 +129,84 @@ def test_the_paths_may_be_others() -> None:
 )
 def test_a_page_on_this_machine_is_looked_at_where_its_name_may_be_somebody_elses(host: str, is_granted: bool) -> None:
     """By the full program; what is no page says no origin."""
-    assert (grant(head(Host=host, Origin=f"http://{host}"), None, lambda: True) is not None) is is_granted
-    assert grant(head(Host=host), None, lambda: True) is not None
+    assert (find(head(Host=host, Origin=f"http://{host}"), is_here=lambda: True) is not None) is is_granted
+    assert find(head(Host=host), is_here=lambda: True) is not None
+
+
+def ask(path: str = "/topic/a.b-c", **headers: str) -> bytes:
+    """A request for events."""
+    given = {"Host": "broker.example:15674", "Accept": "text/event-stream"}
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
+    return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def find_watched(octets: bytes, *, is_here: bool = False) -> tuple[bytes, bytes] | None:
+    """The host and the topic that the lobby finds, if it does."""
+    request = read(octets)
+    return None if request is None else find_events(request, lambda: is_here)
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        ask(),
+        ask("/topic/" + "a" * 99),
+        ask(Host="box"),
+        ask(Host="127.0.0.1:15674", Sec_Fetch_Site="same-origin"),
+        ask(
+            Host="localhost", Sec_Fetch_Site="same-origin", Cookie="a=b", Cache_Control="no-cache", Referer="http://a/"
+        ),
+        ask(Connection="keep-alive", User_Agent="curl/8"),
+    ],
+)
+def test_events_that_are_granted_the_full_program_grants_with_the_same_frames(octets: bytes, is_here: bool) -> None:
+    """And what it says then is what the lobby says."""
+    request = parse_head(octets)
+    assert request is not None
+    begun = make_router(SitePolicy(), lambda: None, lambda _s, _f: None, is_here=is_here).answer(request)
+    found = find_watched(octets, is_here=is_here)
+    assert found is not None
+    assert not isinstance(begun, Response)
+    frames = begun.receive(b"")
+    assert frames.replace(b"\0\n", b"\0") == b"".join(make_watch_frames(*found))
+    said, _ = begun.send([b"RECEIPT\nreceipt-id:done\n\n\0\n"])
+    assert bytes(said) == open_events()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        ask("/topic"),
+        ask("/queue/a"),
+        ask("/any/topic/a"),
+        ask("/topic/a?durable=b"),
+        ask("/topic/%61"),
+        ask("/topic/>"),
+        ask(Accept=""),
+        ask(Accept="*/*"),
+        ask(Accept="text/event-stream, text/html"),
+        ask(Host=""),
+        ask(Origin="http://broker.example:15674"),
+        ask(Sec_Fetch_Site="same-site"),
+        ask(Sec_Fetch_Site="cross-site"),
+        ask(Authorization="Basic YTpi"),
+        ask(Last_Event_ID="a"),
+        ask(Content_Length="1"),
+        ask(Transfer_Encoding="chunked"),
+        ask(Expect="100-continue"),
+        ask(Upgrade="websocket"),
+        ask().replace(b"GET", b"HEAD"),
+        ask()[:-1],
+    ],
+)
+def test_other_requests_for_events_are_for_the_full_program(octets: bytes) -> None:
+    """Which has an answer to all of them."""
+    assert find_watched(octets) is None
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_events_for_a_page_are_looked_at_where_its_name_may_be_somebody_elses(is_here: bool) -> None:
+    """As with WebSockets."""
+    assert (find_watched(ask(Sec_Fetch_Site="same-origin"), is_here=is_here) is None) is is_here

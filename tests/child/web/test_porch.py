@@ -7,9 +7,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pytest
-from support.deadline import wait_until
+from support.deadline import stretched, wait_until
 from support.tabs import Tab
 from websockets.frames import Frame, Opcode
 
@@ -26,8 +27,9 @@ from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.setup import Habits
 from forkbroker.stomp.limits import Limits
+from forkbroker.testing.broker import PATIENCE_S
 from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Kind
 
 MAX_ENVELOPE = 16 << 20
@@ -50,12 +52,28 @@ class Noting(porch.WebLobby):
 class Scene:
     """Both sides of a lobby."""
 
-    tab: Tab
+    link: socket.socket
+    """The client's end."""
     channel: Channel
     left: int
     """Readable when the lobby is left."""
     pid: int
     told: list[Envelope] = field(default_factory=list)
+
+    @cached_property
+    def tab(self) -> Tab:
+        """The client is a page, which asks for a WebSocket now."""
+        return Tab(self.link, "ws://test/ws", origin="http://test")
+
+    def reads(self, until: bytes) -> bytes:
+        """What the client is sent, up to something."""
+        self.link.settimeout(stretched(PATIENCE_S))
+        octets = b""
+        while until not in octets:
+            piece = self.link.recv(65_536)
+            assert piece, f"{until!r} was expected behind {octets!r}, and the connection has ended"
+            octets += piece
+        return octets
 
     def hears(self, kind: Kind) -> Envelope:
         """The next envelope of this kind that the parent is told."""
@@ -72,10 +90,15 @@ class Scene:
         assert found is not None
         return found
 
+    def tell(self, *envelopes: list[Buffer]) -> None:
+        """The parent says these at once."""
+        for envelope in envelopes:
+            self.channel.send(envelope)
+        assert self.channel.flush()
+
     def pass_fence(self, number: int) -> None:
         """The parent has applied all up to here."""
-        self.channel.send(pack(Kind.FENCED, number=number))
-        assert self.channel.flush()
+        self.tell(pack(Kind.FENCED, number=number))
 
     @property
     def is_left(self) -> bool:
@@ -98,8 +121,15 @@ class Everybody:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """A tab that has asked for a WebSocket; pings come each 50 ms. With a parameter, logins are verified."""
+def scene(bare: Scene) -> Scene:
+    """A tab that has asked for a WebSocket."""
+    assert bare.tab.link is bare.link
+    return bare
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A client that has sent nothing; pings come each 50 ms. With a parameter, logins are verified."""
     monkeypatch.setattr(porch, "PING_S", 0.05)
     monkeypatch.setattr(porch, "HABITS", Habits(patience_s=1.5))
     ours, theirs = open_pair()
@@ -130,8 +160,7 @@ def scene(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
         end.close()
     os.close(noted)
     channel = Channel(ours, max_envelope=MAX_ENVELOPE)
-    tab = Tab(client, "ws://test/ws", origin="http://test")
-    yield Scene(tab, channel, left, pid)
+    yield Scene(client, channel, left, pid)
     client.close()
     channel.close()
     os.close(left)
@@ -203,7 +232,7 @@ def test_a_tab_with_heart_beats_stays_in_the_lobby(scene: Scene) -> None:
         scene.tab.turn()
 
 
-@pytest.mark.parametrize("scene", [True], indirect=True)
+@pytest.mark.parametrize("bare", [True], indirect=True)
 def test_a_tab_that_logs_in_stays_in_the_lobby(scene: Scene) -> None:
     """As a client over TCP does."""
     scene.tab.say("CONNECT\naccept-version:1.2\nhost:/\nlogin:alice\npasscode:secret\n\n\0")
@@ -235,6 +264,95 @@ def test_a_tab_that_does_not_answer_pings_is_left_to_the_full_program(scene: Sce
     scene.tab.turn()
 
     assert scene.tab.pings > 1
+
+
+EVENTS = b"GET /topic/a HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n"
+OPENING = b"retry: 3000\n\n"
+
+
+def make_message(body: bytes) -> list[Buffer]:
+    """For the subscription."""
+    flags, payload = pack_pieces([body])
+    lines = b"-other-1\ndestination:/topic/a\ncontent-length:%d\n\n" % len(body)
+    return pack(Kind.SEND, flags=flags, count=1, destination=b"/topic/a", block=lines, payload=payload)
+
+
+@pytest.fixture
+def watcher(bare: Scene) -> Scene:
+    """An EventSource, of which the parent has heard."""
+    bare.link.sendall(EVENTS)
+    assert bare.hears(Kind.CONNECTED).destination == b""
+    assert bare.hears(Kind.SUBSCRIBE).destination == b"/topic/a"
+    return bare
+
+
+def test_an_event_source_waits_in_the_lobby(watcher: Scene) -> None:
+    """The answer begins when the subscription is made, comments keep it alive, and the full program has the events."""
+    watcher.pass_fence(1)
+    heard = watcher.reads(OPENING) + watcher.reads(b":\n\n:\n\n")
+    assert not watcher.is_left
+    watcher.tell(make_message(b"hello"))
+    heard += watcher.reads(b"data: hello\n\n")
+    watcher.tell(make_message(b"again"))
+    heard += watcher.reads(b"data: again\n\n")
+
+    assert watcher.is_left
+    assert heard.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
+    assert (heard.count(b"HTTP/1.1"), heard.count(OPENING)) == (1, 1)
+    assert heard.replace(b":\n\n", b"").endswith(
+        OPENING + b"id: 0-other-1\ndata: hello\n\nid: 0-other-1\ndata: again\n\n"
+    )
+
+
+def test_an_event_source_that_is_sent_an_event_at_once_is_answered_by_the_full_program(watcher: Scene) -> None:
+    """With the same words, once."""
+    watcher.tell(pack(Kind.QUIESCE), pack(Kind.FENCED, number=1), make_message(b"hello"))
+    heard = watcher.reads(b"data: hello\n\n")
+
+    assert watcher.is_left
+    assert (heard.count(b"HTTP/1.1 200 OK\r\n"), heard.count(OPENING)) == (1, 1)
+
+
+def test_a_subscription_that_is_refused_is_answered_by_the_full_program(watcher: Scene) -> None:
+    """Nothing of an answer has been sent then."""
+    watcher.tell(pack(Kind.REFUSED, number=1, block=b"too many topics"))
+
+    assert watcher.reads(b"too many topics").startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+
+
+def test_an_event_source_that_leaves_has_left(watcher: Scene) -> None:
+    """The parent is told."""
+    watcher.pass_fence(1)
+    watcher.reads(OPENING)
+    watcher.link.close()
+
+    assert watcher.hears(Kind.LEAVING).block == b"client closed the connection"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        EVENTS.replace(b"/topic/a", b"/topic/a.*"),
+        EVENTS.replace(b"/topic/a", b"/any/topic/a"),
+        EVENTS.replace(b"Accept", b"Origin: http://test\r\nAccept"),
+    ],
+    ids=["pattern", "prefix", "origin"],
+)
+def test_other_requests_for_events_are_for_the_full_program(bare: Scene, octets: bytes) -> None:
+    """Which tells the parent of the client."""
+    bare.link.sendall(octets)
+    bare.hears(Kind.SUBSCRIBE)
+    assert bare.is_left
+    bare.pass_fence(1)
+
+    assert bare.reads(OPENING).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("bare", [True], indirect=True)
+def test_an_event_source_that_has_to_log_in_is_for_the_full_program(bare: Scene) -> None:
+    """As no login comes with a plain request."""
+    bare.link.sendall(EVENTS)
+    bare.await_full()
 
 
 def test_a_close_and_sigterm_end_it_in_good_order(scene: Scene) -> None:
