@@ -14,7 +14,7 @@ from forkbroker.errors import ConfigurationError
 from forkbroker.identity import Way
 from forkbroker.parent.admission import AdmissionPolicy
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.permissions import Permissions
 from forkbroker.posix.loop import may_spin
 from forkbroker.routing.queues.policies import (

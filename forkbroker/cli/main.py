@@ -37,8 +37,8 @@ from forkbroker.cli.wiring import run_broker
 from forkbroker.config.listing import list_effective
 from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
-from forkbroker.parent.parent import Hooks
 from forkbroker.parent.reloading import Reload
+from forkbroker.parent.setup import Hooks
 from forkbroker.posix.daemonize import complain
 from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener

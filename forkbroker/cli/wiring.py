@@ -11,7 +11,8 @@ from forkbroker.cli.raising import raise_children
 from forkbroker.cli.resources import Resources
 from forkbroker.cli.serving import Serving
 from forkbroker.config.settings import Settings
-from forkbroker.parent.parent import Hooks, Parent, Programs
+from forkbroker.parent.parent import Parent
+from forkbroker.parent.setup import Hooks, Programs
 from forkbroker.posix.blocks import use_again
 from forkbroker.posix.daemonize import drop_standard_streams
 from forkbroker.posix.loop import Loop

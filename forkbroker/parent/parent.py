@@ -15,6 +15,7 @@ Who does what:
     bulletin               what the broker says of itself
     shutdown               the end of the broker, in bounded time
     report, status_line    what the parent shows of itself
+    setup                  what the parent is given
 
 It moves envelopes between channels and the router, and decides nothing about them: what may be sent is in
 `forkbroker.wire.kinds`, where it goes in `forkbroker.routing`. It knows no STOMP, and nothing here blocks: every
@@ -26,17 +27,15 @@ let the router have its time, and flush each channel once that something was que
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from forkbroker.control.readiness import find_faults
 from forkbroker.errors import Exit, StartError
-from forkbroker.parent.admission import Admission, AdmissionPolicy
+from forkbroker.parent.admission import Admission
 from forkbroker.parent.bulletin import Bulletin
 from forkbroker.parent.channels import Channels
 from forkbroker.parent.clients import Clients
@@ -46,9 +45,8 @@ from forkbroker.parent.control.handlers import make_handlers
 from forkbroker.parent.control.queues import Looks
 from forkbroker.parent.draining import Draining
 from forkbroker.parent.entitling import Entitling
-from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.helpers import HelperProgram, Helpers
-from forkbroker.parent.keeper import Keeper, StoreProgram
+from forkbroker.parent.helpers import Helpers
+from forkbroker.parent.keeper import Keeper
 from forkbroker.parent.latencies import Latencies
 from forkbroker.parent.listener import Listeners
 from forkbroker.parent.metering import Metering
@@ -57,109 +55,22 @@ from forkbroker.parent.process_table import ProcessTable
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.reception import Reception
-from forkbroker.parent.refusals import Refusals, Words
-from forkbroker.parent.reloading import Plan, Reload, Reloading
+from forkbroker.parent.refusals import Refusals
+from forkbroker.parent.reloading import Plan, Reloading
 from forkbroker.parent.report import Report
 from forkbroker.parent.roster import Client
 from forkbroker.parent.routes import Routes
-from forkbroker.parent.saving import BackupProgram, Saving
+from forkbroker.parent.saving import Saving
+from forkbroker.parent.setup import Hooks, ParentPolicy, Programs
 from forkbroker.parent.shutdown import Phase, Shutdown
 from forkbroker.parent.spares import Spares
 from forkbroker.parent.status_line import StatusLine
-from forkbroker.permissions import Permissions
 from forkbroker.posix import children, collector
 from forkbroker.posix.addresses import source_of
 from forkbroker.posix.loop import Deadline, Loop
 from forkbroker.posix.signals import Signals
 from forkbroker.wire.kinds import Cause, Role
 from forkbroker.wire.receive_memory import ReceiveMemory
-
-
-@dataclass(frozen=True, slots=True)
-class ParentPolicy:
-    """The limits of the parent process. The command sets them from its options; the defaults here are for tests."""
-
-    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
-    flow: FlowPolicy = field(default_factory=FlowPolicy)
-    max_envelope: int = 268_435_456
-    """Octets that one envelope of a child may have: the largest transaction that the other limits permit."""
-    max_passed: int = 269_484_032
-    """Octets that an envelope of a helper may have, as the store gives back what a child has sent, with what is known
-    of it: what the parent tells the store, or a child, is as large at most, and their ends of the channels take it."""
-    receive_memory: int = 268_435_456
-    """Octets of the large envelopes that are being received from all children at the same time; one may have more."""
-    shutdown_timeout_s: float = 10.0
-    """From SIGTERM to the end of all processes. systemd's default is 90 s, Debian's start-stop-daemon is told 30 s."""
-    permissions: Permissions = field(default_factory=Permissions)
-    """What users may do: told to their processes when it changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """What the parent can't do itself, as it knows no STOMP and no database."""
-
-    nursery: HelperProgram
-    """Forked once, and again when it ends: forks what serves clients."""
-    store: StoreProgram
-    """Forked once, and again when it ends."""
-    refusal: Words
-    """Makes of a reason the octets that a client is sent who can't have a process."""
-    kept: Sequence[int] = ()
-    """Descriptors that the processes of the broker need."""
-    backup: BackupProgram | None = None
-    """Forked for each backup; None: there can be none."""
-    metrics: HelperProgram | None = None
-    """Answers Prometheus; None: nobody does. Forked once, and again when it ends."""
-    metrics_kept: Sequence[int] = ()
-    """Descriptors that this one needs besides."""
-
-
-def _ignore() -> None:
-    """Nobody wants to know."""
-
-
-def _never() -> bool:
-    """It can't be."""
-    return False
-
-
-def _ignore_end(_ended: children.Ended) -> None:
-    """Nobody knows that process."""
-
-
-def _ignore_text(_text: str) -> None:
-    """Nobody wants to read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the command wants to be told of, for the service manager and the logs."""
-
-    ready: Callable[[], None] = _ignore
-    """Connections are accepted."""
-    stopping: Callable[[], None] = _ignore
-    """The end has begun."""
-    status: Callable[[str], None] = _ignore_text
-    """A line about the state, once a second at most, when it has changed."""
-    fault: Callable[[str], None] = _ignore_text
-    """Why the broker takes no work now, for anybody to read, or nothing; once a second at most, when it has changed."""
-    beat: Callable[[], None] = _ignore
-    """The loop turns: called about once a second."""
-    reopen_logs: Callable[[], None] = _ignore
-    """SIGUSR1 came."""
-    set_log_level: Callable[[str], None] = _ignore_text
-    """Log events of this level and above."""
-    reload: Reload | None = None
-    """How the configuration is read at SIGHUP, and taken over; None: it is not."""
-    has_hung_up: Callable[[], bool] = _never
-    """Asked at SIGHUP: whether it means that the terminal is gone, on which somebody has watched the broker."""
-    close_listener: Callable[[socket.socket], None] = socket.socket.close
-    """Nobody is accepted any more: close a listener, and remove its path if it has one and made it."""
-    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("forkbroker"))
-    reaped: Callable[[children.Ended], None] = _ignore_end
-    """A child process of this one has ended, perhaps one that was forked before."""
-    log_descriptors: Callable[[], Sequence[int]] = tuple
-    """The descriptors that a forked process needs for its own last words."""
 
 
 class Parent:

@@ -11,7 +11,7 @@ import puppet
 import pytest
 from driven import Broker, Starter, clear, fork_parent
 
-from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.setup import ParentPolicy
 
 
 @pytest.fixture

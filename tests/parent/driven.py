@@ -23,8 +23,9 @@ from support.spares import spare_for
 
 from forkbroker.child import nursery
 from forkbroker.errors import StartError
-from forkbroker.parent.parent import Hooks, Parent, ParentPolicy, Programs
+from forkbroker.parent.parent import Parent
 from forkbroker.parent.routes import Routes
+from forkbroker.parent.setup import Hooks, ParentPolicy, Programs
 from forkbroker.posix.loop import Loop
 from forkbroker.posix.signals import is_alive
 

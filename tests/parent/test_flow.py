@@ -13,8 +13,8 @@ from driven import Starter, is_alive, wait_until
 from parts import pass_time
 
 from forkbroker.parent.flow import HOLD_TOKEN, Flow, FlowPolicy
-from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.roster import Client, Process
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair

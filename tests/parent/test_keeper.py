@@ -22,8 +22,8 @@ from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import Helpers
 from forkbroker.parent.keeper import Keeper, StoreProgram
-from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.processes import Forge
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.posix import children
 from forkbroker.posix.crashpoints import CrashPoints
 from forkbroker.posix.loop import Loop

@@ -12,8 +12,8 @@ from driven import Starter, wait_until
 from parts import logger_of
 
 from forkbroker.parent.admission import AdmissionPolicy
-from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.refusals import LINGERING_MAX, Refusals
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.posix.loop import Loop
 
 
@@ -142,7 +142,7 @@ def test_no_descriptors_for_a_child_refuse_the_client(start: Starter) -> None:
 def test_only_so_many_refused_clients_are_kept() -> None:
     """The oldest goes when there are more than 64: refusing doesn't cost what accepting would."""
     loop, lines = Loop(), list[str]()
-    refusals = Refusals(loop, lambda reason, _: reason.encode(), logger_of(lines))
+    refusals = Refusals(loop, lambda reason, *_: reason.encode(), logger_of(lines))
     pairs = [socket.socketpair() for _ in range(LINGERING_MAX + 5)]
     for ours, _ in pairs:
         refusals.refuse(ours, "192.0.2.1:7", "no room")
@@ -160,7 +160,7 @@ def test_only_so_many_refused_clients_are_kept() -> None:
 def test_a_summary_follows_ten_seconds_later() -> None:
     """What was not logged is at least counted."""
     loop, lines = Loop(), list[str]()
-    refusals = Refusals(loop, lambda reason, _: reason.encode(), logger_of(lines))
+    refusals = Refusals(loop, lambda reason, *_: reason.encode(), logger_of(lines))
     loop.now -= 10.1
     for _ in range(3):
         ours, theirs = socket.socketpair()

@@ -14,7 +14,8 @@ from parts import logger_of
 from puppet import Switchboard
 
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.parent import Parent, ParentPolicy, Programs
+from forkbroker.parent.parent import Parent
+from forkbroker.parent.setup import ParentPolicy, Programs
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.news import News
 

@@ -10,7 +10,7 @@ from driven import Broker, Client, Starter, is_alive
 from puppet import BLOCK
 
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router

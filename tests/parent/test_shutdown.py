@@ -14,8 +14,8 @@ from puppet import Switchboard
 
 from forkbroker.parent.channels import Channels
 from forkbroker.parent.flow import FlowPolicy
-from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.roster import Client, Process
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.parent.shutdown import Shutdown
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer

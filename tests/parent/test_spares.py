@@ -24,9 +24,9 @@ from forkbroker.parent.flow import FlowPolicy
 from forkbroker.parent.helpers import HelperProgram, Helpers
 from forkbroker.parent.listener import Connection
 from forkbroker.parent.nursing import Nursing
-from forkbroker.parent.parent import ParentPolicy
 from forkbroker.parent.processes import Forge
 from forkbroker.parent.reaper import Reaper
+from forkbroker.parent.setup import ParentPolicy
 from forkbroker.parent.spares import LOT, SPARES, Spares
 from forkbroker.posix import births, children
 from forkbroker.posix.loop import Loop

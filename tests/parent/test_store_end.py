@@ -12,7 +12,7 @@ import pantry
 import pytest
 from driven import Starter, is_alive, wait_until
 
-from forkbroker.parent.parent import ParentPolicy
+from forkbroker.parent.setup import ParentPolicy
 
 
 def test_a_store_is_closed_when_the_last_child_is_gone(start: Starter, tmp_path: Path) -> None:
