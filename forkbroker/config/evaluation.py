@@ -71,6 +71,7 @@ class _Reader:
             raise self._fault("syslog", "", "--log-file is given as well", "give one of them")
         if settings.status and settings.pidfile is None:
             raise self._fault("status", "", "there is no --pidfile to ask", "give the --pidfile of the broker")
+        self._check_places(settings)
         for address in settings.listen:
             are_known = address.is_tls and settings.tls_client_certificates == "required"
             if not (address.is_local or are_known or settings.allow_anonymous or settings.needs_login):
@@ -93,6 +94,32 @@ class _Reader:
                 f"the interval expected from clients is below {_SHORTEST_BEAT_MS} ms",
                 f"give {_SHORTEST_BEAT_MS} or more, or 0 for none",
             )
+
+    def _check_places(self, settings: Settings) -> None:
+        """Two things at one place: one of them would find it taken, or write over the other."""
+        places = [("listen", address) for address in dict.fromkeys(settings.listen)]
+        if settings.metrics is not None:
+            places.append(("metrics", settings.metrics))
+        seen = dict[tuple[str, int], str]()
+        for name, address in places:
+            # with port 0 the system chooses one
+            place, shown = (address.host, address.port), address.describe()
+            if address.port and place in seen:
+                raise self._fault(name, shown, f"{seen[place]} has this port", "choose another one")
+            seen[place] = f"--listen {shown}"
+        written = {"pidfile": settings.pidfile, "log-file": settings.log_file}
+        read = {
+            "config": settings.config,
+            "users": settings.users,
+            "authenticator": settings.authenticator,
+            "tls-certificate": settings.tls_certificate,
+            "tls-key": settings.tls_key,
+            "tls-client-ca": settings.tls_client_ca,
+        }
+        for name, path in written.items():
+            for other, its in (read | written).items():
+                if path is not None and path == its and other != name:
+                    raise self._fault(name, str(path), f"--{other} is the same file", "name another one")
 
     def _check_web(self, settings: Settings) -> None:
         """A token that nobody can read is none."""

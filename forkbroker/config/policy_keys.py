@@ -54,9 +54,12 @@ def policy_line(text: str) -> PolicyLine:
         ConfigurationError: it makes no sense; says where.
     """
     try:
-        pattern, *pairs = shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
-        raise ConfigurationError(text, str(error).lower() or "empty", "give PATTERN key=value ...") from None
+        raise ConfigurationError(text, str(error).lower(), "give PATTERN key=value ...") from None
+    if not words:
+        raise ConfigurationError(text, "there is no rule", "give PATTERN key=value ...")
+    pattern, *pairs = words
     changes: dict[str, object] = {}
     for pair in pairs:
         key, value = _read_pair(pair)

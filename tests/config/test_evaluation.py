@@ -75,6 +75,34 @@ def test_one_log_at_a_time() -> None:
         make_settings({"syslog": True, "log_file": "/var/log/broker"})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"listen": ["localhost:1", "ws://localhost:1"]},
+            "--listen ws://localhost:1: --listen localhost:1 has this port; choose another one",
+        ),
+        ({"listen": ["[::1]:1"], "metrics": "[::1]:1"}, "--metrics [::1]:1: --listen [::1]:1 has this port"),
+        ({"pidfile": "/a", "log_file": "/a"}, "--pidfile /a: --log-file is the same file; name another one"),
+        ({"users": "/a", "log_file": "/a"}, "--log-file /a: --users is the same file"),
+        ({"tls_key": "/a", "pidfile": "/a"}, "--pidfile /a: --tls-key is the same file"),
+    ],
+)
+def test_two_things_are_not_at_one_place(given: dict[str, Given], message: str) -> None:
+    """One of them would find it taken, or be written over."""
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings(given)
+
+    assert str(caught.value).startswith(message)
+
+
+def test_what_may_be_at_one_place() -> None:
+    """Ports that the system chooses, an address that is given twice, and files that are only read."""
+    make_settings({"listen": ["localhost:0", "ws://localhost:0", "unix:/s", "unix:/s"], "metrics": "localhost:0"})
+    make_settings({"listen": ["localhost:1", "localhost:1", "127.0.0.1:1"]})
+    make_settings({"tls_certificate": "/a", "tls_key": "/a", "tls_client_ca": "/a"})
+
+
 def test_beats_that_no_client_could_keep_are_refused() -> None:
     """0 is none, which is another thing."""
     with pytest.raises(ConfigurationError, match="give 100 or more, or 0 for none"):

@@ -43,7 +43,8 @@ def test_a_rule_has_a_pattern_and_changes_in_the_units_of_the_router() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "give PATTERN key=value"),
+        ("", "there is no rule; give PATTERN key=value"),
+        (" ", "there is no rule; give PATTERN key=value"),
         ("/queue/a", "no key=value after the pattern"),
         ("'/queue/a", "no closing quotation"),
         ("/topic/a lease=1s", "begin it with /queue/ or /dsub/"),
