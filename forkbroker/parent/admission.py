@@ -31,13 +31,13 @@ from ipaddress import IPv4Network, IPv6Network
 
 from forkbroker.identity import Identity, Way
 from forkbroker.networks import is_within
+from forkbroker.parent.penalties import Penalties, Scale
 from forkbroker.parent.pending import Pending
 from forkbroker.parent.suspects import Suspects
 from forkbroker.routing.peers import Peer
 
 _CRASHES_FORGIVEN = 3
 _BRAKE_S = 0.1
-_ROWS_MAX = 1_000
 _FORK_PENALTY_S = 1.0
 _LOGIN_S = 2.0
 """How long a client that has not logged in keeps its place at least, when others of its address want it."""
@@ -45,6 +45,9 @@ _SUSPECTS_RATE = 50.0
 """Processes a second for suspects: what a flood may cost others, where it comes from the same addresses again."""
 _LOOK_AGAIN_S = 0.05
 """Places get free by logins as well: how often that is looked for."""
+_CRASHES = Scale(_CRASHES_FORGIVEN, 0.2, 5.0, 60.0)
+_LOGINS = Scale(3, 1.0, 300.0, 600.0)
+"""OpenSSH's PerSourcePenalties: 5 s for each failure, of which 15 s are forgiven; 600 s at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,63 +76,6 @@ class AdmissionPolicy:
     """Other ways in which clients may show who they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """How a penalty grows: doubled with each failure."""
-
-    forgiven: int
-    """So many failures have no penalty."""
-    first_s: float
-    most_s: float
-    remembered_s: float
-    """A source without another failure for so long is clean again."""
-
-
-_CRASHES = _Scale(_CRASHES_FORGIVEN, 0.2, 5.0, 60.0)
-_LOGINS = _Scale(3, 1.0, 300.0, 600.0)
-"""OpenSSH's PerSourcePenalties: 5 s for each failure, of which 15 s are forgiven; 600 s at most."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """Failures of one source."""
-
-    failures: int = 0
-    last: float = 0.0
-    until: float = 0.0
-
-
-class _Penalties:
-    """Until when sources are refused."""
-
-    def __init__(self, scale: _Scale) -> None:
-        self._scale = scale
-        self._rows: dict[str, _Row] = {}
-
-    def left(self, source: str, now: float) -> float:
-        """For how many seconds more this source is refused; 0 or less: it is not."""
-        row = self._rows.get(source)
-        return 0.0 if row is None else row.until - now
-
-    def forget(self, source: str) -> None:
-        """All is well with this source."""
-        self._rows.pop(source, None)
-
-    def add(self, source: str, now: float) -> None:
-        """One more failure of this source."""
-        scale = self._scale
-        if len(self._rows) >= _ROWS_MAX:
-            self._rows = {name: row for name, row in self._rows.items() if now - row.last < scale.remembered_s}
-        if len(self._rows) >= _ROWS_MAX and source not in self._rows:
-            return  # so many at once are no client's fault; the fork rate bounds them
-        row = self._rows.setdefault(source, _Row())
-        row.failures = row.failures + 1 if now - row.last < scale.remembered_s else 1
-        row.last = now
-        excess = row.failures - scale.forgiven
-        if excess > 0:
-            row.until = now + min(scale.most_s, scale.first_s * 2 ** min(excess - 1, 16))
-
-
 class Admission:
     """Who is connected, how fast they came, and how it went."""
 
@@ -154,8 +100,8 @@ class Admission:
         """Clients of a proxy, of which it is not known where they are: what they do is not the proxy's fault."""
         self._stale: dict[Peer, Mapping[str, str]] = {}
         """Clients that had not logged in at the last reload, and the users that their processes know."""
-        self._crashed = _Penalties(_CRASHES)
-        self._failed = _Penalties(_LOGINS)
+        self._crashed = Penalties(_CRASHES)
+        self._failed = Penalties(_LOGINS)
         self._tokens = float(policy.fork_burst)
         self._filled_at = now
         self._crashes = 0
