@@ -28,6 +28,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from os import close
@@ -47,6 +48,8 @@ SpareProgram = Callable[[int], int]
 _TITLE = "nursery"
 _LOOK_S = 0.05
 """How often is looked whether a process has ended that has only closed its channel."""
+_END_TAKES_S = 0.5
+"""How long spares may take to end: half of what the parent waits for the nursery."""
 
 
 def main(end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram) -> int:
@@ -91,8 +94,7 @@ class Nursery:
             elif order.kind is Kind.REAP:
                 self._look_after(order.number, is_killed=bool(order.flags & Flag.FINAL))
             elif order.kind is Kind.CLOSE:
-                # what is left here of spares gets no client, and ends
-                children.await_all()
+                self._end_spares()
                 return Exit.OK
             else:
                 raise EnvelopeError(f"{order.kind.name} for the nursery")
@@ -160,6 +162,17 @@ class Nursery:
                         count=ended.peak_kib,
                     )
                 )
+
+    def _end_spares(self) -> None:
+        """What is left here of spares gets no client, and ends; or it is stopped, for one, and killed."""
+        until = time.monotonic() + _END_TAKES_S
+        while self._mine and time.monotonic() < until:
+            self._mine = {pid for pid in self._mine if children.reap_one(pid) is None}
+            if self._mine:
+                time.sleep(_LOOK_S)
+        for pid in self._mine:
+            os.kill(pid, signal.SIGKILL)
+        children.await_all()
 
     def _tell(self, buffers: list[Buffer]) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone, as `run` will find

@@ -231,7 +231,7 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
 
 @pytest.mark.skipif(not IS_SIBLING, reason="the nursery's own children are not the parent's to kill")
 def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are stopped: renewed ones after ten seconds, the others at the end of the broker."""
+    """They are stopped: after a reload they have ten seconds."""
     one = make()
     one.turn_until(lambda: len(one.spares) == 3)
     stopped = one.spares[0]
@@ -245,15 +245,20 @@ def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.Monke
     one.turn_until(lambda: not one.stock._dismissed)
     assert one.lines == ["spares: 1 killed, did not end within -1 s"]
 
+
+def test_a_spare_that_is_stopped_is_not_left_behind(make: Make) -> None:
+    """Whoever has forked it kills it at the end of the broker."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
     stopped = one.spares[0]
     os.kill(stopped, signal.SIGSTOP)
-    monkeypatch.undo()
     ended: list[bool] = []
     one.nursery.stop()
+    one.nursery.finish()
     one.nursery.await_end(lambda: ended.append(True))
     one.turn_until(lambda: ended)
-    one.turn_until(lambda: stopped in [end.pid for end in one.ends])
-    assert [os.WTERMSIG(end.status) for end in one.ends if end.pid == stopped] == [signal.SIGKILL]
+
+    one.turn_until(lambda: not is_alive(stopped))
 
 
 def test_spares_are_renewed_also_while_there_is_no_nursery(make: Make) -> None:
