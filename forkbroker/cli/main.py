@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -35,10 +36,12 @@ from forkbroker.cli.serving import Serving
 from forkbroker.cli.status import find_status
 from forkbroker.cli.wiring import run_broker
 from forkbroker.config.listing import list_effective
+from forkbroker.config.options import tls, web
 from forkbroker.config.settings import Settings
 from forkbroker.errors import ConfigurationError, Exit, StartError
 from forkbroker.parent.reloading import Reload
 from forkbroker.parent.setup import Hooks
+from forkbroker.posix.addresses import SchemeListener
 from forkbroker.posix.daemonize import complain
 from forkbroker.posix.inheritance import shed
 from forkbroker.posix.listening import close_listener
@@ -147,6 +150,7 @@ def _start(configuration: Configuration, opened: ExitStack) -> int:
     try:
         _settle(settings, system_user, opened, lambda: authenticator.start(resources.log.descriptors))
         _warn(settings, files)
+        _warn_of_idle_options(configuration, resources.listeners)
         return run_broker(settings, resources, serving, hooks)
     except (StartError, ConfigurationError) as error:
         announcer.failed(error)
@@ -208,3 +212,16 @@ def _warn(settings: Settings, files: int) -> None:
             files,
             settings.max_clients,
         )
+
+
+def _warn_of_idle_options(configuration: Configuration, listeners: Sequence[socket.socket]) -> None:
+    """Name options that were given for addresses of a kind that there are none of."""
+    has_tls = any(isinstance(one, SchemeListener) and one.is_tls for one in listeners)
+    has_web = any(isinstance(one, SchemeListener) and one.is_web for one in listeners)
+    for chapter, is_used, schemes in (
+        (tls.CHAPTER, has_tls, "tls:// or wss://"),
+        (web.CHAPTER, has_web, "ws:// or wss://"),
+    ):
+        names = ", ".join(option.name for option in chapter.options if option.field in configuration.given)
+        if names and not is_used:
+            logger.warning("%s: no effect, as no address of --listen begins with %s", names, schemes)

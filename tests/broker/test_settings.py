@@ -137,3 +137,15 @@ def test_a_client_from_elsewhere_has_a_limit_for_its_address(make_broker) -> Non
     with RawClient(port, host) as first, RawClient(port, host) as second, connect(broker.port), connect(broker.port):
         first.login()
         second.expect_error(f"too many clients from {host}, 1 are connected and max-clients-per-address is 1")
+
+
+def test_options_for_addresses_that_there_are_none_of_are_named(make_broker) -> None:
+    """The broker starts. With such an address nothing is said of them."""
+    given = ("--web-origin", "null", "--web-admin", "all")
+    broker = make_broker(*given, "--tls-client-user", "none")
+    broker.wait_for_log("warning web-admin, web-origin: no effect, as no address .* begins with ws:// or wss://")
+    broker.wait_for_log("warning tls-client-user: no effect, as no address of --listen begins with tls:// or wss://")
+    other = make_broker(*given, "--listen", "ws://127.0.0.1:0")
+    other.wait_for_log("listens on")
+
+    assert not [line for line in other.log if "no effect" in line]
