@@ -98,6 +98,15 @@ class Lobby:
     Made before the fork that it is meant for, with sockets that get their descriptors after it.
     """
 
+    # one block: with more than thirty attributes, CPython 3.11 has a dictionary beside each object
+    __slots__ = (
+        *("_address", "_answers", "_beats", "_began", "_bell", "_child", "_children", "_client", "_end"),
+        *("_ending_poll", "_farewell", "_first_token", "_heart_beat", "_ids", "_is_timed", "_login"),
+        *("_octets", "_passed", "_peer", "_plain", "_poll", "_read", "_receipt", "_said", "_shared"),
+        *("_spare", "_subscribed", "_timeout_ms", "_told", "_unsent", "_unwritten", "_verified", "_versions"),
+        *("_written",),
+    )
+
     def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell, habits: Habits = HABITS) -> None:
         """The client of this spare is served; `habits` are those of such clients."""
         end, client = spare.end, spare.client

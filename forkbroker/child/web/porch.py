@@ -43,6 +43,11 @@ _FRAMING = 14
 class WebLobby(Lobby):
     """One client that has asked for a WebSocket, and said no more than CONNECT and SUBSCRIBE."""
 
+    __slots__ = (
+        *("_is_granted", "_is_pong", "_opening", "_paths", "_ping_at", "_policy", "_size", "_subscribed_receipt"),
+        *("_visits", "_watched"),
+    )
+
     def __init__(self, spare: Spare, shared: Shared, answers: Answers, bell: Bell, policy: SitePolicy) -> None:
         """As the other one; `policy` says what is to be had."""
         super().__init__(spare, shared, answers, bell, HABITS)
