@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from forkbroker.config.subjects import unknown_group
 from forkbroker.config.suggesting import list_words, suggest
-from forkbroker.config.tables import Tables
+from forkbroker.config.toml_tables import TomlTables
 from forkbroker.hosts import ALWAYS_DEFAULT, DEFAULT, DEFAULT_NAMES, MAX_KEY, Host, Hosts
 
 HOSTS = "hosts"
@@ -17,12 +17,12 @@ _KEYS = (*_LISTS, "control")
 _KEY_OF_HOST = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY}}}")
 
 
-def read_hosts(tables: Tables, found: object, groups: Iterable[str]) -> Hosts:
+def read_hosts(tables: TomlTables, found: object, groups: Iterable[str]) -> Hosts:
     """Return all hosts; each name is that of one. Raises ConfigurationFileError."""
     return Hosts(tuple(_read_each(tables, found, groups)))
 
 
-def _read_each(tables: Tables, found: object, groups: Iterable[str]) -> Iterator[Host]:
+def _read_each(tables: TomlTables, found: object, groups: Iterable[str]) -> Iterator[Host]:
     known: dict[str, Host] = {}
     for key, values in tables.read_table(found, (HOSTS,), "write a table for each host, [hosts.shop]"):
         path = (HOSTS, key)
@@ -40,7 +40,7 @@ def _read_each(tables: Tables, found: object, groups: Iterable[str]) -> Iterator
         yield host
 
 
-def _read_host(tables: Tables, key: str, found: object, groups: Iterable[str]) -> Host:
+def _read_host(tables: TomlTables, key: str, found: object, groups: Iterable[str]) -> Host:
     path = (HOSTS, key)
     values = dict(tables.read_table(found, path, 'write keys as in names = ["shop.example"]'))
     for name in values:

@@ -39,7 +39,7 @@ from forkbroker.config.hosts import HOSTS, read_hosts
 from forkbroker.config.quotas import QUOTAS, read_quotas
 from forkbroker.config.subjects import NAME_IT, read_subjects
 from forkbroker.config.suggesting import list_words, suggest
-from forkbroker.config.tables import Lines, Path, Tables
+from forkbroker.config.toml_tables import Lines, Path, TomlTables
 from forkbroker.config.users import UserFile
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.patterns import PatternError, check_pattern
@@ -61,7 +61,7 @@ def read_permissions(values: Mapping[str, object], lines: Lines, name: str) -> P
     Raises:
         ConfigurationFileError: they have mistakes.
     """
-    tables = Tables(lines, name)
+    tables = TomlTables(lines, name)
     groups = _read_groups(tables, values.get(GROUPS, {}))
     quotas = read_quotas(tables, values.get(QUOTAS, {}), groups)
     grants = tuple(_read_grants(tables, values[PERMISSIONS], groups)) if PERMISSIONS in values else None
@@ -91,7 +91,7 @@ def _needs_groups(permissions: Permissions) -> bool:
     return bool(permissions.grants is not None or permissions.quotas or permissions.hosts.all)
 
 
-def _read_groups(tables: Tables, found: object) -> dict[str, tuple[str, ...]]:
+def _read_groups(tables: TomlTables, found: object) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for group, members in tables.read_table(found, (GROUPS,), 'write groups as in workers = ["alice", "bob"]'):
         here = (GROUPS, group)
@@ -100,7 +100,7 @@ def _read_groups(tables: Tables, found: object) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _read_grants(tables: Tables, found: object, groups: Iterable[str]) -> Iterator[Grant]:
+def _read_grants(tables: TomlTables, found: object, groups: Iterable[str]) -> Iterator[Grant]:
     for subject, rights, path in read_subjects(tables, PERMISSIONS, found, groups):
         for right, patterns in tables.read_table(rights, path, 'write rights as in read = "/queue/jobs"'):
             here = (*path, right)
@@ -112,7 +112,7 @@ def _read_grants(tables: Tables, found: object, groups: Iterable[str]) -> Iterat
                 yield Grant(subject, right, pattern, tables.line(here))
 
 
-def _check_pattern(tables: Tables, text: str, subject: str, path: Path) -> None:
+def _check_pattern(tables: TomlTables, text: str, subject: str, path: Path) -> None:
     def fault(problem: str, remedy: str) -> ConfigurationFileError:
         return tables.fault_of_value(path, f'"{text}"', problem, remedy)
 

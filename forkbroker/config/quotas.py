@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from forkbroker.config.subjects import read_subjects
 from forkbroker.config.suggesting import list_words, suggest
-from forkbroker.config.tables import Path, Tables
+from forkbroker.config.toml_tables import Path, TomlTables
 from forkbroker.config.values import number, size
 from forkbroker.errors import ConfigurationError
 from forkbroker.permissions import QUOTA_KEYS
@@ -26,7 +26,7 @@ _LIMITS = {
 }
 
 
-def read_quotas(tables: Tables, found: object, groups: Iterable[str]) -> dict[str, dict[str, int]]:
+def read_quotas(tables: TomlTables, found: object, groups: Iterable[str]) -> dict[str, dict[str, int]]:
     """Return the limits of each subject, by the fields of a quota. Raises ConfigurationFileError."""
     return {
         subject: dict(_read_limits(tables, limits, path))
@@ -34,7 +34,7 @@ def read_quotas(tables: Tables, found: object, groups: Iterable[str]) -> dict[st
     }
 
 
-def _read_limits(tables: Tables, found: object, path: Path) -> Iterator[tuple[str, int]]:
+def _read_limits(tables: TomlTables, found: object, path: Path) -> Iterator[tuple[str, int]]:
     for key, value in tables.read_table(found, path, "write limits as in connections = 10"):
         here = (*path, key)
         if key not in QUOTA_KEYS:

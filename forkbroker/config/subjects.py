@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from forkbroker.config.suggesting import list_words, suggest
-from forkbroker.config.tables import Path, Tables
+from forkbroker.config.toml_tables import Path, TomlTables
 from forkbroker.errors import ConfigurationFileError
 from forkbroker.permissions import ALL_USERS, ANONYMOUS, group_subject, user_subject
 
@@ -17,7 +17,7 @@ _KINDS = (*_SUBJECTS, ALL_USERS, ANONYMOUS)
 
 
 def read_subjects(
-    tables: Tables, table: str, found: object, groups: Iterable[str]
+    tables: TomlTables, table: str, found: object, groups: Iterable[str]
 ) -> Iterator[tuple[str, object, Path]]:
     """Return each subject of `table`, what is said of it, and where that stands.
 
@@ -40,6 +40,6 @@ def read_subjects(
             yield _SUBJECTS[kind](whose), said, here
 
 
-def unknown_group(tables: Tables, path: Path, group: str, groups: Iterable[str]) -> ConfigurationFileError:
+def unknown_group(tables: TomlTables, path: Path, group: str, groups: Iterable[str]) -> ConfigurationFileError:
     """Make the error of a group that there is not, among the values of a key."""
     return tables.fault(path, f"unknown group {group}", suggest(group, groups, NAME_IT))

@@ -16,7 +16,7 @@ Lines = Mapping[Path, int]
 """The line of each key."""
 
 
-class Tables:
+class TomlTables:
     """The tables of one file."""
 
     def __init__(self, lines: Lines, name: str) -> None:
