@@ -50,5 +50,11 @@ class Credentials:
     """The token of an `Authorization` header."""
 
 
+class Unclear(str):
+    """Why it could not be found out who a client is, for the log: it is not let in, and that is no fault of its own."""
+
+    __slots__ = ()
+
+
 Answer = Identity | str | None
 """Who a client is; or why it is not let in, for the log; or None: ask again, others are being verified."""

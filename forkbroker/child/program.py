@@ -7,7 +7,7 @@ It gets one JSON object on standard input, and writes one on standard output:
 
 Exit status 0: the client is let in. `user` may be missing, and is the login then; `groups` and `lasts`, in seconds,
 may be missing as well. Exit status 1: it is not let in; `reason`, if it is there, is for the log. Anything else is a
-failure of the program, and the client is not let in either.
+failure of the program, and the client is not let in either; but it is not counted as one that guesses.
 
 It runs once for a login, by a helper (`forkbroker.authenticator`), which has perhaps more rights than this process, and
 bounds time and number. As many may be asked for at a time as there are places for it.
@@ -23,7 +23,7 @@ import socket
 import time
 from contextlib import suppress
 
-from forkbroker.identity import Credentials, Identity, Way
+from forkbroker.identity import Credentials, Identity, Unclear, Way
 from forkbroker.passwords import PasswordError, read_names
 from forkbroker.posix.exits import describe
 from forkbroker.posix.places import Places
@@ -65,7 +65,7 @@ class Program:
         self._answer = -1
         self._places.give_back()
         if found is None:
-            return f"{self._name} failed, {'the helper that runs it has ended' if is_closed else 'no answer'}"
+            return Unclear(f"{self._name} failed, {'the helper that runs it has ended' if is_closed else 'no answer'}")
         return self._judge(credentials.login, *found)
 
     def _ask(self, credentials: Credentials, address: str) -> str | None:
@@ -79,7 +79,7 @@ class Program:
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
-            return f"cannot run {self._name}: {error.strerror}"
+            return Unclear(f"cannot run {self._name}: {error.strerror}")
         self._heard, self._until = b"", time.monotonic() + PATIENCE_S
         return None
 
@@ -96,7 +96,7 @@ class Program:
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, _NO):
             how = "took too long" if code == -signal.SIGALRM else f"ended with {describe(status)}"
-            return f"{self._name} failed, {how}"
+            return Unclear(f"{self._name} failed, {how}")
         try:
             if len(said) > _MAX_ANSWER:
                 raise ValueError(f"more than {_MAX_ANSWER:,} bytes")
@@ -106,5 +106,5 @@ class Program:
             lasts = float(found.get("lasts", math.inf))
             user, groups = read_names(found.get("user", login), found.get("groups", []))
         except (ValueError, TypeError, AttributeError, RecursionError, PasswordError) as error:
-            return f"{self._name} failed, its answer cannot be used: {error}"[:300]
+            return Unclear(f"{self._name} failed, its answer cannot be used: {error}"[:300])
         return Identity(user, Way.PROGRAM, groups, lasts_s=max(0.0, lasts))

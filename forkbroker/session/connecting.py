@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.hosts import describe_refusal
-from forkbroker.identity import Credentials, Identity
+from forkbroker.identity import Credentials, Identity, Unclear
 from forkbroker.session.downward import Unwritten, encode_error
 from forkbroker.session.ending import Ending, Progress
 from forkbroker.session.errors import FrameError, shown
@@ -181,7 +181,8 @@ class Connecting:
         elif isinstance(answer, str):
             self._asked = None
             self._failure = f"login failed, user {shown(credentials.login)}: {answer}"
-            self.ending.has_failed_login = True
+            # else an authenticator that fails for a while would shut its clients out for minutes more
+            self.ending.has_failed_login = not isinstance(answer, Unclear)
             self._deadline, self._act_at = math.inf, now + self._setup.habits.failed_s
         else:
             self._asked = None

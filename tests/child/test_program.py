@@ -18,7 +18,7 @@ from forkbroker.authenticator import process
 from forkbroker.authenticator.groups import Groups
 from forkbroker.authenticator.process import RUNNING, TIMEOUT_S, Task, guard
 from forkbroker.child.program import Program
-from forkbroker.identity import Credentials, Identity, Way
+from forkbroker.identity import Credentials, Identity, Unclear, Way
 from forkbroker.posix import children
 from forkbroker.posix.places import Places
 from forkbroker.wire.logins import MAX_REQUEST, make_link, split
@@ -108,6 +108,7 @@ def test_whatever_else_it_does_lets_nobody_in(tmp_path: Path, text: str, said: s
 
     assert isinstance(answer, str)
     assert said in answer
+    assert isinstance(answer, Unclear) == answer.startswith("the program failed, ")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.identity import Answer, Credentials, Identity
+from forkbroker.identity import Answer, Credentials, Identity, Unclear
 from forkbroker.session.connecting import Connecting
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.session.session import Session
@@ -126,6 +126,18 @@ def test_a_client_that_sends_more_after_a_failure_is_not_heard() -> None:
     door.wait(5)
 
     assert (door.read(), len(door.asked)) == (["ERROR login failed"], 1)
+
+
+def test_what_could_not_be_found_out_does_not_count_against_the_client() -> None:
+    """It is told the same after the same time; the log has the reason."""
+    door = Door(Unclear("the program failed"))
+    door.receive(CONNECT)
+    door.wait(FAILED_S + 0.01)
+
+    assert door.read() == ["ERROR login failed"]
+    leaving = door.leaving()
+    assert leaving.block.decode() == "login failed, user 'alice': the program failed"
+    assert (leaving.flags, leaving.token) == (Flag.WARNING, 0)
 
 
 def test_a_failure_counts_also_if_the_client_leaves_before_it_is_told() -> None:
