@@ -24,6 +24,9 @@ _MOST_DIGITS = 18
 _MOST_S = 10_000_000_000
 """A time in seconds: 316 years, which can be added to any date."""
 
+_NAME = 255
+"""Characters of the name of a user or group of the system."""
+
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:")
 
@@ -204,6 +207,8 @@ def name(text: str) -> str:
     """A user's or group's name or number; whether there is one, the system says at start."""
     if not text:
         raise ConfigurationError(text, "empty", "give a name or a number")
+    if len(text) > _NAME or not text.isprintable():
+        raise ConfigurationError(text, "not a name", f"give up to {_NAME} characters that can be printed")
     return text
 
 

@@ -69,7 +69,7 @@ def find_user(user: str, option: str) -> pwd.struct_passwd:
     """
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-    except KeyError:
+    except (KeyError, OverflowError):
         raise StartError(f"no user {user} on this system; create it, or give another {option}", Exit.NOUSER) from None
 
 
@@ -81,7 +81,7 @@ def find_group(group: str, option: str) -> int:
     """
     try:
         return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
-    except KeyError:
+    except (KeyError, OverflowError):
         raise StartError(f"no group {group} on this system; create it, or give another {option}", Exit.NOUSER) from None
 
 

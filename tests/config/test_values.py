@@ -90,6 +90,8 @@ def test_what_is_right_is_read(parse, text, value) -> None:
         (values.heart_beat, "10000", "10000: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
         (values.heart_beat, "1,2,3", "1,2,3: not two times; give SEND,WANT in milliseconds, as in 10000,10000"),
         (values.name, "", ": empty; give a name or a number"),
+        (values.name, "a\0", "a\0: not a name; give up to 255 characters that can be printed"),
+        (values.name, "9" * 256, "9" * 256 + ": not a name; give up to 255 characters that can be printed"),
         (values.host_name, "", ": not a short host name; give up to 63 letters, digits, '-' or '_'"),
         (
             values.host_name,

@@ -11,7 +11,15 @@ import pytest
 
 from forkbroker.errors import Exit, StartError
 from forkbroker.posix.exits import describe
-from forkbroker.posix.privileges import SystemUser, apply_limits, drop, raise_file_limit, resolve
+from forkbroker.posix.privileges import (
+    SystemUser,
+    apply_limits,
+    drop,
+    find_group,
+    find_user,
+    raise_file_limit,
+    resolve,
+)
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -157,3 +165,12 @@ def test_a_child_cannot_open_more_than_its_files(in_child) -> None:
         return 1
 
     assert describe(in_child(open_many)) == "exit status 7"
+
+
+@pytest.mark.parametrize("name", ["no-such-name", "99999999", "9" * 255])
+def test_a_user_or_group_that_there_is_not_is_told_with_its_option(name: str) -> None:
+    """By name, by number, and by a number that none can have."""
+    with pytest.raises(StartError, match=f"^no user {name} on this system; create it, or give another --user$"):
+        find_user(name, "--user")
+    with pytest.raises(StartError, match=f"^no group {name} on this system; create it, or give another --group$"):
+        find_group(name, "--group")
