@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import socket
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from forkbroker.child.answers import Answers
 from forkbroker.child.child import Shared
-from forkbroker.child.lobby import Bell, Lobby
+from forkbroker.child.lobby import Bell, Lobby, serve_in_full
 from forkbroker.child.rehearsal import CONNECT, FENCES, SUBSCRIBE, TOPIC, USER, pack_message, play
 from forkbroker.child.spare import Spare
 from forkbroker.child.transport import PlainTransport
 from forkbroker.child.web.porch import WebLobby
 from forkbroker.child.web.site import SitePolicy, Visit, make_child
 from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.envelope import Buffer, pack
+from forkbroker.wire.envelope import pack
 from forkbroker.wire.kinds import Kind
 
 _HEAD = (
@@ -32,10 +33,8 @@ _ODD_HEAD = _HEAD.replace(b"Connection: Upgrade", b"Connection: Upgrade, keep-al
 """What a lobby leaves to the full program."""
 _SEND = b"SEND\ndestination:%b\n\nhello\0" % TOPIC
 _CLOSE = b"\x88\x80" + bytes(4)
-_EVENTS = b"GET %b HTTP/1.1\r\nHost: rehearsal\r\nAccept: text/event-stream\r\nAuthorization: Basic %b\r\n\r\n" % (
-    TOPIC,
-    b64encode(f"{USER}:{USER}".encode()),
-)
+_EVENTS = b"GET %b HTTP/1.1\r\nHost: rehearsal\r\nAccept: text/event-stream\r\n%%b\r\n" % TOPIC
+_LOGIN = b"Authorization: Basic %b\r\n" % b64encode(f"{USER}:{USER}".encode())
 
 
 def play_visitors(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
@@ -51,11 +50,8 @@ def play_visitors(shared: Shared, answers: Answers, policy: SitePolicy) -> None:
 
     play(make, shared.max_envelope, is_prepared=True, head=_HEAD, wrap=_wrap)
     play(make, shared.max_envelope, is_prepared=False, head=_HEAD, wrap=_wrap)
-    # it closes before it has an answer: there is no parent here
-    _play_alone(shared, usual, _ODD_HEAD + b"".join(map(_wrap, (CONNECT, SUBSCRIBE, _SEND))) + _CLOSE, ())
-    # all of it is in one turn, the client's request first: as if it had been subscribed before the message and the end
-    told = (pack(Kind.FENCED, number=FENCES), pack_message(), pack(Kind.CLOSE, block=b"the end"))
-    _play_alone(shared, usual, _EVENTS, told)
+    _play_alone(shared, usual)
+    _play_watcher(make, shared)
 
 
 def _wrap(frames: bytes) -> bytes:
@@ -63,29 +59,51 @@ def _wrap(frames: bytes) -> bytes:
     return b"\x81\xfe" + len(frames).to_bytes(2) + bytes(4) + frames
 
 
-def _play_alone(shared: Shared, policy: SitePolicy, octets: bytes, told: Sequence[list[Buffer]]) -> None:
-    """A client without a lobby, who sends these octets, and whose process the parent tells this."""
+def _play_alone(shared: Shared, policy: SitePolicy) -> None:
+    """A tab without a lobby. It closes before it has an answer: there is no parent here."""
+    spare = Spare()
+
+    def serve(_channel: Channel, client: socket.socket, address: str, peer: int) -> int:
+        client.shutdown(socket.SHUT_WR)
+        visit = Visit(policy, is_tls=False, is_forwarded=False, is_here=False)
+        child = make_child(spare, address, peer, shared, visit, PlainTransport(spare.take_client()))
+        return serve_in_full(child, Bell())
+
+    _serve(shared, spare, serve, _ODD_HEAD + b"".join(map(_wrap, (CONNECT, SUBSCRIBE, _SEND))) + _CLOSE)
+
+
+def _play_watcher(make: Callable[[Spare], Lobby], shared: Shared) -> None:
+    """An EventSource that waits in the lobby, if it need not log in, and gets a message and the end."""
+    spare = Spare()
+    lobby = make(spare)
+    lobby.prepare()
+
+    def serve(channel: Channel, client: socket.socket, address: str, peer: int) -> int:
+        lobby.meet(address, peer)
+        channel.send(pack(Kind.FENCED, number=1))
+        channel.flush()
+        lobby.attend()
+        client.shutdown(socket.SHUT_WR)
+        # the full program reads what the client has sent before these
+        for envelope in (pack(Kind.FENCED, number=FENCES), pack_message(), pack(Kind.CLOSE, block=b"the end")):
+            channel.send(envelope)
+        channel.flush()
+        return serve_in_full(lobby.leave(), Bell())
+
+    _serve(shared, spare, serve, _EVENTS % (_LOGIN if shared.verifier else b""))
+
+
+def _serve(
+    shared: Shared, spare: Spare, serve: Callable[[Channel, socket.socket, str, int], int], octets: bytes
+) -> None:
+    """Let this spare serve a client that sends these octets; `serve` gets the parent's and the client's ends, too."""
     parents_end, childs_end = open_pair()
     client, served = socket.socketpair()
     channel = Channel(parents_end, max_envelope=shared.max_envelope)
-    spare = Spare()
-
-    def serve(address: str, peer: int) -> int:
-        for envelope in told:
-            channel.send(envelope)
-        channel.flush()
-        visit = Visit(policy, is_tls=False, is_forwarded=False, is_here=False)
-        child = make_child(spare, address, peer, shared, visit, PlainTransport(spare.take_client()))
-        signals = child.obey_signals()
-        status = child.run()
-        signals.close()
-        return status
-
     with client:
         client.sendall(octets)
-        client.shutdown(socket.SHUT_WR)
         channel.hand(pack(Kind.SERVE, destination=USER.encode()), [served.fileno()])
         served.close()
-        spare.programs[0] = serve
+        spare.programs[0] = partial(serve, channel, client)
         spare.wait(childs_end.detach())
     channel.close()

@@ -9,6 +9,7 @@ import pytest
 
 from forkbroker.child.answers import Answers
 from forkbroker.child.child import ClientChild, Shared
+from forkbroker.child.lobby import Bell, serve_in_full
 from forkbroker.child.rehearsal import USER
 from forkbroker.child.verifying import Verifier, Ways
 from forkbroker.child.web import playing
@@ -29,16 +30,15 @@ def shared() -> Iterator[Shared]:
 
 
 def play_noted(monkeypatch: pytest.MonkeyPatch, shared: Shared) -> list[tuple[str, int, str]]:
-    """Of those without a lobby: who they are, how many messages they were sent, and why they ended."""
+    """Of those that end here: who they are, how many messages they were sent, and why they ended."""
     noted: list[tuple[str, int, str]] = []
     made: list[ClientChild] = []
-    make_child = playing.make_child
 
-    def make_noted(*given: object) -> ClientChild:
-        made.append(make_child(*given))  # type: ignore[arg-type]
-        return made[-1]
+    def serve_noted(child: ClientChild, bell: Bell) -> int:
+        made.append(child)
+        return serve_in_full(child, bell)
 
-    monkeypatch.setattr(playing, "make_child", make_noted)
+    monkeypatch.setattr(playing, "serve_in_full", serve_noted)
     play_visitors(shared, Answers(shared), SitePolicy(paths=("/elsewhere",)))
     for child in made:
         phase = child._phase
@@ -47,12 +47,12 @@ def play_noted(monkeypatch: pytest.MonkeyPatch, shared: Shared) -> list[tuple[st
 
 
 def test_an_event_source_gets_a_message(monkeypatch: pytest.MonkeyPatch, shared: Shared) -> None:
-    """And its end, which nothing has to wait for; whatever paths WebSockets have."""
+    """Before its end; whatever paths WebSockets have."""
     noted = play_noted(monkeypatch, shared)
 
     assert [(delivered, reason) for _, delivered, reason in noted] == [
         (0, "client closed the connection"),
-        (1, "the end"),
+        (1, "client closed the connection"),
     ]
 
 
