@@ -262,6 +262,8 @@ def _open(target: Target) -> socket.socket:
         raise CtlError(f"{target.url}: TLS: {_describe_tls_error(error)}") from None
     except OSError as error:
         raise CtlError(f"{target.url}: {_reason_of(error)}") from None
+    except ValueError:  # UnicodeError, for one; that of a certificate is an OSError as well
+        raise CtlError(f"{target.url}: {address.host!r} is not the name of a host", Exit.USAGE) from None
 
 
 def parse_url(url: str) -> ListenAddress:

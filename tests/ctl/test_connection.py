@@ -185,6 +185,16 @@ def test_what_is_wrong_with_tls_is_told(tmp_path: Path) -> None:
             assert connection.ask_one("status", {})["phase"] == "running"
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, ".a"])
+def test_a_host_that_can_have_no_address_is_told(host: str) -> None:
+    """Before it is looked up."""
+    with pytest.raises(CtlError) as caught:
+        Connection(Target(f"{host}:1"))
+
+    assert str(caught.value) == f"{host}:1: {host!r} is not the name of a host"
+    assert caught.value.status is Exit.USAGE
+
+
 @pytest.mark.parametrize(("passcode", "hint"), [("", "; see --login and --passcode-file"), ("secret", "")])
 def test_a_login_without_a_passcode_is_told_how_to_give_one(tmp_path: Path, passcode: str, hint: str) -> None:
     """Where it fails, and only then."""
