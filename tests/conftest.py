@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.leftovers import Leftovers
 
 from forkbroker.testing.broker import RunningBroker
@@ -16,6 +17,12 @@ _WITH_PROCESSES = {"broker", "examples", "faults", "services"}
 """Directories whose tests start brokers: nothing of them may stay."""
 
 MakeBroker = Callable[..., RunningBroker]
+
+
+# how long an example takes is the machine's business
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings().deadline is not None:  # mutants.py has a profile of its own
+    settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

@@ -390,7 +390,7 @@ def test_no_request_ends_the_parent(start: Starter) -> None:
     """Right or wrong: whoever sends it may be ended, and nobody else is."""
     broker = start(router=real)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
     @given(
         st.lists(
             st.tuples(

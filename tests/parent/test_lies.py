@@ -76,7 +76,7 @@ def test_no_lie_ends_the_parent(start: Starter) -> None:
     """A row of children that say whatever hypothesis thinks of."""
     broker = start(router=real)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck), database=None)
     @given(LIES)
     def lie(raw: bytes) -> None:
         liar = broker.logged_in("liar")

@@ -39,7 +39,6 @@ LIVING: list[Action] = [*ACTIONS, *[double_again] * 3]
 
 @settings(
     max_examples=ASKED or 20,
-    deadline=None,
     derandomize=not ASKED,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -95,7 +95,7 @@ class Court:
         assert not any(self.world.semaphores.values)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.lists(LIES, min_size=1, max_size=8))
 def test_whatever_a_child_says_the_others_go_on(lies: list[bytes]) -> None:
     """Of every kind, and as many as it can say; the router, the store and the consumers never fail for it."""

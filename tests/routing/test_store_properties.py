@@ -21,7 +21,6 @@ FIRST = SystemRandom().randrange(10**9) if ASKED else 0
 
 @settings(
     max_examples=ASKED or 60,
-    deadline=None,
     derandomize=not ASKED,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -42,7 +42,7 @@ def outcome(client: Client) -> tuple[list[tuple[int, int, object]], list[str]]:
     return settled, [got["message"] for got in client.read() if got.command == "ERROR"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     ack=st.sampled_from(["client", "client-individual"]),
     destination=st.sampled_from(["/queue/", "/topic/"]),

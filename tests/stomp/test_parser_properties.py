@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from feeding import Frame, connected, feed, feed_every_way
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkbroker.stomp.encoder import encode_frame
@@ -24,7 +24,7 @@ BODIES = st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)
 MOST_FED = 3000
 """Octets of a stream that are fed one by one as well."""
 
-quick = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=150)
 
 
 def block_lines(data: bytes, position: int) -> tuple[list[bytes], int]:

@@ -95,7 +95,7 @@ def _write(store: Store, changes: list[Change]) -> str:
     return ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(st.lists(_CHANGES, max_size=8), _READS), max_size=12))
 def test_both_backends_do_the_same(steps) -> None:
     """Whatever is written, replaced, moved onto something else, and read."""

@@ -97,7 +97,7 @@ def test_frames_come_in_a_file_with_all_that_the_envelope_says(pair: Pair) -> No
     )  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([0, 1, 100, 40_000, 300_000, 2_000_000]), min_size=1, max_size=12))
 def test_all_comes_in_the_order_in_which_it_was_sent(sizes: list[int]) -> None:
     """In files, in pieces, in one piece; sizes of 0 are frames for many."""
