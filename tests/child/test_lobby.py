@@ -16,7 +16,7 @@ from typing import cast
 
 import pytest
 from child.conftest import Play, playing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.deadline import wait_until
 
@@ -131,6 +131,7 @@ LINES = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(
     command=st.sampled_from(["CONNECT", "STOMP", "SEND"]),
     lines=st.lists(LINES, max_size=7),
@@ -146,6 +147,7 @@ def test_what_the_lobby_says_is_what_the_full_program_says(slots, command, lines
 NAMES = st.text(st.sampled_from("ab01.,-_/ \\:\t*>#$%é"), max_size=12)
 
 
+@settings(deadline=None)
 @given(
     versions=st.sampled_from(["1.0", "1.1", "1.2", "1.0,1.1,1.2", "1.3"]),
     lines=st.lists(
