@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, TypeVar
@@ -115,9 +115,13 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def reap() -> list[Ended]:
-    """Every child that has ended and was not reaped yet, without waiting; empty when there is none."""
-    return list(iter(reap_one, None))
+def reap() -> Iterator[Ended]:
+    """Every child that has ended and was not reaped yet, without waiting.
+
+    Each is reaped when it is asked for. Until then its number is its own, and it can be killed because of an end that
+    is told before its own.
+    """
+    return iter(reap_one, None)
 
 
 def reap_one(pid: int = -1, *, options: int = os.WNOHANG) -> Ended | None:

@@ -22,7 +22,7 @@ from forkbroker.parent.helpers import Helper, HelperProgram, Helpers, Meaning
 from forkbroker.parent.processes import Forge
 from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
-from forkbroker.routing.peers import STORE, Peer
+from forkbroker.routing.peers import METRICS, STORE, Peer
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import SENT_BY, Flag, Kind, Role
 from forkbroker.wire.receive_memory import ReceiveMemory
@@ -129,6 +129,28 @@ class Bench:
 
 
 # -- what an end means
+
+
+def test_one_that_has_ended_may_be_killed_because_another_one_has(bench: Bench) -> None:
+    """Both have ended before the parent looks: what follows from the first end may be the kill of the second."""
+    bench.meaning = Meaning.NOTHING
+    handlers = dict.fromkeys(SENT_BY[Role.METRICS] - {Kind.FAILED}, bench._said)
+    metrics = replace(bench.row(deaf), role=Role.METRICS, peer=METRICS, handlers=handlers)
+
+    def judge(status: int) -> Meaning:
+        bench.helpers.kill(Role.METRICS)
+        return bench._judge(status)
+
+    bench.helpers.start(replace(bench.row(deaf), means=judge))
+    bench.helpers.start(metrics)
+    for role in (ROLE, Role.METRICS):
+        process = bench.helpers.find(role)
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    bench.end()
+
+    assert bench.happened == ["closed", "ended -9", "closed", "ended -9"]
 
 
 def test_restart_another_one_is_started(bench: Bench) -> None:

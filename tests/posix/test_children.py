@@ -137,7 +137,7 @@ def test_reaping_tells_status_and_costs(wait_end) -> None:
 def test_reaping_takes_all_that_have_ended_and_waits_for_none() -> None:
     """Three have ended, one has not; without children there is nothing."""
     near, far = socket.socketpair()
-    assert children.reap() == []
+    assert list(children.reap()) == []
     living = children.fork(lambda: len(far.recv(1)), [far.fileno()])
     far.close()
     dead = {children.fork(lambda: 0, ()) for _ in range(3)}
