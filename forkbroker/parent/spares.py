@@ -21,7 +21,7 @@ from forkbroker.parent.processes import Forge
 from forkbroker.parent.reaper import Reaper
 from forkbroker.parent.roster import to_text
 from forkbroker.posix.births import METHOD, Method
-from forkbroker.posix.children import Ended
+from forkbroker.posix.children import Ended, is_child
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair
@@ -186,10 +186,14 @@ class Spares:
         if len(pids) > len(channels):
             raise EnvelopeError(f"BORN {envelope.number} of {len(pids)}, {len(channels)} were ordered")
         self._owes_since = self._loop.now
+        self._reaper.born(pids)
         self._spares.update(zip(pids, channels, strict=False))
         for channel in channels[len(pids) :]:
             channel.close()
-        self._reaper.born(pids)
+        if METHOD is Method.SIBLING:
+            # one that was killed at once may have been reaped before this was read
+            for pid in [pid for pid in pids if not is_child(pid)]:
+                self._forget(pid)
         if not self._is_open:
             self.dismiss()
         elif pids:
@@ -230,11 +234,14 @@ class Spares:
 
     def reaped(self, ended: Ended) -> None:
         """A process has ended: it may be a spare."""
-        channel = self._spares.pop(ended.pid, None)
+        self._forget(ended.pid)
+        self._dismissed.pop(ended.pid, None)
+
+    def _forget(self, pid: int) -> None:
+        channel = self._spares.pop(pid, None)
         if channel is not None:
             channel.close()
             self._order()
-        self._dismissed.pop(ended.pid, None)
 
     def closed(self, pid: int) -> None:
         """The channel of a client's child has ended."""

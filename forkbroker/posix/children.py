@@ -133,6 +133,15 @@ def reap_one(pid: int = -1, *, options: int = os.WNOHANG) -> Ended | None:
     return Ended(reaped, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss) if reaped else None
 
 
+def is_child(pid: int) -> bool:
+    """Whether this is a child that has not been reaped: so its number is its own."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def await_all() -> None:
     """Wait until no child is left."""
     while reap_one(options=0) is not None:

@@ -126,6 +126,13 @@ class House:
         self.loop.close()
 
 
+def find_spares() -> set[int]:
+    """Children of this process that are shown as spares; the nursery, too, while it forks."""
+    shown = subprocess.run(["ps", "-A", "-o", "ppid=,pid=,comm="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in shown.splitlines()]
+    return {int(pid) for ppid, pid, name in rows if int(ppid) == os.getpid() and name == "stomp-spare"}
+
+
 Make = Callable[..., House]
 
 
@@ -141,7 +148,7 @@ def make() -> Iterator[Make]:
     yield make_one
     for one in made:
         one.close()
-    wait_until(lambda: not children.reap() and children.reap_one(options=os.WNOHANG) is None, "all ends")
+    wait_until(lambda: not list(children.reap()), "all ends")
 
 
 def test_so_many_spares_are_kept_at_hand(make: Make) -> None:
@@ -175,6 +182,24 @@ def test_a_spare_that_is_killed_is_made_up_for(make: Make) -> None:
     assert client.recv(100) == b"192.0.2.1:7 7"
     one.turn_until(lambda: len(one.spares) == 3 and not set(dead) & set(one.spares))
     one.stock.kill(pid)
+    client.close()
+
+
+@pytest.mark.skipif(not IS_SIBLING, reason="the nursery's own children are the nursery's to reap")
+def test_a_spare_that_ended_before_it_was_told_of_is_none(make: Make) -> None:
+    """It was reaped, so its number may be another process's by now; another one is made."""
+    one = make(most=1)
+    one.turn_until(lambda: one.spares)
+    client, served = one.give()
+    mine = {one.pid, served}
+    wait_until(lambda: find_spares() - mine, "a spare that the parent knows nothing of")
+    [early] = find_spares() - mine
+    os.kill(early, signal.SIGKILL)
+    os.waitpid(early, 0)
+    one.turn_until(lambda: one.spares)
+
+    assert early not in one.spares
+    one.stock.kill(served)
     client.close()
 
 
