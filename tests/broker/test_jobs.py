@@ -38,11 +38,11 @@ def pass_time(milliseconds: int) -> None:
 
 def kill_child_of(broker: RunningBroker, client: RawClient, number: int) -> None:
     """Let the process of this client die by a signal, and wait until the broker knows."""
-    name, before = f"client {client.address} ", len(broker.children())
+    name = f"client {client.address} "
     pid = wait_until(lambda: [pid for pid, title in broker.children() if name in f"{title} "], f"a process {name}")[0]
     os.kill(pid, number)
     client.expect_eof()
-    broker.wait_for_children(before - 1)
+    wait_until(lambda: pid not in dict(broker.children()), f"the end of process {pid}")
 
 
 # -- order
