@@ -110,14 +110,14 @@ class Answers:
             return None
         if self._is_strict and b"host" not in headers:
             return None
-        if len(headers.get(b"login", b"")) > MAX_LOGIN:
+        login, passcode = headers.get(b"login", b""), b""
+        if len(login) > MAX_LOGIN:
             return None
         if self._has_hosts and not self._is_for_all(headers.get(b"host")):
             return None
         version, before, behind, end = found
-        login = headers.get(b"login", b"")
-        passcode = headers.get(b"passcode", b"") if self._verifies else b""
         if self._verifies:
+            passcode = headers.get(b"passcode", b"")
             if not login or not passcode:
                 return None
             behind = b"%b%b%b" % (behind, login, end)

@@ -243,7 +243,7 @@ class ClientChild:
         self._titled_count = 0
 
     def adopt(self, shared: Shared, address: str, login: str, peer: int, octets: int, heart_beat: HeartBeat) -> None:
-        """Serve this client, who was answered in the lobby; CONNECT and the beats had so many octets.
+        """Serve this client, which was answered in the lobby; CONNECT and the beats had so many octets.
 
         For a child that was begun for a client that was not known yet, with such a CONNECT, and without quotas.
         Its socket has another descriptor now, under the same number. `heart_beat`: what the lobby has heeded.

@@ -55,7 +55,7 @@ from forkbroker.wire.kinds import Kind
 _PREPARED = b"CONNECT\naccept-version:%b\nhost:/\nlogin:-\npasscode:-\n\n\0"
 _PEEK = int(socket.MSG_PEEK)
 DONT_WAIT = int(socket.MSG_DONTWAIT)
-"""The client's socket waits, as it is the full program that makes it non-blocking. What is written here never does."""
+"""The client's socket waits, as it is the full program that makes it non-blocking. A write in the lobby never does."""
 _CONNECTED, _FENCED = int(Kind.CONNECTED), int(Kind.FENCED)
 _PACK, _HEADER = HEADER.pack, HEADER.size
 
@@ -92,6 +92,16 @@ class Bell:
         return ready
 
 
+def _pack_farewell() -> bytes:
+    ending = Ending()
+    ending.finish(CLIENT_CLOSED)
+    return b"".join(ending.pack_leaving(0, 0, 0))
+
+
+_FAREWELL = _pack_farewell()
+"""The last envelope of a client that has closed the connection."""
+
+
 class Lobby:
     """One client that has said no more than CONNECT and SUBSCRIBE.
 
@@ -100,8 +110,8 @@ class Lobby:
 
     # one block: with more than thirty attributes, CPython 3.11 has a dictionary beside each object
     __slots__ = (
-        *("_address", "_answers", "_beats", "_began", "_bell", "_child", "_children", "_client", "_end"),
-        *("_ending_poll", "_farewell", "_first_token", "_heart_beat", "_ids", "_is_timed", "_login"),
+        *("_address", "_answers", "_began", "_bell", "_child", "_children", "_client", "_end"),
+        *("_ending_poll", "_first_token", "_heart_beat", "_ids", "_is_timed", "_login"),
         *("_octets", "_passed", "_peer", "_plain", "_poll", "_read", "_receipt", "_said", "_shared"),
         *("_spare", "_subscribed", "_timeout_ms", "_told", "_unsent", "_unwritten", "_verified", "_versions"),
         *("_written",),
@@ -139,10 +149,8 @@ class Lobby:
         """There are deadlines. Where there are none, nothing of a heart-beat is touched."""
         self._unsent = b""
         """What the kernel has not taken of what is no part of the stream: nothing, where the stream is all there is."""
-        self._beats = 0
-        """Octets of the client's beats."""
         self._octets = 0
-        """Of the CONNECT that was answered."""
+        """Of the CONNECT that was answered, and of the client's beats."""
         self._read = b""
         """That CONNECT, as long as the full program may have to read it again."""
         self._written = 0
@@ -159,9 +167,6 @@ class Lobby:
         """What was prepared, by what a client gives as `accept-version`."""
         self._child: ClientChild | None = None
         """That of them which can go on here."""
-        ending = Ending()
-        ending.finish(CLIENT_CLOSED)
-        self._farewell = b"".join(ending.pack_leaving(0, 0, 0))
 
     def prepare(self) -> None:
         """Begin the full program for clients of each version, to have it when the lobby is left.
@@ -296,7 +301,7 @@ class Lobby:
             beats = len(octets) - len(octets.lstrip(HEART_BEAT))
             if beats:
                 self._take(octets[:beats])
-                self._beats += beats
+                self._octets += beats
         except OSError:  # the full program will meet it as well
             return False
         return 0 < beats == len(octets)
@@ -368,7 +373,7 @@ class Lobby:
         try:
             if self._client.recv(1, _PEEK | DONT_WAIT):
                 return False
-            self._end.send(self._farewell)
+            self._end.send(_FAREWELL)
         except OSError:  # the full program will meet it as well
             return False
         self._end.close()
@@ -379,8 +384,8 @@ class Lobby:
         """The full program, at the point that was reached here."""
         prepared = self._child
         if prepared is not None:
-            octets = self._octets + self._beats
-            prepared.adopt(self._shared, self._address, self._login.decode(), self._peer, octets, self._heart_beat)
+            login = self._login.decode()
+            prepared.adopt(self._shared, self._address, login, self._peer, self._octets, self._heart_beat)
             if self._ids:
                 prepared.repeat(self._subscribed, self._passed, self._written)
             return prepared

@@ -165,7 +165,7 @@ class WebLobby(Lobby):
         with suppress(OSError):
             octets = self._look()
             if self._is_pong or (octets and not octets.strip(HEART_BEAT)):
-                self._beats += len(self._take(octets))
+                self._octets += len(self._take(octets))
                 return True
         return False
 
