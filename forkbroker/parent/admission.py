@@ -136,7 +136,7 @@ class Admission:
         """Whether a client of this origin lets those of others come first, where there is not enough for all.
 
         It does if another one of its origin is about to log in: of a flood from a hundred fresh addresses each has one
-        that does not, and who comes from elsewhere has to be quicker than these alone.
+        that does not, and a client from elsewhere has to be quicker than these alone.
         """
         return self.is_suspect(origin, now) or self._pending.count(origin) > 0
 
