@@ -25,16 +25,17 @@ def broker(make_broker: Callable[..., RunningBroker]) -> RunningBroker:
 
 
 def meet(broker: RunningBroker, header: bytes = HEADER, **headers: str) -> RawClient:
+    """A client that is connected, and of which the parent knows where it is: CONNECTED does not wait for that."""
     client = RawClient(broker.port)
     client.send_raw(header)
     client.login(**headers)
+    client.sync()
     return client
 
 
 def test_the_log_has_the_address_that_the_proxy_says(broker: RunningBroker) -> None:
     """And `ps`."""
-    with meet(broker, login="alice") as client:
-        client.sync()
+    with meet(broker, login="alice"):
         broker.wait_for_log(r"client \d+ 192\.0\.2\.9:40112 alice: connected")
     broker.wait_for_log(r"192\.0\.2\.9:40112 alice: disconnected")
 

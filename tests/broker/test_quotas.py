@@ -46,9 +46,13 @@ def login(broker: RunningBroker, name: str) -> RawClient:
 
 def test_a_user_has_so_many_clients_and_each_so_many_subscriptions(broker: RunningBroker, file: Path) -> None:
     """Others have their own. A reload changes it for clients that are there."""
-    with login(broker, "alice") as first, login(broker, "alice"), login(broker, "bob"), login(broker, "bob") as bob:
+    with login(broker, "alice") as first, login(broker, "alice") as second, login(broker, "bob") as bob:
+        for one in (first, second):
+            one.sync()  # CONNECTED does not wait until the parent has counted the client
         with login(broker, "alice") as third:
             third.expect_error("too many clients of user alice, the quota for connections is 2")
+        with login(broker, "bob"), login(broker, "bob") as others:
+            others.sync()
         first.subscribe("/topic/a")
         for number in range(3):
             bob.subscribe("/topic/a", number)

@@ -220,7 +220,7 @@ class RawClient:
         """An ERROR that has this in its message or body, and the end of the connection behind it (E02)."""
         frame = self.expect("ERROR")
         said = f"{frame['message']}\n{frame.body.decode()}"
-        assert text in said
+        assert text in said, said
         self.expect_eof()
         return frame
 
