@@ -62,7 +62,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/lint-imports setup.cfg
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[1578]; \
 	elif command -v groff >/dev/null; then test -z "$$(groff -ww -mdoc -Tutf8 man/*.[1578] 2>&1 >/dev/null)"; \
 	else echo "man pages not checked: install mandoc or groff"; fi
