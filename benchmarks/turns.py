@@ -10,7 +10,7 @@ from procedures import Bench, Row
 from scenarios import Unit
 from stage import BATCH, Stage, make, send, subscribe
 
-from forkbroker.routing.queues.policies import Full, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, QueuePolicy, QueueRule
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_pieces, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -242,7 +242,7 @@ def receipts() -> float:
 def room_is_made() -> float:
     """A message of 62 MiB takes the place of 90,000 persistent ones, which become dead letters."""
     policy = QueuePolicy(max_bytes=67_108_864, full=Full.DEAD_LETTER)
-    stage = Stage(queue=policy, rules=(Rule(b"/queue/DLQ", {"max_bytes": 0}),))
+    stage = Stage(queue=policy, rules=(QueueRule(b"/queue/DLQ", {"max_bytes": 0}),))
     stage.fill(b"/queue/a", 90_000, together=1, flags=Flag.PERSISTENT)
     form, payload = pack_pieces([bytes(65_011_712)])
     large = make(Kind.SEND, flags=form, count=1, destination=b"/queue/a", block=b"-1\n\n", payload=payload)

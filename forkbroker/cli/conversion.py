@@ -22,7 +22,7 @@ from forkbroker.routing.queues.policies import (
     Full,
     Policy,
     QueuePolicy,
-    Rule,
+    QueueRule,
     Visible,
     find_overflow_cycle,
 )
@@ -127,7 +127,7 @@ def routing_policy(settings: Settings) -> Policy:
         max_repeating=settings.max_repeating,
         queue=replace(rest, persistent=settings.persistent == "queues"),
         durable=replace(rest, full=Full.DROP_OLDEST, idle_expiry=_milliseconds(settings.durable_expiry)),
-        rules=tuple(Rule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
+        rules=tuple(QueueRule(line.pattern, _in_terms_of_routing(line.changes)) for line in settings.policy),
     )
     _check_overflow(policy)
     return policy

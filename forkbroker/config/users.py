@@ -26,7 +26,7 @@ _FOR_OTHERS = 0o027
 _FORM = "a line is name:hash or name:hash:group,group, as stomp-brokerctl user writes it"
 
 
-class Entry(NamedTuple):
+class UserEntry(NamedTuple):
     """A user."""
 
     name: str
@@ -50,7 +50,7 @@ class UserFile:
     places: dict[str, str] = field(default_factory=dict)
     """Where each group is named first, for people."""
 
-    def add(self, entry: Entry, where: str) -> None:
+    def add(self, entry: UserEntry, where: str) -> None:
         """Add a user."""
         self.hashes[entry.name] = entry.hash
         for group in entry.groups:
@@ -112,7 +112,7 @@ def parse_users(octets: bytes, origin: str) -> UserFile:
     return found
 
 
-def parse_line(line: bytes) -> Entry | None:
+def parse_line(line: bytes) -> UserEntry | None:
     """Return the user of a line; None if it has no meaning. Raises PasswordError."""
     try:
         text = line.decode()
@@ -131,7 +131,7 @@ def parse_line(line: bytes) -> Entry | None:
         check_group(group)
     if len(set(groups)) < len(groups):
         raise PasswordError("a group is named twice")
-    return Entry(name, hash_text, groups)
+    return UserEntry(name, hash_text, groups)
 
 
 def check_group(name: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkbroker.config.users import Entry, check_group, parse_line, parse_users
+from forkbroker.config.users import UserEntry, check_group, parse_line, parse_users
 from forkbroker.ctl.editing import edit
 from forkbroker.errors import Exit, ForkbrokerError
 from forkbroker.passwords import SALT_BYTES, check_name, make_hash, parse_hash
@@ -162,7 +162,7 @@ def merge_users(path: Path, users: Mapping[str, str], *, is_dry_run: bool) -> Me
 
 
 def _make_line(name: str, passcode: str, groups: tuple[str, ...] = ()) -> bytes:
-    return Entry(name, str(make_hash(passcode, os.urandom(SALT_BYTES))), groups).to_line()
+    return UserEntry(name, str(make_hash(passcode, os.urandom(SALT_BYTES))), groups).to_line()
 
 
 def _must_find(path: Path, lines: list[bytes], name: str) -> int:

@@ -23,7 +23,7 @@ from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Cause, Kind, State
+from forkbroker.wire.kinds import Cause, ChildState, Kind
 
 
 class Source(Protocol):
@@ -142,7 +142,7 @@ class Clients:
         self._kicked.pop(child, None)
         self.tails.gone(child)
         child.checks_without_progress = 0
-        if child.state is State.LEAVING:
+        if child.state is ChildState.LEAVING:
             # It has closed its end and only waits for its client to go: what is unsettled need not wait for that.
             self._router.peer_ended(child.peer, self._loop.now)
             self._channels.dispatch(None)
@@ -150,13 +150,13 @@ class Clients:
     def _gone(self, child: Client, ended: Ended | None) -> None:
         self.ended += 1
         self.cpu_s += ended.cpu_s if ended is not None else 0.0
-        if has_crashed(child) and not child.killed and child.state is State.STARTING:
+        if has_crashed(child) and not child.killed and child.state is ChildState.STARTING:
             self._admission.crashed(child.peer, self._loop.now)
         self._admission.remove(child.peer)
         if child.has_connected:
             self._entitling.leave(child)
         self._log_end(child)
-        if child.state is not State.LEAVING:
+        if child.state is not ChildState.LEAVING:
             self._router.peer_ended(child.peer, self._loop.now, describe_crash(child))
             self._channels.dispatch(None)
         self._quiet(child)
@@ -216,7 +216,7 @@ class Clients:
         find_changed, find_allotment = self._entitling.adopt(permissions), self._entitling.find_allotment
         self.allot()
         for child in self.all:
-            if child.state is State.CONNECTED and self.find(child.peer) is not None:
+            if child.state is ChildState.CONNECTED and self.find(child.peer) is not None:
                 self._router.allot(child.login, *find_allotment(child.identity), child.peer)
                 rights, refusal = find_changed(child), self._entitling.find_refusal(child)
                 if refusal:

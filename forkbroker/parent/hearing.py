@@ -22,7 +22,7 @@ from forkbroker.posix.addresses import name_client
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fields import OF_CHILD, check
-from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
+from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, ChildState, Flag, Kind
 
 NO_USER = "the user may not log in any more"
 """The reason of an end."""
@@ -32,7 +32,7 @@ _STALE = "the configuration has changed since you connected, log in again"
 #: others go through `Hearing._heed`.
 _ROUTED = {
     state: frozenset(kind for kind, permission in FROM_CHILD.items() if state in permission.states) - HEEDED
-    for state in State
+    for state in ChildState
 }
 
 

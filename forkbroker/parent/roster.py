@@ -21,7 +21,7 @@ from forkbroker.posix.children import Ended
 from forkbroker.posix.printable import printable
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel
-from forkbroker.wire.kinds import Role, State
+from forkbroker.wire.kinds import ChildState, Role
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -73,7 +73,7 @@ class Client(Process):
     """A proxy is to say whose client this is; `address` and `host` are the proxy's until then."""
     is_web: bool = False
     """It speaks HTTP, or WebSocket: likely a browser, which comes back by itself."""
-    state: State = State.STARTING
+    state: ChildState = ChildState.STARTING
     login: str = ""
     identity: Identity = NOBODY
     """Of a client that has logged in."""
@@ -104,7 +104,7 @@ class Client(Process):
 
 def has_crashed(child: Client) -> bool:
     """Whether this child, which has ended, did so otherwise than by telling why and exiting with status 0."""
-    return child.state is not State.LEAVING or (child.ended is not None and child.ended.status != 0)
+    return child.state is not ChildState.LEAVING or (child.ended is not None and child.ended.status != 0)
 
 
 def describe_crash(child: Client) -> str:

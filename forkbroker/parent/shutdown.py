@@ -25,7 +25,7 @@ from forkbroker.parent.clients import Clients
 from forkbroker.parent.roster import Client, count_clients
 from forkbroker.parent.spreading import Spread
 from forkbroker.wire.envelope import Buffer, pack
-from forkbroker.wire.kinds import Cause, Kind, State
+from forkbroker.wire.kinds import Cause, ChildState, Kind
 
 REASON = "the broker is shutting down"
 
@@ -108,7 +108,7 @@ class Shutdown:
         children = self._clients.all
         self._logger.info("shutdown: started, %s", count_clients(len(children)))
         self._begin_once()
-        self._waits_for = {child for child in children if child.state is not State.LEAVING}
+        self._waits_for = {child for child in children if child.state is not ChildState.LEAVING}
         self._tell(self._waits_for, pack(Kind.QUIESCE, token=_WHEN_SETTLED))
         for part, step in ((_SETTLED_BY, self._quiesce), (_QUIET_BY, self._close), (_GONE_BY, self._expire)):
             self._loop.call_at(self._loop.now + self._timeout_s * part, step)

@@ -14,7 +14,7 @@ from typing import Protocol
 from forkbroker.destinations import QUEUES
 from forkbroker.routing.chores import Work, advance
 from forkbroker.routing.jobs.intake import Intake
-from forkbroker.routing.jobs.planning import Plan
+from forkbroker.routing.jobs.planning import TransactionPlan
 from forkbroker.routing.keeping.journal import MAX_COPIES, Draft, Journal
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.claims import Event
@@ -43,7 +43,7 @@ class Target(Protocol):
     def send(self, peer: Peer, envelope: Envelope) -> str | None:
         """A SEND that comes alone; or the reason why it can't be."""
 
-    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+    def plan(self, peer: Peer, part: Envelope, plan: TransactionPlan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
 
     def bring(self, peer: Peer, envelope: Envelope) -> None:
@@ -83,7 +83,7 @@ class Forwarding:
         self._forward(envelope, queues)
         return None
 
-    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+    def plan(self, peer: Peer, part: Envelope, plan: TransactionPlan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
         queues = self._durables.queues_for(part.destination)
         reason = self._find_refusal(part, queues)
@@ -164,7 +164,7 @@ class Nowhere:
         self.bring(peer, envelope)
         return None
 
-    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+    def plan(self, peer: Peer, part: Envelope, plan: TransactionPlan) -> str | None:
         """A SEND of a transaction: it is never refused, and counts against no limit."""
         return None
 
@@ -269,7 +269,7 @@ class Sending:
                 f"the transaction would have the store write {copies:,} bytes of copies for durable subscriptions "
                 f"at once, the limit is {MAX_COPIES:,}: send its messages to topics in smaller transactions"
             )
-        plan = Plan()
+        plan = TransactionPlan()
         for part in parts:
             reason = None
             if part.kind is not Kind.SETTLE:

@@ -312,7 +312,7 @@ class Role(Enum):
     """It answers Prometheus."""
 
 
-class State(Enum):
+class ChildState(Enum):
     """A client's child, as the parent sees it."""
 
     # asked for with each read: that of Enum is written in Python
@@ -330,17 +330,17 @@ class State(Enum):
 class Permission:
     """Which states of a child permit a kind, and the state that follows (None: the same)."""
 
-    states: frozenset[State]
-    follows: State | None = None
+    states: frozenset[ChildState]
+    follows: ChildState | None = None
 
 
-_LOGGED_IN = frozenset({State.CONNECTED})
-_ALIVE = frozenset({State.STARTING, State.CONNECTED})
+_LOGGED_IN = frozenset({ChildState.CONNECTED})
+_ALIVE = frozenset({ChildState.STARTING, ChildState.CONNECTED})
 
 #: What a client's child may send. A kind that is missing here is the parent's own.
 FROM_CHILD: dict[Kind, Permission] = {
-    Kind.ADDRESS: Permission(frozenset({State.STARTING})),
-    Kind.CONNECTED: Permission(frozenset({State.STARTING}), State.CONNECTED),
+    Kind.ADDRESS: Permission(frozenset({ChildState.STARTING})),
+    Kind.CONNECTED: Permission(frozenset({ChildState.STARTING}), ChildState.CONNECTED),
     Kind.SEND: Permission(_LOGGED_IN),
     Kind.SUBSCRIBE: Permission(_LOGGED_IN),
     Kind.UNSUBSCRIBE: Permission(_LOGGED_IN),
@@ -358,7 +358,7 @@ FROM_CHILD: dict[Kind, Permission] = {
     Kind.QUIESCED: Permission(_ALIVE),
     Kind.ASK: Permission(_LOGGED_IN),
     Kind.TRACED: Permission(_LOGGED_IN),
-    Kind.LEAVING: Permission(_ALIVE, State.LEAVING),
+    Kind.LEAVING: Permission(_ALIVE, ChildState.LEAVING),
 }
 
 #: Those of them that the parent heeds itself. All others are the router's, which answers fences.

@@ -28,7 +28,7 @@ from forkbroker.posix import children
 from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.envelope import pack
-from forkbroker.wire.kinds import Kind, State
+from forkbroker.wire.kinds import ChildState, Kind
 from forkbroker.wire.receive_memory import ReceiveMemory
 
 
@@ -56,7 +56,7 @@ class House:
         self.entitling = Entitling(Permissions(), str)
         self.clients = Clients(self.channels, self.admission, source, self.entitling, self.quiet.append, self.logger)
 
-    def start(self, state: State = State.STARTING) -> Client:
+    def start(self, state: ChildState = ChildState.STARTING) -> Client:
         ours, theirs = socket.socketpair()
         self.clients.start(Connection(ours, "unix", "192.0.2.1"))
         theirs.close()
@@ -131,7 +131,9 @@ def test_a_child_gets_its_client_and_its_number(house) -> None:
     theirs.close()
 
 
-@pytest.mark.parametrize(("state", "crashes"), [(State.STARTING, [1]), (State.CONNECTED, []), (State.LEAVING, [])])
+@pytest.mark.parametrize(
+    ("state", "crashes"), [(ChildState.STARTING, [1]), (ChildState.CONNECTED, []), (ChildState.LEAVING, [])]
+)
 def test_only_crashes_before_the_login_count_against_new_clients(house, state, crashes) -> None:
     """A client that has logged in shows that children work."""
     one = house(crash)
@@ -171,7 +173,7 @@ def test_a_client_is_counted_until_process_and_channel_have_ended(house) -> None
 def test_who_has_left_and_waits_for_its_client_has_nothing_any_more(house) -> None:
     """The router hears of it with the end of the channel, once; nothing more may come from it only later."""
     one = house(hang_up)
-    child = one.start(State.LEAVING)
+    child = one.start(ChildState.LEAVING)
     turn_until(one.loop, lambda: child.is_closed)
     told, quiet = list(one.lines), list(one.quiet)
     os.kill(child.pid, signal.SIGKILL)
@@ -213,7 +215,7 @@ def test_the_end_of_a_client_is_as_loud_as_it_is_bad(
     one = house(program)
     levels: list[int] = []
     one.logger.addFilter(lambda record: not (record.msg.startswith("router") or levels.append(record.levelno)))
-    child = one.start(State.LEAVING)
+    child = one.start(ChildState.LEAVING)
     child.wants_attention, child.has_connected = wants_attention, has_connected
     if is_killed:
         one.clients.kill_all()
@@ -231,7 +233,7 @@ def test_a_fault_of_ours_ends_the_child_whose_words_met_it(house) -> None:
         return 0
 
     one = house(speak)
-    child = one.start(State.CONNECTED)
+    child = one.start(ChildState.CONNECTED)
     turn_until(one.loop, lambda: child.is_closed)
     one.await_end(child)
 
@@ -248,10 +250,10 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
     told: list[str] = []
     one.channels.send = lambda child, buffers: told.append(child.login or child.state.value)
     for login in ("alice", "bob", "", "starting", "gone"):
-        child = one.start(State.CONNECTED)
+        child = one.start(ChildState.CONNECTED)
         child.login, child.identity, child.has_connected = login, Identity(login), True
         if login == "starting":
-            child.state, child.login, child.has_connected = State.STARTING, "", False
+            child.state, child.login, child.has_connected = ChildState.STARTING, "", False
     one.clients.find = lambda peer: None if peer == 5 else peer  # whose channel has ended
     one.admission.adopt(AdmissionPolicy(users={"alice": "h", "": ""}))
     one.clients.expel(were_proven=were_proven)
@@ -262,7 +264,7 @@ def test_clients_that_are_no_users_any_more_are_told_to_go(house, were_proven: b
 def test_a_dead_letter_by_nack_is_logged_for_its_client(house) -> None:
     """By its name, as long as the client is known; by its number later. Each is told once."""
     one = house(hang_up)
-    child = one.start(State.CONNECTED)
+    child = one.start(ChildState.CONNECTED)
     child.login = "alice"
     turn_until(one.loop, lambda: one.clients.find(child.peer) is None)
     rejected = one.channels.router.rejected
@@ -305,7 +307,7 @@ def fail_logins(clients: Clients, admission: Admission) -> None:
 def test_who_is_told_to_go_and_does_not_is_killed(house, tell) -> None:
     """For whatever reason: its process may be stopped."""
     one = house(sleep)
-    children = [one.start(State.CONNECTED if tell is expel_all else State.STARTING) for _ in range(2)]
+    children = [one.start(ChildState.CONNECTED if tell is expel_all else ChildState.STARTING) for _ in range(2)]
     for child in children:
         child.has_connected = tell is expel_all
     tell(one.clients, one.admission)
@@ -324,7 +326,7 @@ def test_who_is_told_to_go_and_does_not_is_killed(house, tell) -> None:
 def test_who_was_told_to_go_and_is_not_read_has_its_time(house) -> None:
     """What it has sent up, and that it leaves, may wait in its channel."""
     one = house(sleep)
-    child = one.start(State.CONNECTED)
+    child = one.start(ChildState.CONNECTED)
     one.clients.kick(child, "enough")
     one.channels.end_turn()
     one.channels.flow.overtaxed(child)
@@ -341,7 +343,7 @@ def test_who_was_told_to_go_and_is_not_read_has_its_time(house) -> None:
 def test_who_has_gone_as_it_was_told_is_forgotten(house) -> None:
     """Whether its process ends soon is watched otherwise."""
     one = house(hang_up)
-    child = one.start(State.LEAVING)
+    child = one.start(ChildState.LEAVING)
     one.clients.kick(child, "enough")
     turn_until(one.loop, lambda: one.clients.find(child.peer) is None)
 

@@ -21,7 +21,7 @@ from forkbroker.posix.loop import Loop
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair
 from forkbroker.wire.envelope import Envelope, pack
-from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, Flag, Kind, State
+from forkbroker.wire.kinds import FROM_CHILD, HEEDED, Cause, ChildState, Flag, Kind
 from forkbroker.wire.receive_memory import ReceiveMemory
 
 
@@ -108,15 +108,15 @@ class Bench:
 
 def test_what_is_the_routers_goes_there_in_its_order(bench: Bench) -> None:
     """What follows from it is queued when all of it is applied."""
-    bench.child.state = State.CONNECTED
+    bench.child.state = ChildState.CONNECTED
 
     assert bench.say(*pack(Kind.FENCE), *pack(Kind.SETTLE), *pack(Kind.READY)) == ["FENCE", "SETTLE", "READY"]
     assert bench.child.channel.pending == 3 * 48
 
 
-@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("state", list(ChildState))
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_child_may_say_what_the_table_permits(bench: Bench, kind: Kind, state: State) -> None:
+def test_a_child_may_say_what_the_table_permits(bench: Bench, kind: Kind, state: ChildState) -> None:
     """In its state; all else names both."""
     bench.child.state, bench.child.is_proxied = state, True
     permission = FROM_CHILD.get(kind)
@@ -157,7 +157,7 @@ def test_a_failed_login_counts_before_the_client_has_connected_only(bench: Bench
     """A child that says it later has been taken over by its client, or is wrong."""
     bench.say(*pack(Kind.LEAVING, token=1))
     assert bench.failed == [bench.child]
-    bench.child.state, bench.child.has_connected = State.CONNECTED, True
+    bench.child.state, bench.child.has_connected = ChildState.CONNECTED, True
     bench.say(*pack(Kind.LEAVING, token=1))
 
     assert bench.failed == [bench.child]
@@ -174,7 +174,7 @@ def test_a_login_of_a_user_that_was_removed_meanwhile_is_ended(bench: Bench, log
 
 def test_who_is_quiet_has_been_applied_before(bench: Bench) -> None:
     """The router has had its time, and what follows is queued: CLOSE may go out behind it."""
-    bench.child.state = State.CONNECTED
+    bench.child.state = ChildState.CONNECTED
 
     assert bench.say(*pack(Kind.FENCE), *pack(Kind.QUIESCED)) == ["FENCE", "tick", "quiet with 48 pending"]
     assert bench.say(*pack(Kind.FENCE), *pack(Kind.LEAVING)) == ["FENCE", "quiet with 96 pending"]
@@ -182,7 +182,7 @@ def test_who_is_quiet_has_been_applied_before(bench: Bench) -> None:
 
 def test_a_client_that_does_not_read_is_known_to_flow(bench: Bench) -> None:
     """Until it reads again."""
-    bench.child.state = State.CONNECTED
+    bench.child.state = ChildState.CONNECTED
     bench.say(*pack(Kind.CONGESTED))
     assert bench.child.high == -1
     bench.say(*pack(Kind.RELIEVED))
@@ -192,7 +192,7 @@ def test_a_client_that_does_not_read_is_known_to_flow(bench: Bench) -> None:
 
 def test_who_says_more_than_a_turn_permits_is_not_read_meanwhile(bench: Bench) -> None:
     """It is when all of it is applied."""
-    bench.child.state, bench.router.is_slow = State.CONNECTED, True
+    bench.child.state, bench.router.is_slow = ChildState.CONNECTED, True
     bench.say(*pack(Kind.FENCE), *pack(Kind.READY))
     flow = bench.channels.flow
     held = [flow.is_held(bench.child)]
@@ -208,7 +208,7 @@ def test_who_says_more_than_a_turn_permits_is_not_read_meanwhile(bench: Bench) -
 def test_nothing_said_is_no_lie(bench: Bench) -> None:
     """A read may bring half an envelope, or the end."""
     (raw,) = pack(Kind.FENCE)
-    bench.child.state = State.CONNECTED
+    bench.child.state = ChildState.CONNECTED
     assert bench.say(bytes(raw[:10])) == []
     assert bench.say(bytes(raw[10:])) == ["FENCE"]
     bench.end.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ from forkbroker.parent.roster import (
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import Peer
 from forkbroker.wire.channel import Channel, open_pair
-from forkbroker.wire.kinds import Role, State
+from forkbroker.wire.kinds import ChildState, Role
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def child() -> Iterator[Client]:
         address="127.0.0.1:40112",
         host="127.0.0.1",
         started=1000.0,
-        state=State.LEAVING,
+        state=ChildState.LEAVING,
         login="alice",
         reason="client sent DISCONNECT",
         received=40112,
@@ -79,7 +79,7 @@ def test_an_exit_status_other_than_0_is_a_crash(child: Client) -> None:
 
 def test_an_end_without_a_word_is_a_crash(child: Client) -> None:
     """Exit status 0 alone is no reason for leaving."""
-    child.state = State.CONNECTED
+    child.state = ChildState.CONNECTED
     child.ended = ended(0)
 
     assert "alice: exited without reporting a reason, 12 s" in describe_end(child, 1012.0)
@@ -109,7 +109,7 @@ def test_what_was_dropped_is_told_where_something_was(child: Client) -> None:
 
 def test_a_process_that_could_not_be_reaped_is_lost(child: Client) -> None:
     """Who has forked it has ended, or somebody else has waited for it: without a word of its own it is a crash."""
-    child.state = State.CONNECTED
+    child.state = ChildState.CONNECTED
     assert describe_end(child, 1012.0) == "client 7 127.0.0.1:40112 alice: lost, 12 s, use unknown"
     assert has_crashed(child)
     assert describe_crash(child) == "lost"
@@ -145,7 +145,13 @@ def test_a_child_begins_with_nothing_said(child: Client) -> None:
     """Each of its facts becomes true by an event, none by its fork."""
     born = Client(peer=child.peer, pid=child.pid, channel=child.channel, address="", host="", started=0.0)
 
-    assert (born.role, born.state, born.login, born.reason, born.ended) == (Role.CLIENT, State.STARTING, "", "", None)
+    assert (born.role, born.state, born.login, born.reason, born.ended) == (
+        Role.CLIENT,
+        ChildState.STARTING,
+        "",
+        "",
+        None,
+    )
     assert not (born.writing or born.killed or born.is_closed or born.wants_attention or born.has_connected)
     assert (born.received, born.delivered, born.dropped, born.checks_without_progress, born.flushed) == (0, 0, 0, 0, 0)
 

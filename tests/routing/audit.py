@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from forkbroker.routing.offers.claims import Offer, State
+from forkbroker.routing.offers.claims import Offer, OfferState
 from forkbroker.routing.offers.consumers import Child, Consumer
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
@@ -51,7 +51,7 @@ def _find_taken(router: Router) -> dict[Queue, list[Run]]:
     """What is offered, unsettled, or waits for its redelivery."""
     taken: dict[Queue, list[Run]] = defaultdict(list)
     for offer in _offers(router):
-        if offer.state is State.OFFERED:
+        if offer.state is OfferState.OFFERED:
             taken[offer.queue].append(offer.run)
     for consumer in _consumers(router):
         taken[consumer.queue] += consumer.unsettled
@@ -114,7 +114,7 @@ def _check_ahead(router: Router) -> None:
         places = [(-offer.run.details.priority, offer.run.serial) for offer in row.values()]
         assert len(row) <= consumer.keeps or consumer.is_gone
         assert places == sorted(places), "not in order"
-        assert all(offer.state is State.OFFERED and offer.count == 1 for offer in row.values())
+        assert all(offer.state is OfferState.OFFERED and offer.count == 1 for offer in row.values())
         if claims.free and queue not in router._queues.changed and not queue.returning:
             assert consumer.row.find_only() is consumer, "kept from others"
 

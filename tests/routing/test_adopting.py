@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -35,7 +35,7 @@ def test_a_queue_that_exists_has_the_new_policy_and_another_one_keeps_its_own() 
     producer, consumer = world.add_child(), world.add_child()
     for name in (A, B):
         world.send(producer, name, [b"1"])
-    adopt(world, Policy(queue=QueuePolicy(max_deliveries=5), rules=(Rule(A, {"max_deliveries": 2}),)))
+    adopt(world, Policy(queue=QueuePolicy(max_deliveries=5), rules=(QueueRule(A, {"max_deliveries": 2}),)))
     world.subscribe(consumer, A)
     for _ in range(2):
         offer = world.take_one(consumer)

@@ -6,7 +6,7 @@ from enum import Enum
 
 import pytest
 
-from forkbroker.routing.offers.claims import TABLE, Claims, Event, Fate, Offer, State
+from forkbroker.routing.offers.claims import TABLE, Claims, Event, Fate, Offer, OfferState
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.policies import QueuePolicy
@@ -53,7 +53,7 @@ class Scene:
 
     def is_free(self) -> bool:
         return (
-            self.offer.state is State.FREE
+            self.offer.state is OfferState.FREE
             and len(self.claims.free) == self.semaphores.size
             and not any(self.semaphores.values)
         )
@@ -66,7 +66,7 @@ def test_the_first_claims_and_the_slot_is_free_after_the_last_answer() -> None:
 
     assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
     assert scene.tell(1, Event.LOST) is Fate.PENDING
-    assert scene.offer.state is State.CLAIMED
+    assert scene.offer.state is OfferState.CLAIMED
     assert not scene.claims.free
     assert scene.tell(3, Event.PASSED) is Fate.PENDING
     assert scene.is_free()
@@ -96,7 +96,7 @@ def test_a_candidate_that_ends_leaves_the_offer_to_the_others() -> None:
     scene = Scene(3)
 
     assert scene.tell(1, Event.ENDED) is Fate.PENDING
-    assert scene.offer.state is State.OFFERED
+    assert scene.offer.state is OfferState.OFFERED
     scene.acquire()
     assert scene.tell(2, Event.CLAIMED) is Fate.CLAIMED
     assert scene.tell(3, Event.LOST) is Fate.PENDING
@@ -199,7 +199,7 @@ def test_with_an_overdue_offer_goes_what_is_younger_in_its_queue() -> None:
 
     assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.UNTOUCHED), (second, Fate.UNTOUCHED)]
     assert [offer.is_overdue for offer in (scene.offer, second, other)] == [True, False, False]
-    assert other.state is State.OFFERED
+    assert other.state is OfferState.OFFERED
     assert scene.claims.take_overdue(TIMEOUT + 0.5) == [(second, Fate.PENDING)]
     assert second.is_overdue
 
@@ -326,12 +326,12 @@ def test_a_semaphore_that_nobody_took_cannot_be_gone() -> None:
 
 def test_the_table_is_complete() -> None:
     """Every state that waits for answers knows every event, but a claim of what is claimed or taken back."""
-    missing = {(state, event) for state in State for event in Event if state is not State.FREE} - set(TABLE)
+    missing = {(state, event) for state in OfferState for event in Event if state is not OfferState.FREE} - set(TABLE)
 
-    assert missing == {(State.CLAIMED, Event.CLAIMED), (State.RETURNING, Event.CLAIMED)}
+    assert missing == {(OfferState.CLAIMED, Event.CLAIMED), (OfferState.RETURNING, Event.CLAIMED)}
 
 
-@pytest.mark.parametrize("enumeration", [State, Event, Fate])
+@pytest.mark.parametrize("enumeration", [OfferState, Event, Fate])
 def test_states_and_events_are_told_apart(enumeration: type[Enum]) -> None:
     """A second name for a number would be an alias, and one row of the table would take the place of another."""
     assert len(enumeration.__members__) == len(list(enumeration))
@@ -339,8 +339,8 @@ def test_states_and_events_are_told_apart(enumeration: type[Enum]) -> None:
 
 def test_all_that_can_happen_to_an_offer_is_in_the_table() -> None:
     """An offer is claimed once, and what is free was never offered: all else can be."""
-    states = set(State) - {State.FREE}
-    twice = {(state, Event.CLAIMED) for state in states - {State.OFFERED}}
+    states = set(OfferState) - {OfferState.FREE}
+    twice = {(state, Event.CLAIMED) for state in states - {OfferState.OFFERED}}
 
     assert set(TABLE) == {(state, event) for state in states for event in Event} - twice
 
@@ -375,7 +375,7 @@ def test_another_router_waits_for_the_answers_that_are_missing() -> None:
     scene.acquire()
     scene.tell(2, Event.CLAIMED)
     scene = carry_scene(scene)
-    assert scene.offer.state is State.CLAIMED
+    assert scene.offer.state is OfferState.CLAIMED
     assert scene.claims.deadline() == TIMEOUT
     assert scene.claims.take_overdue(TIMEOUT) == [(scene.offer, Fate.PENDING)]
     scene = carry_scene(scene)

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -20,7 +20,7 @@ MAKING_ROOM = [Full.DROP_OLDEST, Full.DEAD_LETTER]
 
 
 def make_world(full: Full, *, length: int = 0, octets: int = 0, memory: int = 1 << 26) -> tuple[World, Child]:
-    rule = Rule(A, {"full": full, "max_length": length, "max_bytes": octets})
+    rule = QueueRule(A, {"full": full, "max_length": length, "max_bytes": octets})
     world = World(Policy(rules=(rule,), queue_memory=memory), slots=64, stock=Stock())
     return world, world.add_child()
 
@@ -235,7 +235,10 @@ def test_what_is_delivered_is_not_dropped(full: Full) -> None:
 
 def test_a_full_grave_drops_what_makes_room() -> None:
     """Neither does the queue exceed its limit nor the dead letters theirs."""
-    rules = (Rule(A, {"full": Full.DEAD_LETTER, "max_length": 2}), Rule(DLQ, {"full": Full.REFUSE, "max_length": 1}))
+    rules = (
+        QueueRule(A, {"full": Full.DEAD_LETTER, "max_length": 2}),
+        QueueRule(DLQ, {"full": Full.REFUSE, "max_length": 1}),
+    )
     world = World(Policy(rules=rules), stock=Stock())
     child = world.add_child()
     send(world, child, 1, 2, 3, 4, 5, persistent=True)
@@ -321,8 +324,8 @@ def test_a_batch_larger_than_the_limit_is_cut_to_its_end() -> None:
 # ---------------------------------------------------------------- one full queue fills another
 
 
-def overflowing(pattern: bytes, dead_letter: bytes) -> Rule:
-    return Rule(pattern, {"full": Full.DEAD_LETTER, "max_length": 2, "dead_letter": dead_letter})
+def overflowing(pattern: bytes, dead_letter: bytes) -> QueueRule:
+    return QueueRule(pattern, {"full": Full.DEAD_LETTER, "max_length": 2, "dead_letter": dead_letter})
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -355,7 +358,7 @@ def test_a_long_row_of_full_queues_passes_its_oldest_on() -> None:
 
 def test_dead_letters_that_may_not_be_made_leave_messages_where_they_are() -> None:
     """With so many queues that there may be no other one: what has to go is dropped, all else stays."""
-    rule = Rule(A, {"full": Full.DEAD_LETTER, "max_length": 2, "max_deliveries": 1})
+    rule = QueueRule(A, {"full": Full.DEAD_LETTER, "max_length": 2, "max_deliveries": 1})
     world = World(Policy(rules=(rule,), max_queues=1), stock=Stock())
     child = world.add_child()
     send(world, child, 1, 2, 3, persistent=True)

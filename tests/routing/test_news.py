@@ -8,7 +8,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.news import EVENTS, MOST
-from forkbroker.routing.queues.policies import Full, Policy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueueRule
 from forkbroker.wire.kinds import Outcome
 
 from .simulation import Child, World
@@ -19,7 +19,7 @@ EVENTS_TOPIC = b"/topic/$SYS/events/>"
 
 
 def make_world(*, broadcast_all: bool = False, **policy: Any) -> tuple[World, Child]:
-    world = World(Policy(broadcast_all=broadcast_all, rules=(Rule(A, policy),)), stock=Stock())
+    world = World(Policy(broadcast_all=broadcast_all, rules=(QueueRule(A, policy),)), stock=Stock())
     return world, world.add_child()
 
 

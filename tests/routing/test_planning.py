@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.routing.jobs.planning import NOTHING_PLANNED, Plan, octets_before_last
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.jobs.planning import NOTHING_PLANNED, TransactionPlan, octets_before_last
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.routing.queues.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope
@@ -177,7 +177,7 @@ def test_a_queue_that_holds_takes_all_of_it_unless_its_producer_consumes_from_it
 @pytest.mark.parametrize("full", [Full.DROP_OLDEST, Full.DEAD_LETTER])
 def test_a_queue_that_makes_room_takes_all_of_it(full: Full) -> None:
     """And keeps the newest."""
-    world, child = make_world(Policy(rules=(Rule(A, {"full": full, "max_length": 2}),)))
+    world, child = make_world(Policy(rules=(QueueRule(A, {"full": full, "max_length": 2}),)))
 
     assert commit(world, child, *batches(A, 5, most=2)) is None
     assert world.view(A).ready == 2
@@ -196,10 +196,10 @@ def test_what_memory_has_no_room_for_is_refused_while_the_store_takes_nothing() 
 
 def test_a_plan_starts_empty() -> None:
     """And knows each queue by its name."""
-    for plan in (NOTHING_PLANNED, Plan()):
+    for plan in (NOTHING_PLANNED, TransactionPlan()):
         assert (plan.made, plan.delayed_octets, plan.repeating) == (set(), 0, 0)
         assert (plan.messages(A), plan.octets(A)) == (0, 0)
-    plan = Plan()
+    plan = TransactionPlan()
     plan.add(A, make_run(make_send(A, [b"1", b"2"]), 1))
 
     assert (plan.messages(A), plan.messages(B), plan.octets(B)) == (2, 0, 0)

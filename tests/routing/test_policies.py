@@ -13,7 +13,7 @@ from forkbroker.routing.queues.policies import (
     Policy,
     QueuePolicies,
     QueuePolicy,
-    Rule,
+    QueueRule,
     Visible,
     find_overflow_cycle,
 )
@@ -22,8 +22,8 @@ from forkbroker.routing.queues.policies import (
 def test_all_rules_that_match_count_and_later_ones_win() -> None:
     """Field by field."""
     rules = [
-        Rule(b"/queue/#", {"max_length": 5, "lease": 10}),
-        Rule(b"/queue/mail.*", {"lease": 20, "full": Full.REFUSE}),
+        QueueRule(b"/queue/#", {"max_length": 5, "lease": 10}),
+        QueueRule(b"/queue/mail.*", {"lease": 20, "full": Full.REFUSE}),
     ]
     policies = QueuePolicies(QueuePolicy(max_deliveries=3), rules)
 
@@ -35,15 +35,15 @@ def test_all_rules_that_match_count_and_later_ones_win() -> None:
 def test_a_rule_that_changes_what_is_not_there_is_refused_at_once() -> None:
     """Not when the first queue comes that matches."""
     with pytest.raises(TypeError):
-        QueuePolicies(QueuePolicy(), [Rule(b"/queue/a", {"leese": 1})])
+        QueuePolicies(QueuePolicy(), [QueueRule(b"/queue/a", {"leese": 1})])
 
 
 def test_two_rules_may_have_one_pattern() -> None:
     """The later one wins where both speak, whatever stands between them."""
     rules = [
-        Rule(b"/queue/a.*", {"lease": 1, "max_length": 1}),
-        Rule(b"/queue/a.b", {"lease": 2}),
-        Rule(b"/queue/a.*", {"lease": 3}),
+        QueueRule(b"/queue/a.*", {"lease": 1, "max_length": 1}),
+        QueueRule(b"/queue/a.b", {"lease": 2}),
+        QueueRule(b"/queue/a.*", {"lease": 3}),
     ]
 
     assert QueuePolicies(QueuePolicy(), rules).find(b"/queue/a.b") == QueuePolicy(lease=3, max_length=1)
@@ -52,13 +52,13 @@ def test_two_rules_may_have_one_pattern() -> None:
 def test_a_rule_for_a_pattern_that_cannot_be_used_is_refused_at_once() -> None:
     """Also when its words are all right."""
     with pytest.raises(PatternError):
-        QueuePolicies(QueuePolicy(), [Rule(b"/queue/#.a", {"lease": 1})])
+        QueuePolicies(QueuePolicy(), [QueueRule(b"/queue/#.a", {"lease": 1})])
 
 
 @pytest.mark.parametrize("length", [10, 10_000])
 def test_names_that_clients_invent_use_no_memory_for_ever(length: int) -> None:
     """The policies of many queues are remembered, within a bound of octets, and are right beyond it."""
-    policies = QueuePolicies(QueuePolicy(), [Rule(b"/queue/*", {"max_length": 5})])
+    policies = QueuePolicies(QueuePolicy(), [QueueRule(b"/queue/*", {"max_length": 5})])
 
     found = {policies.find(b"/queue/%0*d" % (length, number)).max_length for number in range(1_000)}
 
@@ -121,14 +121,14 @@ def test_without_rules_one_policy_holds_for_all() -> None:
     rest = QueuePolicy(max_length=3)
     assert QueuePolicies(rest).find(b"/queue/a") is rest
 
-    policies = QueuePolicies(rest, [Rule(b"/queue/a", {"ttl": 5})])
+    policies = QueuePolicies(rest, [QueueRule(b"/queue/a", {"ttl": 5})])
     assert policies.find(b"/queue/a") is policies.find(b"/queue/a")
     assert policies.find(b"/queue/b") == rest
 
 
 def test_a_virtual_host_has_dead_letters_of_its_own() -> None:
     """Whether it is configured or not; a rule that names another queue counts."""
-    rules = [Rule(b"/queue/>", {"ttl": 5}), Rule(b"/queue/$HOST/shop/x", {"dead_letter": b"/queue/y"})]
+    rules = [QueueRule(b"/queue/>", {"ttl": 5}), QueueRule(b"/queue/$HOST/shop/x", {"dead_letter": b"/queue/y"})]
     for policies in (QueuePolicies(QueuePolicy()), QueuePolicies(QueuePolicy(), rules)):
         found = {
             name: policies.find(b"/" + name).dead_letter
@@ -152,8 +152,8 @@ def test_the_first_redelivery_waits_for_nothing(deliveries: int) -> None:
 # ---------------------------------------------------------------- circles
 
 
-def overflow(pattern: bytes, dead_letter: bytes, **rest: object) -> Rule:
-    return Rule(pattern, {"full": Full.DEAD_LETTER, "max_length": 1, "dead_letter": dead_letter} | rest)
+def overflow(pattern: bytes, dead_letter: bytes, **rest: object) -> QueueRule:
+    return QueueRule(pattern, {"full": Full.DEAD_LETTER, "max_length": 1, "dead_letter": dead_letter} | rest)
 
 
 A, B, C, DLQ = b"/queue/a", b"/queue/b", b"/queue/c", b"/queue/DLQ"
@@ -166,19 +166,19 @@ A, B, C, DLQ = b"/queue/a", b"/queue/b", b"/queue/c", b"/queue/DLQ"
         ([overflow(A, B), overflow(B, C), overflow(C, B)], [B, C]),
         ([overflow(A, B), overflow(B, C, max_length=0, max_bytes=9), overflow(C, A)], [A, B, C]),
         ([overflow(b"/queue/*", B), overflow(B, C), overflow(b"/dsub/#", DLQ)], [B, C]),
-        ([overflow(b"/queue/*", B), Rule(C, {"dead_letter": DLQ}), Rule(DLQ, {"dead_letter": C})], [C, DLQ]),
+        ([overflow(b"/queue/*", B), QueueRule(C, {"dead_letter": DLQ}), QueueRule(DLQ, {"dead_letter": C})], [C, DLQ]),
         # by the dead letters of a host, which no rule names
         (
             [
                 overflow(DLQ, b"/queue/$HOST/h/a"),
-                Rule(b"/queue/$HOST/h/a", {"full": Full.DEAD_LETTER, "max_length": 1}),
+                QueueRule(b"/queue/$HOST/h/a", {"full": Full.DEAD_LETTER, "max_length": 1}),
                 overflow(b"/queue/$HOST/h/DLQ", DLQ),
             ],
             [DLQ, b"/queue/$HOST/h/a", b"/queue/$HOST/h/DLQ"],
         ),
     ],
 )
-def test_queues_that_would_fill_each_other_for_ever_are_found(rules: list[Rule], cycle: list[bytes]) -> None:
+def test_queues_that_would_fill_each_other_for_ever_are_found(rules: list[QueueRule], cycle: list[bytes]) -> None:
     """By names or patterns, whichever limit they have; in the order in which a message would go round."""
     found = find_overflow_cycle(Policy(rules=tuple(rules)))
 
@@ -193,7 +193,7 @@ def test_queues_that_would_fill_each_other_for_ever_are_found(rules: list[Rule],
         Policy(rules=(overflow(A, B), overflow(B, C), overflow(C, DLQ))),
         Policy(rules=(overflow(A, B), overflow(B, A, max_length=0))),
         Policy(rules=(overflow(A, B), overflow(B, A, full=Full.DROP_OLDEST))),
-        Policy(rules=(overflow(A, B), overflow(B, A), Rule(b"/queue/#", {"full": Full.REFUSE}))),
+        Policy(rules=(overflow(A, B), overflow(B, A), QueueRule(b"/queue/#", {"full": Full.REFUSE}))),
         Policy(rules=(overflow(b"/queue/#", DLQ), overflow(b"/dsub/#", B))),
     ],
 )
@@ -204,5 +204,5 @@ def test_ways_that_end_are_permitted(policy: Policy) -> None:
 
 def test_a_rule_knows_the_queues_that_it_speaks_of() -> None:
     """As patterns do."""
-    assert Rule(b"/queue/*.x", {}).matches(b"/queue/a.x")
-    assert not Rule(b"/queue/*.x", {}).matches(b"/queue/a")
+    assert QueueRule(b"/queue/*.x", {}).matches(b"/queue/a.x")
+    assert not QueueRule(b"/queue/*.x", {}).matches(b"/queue/a")

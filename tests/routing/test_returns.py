@@ -7,7 +7,7 @@ import pytest
 from forkbroker.config.policy_keys import KEYS
 from forkbroker.config.values import milliseconds
 from forkbroker.routing.jobs.returns import MOST_TOLD
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind, Outcome
@@ -21,7 +21,7 @@ GRAVE = b"/queue/grave"
 
 def make_world(policy: QueuePolicy | None = None, **rules: dict[str, object]) -> tuple[World, Child, Child]:
     """`rules`: by the last level of a queue's name."""
-    found = tuple(Rule(b"/queue/%s" % name.encode(), changes) for name, changes in rules.items())
+    found = tuple(QueueRule(b"/queue/%s" % name.encode(), changes) for name, changes in rules.items())
     world = World(Policy(queue=policy or QueuePolicy(), rules=found), slots=64, stock=Stock())
     producer, consumer = world.add_child(), world.add_child()
     world.subscribe(consumer, A, credit=1)

@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.errors import EnvelopeError
 from forkbroker.routing.keeping.journal import MAX_OCTETS
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
@@ -92,7 +92,7 @@ def test_a_transaction_is_applied_as_a_whole() -> None:
     ("policy", "refused"),
     [
         (Policy(max_queues=2), b"/queue/c does not exist"),
-        (Policy(rules=(Rule(A, {"max_bytes": 1, "full": Full.REFUSE}),)), b"/queue/a is full"),
+        (Policy(rules=(QueueRule(A, {"max_bytes": 1, "full": Full.REFUSE}),)), b"/queue/a is full"),
     ],
 )
 def test_a_transaction_that_is_refused_leaves_no_trace(policy: Policy, refused: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule, Visible
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule, Visible
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
@@ -132,7 +132,7 @@ def test_a_store_that_dies_before_the_commit_delays_it() -> None:
 
 def test_a_rule_makes_it_so_for_some_queues() -> None:
     """Others go on as ever; dead letters follow the policy of their own queue."""
-    rule = Rule(B, {"visible": Visible.COMMITTED})
+    rule = QueueRule(B, {"visible": Visible.COMMITTED})
     world = World(Policy(queue=QueuePolicy(dead_letter=B), rules=(rule,)), stock=Stock())
     producer, consumer = world.add_child(), world.add_child()
     world.subscribe(consumer, A)

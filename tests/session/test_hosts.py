@@ -6,7 +6,7 @@ import pytest
 
 from forkbroker.hosts import Host, Hosts
 from forkbroker.permissions import Grant, Permissions
-from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, Rule
+from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy, QueueRule
 from forkbroker.session.policy import SessionPolicy
 from forkbroker.wire.kinds import Kind
 
@@ -125,7 +125,7 @@ def test_a_reply_comes_to_who_has_asked_and_is_named_as_others_of_the_host_know_
 
 def test_a_dead_letter_names_its_queue_as_the_host_does() -> None:
     """`original-destination` is a name that the client can send to."""
-    rule = Rule(b"/queue/$HOST/shop/>", {"dead_letter": b"/queue/$HOST/shop/DLQ"})
+    rule = QueueRule(b"/queue/$HOST/shop/>", {"dead_letter": b"/queue/$HOST/shop/DLQ"})
     broker, clients = make(Policy(rules=(rule,)))
     client = clients[1]
     client.do("SUBSCRIBE", destination="/queue/a", id="1", ack="client-individual")

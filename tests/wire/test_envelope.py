@@ -41,11 +41,11 @@ from forkbroker.wire.kinds import (
     TO_STORE,
     Begin,
     Cause,
+    ChildState,
     Flag,
     Kind,
     Outcome,
     Role,
-    State,
 )
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
@@ -603,7 +603,7 @@ def test_numbers_are_fixed() -> None:
     assert [(reason.name, int(reason)) for reason in Reason] == [
         ("NONE", 0), ("REJECTED", 1), ("DELIVERIES", 2), ("EXPIRED", 3), ("LIMIT", 4), ("POISON", 5),
     ]  # fmt: skip
-    assert [(outbound.name, outbound.value) for outbound in State] == [
+    assert [(outbound.name, outbound.value) for outbound in ChildState] == [
         ("STARTING", "starting"), ("CONNECTED", "connected"), ("LEAVING", "leaving"),
     ]  # fmt: skip
     assert [(begin.name, int(begin)) for begin in Begin] == [
@@ -641,12 +641,12 @@ def test_which_states_permit_which_kinds(kind: Kind) -> None:
     """CONNECTED once, LEAVING and QUIESCED at any time, all else only to who has logged in; nothing after LEAVING."""
     permission = FROM_CHILD[kind]
     states = {
-        Kind.ADDRESS: {State.STARTING},
-        Kind.CONNECTED: {State.STARTING},
-        Kind.QUIESCED: {State.STARTING, State.CONNECTED},
-        Kind.LEAVING: {State.STARTING, State.CONNECTED},
+        Kind.ADDRESS: {ChildState.STARTING},
+        Kind.CONNECTED: {ChildState.STARTING},
+        Kind.QUIESCED: {ChildState.STARTING, ChildState.CONNECTED},
+        Kind.LEAVING: {ChildState.STARTING, ChildState.CONNECTED},
     }
-    follows = {Kind.CONNECTED: State.CONNECTED, Kind.LEAVING: State.LEAVING}
+    follows = {Kind.CONNECTED: ChildState.CONNECTED, Kind.LEAVING: ChildState.LEAVING}
 
-    assert permission.states == states.get(kind, {State.CONNECTED})
+    assert permission.states == states.get(kind, {ChildState.CONNECTED})
     assert permission.follows is follows.get(kind)

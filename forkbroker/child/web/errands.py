@@ -117,7 +117,7 @@ class Simple:
         return b""
 
 
-class Sending(Simple):
+class Posting(Simple):
     """A message."""
 
     refused = HTTPStatus.INSUFFICIENT_STORAGE
@@ -349,7 +349,7 @@ class Taking(Simple):
         return frames
 
 
-class Settling(Simple):
+class SettlingParked(Simple):
     """The end of a delivery that was parked."""
 
     refused = HTTPStatus.GONE

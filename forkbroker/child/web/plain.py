@@ -15,7 +15,7 @@ from http import HTTPStatus
 from secrets import token_hex
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Errand, Resuming, Sending, Settling, Taking, Watching
+from forkbroker.child.web.errands import Errand, Posting, Resuming, SettlingParked, Taking, Watching
 from forkbroker.child.web.exchange import CHALLENGES, Exchange, Login
 from forkbroker.child.web.requests import ALIVE, Request, RequestError, Response, say
 from forkbroker.child.web.router import Conversation, Route
@@ -111,7 +111,7 @@ class Desk:
         try:
             extra = self._check_origin(request)
             headers = [("destination", match["name"]), *_read_headers(request)]
-            errand = Sending(headers, make_body(request, self._max_body))
+            errand = Posting(headers, make_body(request, self._max_body))
             return self._exchange.begin(request, _read_login(request, request.bearer), errand, extra)
         except RequestError as error:
             return _refuse(error)
@@ -164,7 +164,7 @@ class Desk:
             if _KEY.fullmatch(headers[0][1]) is None:
                 text = "A message is settled at ?ack=KEY or ?nack=KEY, with the Stomp-Ack of the answer that had it."
                 raise RequestError(HTTPStatus.BAD_REQUEST, text)
-            errand = Settling(command, headers)
+            errand = SettlingParked(command, headers)
             return self._exchange.begin(request, _read_login(request, request.bearer), errand, extra)
         except RequestError as error:
             return _refuse(error)

@@ -13,7 +13,7 @@ from forkbroker.parent.roster import Client, show_client
 from forkbroker.parent.routes import Routes
 from forkbroker.parent.tails import MOST
 from forkbroker.posix.loop import Loop
-from forkbroker.wire.kinds import State
+from forkbroker.wire.kinds import ChildState
 
 KICKED = "disconnected by an administrator"
 """What a client is told without another reason."""
@@ -118,7 +118,7 @@ class Visitors:
 
 
 def _is_here(client: Client) -> bool:
-    return client.state is not State.LEAVING and not client.is_closed
+    return client.state is not ChildState.LEAVING and not client.is_closed
 
 
 def _is_meant(client: Client, who: str) -> bool:

@@ -41,7 +41,7 @@ _NAMED = 20
 
 
 @dataclass(slots=True)
-class Waiting(Record):
+class DelayedMessages(Record):
     """What waits for one queue."""
 
     ANEW = ("messages", "octets")
@@ -84,7 +84,7 @@ class Delays(Rule):
         self._custody = custody
         self._returns = returns
         self._limits = limits
-        self._waiting: dict[bytes, Waiting] = {}
+        self._waiting: dict[bytes, DelayedMessages] = {}
         self._unread: dict[tuple[bytes, str], list[int]] = {}
         """Serials of what can't be read, by queue and reason, as far as the administrator was not told."""
         self._owners: dict[Key, Peer] = {}
@@ -210,13 +210,13 @@ class Delays(Rule):
     def _keep(self, name: bytes, run: Run) -> Key:
         waiting = self._waiting.get(name)
         if waiting is None:
-            waiting = self._waiting[name] = Waiting()
+            waiting = self._waiting[name] = DelayedMessages()
             self._queues.reserve(name)
         waiting.runs[run.serial] = run
         self._count(waiting, run.count, run.memory)
         return name, run.serial
 
-    def _count(self, waiting: Waiting, messages: int, octets: int) -> None:
+    def _count(self, waiting: DelayedMessages, messages: int, octets: int) -> None:
         waiting.messages += messages
         waiting.octets += octets
         self.messages += messages
@@ -260,7 +260,7 @@ class Delays(Rule):
         self._queues.release(queue.name)
         self._kit.chores.add(self._drop(queue.name, waiting))
 
-    def _drop(self, name: bytes, waiting: Waiting) -> Iterator[None]:
+    def _drop(self, name: bytes, waiting: DelayedMessages) -> Iterator[None]:
         while waiting.runs:
             serial, run = waiting.runs.popitem()
             key = (name, serial)

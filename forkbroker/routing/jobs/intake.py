@@ -7,7 +7,7 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.routing.handover import Rule
 from forkbroker.routing.jobs.delays import Delays
 from forkbroker.routing.jobs.duplicates import Duplicates
-from forkbroker.routing.jobs.planning import NOTHING_PLANNED, Plan, octets_before_last
+from forkbroker.routing.jobs.planning import NOTHING_PLANNED, TransactionPlan, octets_before_last
 from forkbroker.routing.jobs.recurrence import first_due
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.custody import Custody
@@ -61,7 +61,7 @@ class Intake(Rule):
         self._bring(peer, queue, envelope)
         return None
 
-    def _find_refusal(self, peer: Peer, queue: Queue | None, envelope: Envelope, plan: Plan) -> str | None:
+    def _find_refusal(self, peer: Peer, queue: Queue | None, envelope: Envelope, plan: TransactionPlan) -> str | None:
         """Why the peer may not send this now to the queue, if there is one yet, after what is planned."""
         queues, name = self._queues, envelope.destination
         policy = queue.policy if queue is not None else queues.policy_for(name)
@@ -90,12 +90,14 @@ class Intake(Rule):
             queues.tell_full(queue, excess)
         return f"queue {shown(name)} {excess}"
 
-    def _find_excess_of_account(self, name: bytes, account: Account | None, plan: Plan, octets: int = 0) -> str | None:
+    def _find_excess_of_account(
+        self, name: bytes, account: Account | None, plan: TransactionPlan, octets: int = 0
+    ) -> str | None:
         """Which quota the account has reached, after what is planned and so many octets more."""
         excess = None if account is None else account.find_excess_octets(plan.octets_of_accounts[account] + octets)
         return None if excess is None else f"queue {shown(name)} accepts no more messages: {excess}"
 
-    def plan(self, peer: Peer, part: Envelope, plan: Plan) -> str | None:
+    def plan(self, peer: Peer, part: Envelope, plan: TransactionPlan) -> str | None:
         """Why this SEND of a transaction can't be, after what is planned; if it can, it is planned as well."""
         reason = self._find_refusal(peer, self._queues.find(part.destination), part, plan)
         if reason is not None:
@@ -122,7 +124,7 @@ class Intake(Rule):
             plan.made.add(name)
         return None
 
-    def find_excess_of_part(self, name: bytes, run: Run, plan: Plan) -> str | None:
+    def find_excess_of_part(self, name: bytes, run: Run, plan: TransactionPlan) -> str | None:
         """Which limit of this queue these messages exceed, after what is planned; if none, they are planned as well."""
         messages = plan.messages(name) + run.count - 1
         excess = self._queues.find_excess_with(name, messages, plan.octets(name) + octets_before_last(run))
@@ -137,7 +139,9 @@ class Intake(Rule):
             return self._queues.policy_for(name).full is Full.REFUSE
         return not queue.policy.full.is_losing and not self._queues.is_holding(peer, queue)
 
-    def _find_refusal_to_delay(self, peer: Peer, envelope: Envelope, policy: QueuePolicy, plan: Plan) -> str | None:
+    def _find_refusal_to_delay(
+        self, peer: Peer, envelope: Envelope, policy: QueuePolicy, plan: TransactionPlan
+    ) -> str | None:
         """Why this may not wait for its time, after what is planned.
 
         What waits counts in its queue. Its producers can't be held until that has come, which may be in a year: they

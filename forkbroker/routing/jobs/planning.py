@@ -13,7 +13,7 @@ from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.runs import Run
 
 
-class Plan:
+class TransactionPlan:
     """The parts of a transaction that were found to be permitted so far."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Plan:
         self._octets[queue] += run.memory
 
 
-NOTHING_PLANNED = Plan()
+NOTHING_PLANNED = TransactionPlan()
 """What a SEND that comes alone is judged by. To be read only."""
 
 

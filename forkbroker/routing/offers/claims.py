@@ -59,7 +59,7 @@ class Slots(Protocol):
         """Lower the value by one if it is above 0, without waiting; tell whether it was."""
 
 
-class State(IntEnum):
+class OfferState(IntEnum):
     """Of an offer, and so of its slot."""
 
     FREE = 0
@@ -92,20 +92,20 @@ class Step(Enum):
     WAIT = "wait"
 
 
-TABLE: dict[tuple[State, Event], Step] = {
-    (State.OFFERED, Event.CLAIMED): Step.HAND_OVER,
-    (State.OFFERED, Event.LOST): Step.WAIT,
-    (State.OFFERED, Event.PASSED): Step.WAIT,
-    (State.OFFERED, Event.ENDED): Step.WAIT,
-    (State.OFFERED, Event.OVERDUE): Step.ASK,
-    (State.CLAIMED, Event.LOST): Step.WAIT,
-    (State.CLAIMED, Event.PASSED): Step.WAIT,
-    (State.CLAIMED, Event.ENDED): Step.WAIT,
-    (State.CLAIMED, Event.OVERDUE): Step.WAIT,
-    (State.RETURNING, Event.LOST): Step.WAIT,
-    (State.RETURNING, Event.PASSED): Step.WAIT,
-    (State.RETURNING, Event.ENDED): Step.WAIT,
-    (State.RETURNING, Event.OVERDUE): Step.WAIT,
+TABLE: dict[tuple[OfferState, Event], Step] = {
+    (OfferState.OFFERED, Event.CLAIMED): Step.HAND_OVER,
+    (OfferState.OFFERED, Event.LOST): Step.WAIT,
+    (OfferState.OFFERED, Event.PASSED): Step.WAIT,
+    (OfferState.OFFERED, Event.ENDED): Step.WAIT,
+    (OfferState.OFFERED, Event.OVERDUE): Step.ASK,
+    (OfferState.CLAIMED, Event.LOST): Step.WAIT,
+    (OfferState.CLAIMED, Event.PASSED): Step.WAIT,
+    (OfferState.CLAIMED, Event.ENDED): Step.WAIT,
+    (OfferState.CLAIMED, Event.OVERDUE): Step.WAIT,
+    (OfferState.RETURNING, Event.LOST): Step.WAIT,
+    (OfferState.RETURNING, Event.PASSED): Step.WAIT,
+    (OfferState.RETURNING, Event.ENDED): Step.WAIT,
+    (OfferState.RETURNING, Event.OVERDUE): Step.WAIT,
 }
 """A pair that is missing can't happen: a child that brings it about is ended."""
 
@@ -153,7 +153,7 @@ class Offer(Record):
         self.cost = run.cost
         """Octets that each candidate is charged with until it has answered."""
         self.deadline = deadline
-        self.state = State.OFFERED
+        self.state = OfferState.OFFERED
         self.candidates: dict[tuple[Peer, Token], Consumer] = {}
         """Those that have not answered."""
         self.is_overdue = False
@@ -167,7 +167,7 @@ class Offer(Record):
 
     def rebuild(self) -> None:
         """Let the number be a state again."""
-        self.state = State(self.state)
+        self.state = OfferState(self.state)
 
 
 class Claims(Rule):
@@ -258,9 +258,9 @@ class Claims(Rule):
         fate = Fate.PENDING
         if step is Step.HAND_OVER:
             self._verify_claim(offer, key)
-            offer.state, fate = State.CLAIMED, Fate.CLAIMED
+            offer.state, fate = OfferState.CLAIMED, Fate.CLAIMED
         offer.has_ended |= event is Event.ENDED
-        if len(offer.candidates) == 1 and offer.state is State.OFFERED:
+        if len(offer.candidates) == 1 and offer.state is OfferState.OFFERED:
             fate = self._decide(offer)
         del offer.candidates[key]
         if not offer.candidates:
@@ -319,7 +319,7 @@ class Claims(Rule):
             late.append(offer)
         stalled = {offer.queue for offer in late if TABLE[offer.state, Event.OVERDUE] is Step.ASK}
         young = [offer for offer in self.timely.values() if offer.queue in stalled] if stalled else []
-        fates = {offer: self._ask(offer) for offer in reversed(late + young) if offer.state is State.OFFERED}
+        fates = {offer: self._ask(offer) for offer in reversed(late + young) if offer.state is OfferState.OFFERED}
         found = [(offer, fates.get(offer, Fate.PENDING)) for offer in late]
         return found + [(offer, fates[offer]) for offer in young if fates.get(offer) is Fate.UNTOUCHED]
 
@@ -330,7 +330,7 @@ class Claims(Rule):
     def _ask(self, offer: Offer) -> Fate:
         if not self._slots.try_acquire(offer.slot):
             return Fate.PENDING
-        offer.state = State.RETURNING
+        offer.state = OfferState.RETURNING
         return Fate.UNTOUCHED
 
     def _decide(self, offer: Offer) -> Fate:
@@ -341,7 +341,7 @@ class Claims(Rule):
         return Fate.DELIVERED if fate is Fate.PENDING else fate
 
     def _close(self, offer: Offer) -> None:
-        offer.state = State.FREE
+        offer.state = OfferState.FREE
         number = offer.number
         if number in self.kept:
             del self.kept[number], self.ahead[offer.queue][number]

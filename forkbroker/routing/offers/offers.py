@@ -33,7 +33,7 @@ from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
 from forkbroker.routing.offers.blame import Blame, Crash, count_convictions, is_suspect
-from forkbroker.routing.offers.claims import Claims, Event, Fate, Offer, State
+from forkbroker.routing.offers.claims import Claims, Event, Fate, Offer, OfferState
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers, Key
 from forkbroker.routing.offers.leases import Leases
@@ -347,10 +347,10 @@ class Offers(Rule):
         crash = self._note_crash(child, offers, how) if how else None
         to_read_next = crash
         for offer, key in offers:
-            if offer.state is State.OFFERED and crash is not None:
+            if offer.state is OfferState.OFFERED and crash is not None:
                 offer.crash = crash
             fate = self._claims.answer(offer, key, Event.ENDED)
-            if fate is Fate.UNTOUCHED or (fate is Fate.PENDING and offer.state is State.OFFERED):
+            if fate is Fate.UNTOUCHED or (fate is Fate.PENDING and offer.state is OfferState.OFFERED):
                 offer.blames_first |= to_read_next is not None
                 to_read_next = None
             self._apply(offer, fate)
@@ -365,7 +365,7 @@ class Offers(Rule):
     def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
         # whether it is one message is all that counts
         held = islice(chain.from_iterable(consumer.unsettled for consumer in child.consumers.values()), 2)
-        open_runs = {offer: offer.run for offer, _ in offers if offer.state is State.OFFERED}
+        open_runs = {offer: offer.run for offer, _ in offers if offer.state is OfferState.OFFERED}
         return self._blame.note_crash(how, [*held, *open_runs.values()], is_withheld=child.withheld > 0)
 
     def _apply(self, offer: Offer, fate: Fate) -> None:

@@ -105,7 +105,7 @@ class QueuePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class QueueRule:
     """What is different for the queues that match a pattern."""
 
     pattern: bytes
@@ -123,7 +123,7 @@ class Rule:
 class QueuePolicies:
     """Which policy holds for which queue: all rules that match count, and later ones win."""
 
-    def __init__(self, rest: QueuePolicy, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, rest: QueuePolicy, rules: Sequence[QueueRule] = ()) -> None:
         """`rest` holds for what no rule speaks of.
 
         Raises:
@@ -184,7 +184,7 @@ class Policy:
     """What holds for queues of which no rule speaks."""
     durable: QueuePolicy = QueuePolicy(full=Full.DROP_OLDEST)
     """The same for durable subscriptions. Who is away must not hold back the publishers of a topic."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[QueueRule, ...] = ()
     answer_timeout_s: float = 1.0
     """A candidate that has not answered an offer for so long is passed over until it answers."""
 

@@ -13,9 +13,9 @@ from forkbroker.child.web.bodies import ChunkedBody, SizedBody
 from forkbroker.child.web.errands import (
     KEPT,
     Errand,
+    Posting,
     Resuming,
-    Sending,
-    Settling,
+    SettlingParked,
     Taking,
     Watching,
     encode_event,
@@ -53,7 +53,7 @@ def send(errand: Errand, body: bytes) -> list[FrameRun]:
 @pytest.mark.parametrize("body", [b"", b"a\0b", b"x" * 5_000])
 def test_a_body_with_a_length_is_a_send(body: bytes) -> None:
     """It is passed on as it comes."""
-    [run] = send(Sending(HEADERS, SizedBody(len(body))), body)
+    [run] = send(Posting(HEADERS, SizedBody(len(body))), body)
 
     assert run.head.command == "SEND"
     assert run.head.headers == {"destination": "/queue/a:b", "content-length": str(len(body))}
@@ -62,14 +62,14 @@ def test_a_body_with_a_length_is_a_send(body: bytes) -> None:
 
 def test_a_body_in_chunks_is_a_send_when_it_is_whole() -> None:
     """Its length is known only then."""
-    [run] = send(Sending(HEADERS, ChunkedBody(100)), b"2\r\na\0\r\n1\r\nc\r\n0\r\n\r\n")
+    [run] = send(Posting(HEADERS, ChunkedBody(100)), b"2\r\na\0\r\n1\r\nc\r\n0\r\n\r\n")
 
     assert run.bodies == [b"a\0c"] and run.head.content_length == 3
 
 
 def test_a_message_is_answered_when_it_has_its_receipt() -> None:
     """No other frame is an answer."""
-    errand = Sending(HEADERS, SizedBody(0))
+    errand = Posting(HEADERS, SizedBody(0))
 
     assert errand.hear(Head("RECEIPT", {"receipt-id": "other"}), b"") == b""
     assert errand.hear(Head("MESSAGE", {}), b"") == b""
@@ -210,7 +210,7 @@ def test_headers_of_a_message_are_headers_of_the_answer() -> None:
 
 def test_a_delivery_is_settled_by_its_key() -> None:
     """204 when the broker has done it."""
-    errand = Settling("NACK", [("parked", "k" * 32), ("requeue", "false")])
+    errand = SettlingParked("NACK", [("parked", "k" * 32), ("requeue", "false")])
     [run] = parse(errand.begin())
 
     assert (run.head.command, run.head.headers) == ("NACK", {"parked": "k" * 32, "requeue": "false"})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkbroker.child.web.bodies import make_body
-from forkbroker.child.web.errands import Resuming, Sending, Taking, Watching
+from forkbroker.child.web.errands import Posting, Resuming, Taking, Watching
 from forkbroker.child.web.exchange import Exchange, Login
 from forkbroker.child.web.requests import Response, parse_head
 from forkbroker.session.policy import FRAME_PROGRESS
@@ -40,7 +40,7 @@ class Talk:
         octets = "\r\n".join((f"POST /queue/a HTTP/{version}", "Host: x", *headers, "", "")).encode()
         request = parse_head(octets)
         assert request is not None
-        errand = Sending([("destination", "/queue/a")], make_body(request, 10**6))
+        errand = Posting([("destination", "/queue/a")], make_body(request, 10**6))
         return self.exchange.begin(request, login, errand, (("X", "y"),))
 
     def watch(self) -> None:
