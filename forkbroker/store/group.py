@@ -65,7 +65,7 @@ class Group:
     @property
     def number(self) -> int:
         """Of the last change."""
-        return max([told.number for told in self.told[-1:]], default=0)
+        return self.told[-1].number if self.told else 0
 
     def add(self, told: Told) -> None:
         """A numbered change.

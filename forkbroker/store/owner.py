@@ -29,6 +29,7 @@ class Owner:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = os.fspath(path)
         # an integer of SQLite, and not 0
         self._token = int.from_bytes(os.urandom(8), "big") >> 2 | 1
         self._inode = 0
@@ -79,7 +80,7 @@ class Owner:
             StoreError: it is not.
         """
         try:
-            inode = self._path.stat().st_ino
+            inode = os.stat(self._name).st_ino  # noqa: PTH116 - after each group: a third of the time of `Path.stat`
         except FileNotFoundError:
             raise StoreError(describe_absence(self._path), Exit.IOERR) from None
         if inode != self._inode:

@@ -33,12 +33,13 @@ from forkbroker.store.api import Change, ChangeError, FullError, Opened, Store, 
 from forkbroker.store.disk import Disk
 from forkbroker.store.group import Group, Told, take_aside
 from forkbroker.store.pages import count_messages, pack_pages
-from forkbroker.wire.channel import Channel
+from forkbroker.wire.channel import BEGINNING, READ_SIZE, Channel
 from forkbroker.wire.envelope import Buffer, Envelope, pack
 from forkbroker.wire.kinds import Flag, Kind
 
 log = logging.getLogger(__name__)
 
+_READ, _WRITE = select.POLLIN, select.POLLOUT
 _GROUP_OCTETS = 8_388_608
 """What is written in one group, roughly at most: a commit should not take seconds."""
 _OUT_OCTETS = 8_388_608
@@ -79,7 +80,10 @@ class StoreProcess:
     def __init__(self, end: socket.socket, store: Store, max_envelope: int, watermark: int, spin_s: float) -> None:
         self._store = store
         self._channel = Channel(end, max_envelope=max_envelope)
+        self._fd = end.fileno()
         self._poll = select.poll()
+        self._events = 0
+        """For which the poll object has the channel."""
         self._watermark = watermark
         self._spinning = Spinning(_SPINS * spin_s) if spin_s else None
         self._disk: Disk
@@ -169,7 +173,7 @@ class StoreProcess:
     def _drain(self) -> None:
         """Wait until the parent has been given all."""
         while not self._channel.flush():
-            self._poll.register(self._channel.fileno(), select.POLLOUT)
+            self._want(_WRITE)
             self._poll.poll()
 
     # -- serving
@@ -188,10 +192,10 @@ class StoreProcess:
 
     def _wait(self) -> None:
         """Until there is something to read or room to write, and for as long as the disk need not be looked at."""
-        events = select.POLLIN if self._has_room() else 0
+        events = _READ if self._has_room() else 0
         if self._channel.pending:
-            events |= select.POLLOUT
-        self._poll.register(self._channel.fileno(), events)
+            events |= _WRITE
+        self._want(events)
         began, spinning = time.monotonic(), self._spinning
         if spinning is None:
             self._poll.poll(_AGAIN_S * 1000)
@@ -200,25 +204,35 @@ class StoreProcess:
             self._poll.poll(_AGAIN_S * 1000)
         spinning.waited(time.monotonic() - began)
 
+    def _want(self, events: int) -> None:
+        """Poll the channel for these."""
+        if events != self._events:
+            self._events = events
+            self._poll.register(self._fd, events)
+
     def _read(self) -> None:
         """All that is there, up to a group."""
-        channel, poll = self._channel, self._poll
-        poll.register(channel.fileno(), select.POLLIN)
-        while self._has_room() and not channel.closed and poll.poll(0):
+        channel = self._channel
+        while self._has_room() and not channel.closed:
+            before = channel.taken
             for envelope in channel.receive():
                 self._octets += len(envelope.raw)
                 self._take_in(envelope)
+            octets = channel.taken - before
+            if octets < READ_SIZE and octets != len(BEGINNING):
+                # that was all that was there
+                return
 
     def _take_in(self, envelope: Envelope) -> None:
         """Put together what belongs together."""
-        kind = envelope.kind
-        if kind is Kind.RETOLD:
-            self._retold = len(self._inbox)
-        elif kind is Kind.TOGETHER:
+        kind, number = envelope.kind, envelope.number
+        if kind is Kind.TOGETHER:
             parts, self._parts = tuple(self._parts), []
-            self._inbox.append(Told(envelope.number, parts))
-        elif envelope.number or kind in _REQUESTS:
-            self._inbox.append(Told(envelope.number, (envelope,)))
+            self._inbox.append(Told(number, parts))
+        elif number or kind in _REQUESTS:
+            self._inbox.append(Told(number, (envelope,)))
+        elif kind is Kind.RETOLD:
+            self._retold = len(self._inbox)
         else:
             self._parts.append(envelope)
 
@@ -227,9 +241,9 @@ class StoreProcess:
 
     def _work(self) -> None:
         """Commit what has come, and answer in between."""
-        for _ in range(self._retold or 0):
-            self._add(self._take(), is_retold=True)
         if self._retold:
+            for _ in range(self._retold):
+                self._add(self._take(), is_retold=True)
             # the transaction has to begin first, which may take long
             self._announce(0)
             self._commit(is_retold=True)
@@ -302,7 +316,7 @@ class StoreProcess:
         self._cancelled += group.cancelled
         if crash is not None:
             crash("store.committed", "")
-        if self._disk.works():
+        if self._disk.is_stuck and self._disk.works():
             log.info("store %s: can be written again", self._store.url)
         self._disk.written(group.octets)
         # before producers are let go that were held for this

@@ -71,12 +71,11 @@ _SWEEP_S = 60.0
 """Between two removals of dedup-ids whose time is over."""
 
 _DETAILS = "priority, crashes, expires, due, reason, origin, period, repeat, cron, reject_reason"
+_TO_PLAIN = "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) VALUES "
 # with text, a message of 1 KiB is written in three quarters of the time
-_INSERT_TEXT = "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) VALUES (?, ?, ?, ?, ?, ?)"
-_INSERT_PLAIN = (
-    "INSERT INTO messages (serial, queue, message_id, headers, body, checksum) "
-    "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
-)
+_INSERTS_TEXT = [(6 * rows, _TO_PLAIN + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)) for rows in (32, 16, 8, 4, 2, 1)]
+"""Statements, with the number of their values. One for 32 rows takes two thirds of the time of 32 for one row."""
+_INSERT_PLAIN = f"{_TO_PLAIN}(?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
 _INSERT = (
     f"INSERT INTO messages (serial, queue, message_id, headers, body, deliveries, {_DETAILS}, checksum) "
     "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, "
@@ -296,16 +295,24 @@ class SqliteStore(Store):
                 self._connection.executemany(_INSERT, rows)
 
     def _insert_plain(self, messages: Sequence[Message]) -> None:
+        values: list[Any] = []
+        known: bytes | None = None
+        lines, begun = "", 0
         try:
-            rows: list[tuple[Any, ...]] = []
             for serial, queue, ident, headers, body, _, _ in messages:
-                lines, begun = _header_text(headers)
-                rows.append((serial, _text(queue), ident.decode(), lines, body, crc32(body, begun)))
-            statement = _INSERT_TEXT
+                if headers is not known:
+                    known = headers
+                    lines, begun = _header_text(headers)
+                values += (serial, _text(queue), ident.decode(), lines, body, crc32(body, begun))
         except UnicodeDecodeError:
             rows = [(*message[:5], checksum(message.headers, message.body)) for message in messages]
-            statement = _INSERT_PLAIN
-        self._connection.executemany(statement, rows)
+            self._connection.executemany(_INSERT_PLAIN, rows)
+            return
+        at, end = 0, len(values)
+        for length, statement in _INSERTS_TEXT:
+            while end - at >= length:
+                self._connection.execute(statement, values[at : at + length])
+                at += length
 
     def _delete(self, changes: Iterable[Delete]) -> None:
         self._connection.executemany(_DELETE, changes)
