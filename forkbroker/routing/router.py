@@ -39,7 +39,7 @@ from forkbroker.routing.sending import Forwarding, Sending
 from forkbroker.routing.sights import Sights
 from forkbroker.routing.stored import Stored
 from forkbroker.routing.topics.topics import Topics
-from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_number
 from forkbroker.wire.fields import OF_CHILD, check_head
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -261,7 +261,7 @@ class Router(Rule):
             number = envelope.number if is_fence else 0
             journal.refuse(peer, pack(Kind.REFUSED, number=number, block=reason.encode()))
         elif is_fence:
-            fenced = pack(Kind.FENCED, number=envelope.number)
+            fenced = pack_number(Kind.FENCED, envelope.number)
             if journal.is_busy:
                 journal.answer(peer, fenced)
             else:
@@ -278,6 +278,11 @@ class Router(Rule):
         self._timers.now = now
         self._kit.is_at_rest = False
         self._stored.receive(envelope)
+
+    @property
+    def will_offer(self) -> bool:
+        """`tick` may have offers to make: more for those who are to be sent something already."""
+        return bool(self._queues.changed)
 
     def tick(self, now: float) -> bool:
         """Make the offers that have become possible, and deal with what is due or overdue.

@@ -18,6 +18,7 @@ from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Flag, Kind, Matter
 
 _EMPTY_LINE = b"\n\n"
+_make_row = tuple.__new__
 
 
 class Batch:
@@ -44,19 +45,18 @@ class Batch:
 
     def rows_for(self, queue: bytes, serial: int) -> list[Change]:
         """The rows of a queue, whose first message has this serial, and the `dedup-id` that is to be remembered."""
-        # columns, as Message(…) in a loop takes twice the time
-        rows: list[Change] = list(
-            map(
-                Message,
-                range(serial, serial + len(self._idents)),
-                repeat(queue),
-                self._idents,
-                self._headers,
-                self._bodies,
-                repeat(self._deliveries),
-                repeat(self._details),
-            )
+        # columns, as Message(…) in a loop takes four times the time: nothing here is Python for each message
+        columns = zip(
+            range(serial, serial + len(self._idents)),
+            repeat(queue),
+            self._idents,
+            self._headers,
+            self._bodies,
+            repeat(self._deliveries),
+            repeat(self._details),
+            strict=False,
         )
+        rows: list[Change] = list(map(_make_row, repeat(Message), columns))
         if self._dedup[0]:
             rows.append(Remember(queue, *self._dedup))
         return rows

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forkbroker.store.api import Change, Chunk, Delete, Message, Move, weigh
+from forkbroker.store.api import MESSAGE_OVERHEAD, Change, Chunk, Delete, Message, Move, weigh
 from forkbroker.store.changes import is_lone_delete, unpack_change
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
-
-_NEW = (Message, Chunk)
 
 
 class Told:
@@ -75,17 +73,23 @@ class Group:
         """
         changes = unpack_change(told.parts)
         self.told.append(told)
+        octets, kept = 0, self._changes
         for change in changes:
-            if isinstance(change, _NEW):
-                self.octets += weigh(change)
-                self.adds = True
+            if isinstance(change, Message):
+                # as `weigh`, for each message
+                octets += len(change.headers) + len(change.body) + MESSAGE_OVERHEAD
+            elif isinstance(change, Chunk):
+                octets += weigh(change)
             elif isinstance(change, Delete):
                 self._cancel(change)
             elif isinstance(change, Move):
                 # to be found under other serials from now on: who deletes these must not meet the old ones
                 self._take_places(change.first, change.last)
-            self._changes.append(change)
-        self._ends.append(len(self._changes))
+            kept.append(change)
+        self._ends.append(len(kept))
+        if octets:
+            self.octets += octets
+            self.adds = True
 
     def take_changes(self) -> list[Change]:
         """What is to be written."""

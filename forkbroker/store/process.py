@@ -34,7 +34,7 @@ from forkbroker.store.disk import Disk
 from forkbroker.store.group import Group, Told, take_aside
 from forkbroker.store.pages import count_messages, pack_pages
 from forkbroker.wire.channel import BEGINNING, READ_SIZE, Channel
-from forkbroker.wire.envelope import Buffer, Envelope, pack
+from forkbroker.wire.envelope import Buffer, Envelope, pack, pack_number
 from forkbroker.wire.kinds import Flag, Kind
 
 log = logging.getLogger(__name__)
@@ -321,7 +321,7 @@ class StoreProcess:
         self._disk.written(group.octets)
         # before producers are let go that were held for this
         self._look_at_disk()
-        self._channel.send(pack(Kind.COMMITTED, number=group.number))
+        self._channel.send(pack_number(Kind.COMMITTED, group.number))
         self._channel.flush()
         if crash is not None:
             crash("store.told", "")
@@ -364,7 +364,7 @@ class StoreProcess:
 
     def _announce(self, number: int) -> None:
         """If it ends this process, the parent is to know which one it was."""
-        self._channel.send(pack(Kind.TRYING, number=number))
+        self._channel.send(pack_number(Kind.TRYING, number))
         self._drain()
 
     def _decline(self, told: Told, reason: str) -> None:
@@ -397,7 +397,7 @@ class StoreProcess:
             return
         self._group.note_deleted()
         for number, _ in deletes:
-            self._channel.send(pack(Kind.DELETED, number=number))
+            self._channel.send(pack_number(Kind.DELETED, number))
 
     def _use_reserve(self) -> bool:
         """Give up what is kept for deletions; tell whether there was something."""

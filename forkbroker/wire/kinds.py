@@ -300,6 +300,9 @@ class Cause(IntEnum):
 class Role(Enum):
     """What a process is for; the value is its name in the log."""
 
+    # asked for with each read: that of Enum is written in Python
+    __hash__ = object.__hash__
+
     CLIENT = "client"
     """It serves a client."""
     STORE = "store"

@@ -62,6 +62,31 @@ def test_the_files_are_the_brokers_alone(url, path) -> None:
     } or modes == {f"queues.db{end}": 0o600 for end in ("", "-wal", "-shm", "-lock", "-overflow")}
 
 
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 63, 100])
+def test_each_message_of_a_group_is_a_row(store, count) -> None:
+    """However many go into one statement: none is left out, or has the values of another one."""
+    store.open(is_fresh=True)
+    messages = [
+        Message(serial, QUEUE, b"%d-s-1" % serial, b"n:%d\n" % (serial // 7), b"body %d" % serial)
+        for serial in range(1, count + 1)
+    ]
+    store.write(messages)
+    found, has_more = store.read(QUEUE, 4, 0, 1_000_000)
+
+    assert (found, has_more) == (messages, False)
+
+
+def test_a_message_that_is_there_already_hinders_no_other_one(store) -> None:
+    """Also when it is one of many that go into one statement."""
+    store.open(is_fresh=True)
+    messages = [Message(serial, QUEUE, b"%d-s-1" % serial, b"", b"body %d" % serial) for serial in range(1, 51)]
+    store.write([messages[40]])
+    store.write(messages)
+    found, _ = store.read(QUEUE, 4, 0, 1_000_000)
+
+    assert found == messages
+
+
 def test_after_an_end_in_order_the_database_is_one_file(path) -> None:
     """Beside the lock, which stays: whoever waits for it has it open."""
     fill(path, range(1, 11))

@@ -20,6 +20,7 @@ from forkbroker.wire.envelope import (
     Buffer,
     Envelope,
     pack,
+    pack_number,
     pack_pieces,
     pack_run,
     pack_serial,
@@ -262,6 +263,11 @@ def test_a_fence_can_be_added() -> None:
     assert (envelope.flags, envelope.number, envelope.token) == (Flag.AUTO | Flag.FENCE, 77, 4)
     assert fenced[1:] == plain[1:]
     assert Envelope(join(plain)).flags == Flag.AUTO
+
+
+def test_a_number_alone_is_packed_as_any_envelope() -> None:
+    """Only quicker."""
+    assert pack_number(Kind.FENCED, MAX_SERIAL) == pack(Kind.FENCED, number=MAX_SERIAL)
 
 
 def test_a_number_can_be_given() -> None:

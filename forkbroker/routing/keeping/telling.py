@@ -23,7 +23,7 @@ from operator import attrgetter
 from forkbroker.routing.handover import Loaded, Record, Rule
 from forkbroker.routing.peers import STORE, Outbox, Peer
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.envelope import Buffer, pack, pack_run
+from forkbroker.wire.envelope import Buffer, pack, pack_number, pack_run
 from forkbroker.wire.kinds import Kind
 
 WINDOW_OCTETS = 134_217_728
@@ -262,7 +262,7 @@ class Telling(Rule):
 
     def drop(self, change: Change) -> None:
         """Don't tell this any more: the store has kept what is to be kept of it."""
-        change.parts = [pack(Kind.TOGETHER, number=change.number)]
+        change.parts = [pack_number(Kind.TOGETHER, change.number)]
         change.is_aside = True
         self._resize(change, 0)
 
