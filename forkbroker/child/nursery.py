@@ -34,7 +34,7 @@ from contextlib import suppress
 from os import close
 
 from forkbroker.errors import EnvelopeError, Exit
-from forkbroker.posix import births, children, collector, huge_pages
+from forkbroker.posix import births, children, collector, image
 from forkbroker.posix.children import run
 from forkbroker.posix.crashpoints import reach as crash
 from forkbroker.posix.titles import set_title
@@ -59,7 +59,7 @@ def main(end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram) 
     set_title(_TITLE)  # after that of the client that was played
     nursery = Nursery(end, spare)
     collector.settle_for_forks()
-    huge_pages.collapse()
+    image.take()
     return nursery.run()
 
 
