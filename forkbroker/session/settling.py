@@ -90,18 +90,23 @@ class Unacknowledged:
         return subscription, taken
 
     def take_all(self, ids: list[bytes]) -> tuple[Subscription, dict[int, int]] | None:
-        """The deliveries that ACKs with these ids settle, each of them digits, `-` and digits.
+        """The deliveries that ACKs with these ids settle, each of them digits, `-` and digits; there is one at least.
 
         None, and nothing is taken: one of them has another subscription, or may be late, wrong, or one for several.
         """
         rules = self._rules
         if not rules.message_carries_ack or rules.ack_names_subscription:
             return None
-        token = ids[0].partition(b"-")[0]
+        token, _, only = ids[0].partition(b"-")
         subscription = self._subscriptions.by_token(int(token))
         if subscription is None:
             return None
-        size, front, held = len(token) + 1, token + b"-", subscription.unacknowledged
+        held = subscription.unacknowledged
+        if len(ids) == 1 and subscription.mode is AckMode.CLIENT_INDIVIDUAL:
+            # of a worker that takes one message after the other
+            number = int(only)
+            return (subscription, {number: held.pop(number)}) if number in held else None
+        size, front = len(token) + 1, token + b"-"
         numbers = [int(one[size:]) for one in ids if one.startswith(front)]
         taken = {number: held[number] for number in numbers if number in held}
         if len(taken) < len(ids):
@@ -216,9 +221,7 @@ class Settling:
             self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
 
     def acknowledge_all(self, ids: list[bytes]) -> bool:
-        """ACKs that came together and have nothing but these ids; False, and nothing has happened: they have to be
-        looked at one by one.
-        """
+        """ACKs that have nothing but these ids. False: nothing has happened, they have to be looked at one by one."""
         taken = self._unacknowledged.take_all(ids)
         if taken is not None:
             self.apply(self._upward, Settlement(*taken, Outcome.ACKNOWLEDGED))

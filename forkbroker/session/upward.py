@@ -84,7 +84,7 @@ class Upward:
         self._settling: list[tuple[int, int, Outcome]] = []
         self._settling_token = 0
         self._claim: tuple[int, int] | None = None
-        """Token and offer of the last envelope, if that is a claim and nothing else."""
+        """Token and offer of a claim that comes behind all envelopes so far."""
         self._last_is_fenced = True
         self.last_fence = 0
         self.passed = 0
@@ -166,14 +166,15 @@ class Upward:
 
     def answer(self, kind: Kind, token: int, number: int) -> None:
         """What became of an offer. A claim is not urgent: the semaphore has decided, and the parent can wait."""
-        self._envelopes.append(pack(kind, token=token, number=number))
+        if self._claim is not None:
+            self._tell_claim(*self._claim)
         self._last_is_fenced = True  # its number is the offer's, and can't be a fence as well
         if kind is Kind.CLAIMED:
             self.has_claimed = True
             self._claim = token, number
         else:
             self.is_urgent = True
-            self._claim = None
+            self._envelopes.append(pack(kind, token=token, number=number))
 
     def request(self, buffers: list[Buffer]) -> None:
         """Any other envelope."""
@@ -200,12 +201,15 @@ class Upward:
 
     def take(self) -> list[list[Buffer]]:
         """All envelopes since the last call, as buffers for the channel."""
-        if self._batch is not None or self._settling:
-            self._close()
+        if self._settling:
+            self._close_settlements()
+        elif self._batch is not None:
+            self._close_batch(self._batch)
+        if self._claim is not None:
+            self._tell_claim(*self._claim)
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
         self.is_urgent = self.has_claimed = False
-        self._claim = None
         return envelopes
 
     def _close(self) -> None:
@@ -216,8 +220,9 @@ class Upward:
             self._close_settlements()
 
     def _append(self, buffers: list[Buffer]) -> None:
+        if self._claim is not None:
+            self._tell_claim(*self._claim)
         self._envelopes.append(buffers)
-        self._claim = None
         # what the parent keeps to itself gets no answer: a fence needs an envelope of its own then
         self._last_is_fenced = buffers[0][KIND_AT] in HEEDED
         self.is_urgent = True
@@ -234,8 +239,13 @@ class Upward:
         """
         if self._claim is None or self._claim[0] != token:
             return 0
-        del self._envelopes[-1]
-        return self._claim[1]
+        number, self._claim = self._claim[1], None
+        return number
+
+    def _tell_claim(self, token: int, number: int) -> None:
+        """It is told by itself: what comes next is something else."""
+        self._claim = None
+        self._envelopes.append(pack(Kind.CLAIMED, token=token, number=number))
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

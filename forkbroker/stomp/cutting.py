@@ -39,11 +39,11 @@ LARGE = 8192
 """Octets of a body from which a turn of the loop costs less than what is cut in vain now and then."""
 
 ACK = b"ACK\nid:"
-ACKS_FROM = 64
-"""Octets in which there may be four ACKs: with fewer it is not worth looking for a run of them."""
+SHORTEST_ACK = 13
+"""Octets of an ACK with the shortest `id`: in fewer there is none."""
 ACK_LINE = 32
 """Octets of the longest header line of such an ACK."""
-_ACKS = re.compile(rb"(?:ACK\nid:[0-9]{1,10}-[0-9]{1,18}\n\n\0\n?){%d,%d}" % (RUN_FROM, RUN_FRAMES))
+_ACKS = re.compile(rb"(?:ACK\nid:[0-9]{1,10}-[0-9]{1,18}\n\n\0\n?){1,%d}" % RUN_FRAMES)
 """Numbers that fit into 63 bits, as the session reads them. Nothing of a frame is optional: a second header, another
 line end or a body is another form."""
 _ACK_ID = re.compile(rb"[0-9]+-[0-9]+")
@@ -129,7 +129,7 @@ def cut_receipts(
 
 
 def cut_acks(data: bytes, position: int) -> tuple[list[bytes], int] | None:
-    """The ids of the ACKs at `position`, and where they end; None: these are no four of that form."""
+    """The ids of the ACKs at `position`, and where they end; None: there is none of that form."""
     found = _ACKS.match(data, position)
     return None if found is None else (_ACK_ID.findall(data, position, found.end()), found.end())
 

@@ -32,11 +32,11 @@ from forkbroker.stomp.collecting import OpenBody, SizedBody, body_too_large, no_
 from forkbroker.stomp.cutting import (
     ACK,
     ACK_LINE,
-    ACKS_FROM,
     LARGE,
     RECEIPT_MOST,
     RUN_FRAMES,
     RUN_FROM,
+    SHORTEST_ACK,
     cut_acks,
     cut_open,
     cut_receipts,
@@ -110,8 +110,8 @@ class Parser:
         self._rules = _UNNEGOTIATED
         self._is_holding = False
         self._known: Cache[bytes, Head] = Cache(_KNOWN_OCTETS, _weigh)
-        # where limits are narrower than that, ACKs are looked at one by one
-        self._acks_from = ACKS_FROM if limits.max_header_line >= ACK_LINE and limits.max_headers else sys.maxsize
+        # where limits are narrower than that, ACKs are read as all other frames
+        self._acks_from = SHORTEST_ACK if limits.max_header_line >= ACK_LINE and limits.max_headers else sys.maxsize
         self._block_end = _LF_END  # the kind that came last
         self.position = 0
         """Of the frame that is looked at, in the connection's stream."""

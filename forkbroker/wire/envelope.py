@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -506,15 +506,17 @@ def pack_serial(serial: int) -> bytes:
 
 
 def pack_settle(
-    token: int, entries: Iterable[tuple[int, int, Outcome]], reason: bytes = b"", *, claimed: int = 0
+    token: int, entries: Sequence[tuple[int, int, Outcome]], reason: bytes = b"", *, claimed: int = 0
 ) -> list[Buffer]:
     """A SETTLE of (serial of the first message, how many, outcome) entries; add a fence with `with_fence`.
 
     `reason` is what came with a NACK, of all of them. `claimed`: the number of an offer that was claimed before.
     """
-    packed = [SETTLEMENT.pack(serial, count, outcome) for serial, count, outcome in entries]
-    payload: list[Buffer] = [b"".join(packed)]
-    return pack(Kind.SETTLE, token=token, serial=claimed, count=len(packed), block=reason, payload=payload)
+    if len(entries) == 1:
+        payload = SETTLEMENT.pack(*entries[0])
+    else:
+        payload = b"".join([SETTLEMENT.pack(*entry) for entry in entries])
+    return pack(Kind.SETTLE, token=token, serial=claimed, count=len(entries), block=reason, payload=(payload,))
 
 
 def with_fence(buffers: list[Buffer], number: int) -> list[Buffer]:

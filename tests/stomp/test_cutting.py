@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkbroker.stomp.cutting import ACK_LINE, ACKS_FROM, RUN_FRAMES, cut_acks, cut_open, cut_receipts, cut_sized
+from forkbroker.stomp.cutting import ACK_LINE, RUN_FRAMES, SHORTEST_ACK, cut_acks, cut_open, cut_receipts, cut_sized
 from forkbroker.stomp.frame import Buffer
 
 SEPARATOR = b"\0\nSEND\nx:1\n\n"
@@ -137,17 +137,18 @@ def test_acks_of_the_usual_form_are_cut() -> None:
     assert cut_acks(b"x" + b"".join(acks), 1) == (ids[:RUN_FRAMES], 1 + len(b"".join(acks[:RUN_FRAMES])))
     for other in (b"ACK\nid:7-a\n\n\0", b"ACK\nid:7-9\nreceipt:1\n\n\0", b"ACK\nid:7-9\n\n", b"NACK\nid:7-9\n\n\0"):
         assert cut_acks(b"".join(acks[:4]) + other, 0) == (ids[:4], len(b"".join(acks[:4])))
-    assert cut_acks(b"".join(acks[:3]), 0) is None
+        assert cut_acks(other, 0) is None
+    assert cut_acks(b"x" + acks[3], 1) == (ids[3:4], 1 + len(acks[3]))
 
 
 def test_limits_are_compared_with_the_longest_line_of_an_ack() -> None:
-    """And nobody looks for four of them where the shortest have no room."""
+    """And nobody looks for one where the shortest has no room."""
     longest, shortest = b"9" * 10 + b"-" + b"9" * 18, b"1-1"
 
     assert cut_acks(b"ACK\nid:%b\n\n\0" % longest * 4, 0) is not None
     assert cut_acks(b"ACK\nid:%b9\n\n\0" % longest * 4, 0) is None
     assert len(b"id:" + longest) == ACK_LINE
-    assert len(b"ACK\nid:%b\n\n\0" % shortest * 4) < ACKS_FROM < len(b"ACK\nid:%b\n\n\0" % longest * 4)
+    assert len(b"ACK\nid:%b\n\n\0" % shortest) == SHORTEST_ACK
 
 
 FRONT, BACK = b"\0SEND\nx:1\nreceipt:", b"\ny:2\n\n"
