@@ -116,7 +116,7 @@ def _check_ahead(router: Router) -> None:
         assert places == sorted(places), "not in order"
         assert all(offer.state is OfferState.OFFERED and offer.count == 1 for offer in row.values())
         if claims.free and queue not in router._queues.changed and not queue.returning:
-            assert consumer.row.find_only() is consumer, "kept from others"
+            assert consumer.row.only is consumer, "kept from others"
 
 
 def _check_journal(router: Router) -> None:

@@ -224,7 +224,7 @@ class Consumer(Record):
 class Consumers(Record):
     """All consumers of one queue."""
 
-    ANEW = ("_exclusive", "_readers", "_settling", "changed", "eased", "willing")
+    ANEW = ("_exclusive", "_readers", "_settling", "changed", "eased", "only", "willing")
     __slots__ = (
         "_all",
         "_common",
@@ -234,6 +234,7 @@ class Consumers(Record):
         "_settling",
         "changed",
         "eased",
+        "only",
         "queue",
         "willing",
     )
@@ -257,6 +258,8 @@ class Consumers(Record):
         """How many of each peer acknowledge."""
         self.willing = self._common
         """Who can be asked now, as far as its child allows it, first the one to ask first."""
+        self.only: Consumer | None = None
+        """The only one that messages go to: there is no other one, or it is the first exclusive one."""
         self._readers.all, self._readers.willing = self._all, self.willing
         self._readers.settling = self._settling
 
@@ -267,6 +270,7 @@ class Consumers(Record):
         self._readers = self.queue.readers
         self._readers.all, self._readers.settling = self._all, self._settling
         self.willing = self._readers.willing = self._first if self._exclusive else self._common
+        self._find_only()
 
     def __len__(self) -> int:
         """How many there are."""
@@ -283,6 +287,7 @@ class Consumers(Record):
                 self._choose()
         else:
             self.place(consumer)
+        self._find_only()
 
     def remove(self, consumer: Consumer) -> None:
         """It ended. The oldest exclusive one that is left takes over; without any, all are served again."""
@@ -297,6 +302,7 @@ class Consumers(Record):
             del self._exclusive[consumer]
             if was_first:
                 self._choose()
+        self._find_only()
 
     def _choose(self) -> None:
         """There is another first exclusive one, or none. Costs the same however many others there are."""
@@ -306,10 +312,9 @@ class Consumers(Record):
         if first is not None:
             self.place(first)
 
-    def find_only(self) -> Consumer | None:
-        """The only one that messages go to: there is no other one, or it is the first exclusive one."""
+    def _find_only(self) -> None:
         row = self._exclusive or self._all
-        return next(iter(row)) if row is self._exclusive or len(row) == 1 else None
+        self.only = next(iter(row)) if row is self._exclusive or len(row) == 1 else None
 
     def refresh(self, consumer: Consumer) -> None:
         """Something of the consumer has changed: it may be willing now, or not be any more."""

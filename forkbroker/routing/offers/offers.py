@@ -118,15 +118,20 @@ class Offers(Rule):
         if queue.returning:
             return True
         suffice = self._offer_to_willing(queue, now)
-        if suffice and queue.ready:
-            self._offer_ahead(queue, now)
+        if suffice and queue.ready and (consumers := self._consumers.get(queue)) is not None:
+            only = consumers.only
+            if only is not None and only.is_quick:
+                self._offer_ahead(queue, only, now)
         return suffice
 
     def _offer_to_willing(self, queue: Queue, now: float) -> bool:
         """The same for consumers that have credit."""
         ready, willing = queue.ready, len(queue.readers.willing)
         if willing and queue.messages > ready:
-            self._paging.refill(queue)
+            for lane in queue.lanes:
+                if lane.paged or lane.stubs:
+                    self._paging.refill(queue)
+                    break
         if not willing:
             if queue.window.used > queue.window.limit:
                 self._paging.relieve(queue)
@@ -173,11 +178,9 @@ class Offers(Rule):
         consumers.charge(candidates, run.count, run.cost)
         self._send(self._claims.open_offer(consumers.queue, run, candidates, now))
 
-    def _offer_ahead(self, queue: Queue, now: float) -> None:
+    def _offer_ahead(self, queue: Queue, consumer: Consumer, now: float) -> None:
         """Offer the next messages, one by one, to a quick consumer that is the only one."""
-        consumers = self._consumers.get(queue)
-        consumer = None if consumers is None else consumers.find_only()
-        if consumer is None or not consumer.wants_ahead():
+        if not consumer.wants_ahead():
             return
         while queue.ready and consumer.free > -consumer.keeps and len(self._free) > self._claims.reserve:
             lane = queue.lanes[0]
@@ -198,7 +201,7 @@ class Offers(Rule):
         offers = self._claims.ahead[queue]
         last = next(reversed(offers.values()))
         (consumer,) = last.candidates.values()
-        if queue.returning or not consumer.keeps or consumer.row.find_only() is not consumer:
+        if queue.returning or not consumer.keeps or consumer.row.only is not consumer:
             return True
         priority, serial = last.run.details.priority, last.run.serial
         for lane in queue.lanes:
