@@ -267,8 +267,8 @@ class Session:
                 receipt = receipt if head.command not in CONNECT_COMMANDS else None
                 raise self._unexpected(head.command)
             if run.ids is not None:
-                if not self._settling.acknowledge_all(run.ids):
-                    self._receive_each(run.ids, now)
+                if not self._settling.acknowledge_all(run.ids, run.receipts):
+                    self._receive_each(run.ids, run.receipts, now)
                 return
             for receipt in run.receipts or [None] * len(run.bodies):
                 handle(head.headers, receipt)
@@ -288,11 +288,12 @@ class Session:
             if not self.ending.has_begun:
                 self._receive_run(FrameRun(run.head, [body], None if receipt is None else [receipt]), now)
 
-    def _receive_each(self, ids: list[bytes], now: float) -> None:
+    def _receive_each(self, ids: list[bytes], receipts: list[str | None] | None, now: float) -> None:
         """ACKs that are not all alike: one of them may end the session."""
-        for ack_id in ids:
+        for ack_id, receipt in zip(ids, receipts or repeat(None), strict=False):
             if not self.ending.has_begun:
-                self._receive_run(FrameRun(Head("ACK", {"id": ack_id.decode()}), [b""]), now)
+                head = Head("ACK", {"id": ack_id.decode()})
+                self._receive_run(FrameRun(head, [b""], None if receipt is None else [receipt]), now)
 
     def _unexpected(self, command: str) -> FrameError:
         if command in CONNECT_COMMANDS:

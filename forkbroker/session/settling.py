@@ -220,12 +220,18 @@ class Settling:
         else:
             self._settle(headers, receipt, Outcome.ACKNOWLEDGED)
 
-    def acknowledge_all(self, ids: list[bytes]) -> bool:
-        """ACKs that have nothing but these ids. False: nothing has happened, they have to be looked at one by one."""
+    def acknowledge_all(self, ids: list[bytes], receipts: list[str | None] | None) -> bool:
+        """ACKs that have nothing but these ids and receipts.
+
+        False: nothing has happened, they have to be looked at one by one.
+        """
         taken = self._unacknowledged.take_all(ids)
-        if taken is not None:
-            self.apply(self._upward, Settlement(*taken, Outcome.ACKNOWLEDGED))
-        return taken is not None
+        if taken is None:
+            return False
+        self.apply(self._upward, Settlement(*taken, Outcome.ACKNOWLEDGED))
+        if receipts is not None:
+            self._replies.receipts(self._upward.fence(), receipts)
+        return True
 
     def reject(self, headers: Mapping[str, str], receipt: str | None) -> None:
         """NACK (STOMP 1.2, NACK): back to the queue, or with `requeue:false` to the dead letters. Raises FrameError.

@@ -13,8 +13,9 @@ parser's loop, by induction over the frames:
 - Frames whose blocks differ in the value of `receipt` alone: block by block, in a loop that does nothing else. What
   stands before the value and behind it is the same, and the value means the same in all versions; so the loop of the
   parser would have cut out the same line, and found the same head.
-- ACKs: one regular expression finds those that have nothing but an `id` of the form that this broker gives out. What it
-  matches is, octet for octet, what the loop would have taken; whatever else there is, the loop takes.
+- ACKs: one regular expression finds those that have nothing but an `id` of the form that this broker gives out, and
+  another one such an ACK with a receipt. What they match is, octet for octet, what the loop would have taken; whatever
+  else there is, the loop takes.
 
 A body may of course contain the separator, or another block may follow. Then a separator is wrong or a piece has
 a NUL; all before it is right, and the loop takes the next frame. Regions begin small, so that short runs between
@@ -41,16 +42,18 @@ LARGE = 8192
 ACK = b"ACK\nid:"
 SHORTEST_ACK = 13
 """Octets of an ACK with the shortest `id`: in fewer there is none."""
-ACK_LINE = 32
-"""Octets of the longest header line of such an ACK."""
 _ACKS = re.compile(rb"(?:ACK\nid:[0-9]{1,10}-[0-9]{1,18}\n\n\0\n?){1,%d}" % RUN_FRAMES)
 """Numbers that fit into 63 bits, as the session reads them. Nothing of a frame is optional: a second header, another
 line end or a body is another form."""
 _ACK_ID = re.compile(rb"[0-9]+-[0-9]+")
 
 RECEIPT_MOST = 64
-_RECEIPT_VALUE = re.compile(rb"[!-\[\]-~]{1,%d}" % RECEIPT_MOST)
+_VALUE = rb"[!-\[\]-~]{1,%d}" % RECEIPT_MOST
+_RECEIPT_VALUE = re.compile(_VALUE)
 """Octets of a value that is the same in all versions: no blank, no backslash, no control octet."""
+_ACK_WITH_RECEIPT = re.compile(rb"ACK\nid:([0-9]{1,10}-[0-9]{1,18})\nreceipt:(%b)\n\n\0" % _VALUE)
+LONGEST_LINE = len(b"receipt:") + RECEIPT_MOST
+"""Octets of the longest header line of an ACK that is cut."""
 
 _FEW = 8
 _MANY = 64
@@ -128,10 +131,16 @@ def cut_receipts(
     return end
 
 
-def cut_acks(data: bytes, position: int) -> tuple[list[bytes], int] | None:
-    """The ids of the ACKs at `position`, and where they end; None: there is none of that form."""
+def cut_acks(data: bytes, position: int) -> tuple[list[bytes], list[str | None] | None, int] | None:
+    """The ids of the ACKs at `position`, their receipts, and where they end; None: there is none of these forms.
+
+    With receipts it is one, without there may be many.
+    """
     found = _ACKS.match(data, position)
-    return None if found is None else (_ACK_ID.findall(data, position, found.end()), found.end())
+    if found is not None:
+        return _ACK_ID.findall(data, position, found.end()), None, found.end()
+    found = _ACK_WITH_RECEIPT.match(data, position)
+    return None if found is None else ([found[1]], [found[2].decode()], found.end())
 
 
 def _step(wanted: int, taken: int, complete: int) -> int:

@@ -57,8 +57,8 @@ class FrameRun:
         head: shared by all of them.
         bodies: one for each frame; large ones are a bytearray that nobody else holds, others bytes.
         receipts: what each frame asked for, or None when no frame of the run asked for a receipt.
-        ids: of ACKs that have an `id` of digits and one `-`, and no other header: those, one for each frame, while
-            `head` is that of the first. None for all other frames.
+        ids: of ACKs that have an `id` of digits and one `-`, and no other header but `receipt`: those, one for each
+            frame, while `head` is that of the first. None for all other frames.
     """
 
     head: Head

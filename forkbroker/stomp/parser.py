@@ -31,8 +31,8 @@ from forkbroker.caches import Cache
 from forkbroker.stomp.collecting import OpenBody, SizedBody, body_too_large, no_nul_after_body
 from forkbroker.stomp.cutting import (
     ACK,
-    ACK_LINE,
     LARGE,
+    LONGEST_LINE,
     RECEIPT_MOST,
     RUN_FRAMES,
     RUN_FROM,
@@ -111,7 +111,7 @@ class Parser:
         self._is_holding = False
         self._known: Cache[bytes, Head] = Cache(_KNOWN_OCTETS, _weigh)
         # where limits are narrower than that, ACKs are read as all other frames
-        self._acks_from = SHORTEST_ACK if limits.max_header_line >= ACK_LINE and limits.max_headers else sys.maxsize
+        self._acks_from = SHORTEST_ACK if limits.max_header_line >= LONGEST_LINE and limits.max_headers else sys.maxsize
         self._block_end = _LF_END  # the kind that came last
         self.position = 0
         """Of the frame that is looked at, in the connection's stream."""
@@ -244,8 +244,8 @@ class Parser:
                     if size - position >= acks_from and data.startswith(ACK, position):
                         acks = cut_acks(data, position)
                         if acks is not None:
-                            ids, position = acks
-                            runs.append(FrameRun(_head_of_ack(ids[0]), [b""] * len(ids), None, ids))
+                            ids, receipts, position = acks
+                            runs.append(FrameRun(_head_of_ack(ids[0]), [b""] * len(ids), receipts, ids))
                             last = None
                             continue
                     found = self._look_up(data, position, start)

@@ -30,9 +30,14 @@ def flat(runs: Iterable[FrameRun]) -> list[Frame]:
     for run in runs:
         assert run.receipts is None or len(run.receipts) == len(run.bodies)
         if run.ids is not None:
-            assert (run.head.headers, run.receipts) == ({"id": run.ids[0].decode()}, None)
+            assert run.head.headers == {"id": run.ids[0].decode()}
+            assert run.receipts is None or len(run.receipts) == len(run.ids) == 1
             assert run.bodies == [b""] * len(run.ids)
-            frames += [(run.head.command, {"id": one.decode()}, b"", None) for one in run.ids]
+            receipts = run.receipts or [None] * len(run.ids)
+            frames += [
+                (run.head.command, {"id": one.decode()}, b"", receipt)
+                for one, receipt in zip(run.ids, receipts, strict=True)
+            ]
             continue
         receipts = run.receipts or [None] * len(run.bodies)
         for body, receipt in zip(run.bodies, receipts, strict=True):
