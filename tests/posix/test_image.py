@@ -15,6 +15,13 @@ has_image = pytest.mark.skipif(
     reason="needs Linux with glibc on x86_64 or aarch64",
 )
 
+
+def has_large_pages() -> bool:
+    """Whether a process can ask for them."""
+    version = tuple(int(part) for part in platform.release().split(".")[:2]) if sys.platform == "linux" else (0, 0)
+    return version >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").exists()
+
+
 _BEGIN = """
 import os, resource, signal, sys
 from pathlib import Path
@@ -140,6 +147,20 @@ print("memfd:image" in maps.read(), is_whole())
 """
 
     assert run(program) == "False True"
+
+
+@has_image
+@pytest.mark.skipif(not has_large_pages(), reason="needs Linux 6.1 with large pages")
+def test_the_file_is_in_large_pages() -> None:
+    """Most of 16 MiB: the system may not have so many at hand."""
+    program = """
+import ctypes
+file = image._Image(ctypes.CDLL(None), os.memfd_create("image"), (16 << 20) - 1)
+words = Path("/proc/self/smaps_rollup").read_text().split()
+print(file.place % image._LARGE, int(words[words.index("ShmemPmdMapped:") + 1]) >= 8 << 10)
+"""
+
+    assert run(program) == "0 True"
 
 
 @has_image
