@@ -17,6 +17,9 @@ The forks are those of `posix.births`. Where a spare is the parent's own child, 
 Elsewhere it is the nursery's, and the parent asks for it (REAP) when the channel of a child has ended: only then the
 nursery reaps that child, and reports (ENDED). So a number that the parent may still want to kill is no other process's.
 
+When the log's file is opened again, or its level changes, the nursery is told (LOG), and goes on. It is not replaced
+for that: the next one would be forked from a parent that has clients' messages.
+
 The nursery has no state that anybody would miss. When it is killed the next one is started, and its spares and
 children go on. When the parent is gone, the nursery ends.
 """
@@ -45,6 +48,9 @@ from forkbroker.wire.kinds import Flag, Kind
 SpareProgram = Callable[[int], int]
 """What a spare runs: (the descriptor of its end of the channel, blocking); returns the exit status."""
 
+LogProgram = Callable[[str], None]
+"""Goes on in the log as it is now: (its level, or "" for that of before)."""
+
 _TITLE = "nursery"
 _LOOK_S = 0.05
 """How often is looked whether a process has ended that has only closed its channel."""
@@ -52,12 +58,18 @@ _END_TAKES_S = 0.5
 """How long spares may take to end: half of what the parent waits for the nursery."""
 
 
-def main(end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram) -> int:
+def _ignore(_level: str) -> None:
+    """There is no log."""
+
+
+def main(
+    end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram, follow_log: LogProgram = _ignore
+) -> int:
     """Fork a process that runs `spare` for each one that is ordered through `end`; returns the exit status."""
     set_title(_TITLE)
     rehearse()
     set_title(_TITLE)  # after that of the client that was played
-    nursery = Nursery(end, spare)
+    nursery = Nursery(end, spare, follow_log)
     collector.settle_for_forks()
     image.take()
     return nursery.run()
@@ -66,10 +78,11 @@ def main(end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram) 
 class Nursery:
     """What the process has."""
 
-    def __init__(self, end: socket.socket, spare: SpareProgram) -> None:
-        """`end`: of the channel to the parent; `spare`: see `main`."""
+    def __init__(self, end: socket.socket, spare: SpareProgram, follow_log: LogProgram) -> None:
+        """`end`: of the channel to the parent; the others: see `main`."""
         self._end = end
         self._spare = spare
+        self._follow_log = follow_log
         self._mine: set[int] = set()
         """Those that were forked here and are not reaped, where forked processes are this one's own."""
         self._ending: set[int] = set()
@@ -93,6 +106,8 @@ class Nursery:
                 self._bear(order.number, fds)
             elif order.kind is Kind.REAP:
                 self._look_after(order.number, is_killed=bool(order.flags & Flag.FINAL))
+            elif order.kind is Kind.LOG:
+                self._follow_log(bytes(order.block).decode())
             elif order.kind is Kind.CLOSE:
                 self._end_spares()
                 return Exit.OK

@@ -27,8 +27,11 @@ from forkbroker.posix.privileges import apply_limits
 from forkbroker.wire.kinds import Begin
 
 
-def raise_children(equipment: Equipment, places: Places, end: socket.socket) -> int:
-    """Be the nursery on this end of its channel; its children verify logins at `places`. The exit status."""
+def raise_children(equipment: Equipment, places: Places, end: socket.socket, follow_log: Callable[[str], None]) -> int:
+    """Be the nursery on this end of its channel; its children verify logins at `places`. The exit status.
+
+    `follow_log`: see `nursery.LogProgram`.
+    """
     settings, shared = equipment.settings, equipment.shared
     answers, bell, spare = Answers(shared), Bell(), Spare()
     lobby = Lobby(spare, shared, answers, bell)
@@ -55,7 +58,7 @@ def raise_children(equipment: Equipment, places: Places, end: socket.socket) -> 
         for one in lobbies:
             one.prepare()
 
-    return nursery.main(end, prepare, _limit(settings, spare.wait))
+    return nursery.main(end, prepare, _limit(settings, spare.wait), follow_log)
 
 
 def _make_rehearsed_verifier(equipment: Equipment, places: Places) -> Verifier | None:

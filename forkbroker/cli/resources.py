@@ -52,6 +52,12 @@ class LogSwitch:
         """Go on in a new file after the old one was moved away."""
         self._log.reopen()
 
+    def follow(self, level: str) -> None:
+        """In another process: go on where the parent's log goes on, with this level, or with that of before ("")."""
+        self._log.catch_up()
+        if level:
+            set_level(level)
+
     def look_after(self) -> None:
         """Do what is due without an event."""
         self._log.look_after()

@@ -45,7 +45,7 @@ def _make_programs(settings: Settings, resources: Resources, serving: Serving) -
 
     def raise_spares(end: socket.socket) -> int:
         # the equipment that there is when the nursery begins
-        return raise_children(serving.equipment, serving.places, end)
+        return raise_children(serving.equipment, serving.places, end, resources.log.follow)
 
     def keep(end: socket.socket, is_fresh: bool) -> int:
         _let_go(settings)

@@ -74,6 +74,13 @@ class Nursing:
             self._spares.pause()
             self._helpers.kill(Role.NURSERY)
 
+    def follow_log(self, level: str = "") -> None:
+        """The log's file was opened again, or it has another level: let the spares end, and have others."""
+        if self._is_over:
+            return
+        self._helpers.tell(Role.NURSERY, pack(Kind.LOG, block=level.encode()))
+        self._spares.renew()
+
     def _start_anew(self) -> None:
         if not self._is_over:
             self.start()

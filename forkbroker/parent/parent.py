@@ -209,7 +209,7 @@ class Parent:
     def _reopen_logs(self) -> None:
         """Children that are forked from now on have the new file."""
         self._hooks.reopen_logs()
-        self._nursing.renew()
+        self._nursing.follow_log()
 
     def _make_status(self) -> ParentStatus:
         """How requests and figures see this process, whenever they look."""
@@ -236,7 +236,7 @@ class Parent:
     def _set_log_level(self, level: str) -> None:
         """As with another log, children have it from now on."""
         self._hooks.set_log_level(level)
-        self._nursing.renew()
+        self._nursing.follow_log(level)
 
     # -- a changed configuration
 

@@ -55,6 +55,8 @@ class Spares:
         self._is_open = False
         """The nursery takes orders, and what it forks is of use."""
         self._last_number = 0
+        self._first_number = 0
+        """Of the first order whose spares are of use."""
         self._ordered: dict[int, list[Channel]] = {}
         self._owes_since = 0.0
         """Since when the nursery owes an answer, if something is ordered."""
@@ -196,6 +198,8 @@ class Spares:
                 self._forget(pid)
         if not self._is_open:
             self.dismiss()
+        elif envelope.number < self._first_number:
+            self._replace_all()  # orders are answered in their order: there are no others yet
         elif pids:
             self._failure = ""
             self._changed()
@@ -250,6 +254,18 @@ class Spares:
     def kill(self, pid: int) -> None:
         """End a client's child at once, which has not been reaped as far as is known here."""
         self._reaper.kill(pid)
+
+    def renew(self) -> None:
+        """Let the spares end, also those that are ordered and not born yet, and order others."""
+        self._first_number = self._last_number + 1
+        self._replace_all()
+
+    def _replace_all(self) -> None:
+        pids = self.pids
+        self.dismiss()
+        for pid in pids:
+            self._reaper.closed(pid)
+        self._order()
 
     def dismiss(self) -> None:
         """Let the spares end, with their channels."""

@@ -84,6 +84,9 @@ class Log(logging.Handler):
     def reopen(self) -> None:
         """Go on in a new file after the old one was moved away. Nothing to do for logs that are no files."""
 
+    def catch_up(self) -> None:
+        """Let go of an old file, without a word, after another process has gone on in a new one."""
+
     def look_after(self) -> None:
         """Do what is due without an event. For the parent process, about once a second."""
         self.tell_dropped()
@@ -187,10 +190,14 @@ class FileLog(Log):
 
     def _put(self, record: logging.LogRecord) -> bool:
         """Write a line, in the file that stands under the path now."""
+        self.catch_up()
+        return self._put_line(record, lambda data: os.write(self._fd, data))
+
+    def catch_up(self) -> None:
+        """Go on in the file that stands under the path now."""
         with suppress(OSError):
             if self._was_moved():
                 self._follow()
-        return self._put_line(record, lambda data: os.write(self._fd, data))
 
     def _was_moved(self) -> bool:
         try:

@@ -138,6 +138,8 @@ Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that
 ===========  =======================================================================================
 SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
 REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
+LOG          the log's file was opened again; block: the log's level from now on, if that has changed. Spares that are
+             ordered later have it
 SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
              the client's socket. token: how it begins (`Begin`)
 REHEARSED    spares may be ordered
@@ -223,6 +225,7 @@ class Kind(IntEnum):
     SPARES = 128
     REAP = 129
     SERVE = 130
+    LOG = 131
     REHEARSED = 160
     BORN = 161
     UNBORN = 162
@@ -432,7 +435,7 @@ FROM_STORE: frozenset[Kind] = frozenset(
 )
 
 #: What the parent sends to the nursery.
-TO_NURSERY: frozenset[Kind] = frozenset({Kind.SPARES, Kind.REAP, Kind.CLOSE})
+TO_NURSERY: frozenset[Kind] = frozenset({Kind.SPARES, Kind.REAP, Kind.LOG, Kind.CLOSE})
 
 #: What the parent sends to a spare, which is a client's child from then on.
 TO_SPARE: frozenset[Kind] = frozenset({Kind.SERVE})

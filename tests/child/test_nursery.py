@@ -134,6 +134,46 @@ def test_a_spare_that_is_not_wanted_ends(ward: Ward) -> None:
     assert ward.status_of(pid) == 0
 
 
+def test_the_log_is_followed_before_the_next_spare_is_forked() -> None:
+    """The nursery goes on, and what is ordered behind that has the log."""
+    reading, writing = os.pipe()
+    ours, theirs = open_pair()
+
+    def follow(level: str) -> None:
+        os.write(writing, f"{level};".encode())
+
+    def serve(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
+        os.write(writing, b"spare;")
+        return 0
+
+    pid = children.fork(
+        lambda: nursery.main(theirs, lambda: None, spare_for(serve), follow), [theirs.fileno(), writing]
+    )
+    theirs.close()
+    os.close(writing)
+    ward = Ward(pid, Channel(ours, max_envelope=1000))
+    ward.hear(Kind.REHEARSED)
+    ward.channel.send(pack(Kind.LOG))
+    ward.channel.send(pack(Kind.LOG, block=b"debug"))
+    [channel] = ward.order(1)
+    ward.pids()
+    client, served = socket.socketpair()
+    assert channel.hand(pack(Kind.SERVE, number=1, destination=b"unix"), [served.fileno()])
+    for end in (client, served):
+        end.close()
+    channel.close()
+    said = b""
+    while not said.endswith(b"spare;"):
+        said += os.read(reading, 100)
+    os.close(reading)
+    ward.channel.close()
+
+    assert said == b";debug;spare;"
+    assert ward.status_of(pid) == 0
+    while children.reap_one(options=0):
+        pass
+
+
 def test_spares_live_on_when_the_nursery_is_killed(ward: Ward) -> None:
     """And serve."""
     [channel] = ward.order(1)

@@ -267,6 +267,35 @@ def test_the_log_is_reopened_at_sigusr1(start, tmp_path) -> None:
     assert broker.poll() is None
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a mounted /proc with descriptors")
+def test_the_nursery_goes_on_with_the_new_log_and_so_do_its_spares(start, tmp_path) -> None:
+    """It is the same process, and nobody who will serve a client holds the old file, which takes room on the disk."""
+    log = tmp_path / "log"
+    broker = start("--listen", "127.0.0.1:0", "--log-file", log)
+    listening(broker)
+
+    def waiting() -> dict[int, str]:
+        command = ["ps", "-o", "pid=,comm=", "--ppid", str(broker.pid)]
+        rows = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        shown = dict(zip(map(int, rows[::2]), rows[1::2], strict=True))
+        return {pid: name for pid, name in shown.items() if name in ("stomp-nursery", "stomp-spare")}
+
+    def holds(pid: int, path: Path) -> bool:
+        try:
+            return any(os.path.realpath(fd) == str(path) for fd in Path(f"/proc/{pid}/fd").iterdir())
+        except FileNotFoundError:
+            return False
+
+    wait_until(lambda: len(waiting()) > 17, "spares")
+    [nursery] = [pid for pid, name in waiting().items() if name == "stomp-nursery"]
+    log.rename(tmp_path / "log.1")
+    broker.send_signal(signal.SIGUSR1)
+    wait_until(lambda: len(waiting()) > 17 and all(holds(pid, log) for pid in waiting()), "all with the new file")
+
+    assert waiting()[nursery] == "stomp-nursery"
+    assert not [pid for pid in waiting() if holds(pid, tmp_path / "log.1")]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_signals_end_the_broker_with_status_0_and_its_clients_with_it(start, number) -> None:
     """Nothing is left: the client sees the end of its connection."""

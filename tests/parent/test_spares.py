@@ -254,6 +254,33 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
     client.close()
 
 
+def test_spares_are_renewed_for_another_log_and_the_nursery_is_not(make: Make) -> None:
+    """No client gets one that was forked, or ordered, before."""
+    levels = ["info"]
+
+    def tell(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
+        client.sendall(levels[-1].encode())
+        return 0
+
+    one = make(lambda end: nursery.main(end, lambda: None, spare_for(tell), levels.append))
+    one.turn_until(lambda: len(one.spares) == 3)
+    pid, before = one.pid, set(one.spares)
+    first, served = one.give()
+    assert one.stock.count == 3, "one is ordered again"
+    one.nursery.follow_log("debug")
+    assert not one.stock.can_answer
+    one.turn_until(lambda: one.stock.can_answer)
+    second, _ = one.give()
+    one.turn_until(lambda: {ended.pid for ended in one.ends} >= before - {served})
+
+    assert first.recv(100) == b"info"
+    assert second.recv(100) == b"debug"
+    assert one.pid == pid
+    assert one.lines == []
+    first.close()
+    second.close()
+
+
 @pytest.mark.skipif(not IS_SIBLING, reason="the nursery's own children are not the parent's to kill")
 def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are stopped: after a reload they have ten seconds."""

@@ -156,6 +156,22 @@ def test_a_log_that_cannot_be_followed_says_so_once_in_the_old_file(tmp_path, in
     assert _texts(old) == [told, "info  in the old file", told]
 
 
+def test_another_process_catches_up_without_a_word(started, tmp_path) -> None:
+    """As long as there is no other file, the old one is kept."""
+    path = tmp_path / "log"
+    one = started(FileLog(path))
+    path.rename(tmp_path / "log.1")
+    path.symlink_to(tmp_path / "missing" / "log")
+    one.catch_up()
+    before = os.fstat(one.descriptors[0]).st_ino
+    path.unlink()
+    one.catch_up()
+
+    assert before == (tmp_path / "log.1").stat().st_ino
+    assert os.fstat(one.descriptors[0]).st_ino == path.stat().st_ino
+    assert _texts(path) == _texts(tmp_path / "log.1") == []
+
+
 def test_a_file_that_is_opened_again_says_so(started, tmp_path) -> None:
     """When it is asked for, and when the file was moved."""
     path = tmp_path / "log"
