@@ -3,7 +3,8 @@
     plainstore.py DIRECTORY --count N --group N [--size OCTETS]
 
 Makes a database in the directory with the tables and the settings of `forkbroker.store`, and writes so many rows into
-it as the broker would for messages of this size, a group of them in each transaction, every transaction synchronous.
+it as the broker would for messages of this size, with its own statements, a group of them in each transaction, every
+transaction synchronous.
 Prints one line of JSON: "ok", "messages", "seconds", and "rate" in messages a second.
 """
 
@@ -12,29 +13,31 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from binascii import crc32
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from forkbroker.store.database import connect
 from forkbroker.store.schema import upgrade
+from forkbroker.store.sqlite import insert_rows
 
-INSERT = "INSERT INTO messages (serial, queue, message_id, headers, body) VALUES (?, ?, ?, ?, ?)"
 QUEUE = "/queue/bench.0.0"
 # what is in the broker's database after a run of the load generator
 HEADERS = "destination:/queue/bench.12345.0.0\npersistent:true\ncontent-length:{size}\n"
 MESSAGE_ID = "{number}-0123456789abcdef-1"
 
-Values = tuple[int, str, str, str, bytes]
 
-
-def rows(first: int, number: int, size: int) -> Iterator[Values]:
-    """Messages with these serials."""
+def rows(first: int, number: int, size: int) -> list[Any]:
+    """Messages with these serials, the values of one behind those of another."""
     headers = HEADERS.format(size=size)
-    body = b"x" * size
+    body, begun = b"x" * size, crc32(headers.encode())
+    values: list[Any] = []
     for serial in range(first, first + number):
-        yield serial, QUEUE, MESSAGE_ID.format(number=serial), headers, body
+        values += (serial, QUEUE, MESSAGE_ID.format(number=serial), headers, body, crc32(body, begun))
+    return values
 
 
 def write(connection: sqlite3.Connection, count: int, group: int, size: int) -> float:
@@ -42,7 +45,7 @@ def write(connection: sqlite3.Connection, count: int, group: int, size: int) -> 
     start = time.perf_counter()
     for first in range(1, count + 1, group):
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(INSERT, rows(first, min(group, count + 1 - first), size))
+        insert_rows(connection, rows(first, min(group, count + 1 - first), size))
         connection.execute("COMMIT")
     return time.perf_counter() - start
 

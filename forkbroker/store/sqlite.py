@@ -106,6 +106,21 @@ def _header_text(headers: bytes) -> tuple[str, int]:
     return headers.decode(), crc32(headers)
 
 
+def insert_rows(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+    """Write new messages of which nothing else is known.
+
+    `values` has for each of them serial, queue, message_id, headers, body and checksum.
+
+    Raises:
+        sqlite3.Error: some are not written.
+    """
+    at, end = 0, len(values)
+    for length, statement in _INSERTS_TEXT:
+        while end - at >= length:
+            connection.execute(statement, values[at : at + length])
+            at += length
+
+
 class SqliteStore(Store):
     """See the module."""
 
@@ -308,11 +323,7 @@ class SqliteStore(Store):
             rows = [(*message[:5], checksum(message.headers, message.body)) for message in messages]
             self._connection.executemany(_INSERT_PLAIN, rows)
             return
-        at, end = 0, len(values)
-        for length, statement in _INSERTS_TEXT:
-            while end - at >= length:
-                self._connection.execute(statement, values[at : at + length])
-                at += length
+        insert_rows(self._connection, values)
 
     def _delete(self, changes: Iterable[Delete]) -> None:
         self._connection.executemany(_DELETE, changes)
