@@ -96,22 +96,18 @@ class Channels:
         self._crash_at = point
 
     def end_turn(self) -> None:
-        """Write what was queued, and let channels read that have waited for memory."""
+        """One gather write for each channel that something was queued for."""
         if self.router.is_behind is not self._budget.is_paused:
             # what was received and is not written yet is in memory as well
             self._budget.pause(self.router.is_behind)
         if self._budget.granted:
             self.flow.feed()
-        self.flush()
-        if crash is not None and self._crash_at:
-            crash(self._crash_at, "")
-            self._crash_at = ""
-
-    def flush(self) -> None:
-        """One gather write for each channel that something was queued for since the last ones."""
         touched, self._touched = self._touched, set()
         for process in touched:
             self._flush(process)
+        if crash is not None and self._crash_at:
+            crash(self._crash_at, "")
+            self._crash_at = ""
 
     def _flush(self, process: Process) -> None:
         is_done = process.channel.flush()

@@ -340,9 +340,6 @@ class Parent:
             self._clients.go_on()
         if router.asked:
             self._control.heed()
-        if not router.will_offer:
-            # there will hardly be more for anybody: let others work on it meanwhile (a receipt is 4 µs earlier)
-            self._channels.flush()
         has_changed = router.tick(self._loop.now)
         if router.out:
             self._channels.dispatch(None)

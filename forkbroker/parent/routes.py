@@ -47,10 +47,6 @@ class Routes(Protocol):
         """Apply a turn's part of that. Raises AssertionError or EnvelopeError as `receive`."""
 
     @property
-    def will_offer(self) -> bool:
-        """The next turn may have offers for those who are to be sent something already."""
-
-    @property
     def is_applied(self) -> bool:
         """All that was received is applied, and what of it is the store's was told to it."""
 

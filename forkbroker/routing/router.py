@@ -279,11 +279,6 @@ class Router(Rule):
         self._kit.is_at_rest = False
         self._stored.receive(envelope)
 
-    @property
-    def will_offer(self) -> bool:
-        """`tick` may have offers to make: more for those who are to be sent something already."""
-        return bool(self._queues.changed)
-
     def tick(self, now: float) -> bool:
         """Make the offers that have become possible, and deal with what is due or overdue.
 

@@ -129,10 +129,6 @@ class Switchboard:
             self._logger.info("router: %d has been waited for", peer)
 
     @property
-    def will_offer(self) -> bool:
-        return False
-
-    @property
     def is_applied(self) -> bool:
         return True
 

@@ -346,7 +346,7 @@ class _Broken:
         self.sights = SimpleNamespace(store=(True, "", 0))
         self.moving = self.holding = self.delays = None
         self.news = News()
-        self.is_behind = self.awaits_commit = self.will_offer = False
+        self.is_behind = self.awaits_commit = False
 
     def note_time(self, now: float) -> None:
         """A second more."""

@@ -242,19 +242,6 @@ def test_an_answer_is_awaited_while_the_store_commits() -> None:
     assert [*seen, world.router.awaits_commit] == [False, True, False]
 
 
-def test_a_turn_has_offers_only_where_something_can_be_taken() -> None:
-    """So what is to be sent is not kept back for company that does not come."""
-    world = World(Policy())
-    producer, consumer = world.add_child(), world.add_child()
-    world.send(producer, b"/queue/a", [b"x"])
-    before = world.router.will_offer
-    world.subscribe(consumer, b"/queue/a")
-    at_hand = world.router.will_offer
-    world.turn()
-
-    assert (before, at_hand, world.router.will_offer) == (False, True, False)
-
-
 def test_the_store_is_behind_while_producers_wait_for_it() -> None:
     """Not any more when it has failed: it will not catch up, and producers are refused."""
     world = World(Policy(queue_memory=1 << 30), stock=Stock())
