@@ -37,8 +37,7 @@ from forkbroker.posix.semaphores import SemaphorePool
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.wire.channel import Channel
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
-from forkbroker.wire.kinds import Flag, Kind
-from forkbroker.wire.kinds import State as ChildState
+from forkbroker.wire.kinds import ChildState, Flag, Kind
 from forkbroker.wire.receive_memory import ReceiveMemory
 
 
