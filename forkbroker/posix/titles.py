@@ -29,6 +29,7 @@ def set_title(text: str) -> None:
 
     The first word says what the process is. Three microseconds.
     """
-    setproctitle(f"{_program[0]}: {printable(text)}")
+    # a function that is not called costs no page of a client's memory
+    setproctitle(f"{_program[0]}: {text if text.isprintable() else printable(text)}")
     role = text.partition(" ")[0]
     setthreadtitle(_PROGRAM if role == "parent" else f"stomp-{role}")
