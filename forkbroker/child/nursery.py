@@ -17,8 +17,9 @@ The forks are those of `posix.births`. Where a spare is the parent's own child, 
 Elsewhere it is the nursery's, and the parent asks for it (REAP) when the channel of a child has ended: only then the
 nursery reaps that child, and reports (ENDED). So a number that the parent may still want to kill is no other process's.
 
-When the log's file is opened again, or its level changes, the nursery is told (LOG), and goes on. It is not replaced
-for that: the next one would be forked from a parent that has clients' messages.
+When the log's file is opened again, or its level changes, the nursery is told (LOG), and so it is when a reload has
+changed what children are given (EQUIP): then it plays a client through again. It is not replaced for that, as the next
+one would be forked from a parent that has clients' messages: each child would inherit them, and each fork copy more.
 
 The nursery has no state that anybody would miss. When it is killed the next one is started, and its spares and
 children go on. When the parent is gone, the nursery ends.
@@ -48,6 +49,10 @@ from forkbroker.wire.kinds import Flag, Kind
 SpareProgram = Callable[[int], int]
 """What a spare runs: (the descriptor of its end of the channel, blocking); returns the exit status."""
 
+Equip = Callable[[bytes], tuple[Callable[[], None], SpareProgram]]
+"""Takes over what the parent tells of other equipment, at the beginning nothing; gives what plays a client through, and
+what a spare runs."""
+
 LogProgram = Callable[[str], None]
 """Goes on in the log as it is now: (its level, or "" for that of before)."""
 
@@ -62,34 +67,41 @@ def _ignore(_level: str) -> None:
     """There is no log."""
 
 
-def main(
-    end: socket.socket, rehearse: Callable[[], None], spare: SpareProgram, follow_log: LogProgram = _ignore
-) -> int:
-    """Fork a process that runs `spare` for each one that is ordered through `end`; returns the exit status."""
-    set_title(_TITLE)
-    rehearse()
-    set_title(_TITLE)  # after that of the client that was played
-    nursery = Nursery(end, spare, follow_log)
-    collector.settle_for_forks()
-    image.take()
-    return nursery.run()
+def main(end: socket.socket, equip: Equip, follow_log: LogProgram = _ignore) -> int:
+    """Fork a process for each one that is ordered through `end`; returns the exit status."""
+    nursery, told = Nursery(end, follow_log), b""
+    while True:
+        set_title(_TITLE)
+        rehearse, spare = equip(told)
+        rehearse()
+        set_title(_TITLE)  # after that of the client that was played
+        collector.settle_for_forks()
+        image.take()
+        news = nursery.run(spare)
+        if news is None:
+            return Exit.OK
+        told = news
+        if crash is not None:
+            crash("nursery.learning", "")
+        collector.unsettle()
 
 
 class Nursery:
     """What the process has."""
 
-    def __init__(self, end: socket.socket, spare: SpareProgram, follow_log: LogProgram) -> None:
-        """`end`: of the channel to the parent; the others: see `main`."""
+    def __init__(self, end: socket.socket, follow_log: LogProgram) -> None:
+        """`end`: of the channel to the parent; `follow_log`: see `LogProgram`."""
         self._end = end
-        self._spare = spare
         self._follow_log = follow_log
         self._mine: set[int] = set()
         """Those that were forked here and are not reaped, where forked processes are this one's own."""
         self._ending: set[int] = set()
         """Processes that are to be reaped as soon as they have ended."""
 
-    def run(self) -> int:
-        """Do what is ordered, until the parent has had enough, or is gone; returns the exit status."""
+    def run(self, spare: SpareProgram) -> bytes | None:
+        """Do what is ordered, until the parent tells of other equipment, which is returned; None: it has had enough, or
+        is gone.
+        """
         self._end.setblocking(True)
         self._tell(pack(Kind.REHEARSED))
         poll = select.poll()
@@ -100,27 +112,29 @@ class Nursery:
                 continue
             received = descriptors.receive(self._end)
             if received is None:
-                return Exit.OK
+                return None
             order, fds = Envelope(received[0]), received[1]
             if order.kind is Kind.SPARES:
-                self._bear(order.number, fds)
+                self._bear(order.number, fds, spare)
             elif order.kind is Kind.REAP:
                 self._look_after(order.number, is_killed=bool(order.flags & Flag.FINAL))
             elif order.kind is Kind.LOG:
                 self._follow_log(bytes(order.block).decode())
+            elif order.kind is Kind.EQUIP:
+                return bytes(order.payload)
             elif order.kind is Kind.CLOSE:
                 self._end_spares()
-                return Exit.OK
+                return None
             else:
                 raise EnvelopeError(f"{order.kind.name} for the nursery")
 
-    def _bear(self, number: int, fds: tuple[int, ...]) -> None:
+    def _bear(self, number: int, fds: tuple[int, ...], spare: SpareProgram) -> None:
         """Fork a spare for each descriptor, and report."""
         if crash is not None:
             crash("nursery.ordered", "")
         pids: list[int] = []
         failure = ""
-        bear, append, spare, end, others = births.bear, pids.append, self._spare, self._end.fileno(), iter(fds)
+        bear, append, end, others = births.bear, pids.append, self._end.fileno(), iter(fds)
         set_title("spare")  # theirs as well: none of them has to write to that page
         for fd in others:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +13,12 @@ from forkbroker.child import nursery, proxied
 from forkbroker.child.answers import Answers
 from forkbroker.child.lobby import Bell, Lobby
 from forkbroker.child.rehearsal import USER, rehearse
-from forkbroker.child.spare import Spare
+from forkbroker.child.spare import WAYS, Spare
 from forkbroker.child.transport import PlainTransport, Transport
 from forkbroker.child.verifying import Verifier, Ways
-from forkbroker.cli.serving import Equipment
+from forkbroker.cli.serving import Equipment, Serving
 from forkbroker.config.settings import Settings
+from forkbroker.errors import StartError
 from forkbroker.passwords import SALT_BYTES, Users, make_hash
 from forkbroker.permissions import Permissions
 from forkbroker.posix import merging
@@ -26,20 +28,39 @@ from forkbroker.posix.places import Places
 from forkbroker.posix.privileges import apply_limits
 from forkbroker.wire.kinds import Begin
 
+logger = logging.getLogger("forkbroker")
 
-def raise_children(equipment: Equipment, places: Places, end: socket.socket, follow_log: Callable[[str], None]) -> int:
-    """Be the nursery on this end of its channel; its children verify logins at `places`. The exit status.
 
-    `follow_log`: see `nursery.LogProgram`.
-    """
-    settings, shared = equipment.settings, equipment.shared
-    answers, bell, spare = Answers(shared), Bell(), Spare()
-    lobby = Lobby(spare, shared, answers, bell)
-    _give_programs(equipment, spare, bell)
-    spare.suspected = places.leave_one
-    spare.programs[0] = lobby.serve
-    _become_nursery(settings)
+def raise_children(serving: Serving, end: socket.socket, follow_log: nursery.LogProgram) -> int:
+    """Be the nursery on this end of its channel, for clients that are served in this way; the exit status."""
+    bell, spare = Bell(), Spare()
+    spare.suspected = serving.places.leave_one
+    _become_nursery(serving.equipment.settings)
     bell.hang()
+
+    def equip(told: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+        if told:
+            serving.learn(told)
+        return _equip(serving.equipment, serving.places, spare, bell)
+
+    try:
+        return nursery.main(end, equip, follow_log)
+    except StartError as error:
+        # the parent, which could read all of it a moment ago, tries once more
+        logger.error("nursery: %s", error)
+        return error.status
+
+
+def _equip(
+    equipment: Equipment, places: Places, spare: Spare, bell: Bell
+) -> tuple[Callable[[], None], nursery.SpareProgram]:
+    """What plays clients through, and what a spare runs that is equipped so; it verifies logins at `places`."""
+    settings, shared = equipment.settings, equipment.shared
+    answers = Answers(shared)
+    lobby = Lobby(spare, shared, answers, bell)
+    spare.programs[:] = [None] * WAYS
+    _give_programs(equipment, spare, bell)
+    spare.programs[0] = lobby.serve
     # who plays a client in the nursery must not have the limits of one
     rehearsing = replace(shared, verifier=_make_rehearsed_verifier(equipment, places), permissions=Permissions())
     rehearsed = Answers(rehearsing)
@@ -58,7 +79,7 @@ def raise_children(equipment: Equipment, places: Places, end: socket.socket, fol
         for one in lobbies:
             one.prepare()
 
-    return nursery.main(end, prepare, _limit(settings, spare.wait), follow_log)
+    return prepare, _limit(settings, spare.wait)
 
 
 def _make_rehearsed_verifier(equipment: Equipment, places: Places) -> Verifier | None:

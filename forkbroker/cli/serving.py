@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +27,13 @@ from forkbroker.cli.optional import check_merging, make_tls, make_tokens, make_w
 from forkbroker.config.settings import Settings
 from forkbroker.parent.reloading import Plan
 from forkbroker.passwords import Users
+from forkbroker.posix.logs import set_level
 from forkbroker.posix.notice import Notice
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
+
+_NOT_LEARNT = ("log_file", "syslog", "log_format", "merge_memory")
+"""Settings that a process keeps for its life."""
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -89,12 +94,16 @@ class Serving:
             StartError: certificate or key cannot be used, or memory cannot be merged.
             ConfigurationError: see `routing_policy`.
         """
-        before, equipment = self.equipment, self._equip(settings, known)
+        before, has_notice = self.equipment, self._notice is not None
+        equipment = self._equip(settings, known)
         policy = parent_policy(settings, known)
         routing = routing_policy(settings)
         # the same file may have another certificate, or another key
         has_files = equipment.tls is not None or bool(settings.token_key)
         renews_children = settings != before.settings or known != before.known or has_files
+        # what a process can't learn that was forked before: another log, and memory that is shared with it
+        can_learn = all(getattr(settings, name) == getattr(before.settings, name) for name in _NOT_LEARNT)
+        can_learn &= has_notice or equipment.web is None
 
         def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
             self.equipment = equipment
@@ -104,12 +113,23 @@ class Serving:
                 shutdown_timeout_s=policy.shutdown_timeout_s,
                 permissions=policy.permissions,
                 renews_children=renews_children,
+                equipment=pickle.dumps((settings, known)) if can_learn else b"",
                 opened=opened,
                 dropped=dropped,
                 summary=summary,
             )
 
         return adopt
+
+    def learn(self, equipment: bytes) -> None:
+        """Take over what `prepare` has packed in another process, from which this one was forked.
+
+        Raises:
+            StartError: a file that was read there cannot be used any more.
+        """
+        settings, known = pickle.loads(equipment)
+        self.equipment = self._equip(settings, known)
+        set_level(settings.log_level)
 
     def _equip(self, settings: Settings, known: Known) -> Equipment:
         check_merging(settings)

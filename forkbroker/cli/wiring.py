@@ -44,8 +44,8 @@ def _make_programs(settings: Settings, resources: Resources, serving: Serving) -
     store = make_store(settings.store or "")
 
     def raise_spares(end: socket.socket) -> int:
-        # the equipment that there is when the nursery begins
-        return raise_children(serving.equipment, serving.places, end, resources.log.follow)
+        # with the equipment that there is by then
+        return raise_children(serving, end, resources.log.follow)
 
     def keep(end: socket.socket, is_fresh: bool) -> int:
         _let_go(settings)

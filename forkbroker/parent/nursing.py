@@ -1,7 +1,9 @@
 """The nursery, as the parent has it: the helper that forks spares, from the start to the broker's end.
 
-It is forked first of all. When what children are given has changed it is replaced, and so is one that ends or does not
-answer. At the broker's end it is needed as long as it reaps clients' children (`reaper`).
+It is forked first of all, as long as this process has nothing that clients' children need not have. When what they are
+given has changed, it is told. One that ends or does not answer is replaced, and so is one that cannot learn the change:
+the next one has what this process has by then. At the broker's end the nursery is needed as long as it reaps clients'
+children (`reaper`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from forkbroker.parent.spares import PATIENCE_S, Spares
 from forkbroker.posix.births import METHOD, Method
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import NURSERY
+from forkbroker.wire.descriptors import MOST
 from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.kinds import Kind, Role
 
@@ -64,9 +67,16 @@ class Nursing:
         """Fork the first one."""
         self._helpers.start(self._row)
 
-    def renew(self) -> None:
-        """What children are given has changed: let the spares end, and have another nursery, of the present state."""
+    def equip(self, equipment: bytes) -> None:
+        """What children are given has changed: let the spares end, and have others.
+
+        `equipment`: what the nursery is told of it. Empty: it can't learn that, and another one is to be forked.
+        """
         if self._is_over:
+            return
+        if 0 < len(equipment) < MOST // 2 and not self._is_renewing:
+            self._helpers.tell(Role.NURSERY, pack(Kind.EQUIP, payload=[equipment]))
+            self._spares.renew()
             return
         self._spares.dismiss()
         if self._helpers.find(Role.NURSERY) is not None:

@@ -257,7 +257,7 @@ class Parent:
         self._router.adopt(plan.routing)
         self._shutdown.adopt(plan.shutdown_timeout_s)
         if plan.renews_children:
-            self._nursing.renew()
+            self._nursing.equip(plan.equipment)
         if self._shutdown.phase is Phase.RUNNING:
             self._listeners.change(plan.opened, plan.dropped)
             self._status.listen(self._listeners.names)

@@ -45,6 +45,8 @@ class Plan:
     shutdown_timeout_s: float
     renews_children: bool
     """Clients that connect from now on need other processes than those that wait for them."""
+    equipment: bytes
+    """What the nursery is told of that; empty: it can't learn it, and there has to be another one."""
     opened: Sequence[socket]
     """Listeners that there were not."""
     dropped: Sequence[socket]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 
-from forkbroker.posix.heap import fill_holes
+from forkbroker.posix.heap import empty_holes, fill_holes
 
 _NEVER = 1_000_000_000
 _usual = gc.get_threshold()
@@ -36,6 +36,12 @@ def settle_for_forks() -> None:
     fill_holes()
     gc.freeze()
     gc.disable()
+
+
+def unsettle() -> None:
+    """Undo that: what is not needed any more makes room for what comes."""
+    empty_holes()
+    gc.unfreeze()
 
 
 def begin() -> None:

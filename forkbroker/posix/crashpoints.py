@@ -35,6 +35,7 @@ POINTS = {
     "nursery.ordered": "a spare was ordered, nothing was forked",
     "nursery.born": "a spare is forked, the parent was told nothing",
     "nursery.told": "the parent can read that a spare is there",
+    "nursery.learning": "the nursery has heard what a reload has changed, and no client was played through with that",
     "spare.handed": "a spare has got its client, and done nothing for it",
     "parent.ordered": "a spare is ordered",
     "parent.handed": "a spare can read which client it has got",

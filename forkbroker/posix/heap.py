@@ -33,7 +33,7 @@ _filling: list[object] = []
 
 
 def fill_holes() -> None:
-    """Fill the holes between all objects that exist now, for good: only in a process that is there to be forked."""
+    """Fill the holes between all objects that exist now: only in a process that is there to be forked."""
     for size in _LARGE:
         blocks = _take_until_fresh(size)
         # what is fresh is given back, and is what comes next
@@ -45,6 +45,11 @@ def fill_holes() -> None:
         while len(blocks) < _MOST // size and id(blocks[-1]) == id(blocks[-2]) + size:
             blocks.append(make())
         _filling.extend(blocks[:-1])
+
+
+def empty_holes() -> None:
+    """Undo that."""
+    _filling.clear()
 
 
 def _maker(size: int) -> Callable[[], object]:

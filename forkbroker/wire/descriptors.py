@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.envelope import HEADER, LENGTH
 
-MOST = 65_536
-"""Octets that such an envelope may have."""
+MOST = 67_108_864
+"""Octets that an envelope may have which is received in this way: EQUIP has all users."""
 MOST_DESCRIPTORS = 8
 
 _LENGTH = 4

@@ -138,11 +138,12 @@ Between the parent, the nursery (`forkbroker.child.nursery`) and the spares that
 ===========  =======================================================================================
 SPARES       fork spares; number: the order's; with it come the spares' ends of their channels
 REAP         number: of a process whose channel has ended: say how it ended. Flag `FINAL`: kill it first
+EQUIP        spares that are ordered later are given something else; payload: what, as the nursery's program knows it
 LOG          the log's file was opened again; block: the log's level from now on, if that has changed. Spares that are
              ordered later have it
 SERVE        to a spare: number: its peer's from now on; destination: the client's address, for people; with it comes
              the client's socket. token: how it begins (`Begin`)
-REHEARSED    spares may be ordered
+REHEARSED    spares may be ordered; it is said after EQUIP as well
 BORN         number: the order's; count: how many spares were forked; payload: the numbers of their processes (u32 each)
 UNBORN       block: why the system gives no process, behind a BORN with fewer than were ordered
 ENDED        number: of the process; token: its wait status; serial: processor time in microseconds; count: its
@@ -226,6 +227,7 @@ class Kind(IntEnum):
     REAP = 129
     SERVE = 130
     LOG = 131
+    EQUIP = 132
     REHEARSED = 160
     BORN = 161
     UNBORN = 162
@@ -435,7 +437,7 @@ FROM_STORE: frozenset[Kind] = frozenset(
 )
 
 #: What the parent sends to the nursery.
-TO_NURSERY: frozenset[Kind] = frozenset({Kind.SPARES, Kind.REAP, Kind.LOG, Kind.CLOSE})
+TO_NURSERY: frozenset[Kind] = frozenset({Kind.SPARES, Kind.REAP, Kind.LOG, Kind.EQUIP, Kind.CLOSE})
 
 #: What the parent sends to a spare, which is a client's child from then on.
 TO_SPARE: frozenset[Kind] = frozenset({Kind.SERVE})

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -92,7 +92,7 @@ class Ward:
 def ward() -> Iterator[Ward]:
     """A nursery that has rehearsed; at the end it ends by itself."""
     ours, theirs = open_pair()
-    pid = children.fork(lambda: nursery.main(theirs, lambda: None, spare_for(greet)), [theirs.fileno()])
+    pid = children.fork(lambda: nursery.main(theirs, lambda _: (lambda: None, spare_for(greet))), [theirs.fileno()])
     theirs.close()
     made = Ward(pid, Channel(ours, max_envelope=1000))
     made.hear(Kind.REHEARSED)
@@ -123,6 +123,50 @@ def test_a_spare_serves_the_client_that_it_gets(ward: Ward) -> None:
     assert ward.status_of(pid) == 9
 
 
+def test_spares_that_are_ordered_later_have_what_the_nursery_was_told_meanwhile() -> None:
+    """A client is played through with it before, each time."""
+    played: list[bytes] = []
+    reader, writer = os.pipe()
+
+    def equip(equipment: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+        def program(_end: socket.socket, client: socket.socket, _address: str, _peer: int) -> int:
+            client.sendall(equipment or b"nothing")
+            return 0
+
+        def play() -> None:
+            played.append(equipment)
+            os.write(writer, b"%d" % len(played))
+
+        return play, spare_for(program)
+
+    ours, theirs = open_pair()
+    pid = children.fork(lambda: nursery.main(theirs, equip), [theirs.fileno(), writer])
+    theirs.close()
+    os.close(writer)
+    made = Ward(pid, Channel(ours, max_envelope=1000))
+    for number, equipment in enumerate((b"nothing", b"more", b"x" * 1_000_000), 1):
+        if number > 1:
+            made.channel.send(pack(Kind.EQUIP, payload=[equipment]))
+            wait_until(made.channel.flush, "room")
+        made.hear(Kind.REHEARSED, number)
+        [channel] = made.order(number)
+        made.pids(number)
+        client, served = socket.socketpair()
+        assert channel.hand(pack(Kind.SERVE, number=number), [served.fileno()])
+        served.close()
+        with client, client.makefile("rb") as stream:
+            client.settimeout(10.0)
+            assert stream.read() == equipment
+    for one in [made.channel, *made.channels]:
+        one.close()
+
+    assert made.status_of(pid) == 0
+    while children.reap_one(options=0):
+        pass
+    assert os.read(reader, 100) == b"123"
+    os.close(reader)
+
+
 def test_a_spare_that_is_not_wanted_ends(ward: Ward) -> None:
     """With its channel."""
     ward.order(1)[0].close()
@@ -147,7 +191,7 @@ def test_the_log_is_followed_before_the_next_spare_is_forked() -> None:
         return 0
 
     pid = children.fork(
-        lambda: nursery.main(theirs, lambda: None, spare_for(serve), follow), [theirs.fileno(), writing]
+        lambda: nursery.main(theirs, lambda _: (lambda: None, spare_for(serve)), follow), [theirs.fileno(), writing]
     )
     theirs.close()
     os.close(writing)

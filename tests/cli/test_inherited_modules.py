@@ -15,11 +15,14 @@ from forkbroker.cli.main import main
 
 raise_children = nursery.main
 
-def tell(end, rehearse, spare):
-    def rehearse_and_tell():
-        rehearse()
-        print(*sys.modules, flush=True)
-    return raise_children(end, rehearse_and_tell, spare)
+def tell(end, equip, follow_log):
+    def equip_and_tell(told):
+        rehearse, spare = equip(told)
+        def rehearse_and_tell():
+            rehearse()
+            print(*sys.modules, flush=True)
+        return rehearse_and_tell, spare
+    return raise_children(end, equip_and_tell, follow_log)
 
 nursery.main = tell
 sys.exit(main())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 import socket
+from copy import copy
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -14,8 +18,9 @@ from forkbroker.cli.serving import Serving
 from forkbroker.config.evaluation import make_settings
 from forkbroker.config.options.option import Effect
 from forkbroker.config.options.table import OPTIONS
-from forkbroker.errors import ConfigurationError
+from forkbroker.errors import ConfigurationError, StartError
 from forkbroker.identity import Credentials, Way
+from forkbroker.permissions import Permissions
 from forkbroker.posix.places import Places
 from forkbroker.posix.semaphores import SemaphorePool
 
@@ -40,8 +45,66 @@ def test_after_a_reload_a_setting_is_where_the_table_says(option: str) -> None:
     for_new = differences(serving.equipment.shared, before)
 
     assert plan.renews_children is (row.effect is not Effect.RESTART)
-    assert bool(at_once - {"renews_children"}) == (row.effect is Effect.ALL)
+    assert bool(at_once - {"renews_children", "equipment"}) == (row.effect is Effect.ALL)
     assert bool(for_new) == (row.effect is Effect.NEW)
+
+
+@pytest.mark.parametrize("option", ARRIVES)
+def test_a_process_that_was_forked_before_learns_a_reload(option: str) -> None:
+    """It comes to what a process has that is forked now."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
+    elder = copy(serving)
+    plan = serving.prepare(give(option, ARRIVES[option][0]), Known())(opened=(), dropped=(), summary="")
+    before = logging.getLogger().level
+    elder.learn(plan.equipment)
+    logging.getLogger().setLevel(before)
+
+    assert elder.equipment.settings == serving.equipment.settings
+    assert not differences(elder.equipment.shared, serving.equipment.shared)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"log_file": "/f"},
+        {"syslog": True},
+        {"log_format": "json"},
+        {"merge_memory": True},
+        {"listen": ["ws://[::1]:0"]},
+    ],
+)
+def test_what_such_a_process_cannot_learn_it_is_not_told(given: dict[str, object]) -> None:
+    """Another one is forked, with the log of this one and the memory that it shares."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
+    try:
+        plan = serving.prepare(make_settings(given), Known())(opened=(), dropped=(), summary="")
+    except StartError as error:
+        pytest.skip(str(error))
+
+    assert plan.renews_children
+    assert plan.equipment == b""
+
+
+def test_users_and_permissions_are_learnt_as_well() -> None:
+    """All that the parent has read."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
+    elder = copy(serving)
+    known = Known({"alice": "hash"}, Permissions())
+    plan = serving.prepare(make_settings({"users": "/f"}), known)(opened=(), dropped=(), summary="")
+    elder.learn(plan.equipment)
+
+    assert elder.equipment.known == known
+    assert elder.equipment.shared.verifier is not None
+
+
+def test_what_cannot_be_read_any_more_is_not_learnt(tmp_path: Path) -> None:
+    """A certificate, for one, that is gone since the parent read it."""
+    serving = Serving(make_settings({}), NO_SEMAPHORES, NO_PLACES, Known())
+    gone = make_settings({"listen": ["tls://127.0.0.1:0"], "tls_certificate": str(tmp_path / "gone")})
+    with pytest.raises(StartError, match="gone"):
+        serving.learn(pickle.dumps((gone, Known())))
+
+    assert serving.equipment.tls is None
 
 
 def test_ways_to_log_in_reach_parent_and_children_together() -> None:

@@ -37,6 +37,43 @@ def test_a_nursery_that_is_killed_at_any_step_costs_nobody_anything(start, conne
     assert broker.survivors == []
 
 
+def test_after_a_reload_the_same_nursery_has_what_was_changed(start, connect, tmp_path) -> None:
+    """Nothing of what the parent has by then is inherited; opening the log again changes nothing for the nursery."""
+    file = tmp_path / "broker.toml"
+    file.write_text("max-headers = 30\n")
+    broker = start("--config", file)
+    before = connect(broker)
+    nursery, spares = broker.wait_for_nursery(), broker.spares
+    os.kill(broker.pid, signal.SIGUSR1)
+    file.write_text("max-headers = 9\n")
+    os.kill(broker.pid, signal.SIGHUP)
+    broker.wait_for_log("reload: done")
+    wait_until(lambda: len(broker.spares) >= LEAST and not set(spares) & set(broker.spares), "other spares")
+    after = connect(broker)
+    many = {f"header-{number}": "x" for number in range(20)}
+    before.request("SEND", destination="/topic/a", **many)
+    after.send("SEND", destination="/topic/a", **many)
+    after.expect_error("too many headers")
+
+    assert broker.wait_for_nursery() == nursery
+
+
+def test_a_nursery_that_is_killed_while_it_learns_is_replaced_by_one_that_knows(start, connect, tmp_path) -> None:
+    """Who connects meanwhile waits for it."""
+    file = tmp_path / "broker.toml"
+    file.write_text("max-headers = 30\n")
+    broker = start("--config", file, crash="nursery.learning")
+    nursery = broker.wait_for_nursery()
+    file.write_text("max-headers = 9\n")
+    os.kill(broker.pid, signal.SIGHUP)
+    broker.wait_for_log("error nursery: exited, signal SIGKILL; restarting in")
+    client = connect(broker)
+    client.send("SEND", destination="/topic/a", **{f"header-{number}": "x" for number in range(20)})
+    client.expect_error("too many headers")
+
+    assert broker.wait_for_nursery() != nursery
+
+
 def test_a_spare_that_is_killed_with_its_client_costs_that_client_alone(start, connect) -> None:
     """It sees the end of its connection; the log tells why; another one comes."""
     broker = start(crash="spare.handed@2")

@@ -33,6 +33,7 @@ PLAN = Plan(
     permissions=Permissions(),
     shutdown_timeout_s=1.0,
     renews_children=False,
+    equipment=b"",
     opened=(),
     dropped=(),
     summary="at once: prefetch",

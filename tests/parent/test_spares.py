@@ -47,7 +47,7 @@ def greet(end: socket.socket, client: socket.socket, address: str, peer: int) ->
 
 
 def plain(end: socket.socket) -> int:
-    return nursery.main(end, lambda: None, spare_for(greet))
+    return nursery.main(end, lambda _: (lambda: None, spare_for(greet)))
 
 
 class House:
@@ -243,7 +243,7 @@ def test_what_waits_is_renewed_when_children_are_given_something_else(make: Make
     one.turn_until(lambda: len(one.spares) == 3)
     client, served = one.give()
     old, spares = one.pid, one.spares
-    one.nursery.renew()
+    one.nursery.equip(b"")
     assert not one.stock.can_answer
     one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
 
@@ -262,7 +262,7 @@ def test_spares_are_renewed_for_another_log_and_the_nursery_is_not(make: Make) -
         client.sendall(levels[-1].encode())
         return 0
 
-    one = make(lambda end: nursery.main(end, lambda: None, spare_for(tell), levels.append))
+    one = make(lambda end: nursery.main(end, lambda _: (lambda: None, spare_for(tell)), levels.append))
     one.turn_until(lambda: len(one.spares) == 3)
     pid, before = one.pid, set(one.spares)
     first, served = one.give()
@@ -281,6 +281,69 @@ def test_spares_are_renewed_for_another_log_and_the_nursery_is_not(make: Make) -
     second.close()
 
 
+def test_a_nursery_learns_what_children_are_given(make: Make) -> None:
+    """It stays, and so inherits nothing that this process has by now; no spare of before gets a client any more."""
+    told = [b""]
+
+    def equip(news: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+        told.append(news)
+
+        def tell(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
+            client.sendall(b",".join(told))
+            return 0
+
+        return lambda: None, spare_for(tell)
+
+    one = make(lambda end: nursery.main(end, equip))
+    one.turn_until(lambda: len(one.spares) == 3)
+    pid, spares = one.pid, one.spares
+    one.nursery.equip(b"much")
+    one.nursery.equip(b"more")
+    assert not one.stock.can_answer
+    one.turn_until(lambda: len(one.spares) == 3)
+    client, _ = one.give()
+
+    assert client.recv(100) == b",,much,more"
+    assert one.pid == pid
+    assert not set(spares) & set(one.spares)
+    assert one.lines == []
+    client.close()
+
+
+def test_a_nursery_that_is_killed_before_it_has_learnt_is_replaced(make: Make) -> None:
+    """By one that has it from its fork."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    old, spares = one.pid, one.spares
+    os.kill(old, signal.SIGSTOP)
+    one.nursery.equip(b"more")
+    one.loop.call_at(one.loop.now, lambda: None)
+    one.loop.turn()
+    os.kill(old, signal.SIGKILL)
+    one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
+
+    assert not set(spares) & set(one.spares)
+    assert one.lines == ["nursery: exited, signal SIGKILL; restarting in 0.1 s"]
+
+
+def test_a_nursery_that_does_not_learn_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped, for one: the spares that are ordered behind that have ten seconds."""
+    one = make()
+    one.turn_until(lambda: len(one.spares) == 3)
+    old = one.pid
+    os.kill(old, signal.SIGSTOP)
+    one.nursery.equip(b"more")
+    one.nursery.check()
+    assert one.lines == []
+    for module in ("nursing", "spares"):
+        monkeypatch.setattr(f"forkbroker.parent.{module}.PATIENCE_S", -1.0)
+    one.nursery.check()
+    monkeypatch.undo()
+    one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
+
+    assert one.lines[0] == "nursery: killed, has not answered an order for -1 s"
+
+
 @pytest.mark.skipif(not IS_SIBLING, reason="the nursery's own children are not the parent's to kill")
 def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are stopped: after a reload they have ten seconds."""
@@ -288,7 +351,7 @@ def test_spares_that_do_not_end_are_killed(make: Make, monkeypatch: pytest.Monke
     one.turn_until(lambda: len(one.spares) == 3)
     stopped = one.spares[0]
     os.kill(stopped, signal.SIGSTOP)
-    one.nursery.renew()
+    one.nursery.equip(b"")
     one.turn_until(lambda: len(one.spares) == 3 and set(one.stock._dismissed) == {stopped})
     one.nursery.check()
     assert one.lines == []
@@ -320,7 +383,7 @@ def test_spares_are_renewed_also_while_there_is_no_nursery(make: Make) -> None:
     old, spares = one.pid, one.spares
     os.kill(old, signal.SIGKILL)
     one.turn_until(lambda: one.pid == 0)
-    one.nursery.renew()
+    one.nursery.equip(b"")
     assert not one.stock.can_answer
     one.turn_until(lambda: one.pid not in (0, old) and len(one.spares) == 3)
 
