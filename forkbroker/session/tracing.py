@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any
 
 from forkbroker.session.upward import Upward
-from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun
+from forkbroker.stomp.frame import CONNECT_COMMANDS, FrameRun, Head
 from forkbroker.stomp.limits import Limits
 from forkbroker.stomp.parser import Parser
 from forkbroker.stomp.versions import Version
@@ -77,8 +77,9 @@ class Tracing:
 
     def _tell(self, who: str, run: FrameRun) -> None:
         told = 0
-        for body, receipt in zip(run.bodies[: self._left], run.receipts or repeat(None), strict=False):
-            row = json.dumps(self._show(who, run, body, receipt), separators=(",", ":"))
+        receipts, ids = run.receipts or repeat(None), run.ids or repeat(None)
+        for body, receipt, one in zip(run.bodies[: self._left], receipts, ids, strict=False):
+            row = json.dumps(self._show(who, run.head, body, receipt, one), separators=(",", ":"))
             if self._octets + len(row) + _ENDS > MAX_TRACE:
                 break
             self._rows.append(row)
@@ -88,9 +89,10 @@ class Tracing:
         self._left -= told
         self._missed += len(run.bodies) - told
 
-    def _show(self, who: str, run: FrameRun, body: Buffer, receipt: str | None) -> dict[str, Any]:
-        head = run.head
+    def _show(self, who: str, head: Head, body: Buffer, receipt: str | None, ack_id: bytes | None) -> dict[str, Any]:
         headers = {} if head.command in CONNECT_COMMANDS else dict(head.headers)
+        if ack_id is not None:
+            headers["id"] = ack_id.decode()
         if receipt is not None:
             headers["receipt"] = receipt
         row: dict[str, Any] = {"from": who, "command": head.command, "headers": headers, "bytes": len(body)}

@@ -56,6 +56,15 @@ def test_nothing_is_told_while_nobody_looks() -> None:
     assert client.session.unwritten.tracing is None
 
 
+def test_acks_that_come_together_are_told_each_by_its_id() -> None:
+    """Although they are read as one; so is one with a receipt."""
+    wanted = [{"id": "1-1"}, {"id": "1-2"}, {"id": "1-3"}], [{"id": "1-9", "receipt": "r"}]
+    for acks in wanted:
+        client = watched()
+        client.receive(b"".join(frame("ACK", ack) for ack in acks))
+        assert [row["headers"] for row in traced(client) if row["from"] == "client"] == acks
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_frames_of_both_sides_are_told_in_their_order(version: str) -> None:
     """With their headers as the two mean them, whatever the version writes."""

@@ -237,7 +237,7 @@ def shown(octets: bytes) -> list[int]:
 
 
 def acknowledged(errand: Resuming) -> list[str]:
-    return [headers["id"] for command, headers, _ in said(errand) if command == "ACK"]
+    return [one.decode() for run in parse(errand.take_frames()) for one in run.ids or ()]
 
 
 def test_the_last_events_stay_unsettled() -> None:
