@@ -39,6 +39,9 @@ class WebClient:
         """Connect, and shake hands, as the block begins. `source`: the address to come from."""
         more: dict[str, Any] = {} if source is None else {"source_address": (source, 0)}
         if tls is not None:
+            # The library reads in one thread and writes in another, which CPython 3.11 does not guard. In TLS 1.3 the
+            # first read has tickets to take in, and what is written meanwhile is lost at times.
+            tls.maximum_version = ssl.TLSVersion.TLSv1_2
             more.update(ssl=tls, server_hostname="broker")
         self._connecting = connect(
             url_of(broker, "ws" if tls is None else "wss", path),
