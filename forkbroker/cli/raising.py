@@ -47,7 +47,7 @@ def raise_children(serving: Serving, end: socket.socket, follow_log: nursery.Log
         return nursery.main(end, equip, follow_log)
     except StartError as error:
         # the parent, which could read all of it a moment ago, tries once more
-        logger.error("nursery: %s", error)
+        logger.error("nursery: cannot take over the reload: %s", error)
         return error.status
 
 
