@@ -27,7 +27,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 from typing import Any
+
+from forkbroker.posix.signals import ALL_SIGNALS
 
 _MAPS = Path("/proc/self/maps")
 _MACHINES = {"x86_64", "aarch64"}
@@ -52,7 +55,7 @@ Region = tuple[int, int]
 
 
 def take() -> None:
-    """Have this process's own memory mapped from a file. It takes some 10 ms. Signals may come, threads must not be.
+    """Have this process's own memory mapped from a file. It takes some 10 ms, and signals wait; threads must not be.
 
     The process has one descriptor more while this runs, and a mapping as large as its memory.
     """
@@ -84,7 +87,10 @@ def _take() -> None:
             offset += size
         # memory that was given back meanwhile is not there to be copied
         if not any(library.msync(ctypes.c_void_p(start), ctypes.c_size_t(size), _MS_ASYNC) for start, size in regions):
+            # what a handler notes in a place that is copied, and not mapped yet, would be lost
+            held = pthread_sigmask(SIG_BLOCK, ALL_SIGNALS)
             calls.do()
+            pthread_sigmask(SIG_SETMASK, held)
     finally:
         os.close(descriptor)
 
