@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from forkbroker.errors import EnvelopeError
 from forkbroker.wire.envelope import HEADER, LENGTH
 
-MOST = 67_108_864
+_BITS = 26
+MOST = (1 << _BITS) - 1
 """Octets that an envelope may have which is received in this way: EQUIP has all users."""
 MOST_DESCRIPTORS = 8
 
@@ -64,7 +65,8 @@ def receive(end: socket.socket) -> tuple[bytes, tuple[int, ...]] | None:
         return None
     # `unpack_from` as well, as everywhere else: another method is another page
     (total,) = LENGTH.unpack_from(start)
-    if not _LEAST <= total <= MOST:
+    # two small numbers, which the interpreter has in one place: another one is another page
+    if total < _LEAST or total >> _BITS:
         raise EnvelopeError(f"an envelope of {total} bytes with a descriptor, {MOST} permitted")
     raw = start + end.recv(total - _LENGTH, _WHOLE)
     return (raw, descriptors) if len(raw) == total else None
