@@ -49,9 +49,9 @@ from forkbroker.wire.kinds import Flag, Kind
 SpareProgram = Callable[[int], int]
 """What a spare runs: (the descriptor of its end of the channel, blocking); returns the exit status."""
 
-Equip = Callable[[bytes], tuple[Callable[[], None], SpareProgram]]
-"""Takes over what the parent tells of other equipment, at the beginning nothing; gives what plays a client through, and
-what a spare runs."""
+Equip = Callable[[bytes], SpareProgram]
+"""Takes over what the parent tells of other equipment, at the beginning nothing; plays a client through; returns what a
+spare runs."""
 
 LogProgram = Callable[[str], None]
 """Goes on in the log as it is now: (its level, or "" for that of before)."""
@@ -72,8 +72,7 @@ def main(end: socket.socket, equip: Equip, follow_log: LogProgram = _ignore) -> 
     nursery, told = Nursery(end, follow_log), b""
     while True:
         set_title(_TITLE)
-        rehearse, spare = equip(told)
-        rehearse()
+        spare = equip(told)
         set_title(_TITLE)  # after that of the client that was played
         collector.settle_for_forks()
         image.take()

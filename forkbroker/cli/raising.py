@@ -38,7 +38,7 @@ def raise_children(serving: Serving, end: socket.socket, follow_log: nursery.Log
     _become_nursery(serving.equipment.settings)
     bell.hang()
 
-    def equip(told: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+    def equip(told: bytes) -> nursery.SpareProgram:
         if told:
             serving.learn(told)
         return _equip(serving.equipment, serving.places, spare, bell)
@@ -51,10 +51,8 @@ def raise_children(serving: Serving, end: socket.socket, follow_log: nursery.Log
         return error.status
 
 
-def _equip(
-    equipment: Equipment, places: Places, spare: Spare, bell: Bell
-) -> tuple[Callable[[], None], nursery.SpareProgram]:
-    """What plays clients through, and what a spare runs that is equipped so; it verifies logins at `places`."""
+def _equip(equipment: Equipment, places: Places, spare: Spare, bell: Bell) -> nursery.SpareProgram:
+    """Play clients through, and return what a spare runs that is equipped so; it verifies logins at `places`."""
     settings, shared = equipment.settings, equipment.shared
     answers = Answers(shared)
     lobby = Lobby(spare, shared, answers, bell)
@@ -74,12 +72,10 @@ def _equip(
             lobbies.append(porch.WebLobby(spare, shared, answers, bell, equipment.web))
             spare.programs[Begin.WEB] = lobbies[-1].serve
 
-    def prepare() -> None:
-        rehearse(rehearsing, rehearsed, others)
-        for one in lobbies:
-            one.prepare()
-
-    return prepare, _limit(settings, spare.wait)
+    rehearse(rehearsing, rehearsed, others)
+    for one in lobbies:
+        one.prepare()
+    return _limit(settings, spare.wait)
 
 
 def _make_rehearsed_verifier(equipment: Equipment, places: Places) -> Verifier | None:

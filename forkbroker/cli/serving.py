@@ -104,6 +104,7 @@ class Serving:
         # what a process can't learn that was forked before: another log, and memory that is shared with it
         can_learn = all(getattr(settings, name) == getattr(before.settings, name) for name in _NOT_LEARNT)
         can_learn &= has_notice or equipment.web is None
+        news = pickle.dumps((settings, known)) if renews_children and can_learn else b""
 
         def adopt(*, opened: Sequence[socket.socket], dropped: Sequence[socket.socket], summary: str) -> Plan:
             self.equipment = equipment
@@ -113,7 +114,7 @@ class Serving:
                 shutdown_timeout_s=policy.shutdown_timeout_s,
                 permissions=policy.permissions,
                 renews_children=renews_children,
-                equipment=pickle.dumps((settings, known)) if can_learn else b"",
+                equipment=news,
                 opened=opened,
                 dropped=dropped,
                 summary=summary,

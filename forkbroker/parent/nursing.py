@@ -18,7 +18,7 @@ from forkbroker.posix.births import METHOD, Method
 from forkbroker.posix.children import Ended
 from forkbroker.routing.peers import NURSERY
 from forkbroker.wire.descriptors import MOST
-from forkbroker.wire.envelope import Envelope, pack
+from forkbroker.wire.envelope import HEADER, Envelope, pack
 from forkbroker.wire.kinds import Kind, Role
 
 _END_TAKES_S = 1.0
@@ -74,7 +74,7 @@ class Nursing:
         """
         if self._is_over:
             return
-        if 0 < len(equipment) < MOST // 2 and not self._is_renewing:
+        if 0 < len(equipment) <= MOST - HEADER.size and not self._is_renewing:
             self._helpers.tell(Role.NURSERY, pack(Kind.EQUIP, payload=[equipment]))
             self._spares.renew()
             return

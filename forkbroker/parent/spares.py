@@ -59,7 +59,9 @@ class Spares:
         """Of the first order whose spares are of use."""
         self._ordered: dict[int, list[Channel]] = {}
         self._owes_since = 0.0
-        """Since when the nursery owes an answer, if something is ordered."""
+        """Since when the nursery owes an answer, if something is ordered, or takes no order."""
+        self._is_refused = False
+        """It has not read what it was told before, and has no room for the last order."""
         self._spares: dict[int, Channel] = {}
         """By process number, the oldest first."""
         self._dismissed: dict[int, float] = {}
@@ -124,8 +126,12 @@ class Spares:
         try:
             while self._wanted - self.count >= lot:
                 if not self._order_lot(nursery.channel, lot):
+                    if not (self._ordered or self._is_refused):
+                        self._owes_since = self._loop.now
+                    self._is_refused = True
                     self._order_later()
                     return
+                self._is_refused = False
                 if crash is not None:
                     crash("parent.ordered", "")
         except OSError as error:
@@ -210,8 +216,9 @@ class Spares:
         self._fail(to_text(envelope.block))
 
     def is_late(self) -> bool:
-        """Tell, once, that the nursery has owed an answer for too long."""
-        if not self._ordered or self._loop.now - self._owes_since <= PATIENCE_S:
+        """Tell, once, that the nursery has owed an answer, or has taken no order, for too long."""
+        is_owed = bool(self._ordered) or self._is_refused
+        if not is_owed or self._loop.now - self._owes_since <= PATIENCE_S:
             return False
         self._owes_since = self._loop.now
         return True
@@ -219,6 +226,7 @@ class Spares:
     def nursery_ended(self) -> None:
         """The nursery's channel has ended. Spares stay whose own ends will be told."""
         self.pause()
+        self._is_refused = False
         self._forget_orders()
         if METHOD is not Method.SIBLING:
             self._close_spares()
@@ -261,17 +269,17 @@ class Spares:
         self._replace_all()
 
     def _replace_all(self) -> None:
-        pids = self.pids
         self.dismiss()
-        for pid in pids:
-            self._reaper.closed(pid)
         self._order()
 
     def dismiss(self) -> None:
         """Let the spares end, with their channels."""
+        pids = self.pids
         if METHOD is Method.SIBLING:
-            self._dismissed.update(dict.fromkeys(self._spares, self._loop.now))
+            self._dismissed.update(dict.fromkeys(pids, self._loop.now))
         self._close_spares()
+        for pid in pids:
+            self._reaper.closed(pid)
 
     def kill_dismissed(self, within_s: float) -> int:
         """Kill those that have not ended within so many seconds, as they are stopped, for one; tell how many."""

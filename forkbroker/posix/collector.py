@@ -39,7 +39,7 @@ def settle_for_forks() -> None:
 
 
 def unsettle() -> None:
-    """Undo that: what is not needed any more makes room for what comes."""
+    """Undo `settle_for_forks`: objects that nobody needs any more make room for new ones."""
     empty_holes()
     gc.unfreeze()
 

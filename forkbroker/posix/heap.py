@@ -48,7 +48,7 @@ def fill_holes() -> None:
 
 
 def empty_holes() -> None:
-    """Undo that."""
+    """Undo `fill_holes`."""
     _filling.clear()
 
 

@@ -2,10 +2,9 @@
 
 A fork copies an entry for each page that the process has, and the end of the new process takes them back, one by one:
 about 0.1 µs each for both, and the nursery has 5,700 of them. Of the pages of a file there are entries only for those
-that were used, and what is not in the page table is found again when it is needed. So all that this process has is
-copied into a file in memory (memfd_create(2)), and the file is mapped in its place, privately: who writes to a page
-gets a copy of it, as before. What is left of the 5,700 are 1,900, as the kernel maps sixteen pages where one of them is
-read.
+that were used, and a page without an entry is found again when it is needed. So the memory of this process is copied
+into a file in memory (memfd_create(2)), and the file is mapped in its place, privately: a process that writes to a page
+gets a copy of it, as before. 2,900 entries are left, as the kernel maps sixteen pages where one of them is read.
 
 To put memory into the place of memory that the interpreter works with, there must be nothing in between that changes
 it: no instruction of Python's. So all copying and mapping is a chain of calls of the C library, of which each leads to
@@ -43,7 +42,7 @@ _DATA = 64 << 10
 _ROOM, _CONTEXT = 64 << 10, 8 << 10
 """Octets: what a call has, of which its context takes the beginning (glibc: 1 to 5 KiB), and its stack the rest."""
 _LINK, _STACK, _STACK_SIZE = 1, 2, 4
-"""Words of a ucontext_t: what comes then, where the stack begins, and how many octets it has."""
+"""Words of a ucontext_t: the context that follows, where the stack begins, and how many octets it has."""
 _LARGE = 2 << 20
 """Octets of a large page, where pages have 4 KiB."""
 _MAP_FIXED, _MS_ASYNC, _MADV_COLLAPSE = 0x10, 1, 25
@@ -89,14 +88,16 @@ def _take() -> None:
         if not any(library.msync(ctypes.c_void_p(start), ctypes.c_size_t(size), _MS_ASYNC) for start, size in regions):
             # what a handler notes in a place that is copied, and not mapped yet, would be lost
             held = pthread_sigmask(SIG_BLOCK, ALL_SIGNALS)
-            calls.do()
-            pthread_sigmask(SIG_SETMASK, held)
+            try:
+                calls.do()
+            finally:
+                pthread_sigmask(SIG_SETMASK, held)
     finally:
         os.close(descriptor)
 
 
 def _list_regions() -> Iterator[Region]:
-    """What is this process's own to write to, but for its stack."""
+    """Give the regions of this process's own that it may write to, but for its stack."""
     # not read_text: it looks for the codec, in files that the user of the broker may not be able to read
     for line in _MAPS.read_bytes().decode("ascii", "replace").splitlines():
         places, rights, _offset, _device, inode, *name = line.split()

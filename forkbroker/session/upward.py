@@ -201,10 +201,8 @@ class Upward:
 
     def take(self) -> list[list[Buffer]]:
         """All envelopes since the last call, as buffers for the channel."""
-        if self._settling:
-            self._close_settlements()
-        elif self._batch is not None:
-            self._close_batch(self._batch)
+        if self._batch is not None or self._settling:
+            self._close()
         if self._claim is not None:
             self._tell_claim(*self._claim)
         envelopes, self._envelopes = self._envelopes, []
@@ -243,7 +241,7 @@ class Upward:
         return number
 
     def _tell_claim(self, token: int, number: int) -> None:
-        """It is told by itself: what comes next is something else."""
+        """Tell a claim by itself: another envelope follows than the settlement that could say it as well."""
         self._claim = None
         self._envelopes.append(pack(Kind.CLAIMED, token=token, number=number))
 

@@ -218,7 +218,7 @@ class StoreProcess:
             for envelope in channel.receive():
                 self._octets += len(envelope.raw)
                 self._take_in(envelope)
-            # what has come meanwhile belongs to it: with a window of 1,000 groups are half as large without it
+            # changes that came meanwhile belong to the group: with a window of 1,000 it is half as large without them
             if channel.taken == before or not self._poll.poll(0):
                 return
 

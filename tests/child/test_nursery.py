@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -92,7 +92,7 @@ class Ward:
 def ward() -> Iterator[Ward]:
     """A nursery that has rehearsed; at the end it ends by itself."""
     ours, theirs = open_pair()
-    pid = children.fork(lambda: nursery.main(theirs, lambda _: (lambda: None, spare_for(greet))), [theirs.fileno()])
+    pid = children.fork(lambda: nursery.main(theirs, lambda _: spare_for(greet)), [theirs.fileno()])
     theirs.close()
     made = Ward(pid, Channel(ours, max_envelope=1000))
     made.hear(Kind.REHEARSED)
@@ -128,16 +128,15 @@ def test_spares_that_are_ordered_later_have_what_the_nursery_was_told_meanwhile(
     played: list[bytes] = []
     reader, writer = os.pipe()
 
-    def equip(equipment: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+    def equip(equipment: bytes) -> nursery.SpareProgram:
+        played.append(equipment)
+        os.write(writer, b"%d" % len(played))
+
         def program(_end: socket.socket, client: socket.socket, _address: str, _peer: int) -> int:
             client.sendall(equipment or b"nothing")
             return 0
 
-        def play() -> None:
-            played.append(equipment)
-            os.write(writer, b"%d" % len(played))
-
-        return play, spare_for(program)
+        return spare_for(program)
 
     ours, theirs = open_pair()
     pid = children.fork(lambda: nursery.main(theirs, equip), [theirs.fileno(), writer])
@@ -190,9 +189,7 @@ def test_the_log_is_followed_before_the_next_spare_is_forked() -> None:
         os.write(writing, b"spare;")
         return 0
 
-    pid = children.fork(
-        lambda: nursery.main(theirs, lambda _: (lambda: None, spare_for(serve)), follow), [theirs.fileno(), writing]
-    )
+    pid = children.fork(lambda: nursery.main(theirs, lambda _: spare_for(serve), follow), [theirs.fileno(), writing])
     theirs.close()
     os.close(writing)
     ward = Ward(pid, Channel(ours, max_envelope=1000))

@@ -17,11 +17,9 @@ raise_children = nursery.main
 
 def tell(end, equip, follow_log):
     def equip_and_tell(told):
-        rehearse, spare = equip(told)
-        def rehearse_and_tell():
-            rehearse()
-            print(*sys.modules, flush=True)
-        return rehearse_and_tell, spare
+        spare = equip(told)
+        print(*sys.modules, flush=True)
+        return spare
     return raise_children(end, equip_and_tell, follow_log)
 
 nursery.main = tell

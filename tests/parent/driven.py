@@ -219,7 +219,7 @@ def _serve(
     )
 
     def raise_spares(end: socket.socket) -> int:
-        return nursery.main(end, lambda _: (lambda: None, spare_for(program)))  # type: ignore[arg-type]
+        return nursery.main(end, lambda _: spare_for(program))  # type: ignore[arg-type]
 
     parent = Parent(
         Loop(),

@@ -47,7 +47,7 @@ def greet(end: socket.socket, client: socket.socket, address: str, peer: int) ->
 
 
 def plain(end: socket.socket) -> int:
-    return nursery.main(end, lambda _: (lambda: None, spare_for(greet)))
+    return nursery.main(end, lambda _: spare_for(greet))
 
 
 class House:
@@ -262,7 +262,7 @@ def test_spares_are_renewed_for_another_log_and_the_nursery_is_not(make: Make) -
         client.sendall(levels[-1].encode())
         return 0
 
-    one = make(lambda end: nursery.main(end, lambda _: (lambda: None, spare_for(tell)), levels.append))
+    one = make(lambda end: nursery.main(end, lambda _: spare_for(tell), levels.append))
     one.turn_until(lambda: len(one.spares) == 3)
     pid, before = one.pid, set(one.spares)
     first, served = one.give()
@@ -285,14 +285,14 @@ def test_a_nursery_learns_what_children_are_given(make: Make) -> None:
     """It stays, and so inherits nothing that this process has by now; no spare of before gets a client any more."""
     told = [b""]
 
-    def equip(news: bytes) -> tuple[Callable[[], None], nursery.SpareProgram]:
+    def equip(news: bytes) -> nursery.SpareProgram:
         told.append(news)
 
         def tell(end: socket.socket, client: socket.socket, address: str, peer: int) -> int:
             client.sendall(b",".join(told))
             return 0
 
-        return lambda: None, spare_for(tell)
+        return spare_for(tell)
 
     one = make(lambda end: nursery.main(end, equip))
     one.turn_until(lambda: len(one.spares) == 3)
@@ -326,13 +326,14 @@ def test_a_nursery_that_is_killed_before_it_has_learnt_is_replaced(make: Make) -
     assert one.lines == ["nursery: exited, signal SIGKILL; restarting in 0.1 s"]
 
 
-def test_a_nursery_that_does_not_learn_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stopped, for one: the spares that are ordered behind that have ten seconds."""
+@pytest.mark.parametrize("octets", [4, 5_000_000])
+def test_a_nursery_that_does_not_learn_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch, octets: int) -> None:
+    """It is stopped, for one: the spares that are ordered behind that have ten seconds, also if it takes no order."""
     one = make()
     one.turn_until(lambda: len(one.spares) == 3)
     old = one.pid
     os.kill(old, signal.SIGSTOP)
-    one.nursery.equip(b"more")
+    one.nursery.equip(bytes(octets))
     one.nursery.check()
     assert one.lines == []
     for module in ("nursing", "spares"):
