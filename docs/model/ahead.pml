@@ -1,46 +1,159 @@
 /*
- * The order of messages at one consumer that is offered more than it has credit for: forkbroker/routing/offers/offers.py
- * is the Parent here, forkbroker/session/queue_delivery.py is the Child. README.md tells what is left out, and how to run
- * this.
+ * Messages that are offered ahead of credit, to one consumer or to several that share them: routing/offers/ahead.py and
+ * sharing.py are the Parent here, session/queue_delivery.py is the Child. README.md tells what is left out, and how to
+ * run this.
  *
- * The client has credit for one message. Its child keeps what is offered ahead, and tries it as soon as the client has
- * settled what it had, without a word of the parent. The parent may take back what is kept at any time. The client may
- * send NACK: then the message that it had comes first again.
+ * Each client has credit for one message. An offer ahead has several messages, each with a semaphore of its own. All
+ * children keep it, and try one message after the other whenever their client has settled what it had, without a word
+ * of the parent, and tell of that later. The parent may take back what is kept at any time. A client may send NACK, a
+ * child may have no room, and may be killed between any two steps.
  */
 
-#ifndef MESSAGES
-#define MESSAGES 3
+#ifndef CHILDREN
+#define CHILDREN 2
 #endif
-#ifndef AHEAD
-#define AHEAD 2         /* offers beyond the credit */
+#ifndef MESSAGES
+#define MESSAGES 4
+#endif
+#ifndef LENGTH
+#define LENGTH 2        /* messages of one offer ahead, at most */
+#endif
+#ifndef OFFERS
+#define OFFERS 3        /* that are open at the same time, at most */
 #endif
 #ifndef WITHDRAWALS
-#define WITHDRAWALS 2
+#define WITHDRAWALS 1   /* beside those that something asks for */
 #endif
 #ifndef REJECTIONS
-#define REJECTIONS 2
+#define REJECTIONS 0
 #endif
-#define SLOTS 4
+#ifndef REFUSALS
+#define REFUSALS 0
+#endif
+#ifndef KILLS
+#define KILLS 0
+#endif
+#define NOBODY CHILDREN
+#define NONE MESSAGES
 
 mtype:word = { TRY, KEEP, WITHDRAW };
-mtype:answer = { CLAIMED, LOST, ACK, NACK };
-mtype:state = { FREE, OFFERED, AHEAD_OF, RETURNING };
+mtype:answer = { CLAIMED, LOST, PASSED, READY, ACK, NACK };
+mtype:state = { FREE, OFFERED, KEPT, RETURNING };
 
-byte sem[SLOTS];
-chan down = [SLOTS + SLOTS + 1] of { mtype:word, byte /* slot */, byte /* message */ };
-chan up = [SLOTS + SLOTS + 2] of { mtype:answer, byte /* slot */, byte /* message */ };
-bit settled[MESSAGES];      /* the client has said ACK */
-byte left = MESSAGES;       /* of which it has not */
+typedef Offer {
+    mtype:state state = FREE;
+    byte first;         /* message */
+    byte count;
+    byte waits;         /* a bit for each candidate that has not answered */
+    byte untold;        /* a bit for each message that nobody is known to have claimed */
+    byte tried;         /* so many of its messages are claimed, as far as is known */
+    bit is_left;        /* a candidate will not try the rest */
+    bit has_ended       /* a candidate has */
+}
+Offer offers[OFFERS];
+bit sem[OFFERS * LENGTH];
+chan down[CHILDREN] = [2 * OFFERS + 1] of { mtype:word, byte /* offer */ };
+chan up[CHILDREN] = [2 * (OFFERS + MESSAGES) + 2] of { mtype:answer, byte /* offer */, byte /* place, count or message */ };
+chan box[CHILDREN] = [2 * (OFFERS + MESSAGES) + 2] of { mtype:answer, byte, byte };   /* what a child has not told yet */
+bit is_dead[CHILDREN];
+byte kills = KILLS;
+
+/* what is so, whoever knows it */
+byte holder[MESSAGES] = NOBODY;
+bit was_held[MESSAGES];     /* a client may have got it */
+bit acked[MESSAGES];        /* by its client */
+bit settled[MESSAGES];      /* the parent has heard of it */
+bit is_next[MESSAGES];      /* somebody had it, or was to have it before anybody else */
+byte left = MESSAGES;       /* which are not settled */
 
 
 /* ---- the parent ---- */
 
-mtype:state state[SLOTS] = FREE;
-byte offered[SLOTS];        /* the message */
 bit queued[MESSAGES];
-byte free = 1;              /* AHEAD more than the credit that is free */
-byte kept;                  /* offers that the child keeps, as far as the parent knows */
-bit is_quick = 1;            /* it gets something ahead */
+bit again[MESSAGES];        /* it comes back: it was delivered, or may have been */
+byte known[CHILDREN] = NONE;/* the message that a child is known to have */
+short credit[CHILDREN] = 1; /* less one for that message, and for each offer that waits for its answer */
+bit has_passed[CHILDREN];
+bit is_buried[CHILDREN];
+byte open;                  /* offers */
+
+inline requeue(message) {
+    queued[message] = 1;
+    again[message] = 1
+}
+
+/* An offer has one answer fewer to wait for. After the last one the semaphores tell what nobody has told. */
+inline lose(c) {
+#ifdef BROKEN_REUSE
+    offers[o].waits = 0;
+#else
+    offers[o].waits = offers[o].waits & ~(1 << c);
+#endif
+    credit[c]++;
+    if
+    :: offers[o].waits == 0 ->
+        i = 0;
+        do
+        :: i < offers[o].count ->
+            if
+            :: offers[o].untold & (1 << i) ->
+                if
+#ifndef BROKEN_CRASH
+                :: offers[o].state == RETURNING || !sem[o * LENGTH + i] ->
+                    assert(offers[o].has_ended);
+                    requeue(offers[o].first + i)
+                :: else -> sem[o * LENGTH + i] = 0; queued[offers[o].first + i] = 1
+#else
+                :: true -> sem[o * LENGTH + i] = 0; queued[offers[o].first + i] = 1
+#endif
+                fi
+            :: else
+            fi;
+            assert(!sem[o * LENGTH + i]);
+            i++
+        :: else -> i = 0; break
+        od;
+        offers[o].state = FREE;
+        open--;
+        offers[o].first = 0; offers[o].count = 0; offers[o].untold = 0; offers[o].tried = 0;
+        offers[o].is_left = 0; offers[o].has_ended = 0
+    :: else
+    fi
+}
+
+inline hear(c) {
+    up[c]?kind, o, v;
+    if
+    :: kind == ACK ->
+        assert(known[c] == v && !settled[v]);
+        settled[v] = 1; left--;
+        known[c] = NONE; credit[c]++
+    :: kind == NACK -> assert(known[c] == v); requeue(v); known[c] = NONE; credit[c]++
+    :: kind == READY -> has_passed[c] = 0
+    :: kind == CLAIMED ->
+        assert(known[c] == NONE && !sem[o * LENGTH + v] && (offers[o].untold & (1 << v)));
+        offers[o].untold = offers[o].untold & ~(1 << v);
+        known[c] = offers[o].first + v;
+        credit[c]--;
+        if
+        :: offers[o].tried <= v -> offers[o].tried = v + 1
+        :: else
+        fi;
+        if
+        :: offers[o].state == OFFERED -> lose(c)
+        :: else
+        fi
+    :: else ->
+        has_passed[c] = has_passed[c] || kind == PASSED;
+        if
+        :: offers[o].tried < v -> offers[o].tried = v
+        :: else
+        fi;
+        offers[o].is_left = offers[o].is_left || v < offers[o].count;
+        lose(c)
+    fi;
+    kind = 0; o = 0; v = 0
+}
 
 /* The first message of the queue; MESSAGES: there is none. */
 inline find_head() {
@@ -51,200 +164,364 @@ inline find_head() {
     od
 }
 
-/* The slot with the youngest message that is kept; SLOTS: there is none. */
-inline find_youngest() {
-    youngest = SLOTS;
-    s = 0;
+/* The kept offer with the youngest messages; OFFERS: there is none. */
+inline find_kept() {
+    o = OFFERS;
+    i = 0;
     do
-    :: s < SLOTS ->
+    :: i < OFFERS ->
         if
-        :: state[s] == AHEAD_OF && (youngest == SLOTS || offered[s] > offered[youngest]) -> youngest = s
+        :: offers[i].state == KEPT && (o == OFFERS || offers[i].first > offers[o].first) -> o = i
         :: else
         fi;
-        s++
-    :: else -> break
-    od;
-    s = 0
+        i++
+    :: else -> i = 0; break
+    od
 }
 
-/* The same for the oldest one. */
-inline find_oldest() {
-    youngest = SLOTS;
-    s = 0;
-    do
-    :: s < SLOTS ->
-        if
-        :: state[s] == AHEAD_OF && (youngest == SLOTS || offered[s] < offered[youngest]) -> youngest = s
-        :: else
-        fi;
-        s++
-    :: else -> break
-    od;
-    s = 0
-}
-
-/* From now on an answer is due. Who has the semaphore has the message. */
-inline withdraw(s) {
-    kept--;
+/* From now on the answers are due. Who has a semaphore has the message. */
+inline withdraw() {
     if
-    :: sem[s] > 0 ->
-        sem[s]--;
-        state[s] = RETURNING;
-        queued[offered[s]] = 1;
-        down!WITHDRAW, s, 0
-    :: else -> state[s] = OFFERED
+    :: place > 0 ->
+        place--;
+#ifdef BROKEN_OLDEST_FIRST
+        i = offers[o].count - 1 - place;
+#else
+        i = place;
+#endif
+        if
+        :: (offers[o].untold & (1 << i)) && sem[o * LENGTH + i] ->
+            sem[o * LENGTH + i] = 0;
+            offers[o].untold = offers[o].untold & ~(1 << i);
+            queued[offers[o].first + i] = 1
+        :: else
+        fi;
+        i = 0
+    :: else ->
+        offers[o].state = RETURNING;
+        c = 0;
+        do
+        :: c < CHILDREN ->
+            if
+            :: offers[o].waits & (1 << c) -> down[c]!WITHDRAW, o
+            :: else
+            fi;
+            c++
+        :: else -> c = 0; break
+        od;
+        find_kept();
+        if
+        :: o != OFFERS -> place = offers[o].count
+        :: else -> is_withdrawing = 0; o = 0
+        fi
     fi
 }
 
-inline make_offer() {
-    s = 0;
-    do
-    :: state[s] != FREE -> s++
-    :: else -> break
-    od;
-    offered[s] = m;
-    queued[m] = 0;
-    sem[s]++;
+inline begin_withdrawing() {
+    find_kept();
     if
-    :: free > AHEAD && kept == 0 -> state[s] = OFFERED; down!TRY, s, m
-    :: else -> state[s] = AHEAD_OF; kept++; down!KEEP, s, m
-    fi;
-    free--
+    :: o != OFFERS -> is_withdrawing = 1; place = offers[o].count
+    :: else -> o = 0
+    fi
 }
 
-inline hear() {
-    up?kind, s, m;
-    if
-    :: kind == ACK -> free++; is_quick = 1
-    :: kind == NACK -> free++; queued[m] = 1; is_quick = 0
-    :: else ->
+/* One that is free, for the first messages of the queue. */
+inline open_offer(kind_of, most) {
+    o = 0;
+    do
+    :: offers[o].state != FREE -> o++
+    :: else -> break
+    od;
+    offers[o].state = kind_of;
+    offers[o].first = m;
+    i = 0;
+    do
+    :: i < most && m < MESSAGES && queued[m] && (i == 0 || !again[m]) ->
+        queued[m] = 0;
+        sem[o * LENGTH + i] = 1;
+        offers[o].untold = offers[o].untold | (1 << i);
+        i++; m++
+    :: i > 0 -> break           /* or fewer */
+    od;
+    offers[o].count = i;
+    open++;
+    i = 0; m = 0
+}
+
+inline forget() {
+    must = 0; can_offer = 0; can_share = 0; is_keeping = 0
+}
+
+/* What there is to do, beside hearing somebody. Only the parent changes what this depends on. */
+inline look() {
+    find_head();
+    can_offer = m < MESSAGES && open < OFFERS;
+    can_share = m < MESSAGES && !again[m] && open + 1 < OFFERS;
+    /* all have something to do, as far as is known, and room */
+    c = 0;
+    do
+    :: c < CHILDREN ->
+        can_share = can_share && (is_buried[c] || (credit[c] <= 0 && !has_passed[c]));
+        c++
+    :: else -> c = 0; break
+    od;
+    /* what is kept has to be taken back: somebody has left it, or something older has come back */
+    o = 0;
+    do
+    :: o < OFFERS ->
         if
-        :: state[s] == AHEAD_OF -> kept--
+        :: offers[o].state == KEPT ->
+            is_keeping = 1;
+#ifndef BROKEN_LEFT
+            must = must || offers[o].is_left;
+#endif
+            must = must || m < offers[o].first + offers[o].count
         :: else
         fi;
-        if
-        :: kind == CLAIMED -> assert(state[s] != RETURNING)
-        :: else ->
-            free++;
+        o++
+    :: else -> o = 0; break
+    od;
+    m = 0
+}
+
+/* What is kept is taken back first, from all. */
+inline bury(who) {
+    find_kept();
+    if
+    :: o != OFFERS -> begin_withdrawing()
+    :: else ->
+        o = 0;
+        do
+        :: o < OFFERS ->
             if
-            :: state[s] != RETURNING -> assert(sem[s] == 1); sem[s]--; queued[m] = 1
+            :: offers[o].waits & (1 << who) -> offers[o].has_ended = 1; lose(who)
             :: else
-            fi
+            fi;
+            o++
+        :: else -> o = 0; break
+        od;
+        if
+        :: known[who] != NONE -> requeue(known[who]); known[who] = NONE
+        :: else
         fi;
-        assert(sem[s] == 0);
-        state[s] = FREE;
-        offered[s] = 0
-    fi;
-    kind = 0
+        is_buried[who] = 1
+    fi
+}
+
+/* The first message, to one that has credit. */
+inline offer(who) {
+    find_head();
+    is_next[m] = 1;
+    open_offer(OFFERED, 1);
+    offers[o].waits = 1 << who;
+    credit[who]--;
+    down[who]!TRY, o;
+    o = 0
+}
+
+/* The first messages, to all. */
+inline share() {
+    find_head();
+    open_offer(KEPT, LENGTH);
+    c = 0;
+    do
+    :: c < CHILDREN ->
+        if
+        :: !is_buried[c] ->
+            offers[o].waits = offers[o].waits | (1 << c);
+#ifndef BROKEN_CREDIT
+            credit[c]--;
+#endif
+            down[c]!KEEP, o
+        :: else
+        fi;
+        c++
+    :: else -> c = 0; break
+    od;
+    o = 0
 }
 
 active proctype Parent() {
     mtype:answer kind;
-    byte s, m, youngest;
+    byte o, m, i, c, v, place;
     byte withdrawals = WITHDRAWALS;
-    bit is_withdrawing;
+    bit is_withdrawing, must, can_offer, can_share, is_keeping;
     atomic {
-        free = 1 + AHEAD;
         do
         :: m < MESSAGES -> queued[m] = 1; m++
         :: else -> m = 0; break
         od
     };
-end_idle:
-    do
-    :: atomic { nempty(up) && !is_withdrawing -> hear(); s = 0; m = 0 }
-    :: atomic { !is_withdrawing && (free > AHEAD || (free > 0 && is_quick)) ->
-        find_head();
-        find_youngest();
-        if
-        :: m < MESSAGES -> assert(youngest == SLOTS || offered[youngest] < m); make_offer()
-        :: m == MESSAGES
-        fi;
-        s = 0; m = 0; youngest = 0 }
-    :: atomic { withdrawals > 0 && kept > 0 && !is_withdrawing -> withdrawals--; is_withdrawing = 1 }
-    /* all that is kept, while the child goes on: whatever is next, from the youngest to the oldest */
-    :: atomic { is_withdrawing ->
-#ifdef BROKEN_OLDEST_FIRST
-        find_oldest();
-#else
-        find_youngest();
-#endif
-        if
-        :: youngest != SLOTS -> withdraw(youngest)
-        :: else -> is_withdrawing = 0
-        fi;
-        youngest = 0 }
-    :: atomic { left == 0 && empty(up) && empty(down) && kept == 0 && !is_withdrawing -> break }
-    od
-}
-
-
-/* ---- the child ---- */
-
-chan waiting = [SLOTS] of { byte /* slot */, byte /* message */ };
-
-/* The one consumer has nothing: what it gets is the oldest message that it has not settled. */
-inline claim() {
+next:
     if
-    :: sem[s] > 0 ->
-        sem[s]--;
-        i = 0;
-        do
-        :: i < m -> assert(settled[i]); i++
-        :: else -> break
-        od;
-        i = 0;
-        has = 1;
-        held = m;
-        up!CLAIMED, s, m
-    :: else -> up!LOST, s, m
-    fi
+    :: atomic { is_withdrawing -> withdraw() };
+        goto next
+    :: atomic { !is_withdrawing -> look() };
+        if
+        :: atomic { must -> forget(); begin_withdrawing() };
+            goto next
+        :: !must
+        fi
+    fi;
+    if
+    :: atomic { nempty(up[0]) -> forget(); hear(0) }
+#if CHILDREN > 1
+    :: atomic { nempty(up[1]) -> forget(); hear(1) }
+#endif
+#if CHILDREN > 2
+    :: atomic { nempty(up[2]) -> forget(); hear(2) }
+#endif
+    :: atomic { is_dead[0] && !is_buried[0] && empty(up[0]) -> forget(); bury(0) }
+#if CHILDREN > 1
+    :: atomic { is_dead[1] && !is_buried[1] && empty(up[1]) -> forget(); bury(1) }
+#endif
+#if CHILDREN > 2
+    :: atomic { is_dead[2] && !is_buried[2] && empty(up[2]) -> forget(); bury(2) }
+#endif
+    :: atomic { can_offer && credit[0] > 0 && !has_passed[0] && !is_buried[0] -> forget(); offer(0) }
+#if CHILDREN > 1
+    :: atomic { can_offer && credit[1] > 0 && !has_passed[1] && !is_buried[1] -> forget(); offer(1) }
+#endif
+#if CHILDREN > 2
+    :: atomic { can_offer && credit[2] > 0 && !has_passed[2] && !is_buried[2] -> forget(); offer(2) }
+#endif
+    :: atomic { can_share -> forget(); share() }
+    :: atomic { is_keeping && withdrawals > 0 -> forget(); withdrawals--; begin_withdrawing() }
+    :: atomic { left == 0 && open == 0 -> forget(); goto done }
+    fi;
+    goto next;
+done:
+    skip
 }
 
-active proctype Child() {
+
+/* ---- the children ---- */
+
+/* It has a message that nobody else has. All that are older were claimed before, or offered to one child alone. */
+inline take_message(message) {
+    assert(holder[message] == NOBODY && !settled[message]);
+    i = 0;
+    do
+    :: i < message ->
+        assert(is_next[i]);
+#if CHILDREN == 1
+        assert(acked[i]);       /* also after a NACK */
+#endif
+        i++
+    :: else -> i = 0; break
+    od;
+    assert(!was_held[message] || again[message]);       /* it is marked */
+    is_next[message] = 1;
+    was_held[message] = 1;
+    holder[message] = me;
+    has = 1;
+    held = message
+}
+
+proctype Child(byte me) {
     mtype:word kind;
-    byte s, m, i, held;
-    bit has, skips;
-    byte rejections = REJECTIONS;
+    mtype:answer word;
+    byte o, i, held, v;
+    byte tried;                 /* of the first offer that is kept */
+    bit has, skips, owes_ready;
+    byte rejections = REJECTIONS, refusals = REFUSALS;
+    chan kept = [OFFERS] of { byte };
 end_idle:
     do
-    :: atomic { down?kind, s, m ->
+    /* die: what was not told is lost */
+    :: atomic { kills > 0 && !is_dead[me] ->
+        kills--;
+        is_dead[me] = 1;
+        if
+        :: has -> holder[held] = NOBODY
+        :: else
+        fi;
+        break }
+    /* tell */
+    :: atomic { nempty(box[me]) -> box[me]?word, o, v; up[me]!word, o, v; word = 0; o = 0; v = 0 }
+    /* try the next message */
+    :: atomic { !has && nempty(kept) ->
+        kept?<o>;
+        if
+        :: sem[o * LENGTH + tried] ->
+            sem[o * LENGTH + tried] = 0;
+            take_message(offers[o].first + tried);
+            box[me]!CLAIMED, o, tried
+        :: else
+        fi;
+        tried++;
+        if
+        :: tried == offers[o].count -> kept?o; box[me]!LOST, o, tried; tried = 0
+        :: else
+        fi;
+        o = 0 }
+    /* read */
+    :: atomic { (has || empty(kept)) && nempty(down[me]) ->
+        down[me]?kind, o;
         if
         :: kind == WITHDRAW ->
             if
-            :: waiting??[eval(s), m] -> waiting??eval(s), m; up!LOST, s, m
-            :: else
+            :: nempty(kept) ->
+                kept?<v>;
+                if
+                :: v == o -> kept?v; box[me]!LOST, o, tried; tried = 0
+                :: v != o && kept??[eval(o)] -> kept??eval(o); box[me]!LOST, o, 0
+                :: else
+                fi
+            :: empty(kept)
             fi
-        :: kind == TRY -> assert(!has && empty(waiting)); skips = 0; claim()
-        :: kind == KEEP && skips -> up!LOST, s, m
-        :: kind == KEEP && !skips && !has -> claim()
-        :: kind == KEEP && !skips && has -> waiting!s, m
+        :: kind == TRY ->
+            assert(!has);
+            if
+            :: refusals > 0 -> refusals--; box[me]!PASSED, o, 0; owes_ready = 1
+            :: sem[o * LENGTH] ->
+                skips = 0;
+                sem[o * LENGTH] = 0;
+                take_message(offers[o].first);
+                box[me]!CLAIMED, o, 0
+            :: else -> skips = 0; box[me]!LOST, o, 0
+            fi
+        :: kind == KEEP && skips -> box[me]!LOST, o, 0
+        :: kind == KEEP && !skips && owes_ready -> box[me]!PASSED, o, 0
+        :: kind == KEEP && !skips && !owes_ready -> kept!o
         fi;
-        kind = 0; s = 0; m = 0 }
-    :: atomic { has -> settled[held] = 1; left--; has = 0; up!ACK, 0, held; held = 0 };
-        /* all of the kept ones, one after the other, while the parent goes on */
-        do
-        :: atomic { !has && nempty(waiting) -> waiting?s, m; claim(); s = 0; m = 0 }
-        :: atomic { has || empty(waiting) -> break }
-        od
+        kind = 0; o = 0; v = 0 }
+    :: atomic { owes_ready && empty(box[me]) -> owes_ready = 0; box[me]!READY, 0, 0 }
+    /* the client settles */
+    :: atomic { has -> acked[held] = 1; holder[held] = NOBODY; has = 0; box[me]!ACK, 0, held; held = 0 }
     :: atomic { has && rejections > 0 ->
         rejections--;
+        holder[held] = NOBODY;
         has = 0;
-        up!NACK, 0, held;
-#ifdef BROKEN_NACK
+        box[me]!NACK, 0, held;
+#ifndef BROKEN_NACK
         do
-        :: !has && nempty(waiting) -> waiting?s, m; claim()
-        :: has || empty(waiting) -> break
-        od;
-#else
-        do
-        :: nempty(waiting) -> waiting?s, m; up!LOST, s, m
-        :: empty(waiting) -> break
+        :: nempty(kept) -> kept?o; box[me]!LOST, o, tried; tried = 0
+        :: empty(kept) -> break
         od;
 #ifndef BROKEN_SKIP
         skips = 1;
 #endif
 #endif
-        held = 0; s = 0; m = 0 }
+        held = 0; o = 0 }
+    /* the client has no room: what is kept is left to others */
+    :: atomic { refusals > 0 && has && nempty(kept) ->
+        refusals--;
+        do
+        :: nempty(kept) -> kept?o; box[me]!PASSED, o, tried; tried = 0
+        :: empty(kept) -> break
+        od;
+        owes_ready = 1;
+        o = 0 }
     od
+}
+
+init {
+    atomic {
+        byte n = 0;
+        do
+        :: n < CHILDREN -> run Child(n); n++
+        :: else -> break
+        od
+    }
 }

@@ -57,8 +57,9 @@ class Dumped:
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
-        """Return the names of what is dumped, in order."""
-        return cls.DUMPED or tuple(name for name in cls.__slots__ if name not in cls.ANEW)
+        """Return the names of what is dumped, in order: of a class, what it has of another one comes first."""
+        slots = (name for kind in reversed(cls.__mro__) for name in kind.__dict__.get("__slots__", ()))
+        return cls.DUMPED or tuple(name for name in slots if name not in cls.ANEW)
 
 
 class Record(Dumped):

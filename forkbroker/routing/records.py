@@ -5,6 +5,7 @@ from __future__ import annotations
 from forkbroker.routing.handover import Record
 from forkbroker.routing.jobs.delays import DelayedMessages
 from forkbroker.routing.keeping.telling import Change
+from forkbroker.routing.offers.ahead import AheadOffer
 from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.claims import Offer
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers
@@ -17,6 +18,6 @@ from forkbroker.routing.topics.durables import Durable
 
 RECORDS: tuple[type[Record], ...] = (
     *(Run, Lane, Queue, Holdings, Child, Consumer, Consumers),
-    *(Crash, Offer, Change, DelayedMessages, Durable, Account),
+    *(Crash, Offer, AheadOffer, Change, DelayedMessages, Durable, Account),
 )
 """All classes of them, those first of which others work something out."""

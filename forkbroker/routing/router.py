@@ -300,7 +300,7 @@ class Router(Rule):
             timers.run_due()
         if self._queues.expiring:
             self._jobs.returns.tick()
-        if offering.claims.timely or offering.claims.kept:
+        if offering.claims.timely or offering.ahead.kept:
             offering.offers.end_overdue(now)
         if offering.clientele.eased:
             offering.clientele.ease()
@@ -333,7 +333,7 @@ class Router(Rule):
         if (self._journal.is_busy or self._keeping.custody.pending) and not self.is_applied:
             return timers.now
         overdue = due = None
-        if self._queues.changed or offering.claims.timely or offering.claims.kept:
+        if self._queues.changed or offering.claims.timely or offering.ahead.kept:
             overdue = offering.offers.deadline()
         if timers.next_wait < inf or timers.next_date < inf:
             due = timers.deadline()

@@ -17,6 +17,7 @@ from forkbroker.routing.jobs.intake import Intake
 from forkbroker.routing.jobs.planning import TransactionPlan
 from forkbroker.routing.keeping.journal import MAX_COPIES, Draft, Journal
 from forkbroker.routing.kit import Kit
+from forkbroker.routing.offers.ahead import AheadOffer
 from forkbroker.routing.offers.claims import Event
 from forkbroker.routing.offers.offering import Offering
 from forkbroker.routing.peers import Peer, Token
@@ -187,7 +188,8 @@ class Sending:
         self._forwarding = forwarding
         self._nowhere = Nowhere(kit)
         self._leases = offering.leases
-        self._answer = offering.offers.answer
+        self._offers = offering.offers
+        self._sharing = offering.sharing
         self._journal = journal
 
     def target_for(self, destination: bytes) -> Target:
@@ -221,7 +223,10 @@ class Sending:
         """
         token, reason = Token(envelope.token), envelope.block if envelope.block_length else b""
         if envelope.serial:
-            self._answer(peer, token, envelope.serial, Event.CLAIMED)
+            offer = self._offers.find(envelope.serial)
+            if isinstance(offer, AheadOffer):
+                return self._sharing.settle(offer, peer, envelope)
+            self._offers.answer(peer, token, offer, Event.CLAIMED)
         return self._leases.settle(peer, token, envelope.settlements(), reason)
 
     def transaction(self, peer: Peer, envelope: Envelope) -> Work:

@@ -15,7 +15,7 @@ from forkbroker.session.downward import Replies, Unwritten
 from forkbroker.session.messages import Messages
 from forkbroker.session.settling import Unacknowledged
 from forkbroker.session.setup import Setup
-from forkbroker.session.subscriptions import QueueSubscription, Subscriptions
+from forkbroker.session.subscriptions import Kept, QueueSubscription, Subscriptions
 from forkbroker.session.upward import Upward
 from forkbroker.stomp.versions import Version
 from forkbroker.wire.envelope import Envelope, pack
@@ -57,7 +57,7 @@ class QueueDelivery:
     def receive(self, envelope: Envelope) -> None:
         """Messages that are offered to several children: try to claim them.
 
-        AHEAD is an offer to this child alone. It is kept while the client has no credit for it.
+        AHEAD is one that is kept, and of which a message is tried whenever the client has credit.
         """
         if self._crash is not None:
             self._crash("child.offer-received")
@@ -67,21 +67,47 @@ class QueueDelivery:
         elif not self._has_room(subscription):
             self._pass(subscription)
             self.decline(envelope)
-        elif envelope.kind is Kind.AHEAD and (subscription.skips_ahead or subscription.room() <= 0):
+        elif envelope.kind is Kind.AHEAD:
             self._keep(envelope, subscription)
         else:
             subscription.skips_ahead = False
             self._claim(envelope, subscription)
 
     def claim_ahead(self, subscription: QueueSubscription) -> None:
-        """It has credit again: claim what was offered ahead, as far as that goes."""
-        ahead = subscription.ahead
-        while ahead and subscription.room() > 0:
+        """It has credit again: try what was offered ahead, from the first message to the last, as far as that goes.
+
+        Runs with every message of a quick worker: as little as may be.
+        """
+        ahead, try_claim = subscription.ahead, self._try_claim
+        # as `room` says, without a call
+        room = subscription.credit - len(subscription.unacknowledged) - subscription.in_transactions
+        while ahead and room > 0:
             if not self._has_room(subscription):
                 self._pass(subscription)
                 self._decline_ahead(subscription)
                 return
-            self._claim(ahead.popleft(), subscription)
+            kept = ahead[0]
+            envelope, at = kept.envelope, kept.tried
+            slot, count = envelope.slot, envelope.count
+            is_claimed = False
+            while at < count and not is_claimed:
+                is_claimed = try_claim(slot + at)
+                at += 1
+            subscription.left -= at - kept.tried
+            kept.tried = at
+            if is_claimed:
+                if self._crash is not None:
+                    self._crash("child.claimed")
+                room -= 1
+                messages, serial = kept.messages, envelope.serial + at - 1
+                if messages is None:
+                    messages = kept.messages = Messages(envelope, self._version, self._space)
+                self._upward.claim_ahead(envelope.token, envelope.number, serial)
+                self._unwritten.put(self._unacknowledged.deliver(messages, subscription, at - 1, 1, serial)[1], 1)
+            if at == count:
+                ahead.popleft()
+                # who has nothing more waits for what the parent has
+                self._tell_left(kept, Kind.LOST, is_urgent=not (is_claimed or ahead))
 
     def hand_back(self, subscription: QueueSubscription) -> None:
         """Something older comes back to the queue by a NACK: leave what was offered ahead to come behind that.
@@ -90,17 +116,16 @@ class QueueDelivery:
         """
         subscription.skips_ahead = True
         while subscription.ahead:
-            self._lose(subscription.ahead.popleft())
+            self._leave(subscription, subscription.ahead[0], Kind.LOST)
 
     def withdraw(self, envelope: Envelope) -> None:
-        """The parent has taken back what it had offered ahead. If it was claimed or lost meanwhile, that is told."""
+        """The parent has taken back what it had offered ahead. If that was left meanwhile, it was told so."""
         subscription = self._find(envelope.token)
         if subscription is None:
             return
-        for offer in subscription.ahead:
-            if offer.number == envelope.number:
-                subscription.ahead.remove(offer)
-                self._lose(offer)
+        for kept in subscription.ahead:
+            if kept.envelope.number == envelope.number:
+                self._leave(subscription, kept, Kind.LOST)
                 return
 
     def stop(self) -> None:
@@ -111,7 +136,10 @@ class QueueDelivery:
 
     def decline(self, envelope: Envelope) -> None:
         """Leave an offer to the other candidates."""
-        self._upward.answer(Kind.PASSED, envelope.token, envelope.number)
+        if envelope.kind is Kind.AHEAD:
+            self._tell_left(Kept(envelope), Kind.PASSED)
+        else:
+            self._upward.answer(Kind.PASSED, envelope.token, envelope.number)
 
     def settle_written(self) -> None:
         """Tell the parent which runs of `auto` subscriptions the kernel has taken."""
@@ -149,9 +177,12 @@ class QueueDelivery:
         if self._is_stopped:
             self.decline(envelope)
         elif subscription.skips_ahead:
-            self._lose(envelope)
+            self._tell_left(Kept(envelope), Kind.LOST)
         else:
-            subscription.ahead.append(envelope)
+            subscription.ahead.append(Kept(envelope))
+            subscription.left += envelope.count
+            subscription.has_asked = False
+            self.claim_ahead(subscription)
 
     def _claim(self, envelope: Envelope, subscription: QueueSubscription) -> None:
         if self._try_claim(envelope.slot):
@@ -160,14 +191,21 @@ class QueueDelivery:
             self._upward.answer(Kind.CLAIMED, envelope.token, envelope.number)
             self._deliver(envelope, subscription)
         else:
-            self._lose(envelope)
+            self._upward.answer(Kind.LOST, envelope.token, envelope.number)
 
-    def _lose(self, envelope: Envelope) -> None:
-        self._upward.answer(Kind.LOST, envelope.token, envelope.number)
+    def _leave(self, subscription: QueueSubscription, kept: Kept, kind: Kind) -> None:
+        """Keep this no more, before all of it was tried."""
+        subscription.ahead.remove(kept)
+        subscription.left -= kept.envelope.count - kept.tried
+        self._tell_left(kept, kind)
+
+    def _tell_left(self, kept: Kept, kind: Kind, *, is_urgent: bool = True) -> None:
+        envelope = kept.envelope
+        self._upward.leave_ahead(kind, envelope.token, envelope.number, kept.tried, is_urgent=is_urgent)
 
     def _decline_ahead(self, subscription: QueueSubscription) -> None:
         while subscription.ahead:
-            self.decline(subscription.ahead.popleft())
+            self._leave(subscription, subscription.ahead[0], Kind.PASSED)
 
     def _deliver(self, envelope: Envelope, subscription: QueueSubscription) -> None:
         """Deliver the run; a prefetch in octets may be too small for all of it: others may have the rest."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import repeat
 
 from forkbroker.session.dialects import read_park_key, read_park_lease, read_reject_reason, wants_requeue
@@ -30,7 +29,7 @@ from forkbroker.wire.kinds import Kind, Outcome
 _MAX_DIGITS = 18
 """Of a number in a name. int() raises an exception of its own for thousands of them."""
 ENOUGH_AHEAD = MAX_AHEAD // 2
-"""With more offers than this at hand, what is settled can wait to be told: the parent refills at the half as well."""
+"""With more messages than this at hand, what is settled can wait to be told: the parent refills at the half as well."""
 _FEW = 256
 """Runs of message-ids that are not worth a look."""
 
@@ -228,7 +227,7 @@ class Settling:
         taken = self._unacknowledged.take_all(ids)
         if taken is None:
             return False
-        self.apply(self._upward, Settlement(*taken, Outcome.ACKNOWLEDGED))
+        self._apply(self._upward, *taken, Outcome.ACKNOWLEDGED)
         if receipts is not None:
             self._replies.receipts(self._upward.fence(), receipts)
         return True
@@ -245,32 +244,40 @@ class Settling:
 
     def apply(self, upward: Upward, settlement: Settlement) -> None:
         """Settle these deliveries for good, on the way that `upward` is."""
-        subscription, deliveries = settlement.subscription, settlement.deliveries
-        if subscription.prefetch_octets:
-            subscription.lighten(deliveries)
-        if isinstance(subscription, TopicSubscription):
-            self._deliver_waiting(subscription)
-        elif isinstance(subscription, QueueSubscription):
-            self._apply_to_queue(upward, subscription, deliveries, settlement)
+        self._apply(upward, settlement.subscription, settlement.deliveries, settlement.outcome, settlement.reason)
 
-    def _apply_to_queue(
-        self, upward: Upward, subscription: QueueSubscription, deliveries: Mapping[int, int], settlement: Settlement
+    def _apply(
+        self,
+        upward: Upward,
+        subscription: Subscription,
+        deliveries: Mapping[int, int],
+        outcome: Outcome,
+        reason: bytes = b"",
     ) -> None:
         """Tell the parent, and go on with what was offered ahead.
 
         While enough of that is left the parent can wait, so that it is woken once for several messages. What is given
         back is older than what was offered ahead, and comes before it.
         """
-        outcome = settlement.outcome
-        is_release = outcome is Outcome.RELEASED
-        if settlement.reason:
-            upward.settle_with_reason(subscription.token, deliveries.values(), outcome, settlement.reason)
+        if subscription.prefetch_octets:
+            subscription.lighten(deliveries)
+        if not isinstance(subscription, QueueSubscription):
+            if isinstance(subscription, TopicSubscription):
+                self._deliver_waiting(subscription)
+            return
+        is_release, ahead = outcome is Outcome.RELEASED, subscription.ahead
+        if reason:
+            upward.settle_with_reason(subscription.token, deliveries.values(), outcome, reason)
         else:
-            is_urgent = is_release or len(subscription.ahead) <= ENOUGH_AHEAD
-            upward.settle(subscription.token, deliveries.values(), outcome, is_urgent=is_urgent)
+            is_short = subscription.left <= ENOUGH_AHEAD and not subscription.has_asked
+            if is_short:
+                subscription.has_asked = True
+            upward.settle(
+                subscription.token, deliveries.values(), outcome, is_urgent=is_short or is_release or not ahead
+            )
         if is_release:
             self._hand_back(subscription)
-        elif subscription.ahead:
+        elif ahead:
             self._claim_ahead(subscription)
 
     def _park(self, headers: Mapping[str, str], receipt: str | None) -> None:
@@ -330,14 +337,9 @@ class Settling:
             self._replies.receipts(0 if transaction or taken is None else self._upward.fence(), [receipt])
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    token: int
-    index: int
-    """The number of the first message within its batch: what its message-id begins with."""
-    delivery: int
-    """The number of its delivery; the others follow, as do their indices."""
-    count: int
+_Run = tuple[int, int, int, int]
+"""Token; the number of the first message within its batch, with which its message-id begins; the number of its
+delivery; how many there are, of which the indices and deliveries follow. One is made with every message of a worker."""
 
 
 class MessageIds:
@@ -359,7 +361,7 @@ class MessageIds:
 
     def add(self, ident: bytes, token: int, index: int, delivery: int, count: int) -> None:
         """These deliveries have the message-ids `<index><ident>` and following."""
-        self._runs.setdefault(ident, []).append(_Run(token, index, delivery, count))
+        self._runs.setdefault(ident, []).append((token, index, delivery, count))
         self._kept += 1
         if self._kept >= self._tidy_at:
             self._tidy()
@@ -369,11 +371,11 @@ class MessageIds:
         if not (index.isascii() and index.isdecimal() and len(index) <= _MAX_DIGITS):
             return []
         found = []
-        for run in self._runs.get(ident, ()):
-            distance = int(index) - run.index
-            number = run.delivery + distance
-            if 0 <= distance < run.count and self._waits(run.token, number):
-                found.append((run.token, number))
+        for token, first, delivery, count in self._runs.get(ident, ()):
+            distance = int(index) - first
+            number = delivery + distance
+            if 0 <= distance < count and self._waits(token, number):
+                found.append((token, number))
         return found
 
     def _waits(self, token: int, number: int) -> bool:
@@ -389,10 +391,11 @@ class MessageIds:
 
     def _is_needed(self, run: _Run) -> bool:
         """Something of it waits for its ACK, or will if a transaction is aborted."""
-        subscription = self._by_token(run.token)
+        token, _, delivery, count = run
+        subscription = self._by_token(token)
         if subscription is None:
             return False
-        numbers = range(run.delivery, run.delivery + run.count)
+        numbers = range(delivery, delivery + count)
         return bool(subscription.in_transactions) or any(number in subscription.unacknowledged for number in numbers)
 
 

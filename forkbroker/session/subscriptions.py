@@ -108,13 +108,28 @@ class Subscription:
 
 
 @dataclass(slots=True, eq=False)
+class Kept:
+    """An offer ahead, which others may have as well: its messages are tried one after the other."""
+
+    envelope: Envelope
+    tried: int = 0
+    """So many of the first messages are this child's or another one's."""
+    messages: Messages | None = None
+    """Made ready with the first that is delivered."""
+
+
+@dataclass(slots=True, eq=False)
 class QueueSubscription(Subscription):
     """On a queue, or on a topic's messages that wait like one."""
 
     durable: bytes = b""
     """Where messages of the topic wait for it when it outlives the client: a canonical name in `/dsub/`."""
-    ahead: deque[Envelope] = field(default_factory=deque)
+    ahead: deque[Kept] = field(default_factory=deque)
     """Offers that wait for credit, the oldest first."""
+    left: int = 0
+    """So many of their messages it has not tried."""
+    has_asked: bool = False
+    """The parent was told that no more than half are left, and has not sent more since."""
     skips_ahead: bool = False
     """Something was given back that comes before whatever was offered ahead."""
 

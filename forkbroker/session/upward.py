@@ -83,8 +83,12 @@ class Upward:
         self._batch: _Batch | None = None
         self._settling: list[tuple[int, int, Outcome]] = []
         self._settling_token = 0
-        self._claim: tuple[int, int] | None = None
-        """Token and offer of a claim that comes behind all envelopes so far."""
+        self._settled_offer = 0
+        """The offer ahead of which some of these messages are: they are told to be claimed by that."""
+        self._claim: tuple[int, int, int] | None = None
+        """Token and offer of a claim that comes behind all envelopes so far; and the message, of an offer ahead."""
+        self._left: list[list[Buffer]] = []
+        """What became of offers ahead that are kept no more. It comes behind what was claimed of them."""
         self._last_is_fenced = True
         self.last_fence = 0
         self.passed = 0
@@ -143,6 +147,15 @@ class Upward:
             if self._settling:
                 self._close_settlements()
             self._settling_token = token
+        claim = self._claim
+        if claim is not None and claim[2]:
+            serials = list(serials)
+            if claim[2] in serials:
+                # the settlements that are collected say it as well: they can say it of one offer
+                self._claim = None
+                if self._settled_offer not in (0, claim[1]):
+                    self._close_settlements()
+                self._settled_offer = claim[1]
         entries = self._settling
         for serial in serials:
             if entries and entries[-1][0] + entries[-1][1] == serial and entries[-1][2] is outcome:
@@ -155,8 +168,8 @@ class Upward:
         if self._batch is not None or self._settling:
             self._close()
         self.settle(token, serials, outcome)
-        self._append(pack_settle(token, self._settling, reason))
-        self._settling = []
+        self._append(pack_settle(token, self._settling, reason, claimed=self._settled_offer))
+        self._settling, self._settled_offer = [], 0
 
     def settle_run(self, token: int, serial: int, count: int) -> None:
         """Consecutive deliveries were written to a client that doesn't acknowledge."""
@@ -171,10 +184,24 @@ class Upward:
         self._last_is_fenced = True  # its number is the offer's, and can't be a fence as well
         if kind is Kind.CLAIMED:
             self.has_claimed = True
-            self._claim = token, number
+            self._claim = token, number, 0
         else:
             self.is_urgent = True
             self._envelopes.append(pack(kind, token=token, number=number))
+
+    def claim_ahead(self, token: int, number: int, serial: int) -> None:
+        """The message with this serial was claimed, of an offer ahead. The parent can wait for that as well."""
+        if self._claim is not None:
+            self._tell_claim(*self._claim)
+            self._last_is_fenced = True
+        self.has_claimed = True
+        self._claim = token, number, serial
+
+    def leave_ahead(self, kind: Kind, token: int, number: int, tried: int, *, is_urgent: bool) -> None:
+        """An offer ahead is not kept any more, of which so many messages were tried. This can wait if all were."""
+        self._left.append(pack(kind, token=token, number=number, index=tried))
+        self.has_claimed = True
+        self.is_urgent |= is_urgent or len(self._left) > 1
 
     def request(self, buffers: list[Buffer]) -> None:
         """Any other envelope."""
@@ -205,6 +232,9 @@ class Upward:
             self._close()
         if self._claim is not None:
             self._tell_claim(*self._claim)
+        if self._left:
+            self._envelopes += self._left
+            self._left.clear()
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
         self.is_urgent = self.has_claimed = False
@@ -226,24 +256,26 @@ class Upward:
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
-        token = self._settling_token
-        self._append(pack_settle(token, self._settling, claimed=self._take_claim(token) if self._claim else 0))
-        self._settling = []
+        token, claimed = self._settling_token, self._settled_offer
+        if not claimed and self._claim is not None:
+            claimed = self._take_claim(token)
+        self._append(pack_settle(token, self._settling, claimed=claimed))
+        self._settling, self._settled_offer = [], 0
 
     def _take_claim(self, token: int) -> int:
         """The offer that was claimed last for this subscription, if nothing came after it: SETTLE says it as well.
 
         One envelope for both is a tenth less work for the parent, with a worker that waits for each message.
         """
-        if self._claim is None or self._claim[0] != token:
+        if self._claim is None or self._claim[0] != token or self._claim[2]:
             return 0
         number, self._claim = self._claim[1], None
         return number
 
-    def _tell_claim(self, token: int, number: int) -> None:
+    def _tell_claim(self, token: int, number: int, serial: int) -> None:
         """Tell a claim by itself: another envelope follows than the settlement that could say it as well."""
         self._claim = None
-        self._envelopes.append(pack(Kind.CLAIMED, token=token, number=number))
+        self._envelopes.append(pack(Kind.CLAIMED, token=token, number=number, serial=serial))
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

@@ -500,6 +500,13 @@ def with_number(buffers: list[Buffer], number: int) -> list[Buffer]:
     return [head, *buffers[1:]]
 
 
+def with_token(buffers: list[Buffer], token: int) -> list[Buffer]:
+    """The same envelope with this token."""
+    head = bytearray(buffers[0])
+    LENGTH.pack_into(head, 8, token)
+    return [head, *buffers[1:]]
+
+
 def pack_serial(serial: int) -> bytes:
     """The payload of a MOVE."""
     return _NUMBER.pack(serial)

@@ -48,7 +48,9 @@ MAX_TRACE = 262_144
 MAX_OPENING = 255
 """Octets of what the MESSAGE frames of a subscription begin with, if others may have the same."""
 MAX_AHEAD = 8
-"""Offers that a subscription keeps ahead of its credit, at most."""
+"""Messages that a subscription keeps ahead of its credit, at most, if it need not share them."""
+MAX_SHARED = 16
+"""The same if it shares them with others."""
 
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFF_FFFF
@@ -279,9 +281,9 @@ OF_CHILD: dict[Kind, Fields] = {
         content=_is_subscription,
     ),
     Kind.READY: _SIMPLE,
-    Kind.CLAIMED: _ANSWER,
-    Kind.LOST: _ANSWER,
-    Kind.PASSED: _ANSWER,
+    Kind.CLAIMED: replace(_ANSWER, serial=MAX_SERIAL),
+    Kind.LOST: replace(_ANSWER, index=MAX_SHARED),
+    Kind.PASSED: replace(_ANSWER, index=MAX_SHARED),
     Kind.SETTLE: _SETTLE,
     Kind.PARK: Fields(
         flags=Flag.FENCE,

@@ -22,11 +22,13 @@ SUBSCRIBE    destination or pattern; token: the child's name for the subscriptio
 UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscription to delete (token 0: none of
              this child's subscriptions ends with it)
 READY        the client's socket has room again: after PASSED, offers are welcome again
-CLAIMED      number: the offer's; token
-LOST         as CLAIMED: another candidate was faster
-PASSED       as CLAIMED: no room, or no such subscription any more; the semaphore was not tried
+CLAIMED      number: the offer's; token; serial: of an AHEAD, the message
+LOST         as CLAIMED: another candidate was faster. Of an AHEAD: index: so many messages were tried, each of them
+             this child's or another one's; if that is not all, the rest is left to others
+PASSED       as LOST: no room, or no such subscription any more; the other semaphores were not tried
 SETTLE       token; payload: entries of `SETTLEMENT`; count: how many; block: the reason that came with NACK, of all of
-             them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between
+             them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between; of
+             an AHEAD, those of the messages were claimed that nobody is known to have claimed
 PARK         a delivery is to outlive its connection: token; serial: of the message; index: its lease from now on, in
              milliseconds; block: a key by which it is settled; destination: whose it is (`MAX_OWNER`). The consumer has
              its credit back. REFUSED: it is not the consumer's any more, or there is no room.
@@ -45,8 +47,9 @@ LEAVING      block: the reason, for the log; number, serial and count: messages 
              Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
-AHEAD        as OFFER, of one message to one child that may have no credit for it yet, and then keeps it: it answers
-             when it has, or as soon as the offer is withdrawn
+AHEAD        as OFFER, with a semaphore for each message, from `slot` on. Who gets it may have no credit yet, and keeps
+             it: with credit it tries the messages, one after the other, and answers when it has tried all, or as soon
+             as the offer is withdrawn
 WITHDRAW     number: of an AHEAD that was taken back; token. Who keeps it answers LOST; who does not has answered
 RENDERED     as SEND, for those whose subscriptions begin their MESSAGE frames with this block: payload: the frames;
              count: how many. With a number there is no payload: a descriptor comes with it, of a file that has the

@@ -15,7 +15,7 @@ _FILES = {"SEND to a topic": 18, "SEND to a queue, delivery, ACK": 32, "persiste
 
 _BESIDE = {
     *("connecting.py", "subscribing.py", "transacting.py", "transport.py", "interest.py", "durables.py"),
-    *("cutting.py", "collecting.py", "kinds.py", "lobby.py", "rendering.py", "memory_file.py"),
+    *("cutting.py", "collecting.py", "kinds.py", "lobby.py", "rendering.py", "memory_file.py", "sharing.py"),
 }
 """What the path names as well: it has its part before or after, for other frames, or in a table."""
 

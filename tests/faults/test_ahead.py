@@ -1,9 +1,11 @@
-"""A worker with prefetch 1 whose child keeps messages ahead of its credit, and what happens to those."""
+"""Workers with prefetch 1 whose children keep messages ahead of their credit, and what happens to those."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+from collections.abc import Callable
 
 from faults.scene import Client, child_of, kill_child_of
 from support.deadline import wait_until
@@ -120,3 +122,92 @@ def test_a_child_that_is_killed_at_any_moment_of_its_work_loses_nothing(start, c
         message = last.expect("MESSAGE")
 
     assert marked < COUNT // 4
+
+
+# ---------------------------------------------------------------- several workers, which share what is kept
+
+
+class Crew:
+    """Workers that acknowledge whatever comes at once, and what they have got."""
+
+    def __init__(self, connect: Callable[..., Client], broker: object, size: int) -> None:
+        """A queue with messages, and so many workers that wait for them."""
+        self.connect, self.broker = connect, broker
+        self.settled: set[int] = set()
+        self.marked = 0
+        self.last: dict[Client, int] = {}
+        """The youngest message that each worker has got, of those that came for the first time."""
+        self.workers = [self.add() for _ in range(size)]
+        producer = connect(broker, "producer")
+        for first in range(0, COUNT, 100):
+            for number in range(first, first + 100):
+                producer.send("SEND", body=b"%d" % number, destination="/queue/work")
+        producer.sync()
+
+    def add(self) -> Client:
+        """Another worker."""
+        worker = self.connect(self.broker, "worker")
+        worker.subscribe("/queue/work", ack="client-individual", prefetch_count=1)
+        self.last[worker] = -1
+        return worker
+
+    def work(self, until: Callable[[], bool]) -> None:
+        """Acknowledge what comes until this is so."""
+
+        def is_done() -> bool:
+            select.select(self.workers, [], [], 0.02)
+            for worker in self.workers:
+                self.settle(worker)
+            return until()
+
+        wait_until(is_done, "all of these messages", 30)
+
+    def settle(self, worker: Client) -> None:
+        """What comes for the first time is younger than what the worker had before, and nobody has settled it."""
+        for message in worker.take():
+            number = int(message.body)
+            if "redelivered" in message:
+                self.marked += 1
+            else:
+                assert number > self.last[worker] and number not in self.settled, "overtaken, or unmarked"
+                self.last[worker] = number
+            worker.send("ACK", id=message["ack"])
+            self.settled.add(number)
+
+
+def test_workers_that_share_get_each_message_once_and_in_order(start, connect) -> None:
+    """None of them is left out."""
+    crew = Crew(connect, start(), 3)
+    crew.work(lambda: len(crew.settled) == COUNT)
+
+    assert crew.marked == 0
+    assert min(crew.last.values()) > 0
+
+
+def test_workers_that_share_are_killed_while_they_do(start, connect) -> None:
+    """Again and again; what a killed one had may come again, and is marked then."""
+    broker = start()
+    crew = Crew(connect, broker, 3)
+    for number in range(1, 8):
+        crew.work(lambda number=number: len(crew.settled) >= min(COUNT, 40 * number))
+        kill_child_of(broker, crew.workers.pop(0))
+        crew.workers.append(crew.add())
+    crew.work(lambda: len(crew.settled) == COUNT)
+
+    assert crew.marked < COUNT // 4
+
+
+def test_a_worker_that_is_stopped_keeps_nothing_from_those_with_which_it_shares(start, connect, stop) -> None:
+    """What it had settled without telling may come again, marked; what it has goes on with it."""
+    broker = start()
+    crew = Crew(connect, broker, 3)
+    crew.work(lambda: len(crew.settled) >= COUNT // 4)
+    sleeper = crew.workers.pop(0)
+    stop(pid := child_of(broker, sleeper))
+    held = {int(message.body) for message in sleeper.take()}
+    crew.work(lambda: len(crew.settled | held) == COUNT)
+    os.kill(pid, signal.SIGCONT)
+    sleeper.request("UNSUBSCRIBE", id=0)
+
+    assert len(held) <= 1
+    assert crew.marked == 0

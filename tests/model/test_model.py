@@ -23,8 +23,12 @@ HOLDING = [
     ("claims", "-DSLOTS=1 -DAHEAD=2 -DRECALLS=2 -DTIMEOUTS=0"),
     ("claims", "-DSLOTS=1 -DMESSAGES=1 -DPARKS=2 -DREFUSALS=0"),
     ("claims", "-DSLOTS=1 -DPARKS=1 -DREFUSALS=0 -DTIMEOUTS=0"),
-    ("ahead", ""),
-    ("ahead", "-DMESSAGES=4 -DAHEAD=3 -DWITHDRAWALS=3 -DREJECTIONS=3"),
+    ("ahead", "-DMESSAGES=3 -DKILLS=1"),
+    ("ahead", "-DKILLS=1 -DOFFERS=2 -DLENGTH=3"),
+    ("ahead", "-DREFUSALS=1 -DWITHDRAWALS=0 -DOFFERS=2"),
+    ("ahead", "-DREJECTIONS=1 -DWITHDRAWALS=0 -DOFFERS=2"),
+    ("ahead", "-DCHILDREN=1 -DREJECTIONS=2 -DWITHDRAWALS=2"),
+    ("ahead", "-DCHILDREN=3 -DWITHDRAWALS=0 -DOFFERS=2"),
     ("order", ""),
     ("order", "-DCHILDREN=3 -DOFFERS=3"),
     ("store", "-DPARENT_KILLS=2"),
@@ -37,6 +41,7 @@ ASSERTION = "assertion violated"
 END_STATE = "invalid end state"
 TWICE = rf"{ASSERTION} .*(holder|acknowledged)"
 """Two children have a message, one after the other or at once."""
+OVERTAKEN = rf"{ASSERTION} is_next"
 TOLD_AGAIN = rf"{ASSERTION} .*i!=died_twice_at"
 INNOCENT = rf"{ASSERTION} .*died_twice_at==announced"
 ORDER = rf"{ASSERTION} .*stored\[m\]=="
@@ -52,9 +57,13 @@ BROKEN = [
     ("claims", f"BROKEN_SILENCE {KEEPING}", END_STATE),
     ("claims", "BROKEN_KEY SLOTS=1 PARKS=2 TIMEOUTS=0 REFUSALS=0", rf"{ASSERTION} .*key\[m\]==s"),
     ("claims", "BROKEN_LEASE SLOTS=1 PARKS=2 TIMEOUTS=0 REFUSALS=0", TWICE),
-    ("ahead", "BROKEN_OLDEST_FIRST", ASSERTION),
-    ("ahead", "BROKEN_NACK", ASSERTION),
-    ("ahead", "BROKEN_SKIP", ASSERTION),
+    ("ahead", "BROKEN_OLDEST_FIRST", OVERTAKEN),
+    ("ahead", "BROKEN_LEFT REFUSALS=1 WITHDRAWALS=0", OVERTAKEN),
+    ("ahead", "BROKEN_CREDIT", ASSERTION),
+    ("ahead", "BROKEN_REUSE", ASSERTION),
+    ("ahead", "BROKEN_CRASH KILLS=1 MESSAGES=3", rf"{ASSERTION} .*was_held"),
+    ("ahead", "BROKEN_NACK CHILDREN=1 REJECTIONS=1", rf"{ASSERTION} acked"),
+    ("ahead", "BROKEN_SKIP CHILDREN=1 REJECTIONS=1", rf"{ASSERTION} acked"),
     ("order", "BROKEN_OVERDUE", ASSERTION),
     ("order", "BROKEN_OLDEST_FIRST", ASSERTION),
     ("store", "BROKEN_RECEIPT", ASSERTION),

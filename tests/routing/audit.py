@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from forkbroker.routing.offers.ahead import AheadOffer
 from forkbroker.routing.offers.claims import Offer, OfferState
 from forkbroker.routing.offers.consumers import Child, Consumer
 from forkbroker.routing.queues.lanes import Lane
@@ -38,8 +39,10 @@ def audit(router: Router) -> None:
 
 def _offers(router: Router) -> list[Offer]:
     claims = router._offering.claims
-    offers = [*claims.timely.values(), *claims.kept.values(), *claims._overdue.values()]
-    assert len(offers) + len(claims.free) == claims._slots.size, "a slot is lost"
+    offers = [*claims.timely.values(), *router._offering.ahead.kept.values(), *claims._overdue.values()]
+    masks = [claims.free, *[offer.mask for offer in offers]]
+    assert sum(masks) == (1 << claims._slots.size) - 1, "a slot is lost, or used twice"
+    assert sum(mask.bit_count() for mask in masks) == claims._slots.size, "a slot is used twice, and another one lost"
     return offers
 
 
@@ -51,7 +54,9 @@ def _find_taken(router: Router) -> dict[Queue, list[Run]]:
     """What is offered, unsettled, or waits for its redelivery."""
     taken: dict[Queue, list[Run]] = defaultdict(list)
     for offer in _offers(router):
-        if offer.state is OfferState.OFFERED:
+        if isinstance(offer, AheadOffer):
+            taken[offer.queue] += [offer.run.part(serial, 1) for serial in offer.unclaimed]
+        elif offer.state is OfferState.OFFERED:
             taken[offer.queue].append(offer.run)
     for consumer in _consumers(router):
         taken[consumer.queue] += consumer.unsettled
@@ -93,11 +98,18 @@ def _check_child(router: Router, child: Child) -> None:
     open_to = [(offer, key) for offer in _offers(router) for key in offer.candidates if key[0] == child.peer]
     assert child.open_offers == len(open_to)
     costs: dict[int, int] = defaultdict(int)
+    used: dict[int, int] = defaultdict(int)
     for offer, (_, token) in open_to:
         costs[token] += offer.cost
+        if isinstance(offer, AheadOffer):
+            used[token] += 1
+        else:
+            used[token] += offer.count
     for token, consumer in child.consumers.items():
         cost = costs[token] + sum(run.cost for run in consumer.unsettled)
         assert consumer.octets == cost, "what a consumer is charged with"
+        used_up = used[token] + consumer.withheld + sum(run.count for run in consumer.unsettled)
+        assert consumer.free == consumer.credit - used_up, "credit of a consumer"
         assert consumer.overdue == sum(offer.is_overdue for offer, key in open_to if key == consumer.key)
     gone = sum(cost for token, cost in costs.items() if token not in child.consumers)
     assert child.octets == gone + sum(consumer.octets for consumer in child.consumers.values())
@@ -105,18 +117,23 @@ def _check_child(router: Router, child: Child) -> None:
 
 
 def _check_ahead(router: Router) -> None:
-    """Nobody waits for what is kept by one consumer, and what is kept is the next that comes."""
-    claims = router._offering.claims
-    assert {n: offer for row in claims.ahead.values() for n, offer in row.items()} == claims.kept
-    for queue, row in claims.ahead.items():
-        (key,) = {key for offer in row.values() for key in offer.candidates}
-        consumer = next(iter(row.values())).candidates[key]
-        places = [(-offer.run.details.priority, offer.run.serial) for offer in row.values()]
-        assert len(row) <= consumer.keeps or consumer.is_gone
+    """Nobody waits for what is kept by others, and what is kept is the next that comes."""
+    ahead = router._offering.ahead
+    assert {n: offer for offers in ahead.by_queue.values() for n, offer in offers.items()} == ahead.kept
+    for queue, offers in ahead.by_queue.items():
+        last = next(reversed(offers.values()))
+        row = next(iter(last.candidates.values())).row
+        places = [(-offer.run.details.priority, offer.run.serial) for offer in offers.values()]
         assert places == sorted(places), "not in order"
-        assert all(offer.state is OfferState.OFFERED and offer.count == 1 for offer in row.values())
-        if claims.free and queue not in router._queues.changed and not queue.returning:
-            assert consumer.row.only is consumer, "kept from others"
+        for offer in offers.values():
+            serials = range(offer.run.serial, offer.run.serial + offer.count)
+            assert offer.state is OfferState.OFFERED and offer.unclaimed <= set(serials)
+            assert all(serial in offer.unclaimed for serial in serials[offer.tried :]), "claimed, but not tried"
+        if queue not in router._queues.changed and not queue.returning:
+            assert last.team == row.teams, "kept from others"
+            assert not any(offer.is_left for offer in offers.values()), "nobody may try it"
+            is_left = any(offer.tried < offer.count for offer in offers.values())
+            assert not (row.willing and is_left), "kept from who is idle"
 
 
 def _check_journal(router: Router) -> None:

@@ -137,9 +137,11 @@ class Ledger:
                 self._last[where] = note.number
             note.was_offered = True
 
-    def claimed(self, peer: Peer, offer: Envelope) -> None:
-        """The peer has the semaphore."""
+    def claimed(self, peer: Peer, offer: Envelope, only: int = 0) -> None:
+        """The peer has the semaphore: of all these messages, or of the one with this serial."""
         for serial, note in self.notes_of(offer):
+            if only not in (0, serial):
+                continue
             assert note.holder is None, "held by two"
             note.holder = peer
             note.deliveries += 1

@@ -29,7 +29,7 @@ from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .audit import audit
 from .ledger import Key, Ledger
-from .simulation import DLQ, NOON, OFFERS, Bounds, Child, World, make, make_send
+from .simulation import DLQ, NOON, OFFERS, Bounds, Child, Kept, World, make, make_send
 from .stock import DEADLY, UNWRITABLE, Stock
 
 TOPIC, DURABLE = b"/topic/t", b"/dsub/me"
@@ -196,9 +196,11 @@ class Life:
         for _ in range(min(random.randint(1, 4), len(child.inbox))):
             offer, dice = child.inbox.popleft(), random.random()
             if offer.kind is Kind.WITHDRAW:
-                self.forget(child, offer.number)
-            elif offer.kind is Kind.AHEAD and child.held[1]:
-                child.kept.append(offer)
+                self.world.withdraw(child, offer.number)
+            elif offer.kind is Kind.AHEAD:
+                child.kept.append(Kept(offer))
+                if not child.held[1] and not self.take_ahead(child, dice):
+                    return
             elif dice < 0.1:
                 self.world.answer(child, Kind.PASSED, offer)
                 self.world.tell(child, make(Kind.READY))
@@ -213,22 +215,27 @@ class Life:
                     self.die(child)
                     return
 
-    def forget(self, child: Child, number: int) -> None:
-        """What it keeps is withdrawn; if it does not keep it any more, it has answered."""
-        for offer in child.kept:
-            if offer.number == number:
-                child.kept.remove(offer)
-                self.world.answer(child, Kind.LOST, offer)
-                return
+    def take_ahead(self, child: Child, dice: float) -> bool:
+        """It has credit, and takes the first of what it keeps that is there; tell whether it lives."""
+        while child.kept and not child.held[1]:
+            offer = child.kept[0].offer
+            serial = self.world.try_ahead(child)
+            if serial:
+                self.ledger.claimed(child.peer, offer, serial)
+                if dice < 0.05:
+                    # before it could tell
+                    while child.outbox.pop().kind is not Kind.CLAIMED:
+                        """Nor what comes behind that."""
+                    self.die(child)
+                    return False
+        return True
 
     def go_on(self, child: Child, outcome: Outcome) -> None:
         """It has credit again, and may keep something: it tries that, or leaves it to what it has given back."""
-        while child.kept and not child.held[1]:
-            offer = child.kept.popleft()
-            if outcome is not Outcome.ACKNOWLEDGED:
-                self.world.answer(child, Kind.LOST, offer)
-            elif self.world.claim(child, offer):
-                self.ledger.claimed(child.peer, offer)
+        if outcome is Outcome.ACKNOWLEDGED:
+            self.take_ahead(child, 1.0)
+        while child.kept and outcome is not Outcome.ACKNOWLEDGED:
+            self.world.leave(child, child.kept.popleft())
 
     def settle(self, random: Random) -> None:
         if not self.holders:

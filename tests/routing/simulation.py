@@ -96,6 +96,14 @@ def make(kind: Kind, **fields: object) -> Envelope:
 
 
 @dataclass
+class Kept:
+    """An offer ahead, and how many of its messages the child has tried."""
+
+    offer: Envelope
+    tried: int = 0
+
+
+@dataclass
 class Child:
     """One client's child: what it was sent and has not read, what it subscribed to, what it holds."""
 
@@ -105,8 +113,8 @@ class Child:
     tokens: dict[int, bytes] = field(default_factory=dict)
     held: dict[int, dict[int, bytes]] = field(default_factory=dict)
     """By token: serial -> body."""
-    kept: deque[Envelope] = field(default_factory=deque)
-    """What it was offered ahead, and has no credit for."""
+    kept: deque[Kept] = field(default_factory=deque)
+    """What it was offered ahead, and has not tried yet."""
     is_stopped: bool = False
     is_waiting: bool = False
     """It has passed, and owes a READY."""
@@ -306,6 +314,44 @@ class World:
         self.answer(child, Kind.CLAIMED, offer)
         return True
 
+    def try_ahead(self, child: Child) -> int:
+        """The child tries the next message of the first offer that it keeps, and tells; the router has not heard it.
+
+        Return the serial of the message that it has by that; 0: somebody else has it.
+        """
+        kept = child.kept[0]
+        offer, at = kept.offer, kept.tried
+        kept.tried += 1
+        serial = 0
+        if self.semaphores.try_acquire(offer.slot + at):
+            serial = offer.serial + at
+            child.held[offer.token][serial] = bytes(offer.pieces()[at])
+            child.outbox.append(make(Kind.CLAIMED, number=offer.number, token=offer.token, serial=serial))
+        if kept.tried == offer.count:
+            self.leave(child, child.kept.popleft())
+        return serial
+
+    def take_ahead(self, child: Child) -> list[bytes]:
+        """The child has credit for one message, and tries what it keeps until it has one: its body, if there is one."""
+        while child.kept:
+            serial = self.try_ahead(child)
+            if serial:
+                return [body for held in child.held.values() if (body := held.get(serial)) is not None]
+        return []
+
+    def leave(self, child: Child, kept: Kept, kind: Kind = Kind.LOST) -> None:
+        """Into the channel: the child does not keep this any more."""
+        offer = kept.offer
+        child.outbox.append(make(kind, number=offer.number, token=offer.token, index=kept.tried))
+
+    def withdraw(self, child: Child, number: int) -> None:
+        """The child hears WITHDRAW: what it does not keep any more it has answered."""
+        for kept in child.kept:
+            if kept.offer.number == number:
+                child.kept.remove(kept)
+                self.leave(child, kept)
+                return
+
     def hold(self, child: Child, offer: Envelope) -> None:
         """The child delivers."""
         for position, body in enumerate(offer.pieces()):
@@ -329,9 +375,16 @@ class World:
         """Into the channel, with the claim behind which it comes, as children tell it."""
         last = child.outbox[-1] if child.outbox else None
         claimed = 0
+        entries = [(serial, count, outcome)]
         if last is not None and last.kind is Kind.CLAIMED and last.token == token and not reason:
-            claimed = child.outbox.pop().number
-        child.outbox.append(Envelope(pack_settle(token, [(serial, count, outcome)], reason, claimed=claimed)[0]))
+            claimed, is_ahead = last.number, last.serial > 0
+            child.outbox.pop()
+            before = child.outbox[-1] if child.outbox else None
+            if is_ahead and before is not None and before.kind is Kind.SETTLE and before.serial == claimed:
+                # what was settled of one offer is told together
+                entries = before.settlements() + entries
+                child.outbox.pop()
+        child.outbox.append(Envelope(pack_settle(token, entries, reason, claimed=claimed)[0]))
         for gone in range(serial, serial + count):
             child.held[token].pop(gone, None)
 

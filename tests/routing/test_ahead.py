@@ -1,4 +1,4 @@
-"""Offers ahead of credit: who gets them, and when they are recalled."""
+"""Offers ahead of credit: who gets them, how several share them, and when they are recalled."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from forkbroker.routing.offers.claims import AHEAD_S
+from forkbroker.errors import EnvelopeError
+from forkbroker.routing.offers.ahead import AHEAD_S
 from forkbroker.routing.offers.consumers import QUICK_S
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.wire.details import NO_WISHES, Wishes
-from forkbroker.wire.envelope import Envelope
-from forkbroker.wire.fields import MAX_AHEAD
+from forkbroker.wire.envelope import Envelope, pack_settle
+from forkbroker.wire.fields import MAX_AHEAD, MAX_SHARED
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, World, make
+from .simulation import Child, Kept, World, make
 from .twins import hand_over
 
 NAME = b"/queue/jobs"
@@ -55,18 +56,57 @@ def receive(world: World, worker: Child) -> list[Envelope]:
     return sent
 
 
-def be_quick(world: World, worker: Child) -> list[Envelope]:
+def be_quick(world: World, worker: Child) -> Envelope:
     """The worker has settled one message at once, and claimed the next one: what it keeps."""
-    first, *kept = finish(world, worker)
+    first, ahead = finish(world, worker)
     world.claim(worker, first)
     world.hear(worker)
-    assert [offer.kind for offer in (first, *kept)] == [Kind.OFFER, *[Kind.AHEAD] * MAX_AHEAD]
-    return kept
+    assert (first.kind, ahead.kind, ahead.count) == (Kind.OFFER, Kind.AHEAD, MAX_AHEAD)
+    worker.kept.append(Kept(ahead))
+    return ahead
 
 
-def answer_all(worker: Child, withdrawals: list[Envelope]) -> None:
+def make_team(size: int = 3, *, messages: int = 60, slots: int = 64) -> tuple[World, list[Child]]:
+    """Workers that have settled one message each at once, have claimed another one, and keep what comes then."""
+    world = World(slots=slots)
+    team = [add_worker(world) for _ in range(size)]
+    world.send(world.add_child(), NAME, [b"%d" % number for number in range(messages)])
+    world.turn()
+    for worker in team:
+        world.claim(worker, world.read(worker, Kind.OFFER))
+        world.settle(worker, next(iter(worker.held[1])))
+    world.turn()
+    for worker in team:
+        world.claim(worker, world.read(worker, Kind.OFFER))
+    read_all(world, team)
+    return world, team
+
+
+def read_all(world: World, team: list[Child]) -> list[Kind]:
+    """A turn; all read what they are told, and keep what is offered to them ahead."""
+    world.turn()
+    kinds = []
+    for worker in team:
+        while worker.inbox:
+            envelope = worker.inbox.popleft()
+            kinds.append(envelope.kind)
+            if envelope.kind is Kind.AHEAD:
+                worker.kept.append(Kept(envelope))
+            elif envelope.kind is Kind.WITHDRAW:
+                world.withdraw(worker, envelope.number)
+    return kinds
+
+
+def work(world: World, worker: Child) -> list[bytes]:
+    """The worker settles what it has, and takes the next of what it keeps."""
+    world.settle(worker, next(iter(worker.held[1])))
+    return world.take_ahead(worker)
+
+
+def answer_all(world: World, worker: Child, withdrawals: list[Envelope]) -> None:
     """The worker lets go of all that it kept."""
-    worker.outbox.extend(make(Kind.LOST, token=one.token, number=one.number) for one in withdrawals)
+    for one in withdrawals:
+        world.withdraw(worker, one.number)
 
 
 def bodies(offers: list[Envelope]) -> list[bytes]:
@@ -74,14 +114,17 @@ def bodies(offers: list[Envelope]) -> list[bytes]:
 
 
 def count_ahead(world: World) -> int:
-    return len(world.router._offering.claims.kept)
+    """Messages that are kept, as far as the parent knows."""
+    return sum(offer.count - offer.tried for offer in world.router._offering.ahead.kept.values())
 
 
-def test_a_quick_worker_is_offered_the_next_messages_one_by_one() -> None:
-    """In their order, behind the one that it has credit for."""
+def test_a_quick_worker_is_offered_the_next_messages() -> None:
+    """In their order, behind the one that it has credit for, and each with a slot of its own."""
     world, worker = make_world()
+    ahead = be_quick(world, worker)
 
-    assert bodies(be_quick(world, worker)) == [b"%d" % number for number in range(2, 2 + MAX_AHEAD)]
+    assert bodies([ahead]) == [b"%d" % number for number in range(2, 2 + MAX_AHEAD)]
+    assert world.semaphores.values[ahead.slot : ahead.slot + MAX_AHEAD] == [1] * MAX_AHEAD
 
 
 @pytest.mark.parametrize(("took_s", "count"), [(QUICK_S * 0.9, MAX_AHEAD), (QUICK_S * 1.1, 0)])
@@ -93,17 +136,16 @@ def test_whether_a_worker_is_quick_is_seen_when_it_settles(took_s: float, count:
     assert count_ahead(world) == count
 
 
-def test_more_is_offered_when_more_than_half_of_it_is_used_up() -> None:
+def test_more_is_offered_when_half_of_it_is_used_up() -> None:
     """So several go in one write."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
+    be_quick(world, worker)
     sent = []
-    for offer in kept[: MAX_AHEAD // 2 + 1]:
-        world.settle(worker, next(iter(worker.held[1])))
-        assert world.claim(worker, offer)
-        sent.append([one.kind for one in receive(world, worker)])
+    for _ in range(MAX_AHEAD // 2):
+        work(world, worker)
+        sent.append([(one.kind, one.count) for one in receive(world, worker)])
 
-    assert sent == [*[[]] * (MAX_AHEAD // 2), [Kind.AHEAD] * (MAX_AHEAD // 2 + 1)]
+    assert sent == [*[[]] * (MAX_AHEAD // 2 - 1), [(Kind.AHEAD, MAX_AHEAD // 2)]]
 
 
 @pytest.mark.parametrize("keeps", [0, 3])
@@ -115,48 +157,40 @@ def test_nobody_is_offered_more_than_it_keeps(keeps: int) -> None:
     world.subscribe(worker, NAME, credit=1, keeps=keeps)
     world.take_one(worker)
 
-    assert [offer.kind for offer in finish(world, worker)] == [Kind.OFFER, *[Kind.AHEAD] * keeps]
-
-
-def test_two_workers_are_offered_what_they_have_credit_for() -> None:
-    """Whoever is ready first gets the oldest message."""
-    world, worker = make_world()
-    other = add_worker(world)
-    world.take_one(other)
-
-    assert [offer.kind for offer in finish(world, worker)] == [Kind.OFFER]
-    assert [offer.kind for offer in finish(world, other)] == [Kind.OFFER]
+    offered = [(offer.kind, offer.count) for offer in finish(world, worker)]
+    assert offered == [(Kind.OFFER, 1), *([(Kind.AHEAD, keeps)] if keeps else [])]
 
 
 def test_a_second_worker_gets_the_oldest_message_in_the_turn_in_which_it_comes() -> None:
     """Nothing is kept from it."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
+    ahead = be_quick(world, worker)
     other = add_worker(world)
     offered = receive(world, other)
     told = receive(world, worker)
 
     assert (bodies(offered), [offer.kind for offer in offered]) == ([b"2"], [Kind.OFFER])
-    assert [(one.kind, one.number) for one in told] == [(Kind.WITHDRAW, offer.number) for offer in reversed(kept)]
+    assert [(one.kind, one.number) for one in told] == [(Kind.WITHDRAW, ahead.number)]
     assert count_ahead(world) == 0
-    assert [world.claim(worker, offer) for offer in kept] == [False] * MAX_AHEAD
+    assert world.take_ahead(worker) == []
 
 
 def test_what_was_claimed_is_not_recalled() -> None:
     """The semaphore decides; its CLAIMED is on the way."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
-    world.settle(worker, next(iter(worker.held[1])))
-    assert world.claim(worker, kept[0])
+    ahead = be_quick(world, worker)
+    assert work(world, worker) == [b"2"]
     waiting = worker.outbox.copy()
     worker.outbox.clear()
     other = add_worker(world)
     offered, told = receive(world, other), receive(world, worker)
     worker.outbox.extend(waiting)
+    answer_all(world, worker, told)
     world.hear(worker)
 
     assert bodies(offered) == [b"3"]
-    assert [one.number for one in told] == [offer.number for offer in reversed(kept[1:])]
+    assert [one.number for one in told] == [ahead.number]
+    assert world.semaphores.values[ahead.slot : ahead.slot + MAX_AHEAD] == [0] * MAX_AHEAD
 
 
 def test_an_exclusive_worker_that_comes_takes_all() -> None:
@@ -178,7 +212,7 @@ def test_the_first_exclusive_worker_is_the_only_one() -> None:
         add_worker(world)
     world.take_one(first)
 
-    assert len(finish(world, first)) == 1 + MAX_AHEAD
+    assert [offer.count for offer in finish(world, first)] == [1, MAX_AHEAD]
 
 
 def test_a_higher_priority_comes_before_what_is_kept() -> None:
@@ -187,10 +221,9 @@ def test_a_higher_priority_comes_before_what_is_kept() -> None:
     be_quick(world, worker)
     world.send(world.add_child(), NAME, [b"urgent"], wishes=Wishes(priority=9))
     told = receive(world, worker)
-    answer_all(worker, told)
 
-    assert [one.kind for one in told] == [Kind.WITHDRAW] * MAX_AHEAD
-    assert bodies(receive(world, worker))[:3] == [b"urgent", b"2", b"3"]
+    assert [one.kind for one in told][:2] == [Kind.WITHDRAW, Kind.AHEAD]
+    assert bodies(told[1:]) == [b"urgent", *[b"%d" % number for number in range(2, 1 + MAX_AHEAD)]]
 
 
 def test_what_comes_back_comes_before_what_is_kept() -> None:
@@ -200,22 +233,21 @@ def test_what_comes_back_comes_before_what_is_kept() -> None:
     world.pass_time(0.06)
     told = receive(world, worker)
 
-    assert [one.kind for one in told] == [Kind.WITHDRAW] * MAX_AHEAD
+    assert [one.kind for one in told] == [Kind.WITHDRAW]
     assert world.view(NAME).ready == 19
 
 
 def test_who_gives_something_back_gets_that_before_anything_else() -> None:
     """Nothing is offered ahead before it has acknowledged something again."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
-    for offer in kept:
-        world.answer(worker, Kind.LOST, offer)
+    be_quick(world, worker)
+    world.leave(worker, worker.kept.popleft())
     (again,) = finish(world, worker, outcome=Outcome.RELEASED)
     world.claim(worker, again)
     world.hear(worker)
 
     assert (bodies([again]), again.deliveries) == ([b"1"], 1)
-    assert len(finish(world, worker)) == 1 + MAX_AHEAD
+    assert bodies(finish(world, worker)) == [b"%d" % number for number in range(2, 3 + MAX_AHEAD)]
 
 
 def test_what_is_kept_for_too_long_is_recalled() -> None:
@@ -225,11 +257,11 @@ def test_what_is_kept_for_too_long_is_recalled() -> None:
     deadline = world.router.deadline()
     world.pass_time(AHEAD_S)
     told = receive(world, worker)
-    answer_all(worker, told)
+    answer_all(world, worker, told)
     offered = finish(world, worker)
 
     assert deadline == pytest.approx(AHEAD_S)
-    assert [one.kind for one in told] == [Kind.WITHDRAW] * MAX_AHEAD
+    assert [one.kind for one in told] == [Kind.WITHDRAW]
     assert (bodies(offered), [one.kind for one in offered]) == ([b"2"], [Kind.OFFER])
 
 
@@ -273,10 +305,10 @@ def test_a_worker_that_crashes_is_blamed_for_what_it_had_alone() -> None:
 def test_what_a_worker_claimed_and_could_not_tell_is_delivered_again() -> None:
     """The first of what it kept, and nothing else of that."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
+    be_quick(world, worker)
     world.settle(worker, next(iter(worker.held[1])))
     world.hear(worker)
-    assert world.claim(worker, kept[0])
+    assert world.take_ahead(worker) == [b"2"]
     worker.outbox.clear()
     world.end(worker)
     other = world.add_child()
@@ -303,29 +335,217 @@ def test_half_of_the_slots_is_left_to_others() -> None:
         world.settle(worker, next(iter(worker.held[1])))
         world.turn()
 
-    assert 1 < count_ahead(world) <= 8
-    assert len(world.router._offering.claims.free) >= 8 - 6
+    used = sum(offer.count for offer in world.router._offering.ahead.kept.values())
+    assert 1 < used <= 8
+    assert world.router._offering.claims.free.bit_count() >= 8 - 6
 
 
 def test_a_larger_prefetch_ends_it() -> None:
     """Its child has claimed what it can by then; the rest comes with runs again."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
+    ahead = be_quick(world, worker)
     world.subscribe(worker, NAME, credit=10)
     told = receive(world, worker)
 
-    assert [one.number for one in told[:MAX_AHEAD]] == [offer.number for offer in reversed(kept)]
+    assert (told[0].kind, told[0].number) == (Kind.WITHDRAW, ahead.number)
     assert count_ahead(world) == 0
 
 
 def test_another_parent_knows_what_is_kept() -> None:
     """A worker may claim it from the one as from the other."""
     world, worker = make_world()
-    kept = be_quick(world, worker)
+    be_quick(world, worker)
     hand_over(world)
     assert count_ahead(world) == MAX_AHEAD
-    world.settle(worker, next(iter(worker.held[1])))
-    assert world.claim(worker, kept[0])
+    assert work(world, worker) == [b"2"]
+
+    assert receive(world, worker) == []
+    assert count_ahead(world) == MAX_AHEAD - 1
+
+
+# ---------------------------------------------------------------- several workers
+
+
+def test_all_quick_workers_are_offered_the_same() -> None:
+    """Each message once more than one of them: whoever is ready takes the next one."""
+    _, team = make_team()
+    numbers = {(kept.offer.number, kept.offer.slot) for worker in team for kept in worker.kept}
+
+    assert len(numbers) == 1
+    assert bodies([team[0].kept[0].offer]) == [b"%d" % number for number in range(6, 6 + MAX_SHARED)]
+
+
+def test_messages_are_taken_in_their_order_whoever_takes_them() -> None:
+    """The parent hears of it later."""
+    world, team = make_team()
+    first, second, third = team
+    got = [work(world, worker) for worker in (second, first, second, second, third, first)]
+
+    assert got == [[b"%d" % number] for number in range(6, 12)]
+
+
+def test_one_word_settles_all_that_a_worker_has_had_meanwhile() -> None:
+    """Also what the parent did not know to be claimed: it is another one's business no more."""
+    world, team = make_team()
+    for worker in (team[0], team[1], team[0], team[1], team[0]):
+        work(world, worker)
+    settled = [envelope.count for envelope in team[0].outbox if envelope.kind is Kind.SETTLE]
     world.turn()
 
-    assert count_ahead(world) == MAX_AHEAD - 1
+    assert settled == [1, 2]
+    assert world.view(NAME).unsettled == 3 + count_ahead(world)
+    assert world.router.counters.messages_acknowledged == 3 + 5
+
+
+def test_more_is_offered_to_all_when_one_tells_that_half_of_it_is_gone() -> None:
+    """It has tried all that others have."""
+    world, team = make_team()
+    for _ in range(MAX_SHARED // 2):
+        work(world, team[0])
+    world.turn()
+    more = [worker.inbox.popleft() for worker in team]
+
+    assert [(one.kind, one.count) for one in more] == [(Kind.AHEAD, MAX_SHARED // 2)] * 3
+    assert {one.serial for one in more} == {more[0].serial}
+
+
+def test_a_slow_worker_ends_it_for_all() -> None:
+    """It keeps nobody from anything, but neither does it answer."""
+    world, team = make_team()
+    for _ in range(12):
+        work(world, team[0])
+        work(world, team[1])
+        read_all(world, team)
+        world.pass_time(0.005)
+    assert world.view(NAME).unsettled == 3 + count_ahead(world) > 3
+    world.pass_time(AHEAD_S)
+    told = read_all(world, team)
+
+    assert Kind.WITHDRAW in told and Kind.AHEAD not in told
+    assert count_ahead(world) == 0
+
+
+def test_who_has_tried_all_is_offered_what_follows() -> None:
+    """It is idle, and all that is older is claimed."""
+    world, team = make_team(2, messages=4 + MAX_SHARED)
+    first, second = team
+    for _ in range(MAX_SHARED):
+        work(world, second)
+    assert work(world, first) == []
+    world.send(world.add_child(), NAME, [b"next"])
+    world.turn()
+
+    assert bodies([envelope for envelope in first.inbox if envelope.kind is Kind.OFFER]) == [b"next"]
+    assert second.inbox == first.inbox.__class__()
+
+
+def test_who_leaves_before_it_has_tried_all_ends_it_for_all() -> None:
+    """It may be idle before the others have taken the rest."""
+    world, team = make_team()
+    first, second, _ = team
+    assert work(world, first) == [b"6"]
+    world.leave(first, first.kept.popleft(), Kind.PASSED)
+    world.hear(first)
+    world.turn()
+
+    assert count_ahead(world) == 0
+    assert second.inbox[-1].kind is Kind.WITHDRAW
+    assert world.view(NAME).ready == 60 - 7
+
+
+def test_a_crash_of_one_marks_what_it_had_and_leaves_the_rest() -> None:
+    """Which of what was not told was its own is clear when the others have answered."""
+    world, team = make_team()
+    first, second, third = team
+    assert (work(world, first), work(world, second)) == ([b"6"], [b"7"])
+    first.outbox.pop()  # the claim
+    world.end(first, "by SIGKILL")
+    read_all(world, [second, third])
+    for worker in (second, third):
+        world.settle(worker, next(iter(worker.held[1])))
+        while worker.kept:
+            world.leave(worker, worker.kept.popleft(), Kind.PASSED)
+        world.hear(worker)
+        world.unsubscribe(worker)
+    last = world.add_child()
+    world.subscribe(last, NAME)
+    offered = [(bytes(body), offer.deliveries) for offer in world.consume_offers(last) for body in offer.pieces()]
+
+    assert offered[:4] == [(b"6", 1), (b"8", 0), (b"9", 0), (b"10", 0)]
+
+
+def test_many_workers_share_nothing() -> None:
+    """Each would get all of it."""
+    world, _ = make_team(9)
+
+    assert count_ahead(world) == 0
+
+
+@pytest.mark.parametrize("event", ["comes", "goes", "wants more"])
+def test_what_is_shared_is_recalled_when_there_are_others(event: str) -> None:
+    """From all of them, in the same turn."""
+    world, team = make_team()
+    if event == "comes":
+        add_worker(world)
+    elif event == "goes":
+        world.unsubscribe(team[0])
+    else:
+        world.subscribe(team[0], NAME, credit=2)
+    told = read_all(world, team)
+
+    assert told.count(Kind.WITHDRAW) == 3
+    assert count_ahead(world) == 0
+
+
+def test_nobody_is_offered_more_than_it_may_have() -> None:
+    """In octets: of what is left for its child, half."""
+    world = World(Policy(max_unsettled=8_000))
+    team = [add_worker(world) for _ in range(2)]
+    world.send(world.add_child(), NAME, [bytes(100)] * 60)
+    world.turn()
+    for worker in team:
+        world.claim(worker, world.read(worker, Kind.OFFER))
+        world.settle(worker, next(iter(worker.held[1])))
+    read_all(world, team)
+    children = world.router._offering.clientele.children
+
+    assert 0 < count_ahead(world) < MAX_SHARED
+    assert all(children[worker.peer].octets <= 8_000 for worker in team)
+
+
+def test_what_is_offered_ahead_needs_slots_side_by_side() -> None:
+    """With fewer of them, fewer messages are offered."""
+    world, team = make_team(2, slots=8)
+
+    assert team[0].kept[0].offer.count == 4
+    assert world.router._offering.claims.free.bit_count() >= 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"kind": Kind.CLAIMED, "serial": 1}, "no message 1 that child"),
+        ({"kind": Kind.CLAIMED, "serial": 7}, "which has not taken its semaphore"),
+        ({"kind": Kind.LOST, "index": MAX_SHARED}, "has tried 16"),
+        ({"kind": Kind.LOST, "token": 2}, "expects no answer"),
+    ],
+)
+def test_a_child_that_lies_about_what_it_keeps_is_found_out(fields: dict[str, object], why: str) -> None:
+    """And nothing has changed."""
+    world, team = make_team(messages=6 + 12)
+    kind = fields.pop("kind")
+    number = team[0].kept[0].offer.number
+    lie = {"token": 1, "number": number, **fields}
+    with pytest.raises((AssertionError, EnvelopeError), match=why):
+        world.tell(team[0], make(kind, **lie))  # type: ignore[arg-type]
+
+    assert count_ahead(world) == 12
+
+
+def test_who_settles_what_it_has_not_claimed_is_found_out() -> None:
+    """However much it names."""
+    world, team = make_team()
+    offer = team[0].kept[0].offer
+    lie = pack_settle(1, [(1, 0xFFFF_FFFF, Outcome.ACKNOWLEDGED)], claimed=offer.number)[0]
+    with pytest.raises(AssertionError, match="which has not taken its semaphore"):
+        world.tell(team[0], Envelope(bytes(lie)))

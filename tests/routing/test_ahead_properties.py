@@ -12,7 +12,7 @@ from forkbroker.wire.fields import MAX_AHEAD
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .audit import audit
-from .simulation import Child, World
+from .simulation import Child, Kept, World
 
 NAME = b"/queue/jobs"
 SLOTS = 24
@@ -28,6 +28,8 @@ class Worker:
         self.last: dict[int, int] = {}
         """By priority: the last message that it got for the first time."""
         self.skips = self.is_stopped = False
+        self.is_trying = False
+        """It is on its way through what it keeps, and reads nothing before that is done."""
         flags = Flag.EXCLUSIVE if exclusive else 0
         life.world.subscribe(self.child, NAME, credit=1, keeps=MAX_AHEAD, flags=flags)
 
@@ -40,26 +42,29 @@ class Worker:
         world, child = self.life.world, self.child
         envelope = child.inbox.popleft()
         if envelope.kind is Kind.WITHDRAW:
-            for offer in child.kept:
-                if offer.number == envelope.number:
-                    child.kept.remove(offer)
-                    world.answer(child, Kind.LOST, offer)
-                    return
+            world.withdraw(child, envelope.number)
         elif envelope.kind is Kind.AHEAD and self.skips:
-            world.answer(child, Kind.LOST, envelope)
-        elif envelope.kind is Kind.AHEAD and self.held:
-            child.kept.append(envelope)
+            world.leave(child, Kept(envelope))
+        elif envelope.kind is Kind.AHEAD:
+            child.kept.append(Kept(envelope))
+            self.is_trying = not self.held
         else:
-            assert envelope.kind in (Kind.OFFER, Kind.AHEAD)
+            assert envelope.kind is Kind.OFFER
             assert not self.held, "an offer that it has no credit for"
             self.skips = False
             self.claim(envelope)
 
-    def claim(self, offer: Envelope) -> bool:
-        if not self.life.world.claim(self.child, offer):
-            return False
-        self.life.note_claim(self, offer)
-        return True
+    def claim(self, offer: Envelope) -> None:
+        if self.life.world.claim(self.child, offer):
+            self.life.note_claim(self, offer, offer.serial)
+
+    def try_ahead(self) -> None:
+        """The next semaphore of what it keeps, while others do what they do."""
+        offer = self.child.kept[0].offer
+        serial = self.life.world.try_ahead(self.child)
+        if serial:
+            self.life.note_claim(self, offer, serial)
+        self.is_trying = bool(self.child.kept) and not self.held
 
     def settle(self, outcome: Outcome) -> None:
         """ACK: go on with what is kept. NACK: leave that to what comes back."""
@@ -68,12 +73,11 @@ class Worker:
         if outcome is Outcome.ACKNOWLEDGED:
             self.life.done.add(serial)
             world.settle(child, serial)
-            while child.kept and not self.held:
-                self.claim(child.kept.popleft())
+            self.is_trying = bool(child.kept)
             return
         self.skips = True
         while child.kept:
-            world.answer(child, Kind.LOST, child.kept.popleft())
+            world.leave(child, child.kept.popleft())
         world.settle(child, serial, outcome=outcome)
 
 
@@ -86,19 +90,20 @@ class Life:
         self.producer = self.world.add_child()
         self.forgotten_up_to = 0
         """The last offer of which the order is not looked at."""
-        self.sent = self.ahead = self.recalled = 0
+        self.sent = self.ahead = self.recalled = self.shared = 0
         self.done: set[int] = set()
         self.workers: list[Worker] = []
         self.join()
 
-    def note_claim(self, worker: Worker, offer: Envelope) -> None:
+    def note_claim(self, worker: Worker, offer: Envelope, serial: int) -> None:
         """Nobody has it, it was not settled, and who gets it for the first time has had nothing younger."""
-        assert offer.serial not in self.done
-        assert [one for one in self.workers if offer.serial in one.held] == [worker]
+        assert serial not in self.done
+        assert [one for one in self.workers if serial in one.held] == [worker]
+        self.shared += offer.kind is Kind.AHEAD and len(self.workers) > 1
         if not offer.deliveries and offer.number > self.forgotten_up_to:
             priority = offer.details.priority
-            assert worker.last.get(priority, 0) < offer.serial, "not in order"
-            worker.last[priority] = offer.serial
+            assert worker.last.get(priority, 0) < serial, "not in order"
+            worker.last[priority] = serial
 
     def forget_order(self) -> None:
         """Somebody has not taken what it had credit for: that may be older than what others have got meanwhile."""
@@ -124,24 +129,29 @@ class Life:
         if counters.offers_overdue > overdue:
             self.forget_order()
         for _, envelope in sent:
-            self.ahead += envelope.kind is Kind.AHEAD
+            self.ahead += envelope.count * (envelope.kind is Kind.AHEAD)
             self.recalled += envelope.kind is Kind.WITHDRAW
         audit(self.world.router)
         self.check_fair()
 
     def check_fair(self) -> None:
         """Nobody who could have a message is left without one while another one keeps some."""
-        claims = self.world.router._offering.claims
-        assert len(claims.kept) <= SLOTS // 2
+        kept = self.world.router._offering.ahead.kept
+        assert sum(offer.count for offer in kept.values()) <= SLOTS // 2
         for worker in self.workers:
             consumer = self.world.router._offering.clientele.children[worker.child.peer].consumers[1]
             if consumer in consumer.row.willing:
-                assert not claims.kept
+                assert not any(offer.count - offer.tried for offer in kept.values())
 
     def read(self) -> None:
         readers = [worker for worker in self.workers if worker.child.inbox and not worker.is_stopped]
-        if readers:
-            self.dice.choice(readers).read()
+        if readers and not (reader := self.dice.choice(readers)).is_trying:
+            reader.read()
+
+    def try_ahead(self) -> None:
+        """A worker that has credit tries one more of what it keeps."""
+        if triers := [worker for worker in self.workers if worker.is_trying and not worker.is_stopped]:
+            self.dice.choice(triers).try_ahead()
 
     def settle(self) -> None:
         holders = [worker for worker in self.workers if worker.held and not worker.is_stopped]
@@ -158,8 +168,9 @@ class Life:
     def kill(self) -> None:
         """Between any two of its steps, or after a claim that it could not tell; another one may come."""
         worker = self.dice.choice(self.workers)
-        if worker.child.outbox and worker.child.outbox[-1].kind is Kind.CLAIMED and self.dice.random() < 0.5:
-            worker.child.outbox.pop()
+        outbox = worker.child.outbox
+        while outbox and outbox[-1].kind in (Kind.CLAIMED, Kind.LOST) and self.dice.random() < 0.5:
+            outbox.pop()
         self.workers.remove(worker)
         self.world.end(worker.child, self.dice.choice(["by SIGKILL", ""]))
         self.forget_order()
@@ -178,18 +189,19 @@ class Life:
             self.turn()
             self.world.pass_time(0.001)
             for worker in self.workers:
-                while worker.child.inbox:
-                    worker.read()
+                while worker.is_trying or worker.child.inbox:
+                    worker.try_ahead() if worker.is_trying else worker.read()
                 if worker.held:
                     worker.settle(Outcome.ACKNOWLEDGED)
-            if len(self.done) == self.sent and not any(worker.child.inbox for worker in self.workers):
+            is_busy = any(worker.child.inbox or worker.is_trying for worker in self.workers)
+            if len(self.done) == self.sent and not is_busy:
                 break
             # suspects stand alone for a while
             self.world.pass_time(0.2 * (self.dice.random() < 0.1))
         self.turn()
         assert len(self.done) == self.sent
-        claims = self.world.router._offering.claims
-        assert len(claims.free) == SLOTS and not claims.kept
+        offering = self.world.router._offering
+        assert offering.claims.free.bit_count() == SLOTS and not offering.ahead.kept
         assert self.world.semaphores.values == [0] * SLOTS
 
 
@@ -198,6 +210,7 @@ ACTIONS = [
     *[Life.turn] * 16,
     *[Life.read] * 16,
     *[Life.settle] * 16,
+    *[Life.try_ahead] * 24,
     *[Life.wait] * 4,
     Life.stop_or_continue,
 ]
@@ -218,8 +231,9 @@ def test_much_is_offered_ahead_and_recalled_in_these_lives() -> None:
     """Else they would show nothing."""
     dice = Random(1)
     life = Life(dice)
-    for _ in range(5000):
+    for _ in range(10_000):
         dice.choice(RARE if dice.random() < 0.01 else ACTIONS)(life)
 
     assert life.ahead > 200
+    assert life.shared > 100
     assert life.recalled > 20

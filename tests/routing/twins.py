@@ -43,7 +43,8 @@ def double(world: World) -> Twins:
     first, last = (router.first, router.second) if isinstance(router, Twins) else (router, router)
     calls = deque[tuple[str, int, bool]]()
     twins = Twins(first, copy_router(world, last, _Echo(world.semaphores.size, calls)), calls)
-    first._offering.claims._slots = _Noted(world.semaphores, calls)
+    noted = _Noted(world.semaphores, calls)
+    first._offering.claims._slots = first._offering.ahead._slots = noted
     twins.begin_turn()
     world.router = twins  # type: ignore[assignment]
     return twins

@@ -226,6 +226,7 @@ class Client:
         queue: bytes = b"",
         details: Details = PLAIN,
         kind: Kind = Kind.OFFER,
+        slot: int | None = None,
     ) -> None:
         """The parent offers messages of a SEND, by default in the queue to which it was sent."""
         self._offer += 1
@@ -235,7 +236,7 @@ class Client:
             first=first,
             count=message.count if count is None else count,
             token=token,
-            slot=self._offer % 8,
+            slot=self._offer % 8 if slot is None else slot,
             number=self._offer,
             serial=serial,
             deliveries=deliveries,

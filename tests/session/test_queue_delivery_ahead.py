@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from forkbroker.session.queue_delivery import OFFER_ROOM
@@ -12,17 +14,40 @@ from forkbroker.wire.kinds import Kind, Outcome
 from .clients import connected, kinds, settled
 from .play import Client, sent
 
+DONE = Outcome.ACKNOWLEDGED
 
-def keeping(count: int, ack: str = "client-individual") -> tuple[Client, int]:
-    """A client with prefetch 1 that has message 1, and keeps so many: offers 2, 3, …"""
-    client = connected()
+
+FIRST_SLOT = 10
+"""Of what is offered ahead: the slot of the message with serial 2, and so on."""
+
+
+def keeping(count: int, ack: str = "client-individual", taken: Sequence[int] = ()) -> tuple[Client, int]:
+    """A client with prefetch 1 that has message 1, and keeps so many: offer 2, with the messages 2, 3, …
+
+    `taken`: the messages that others have.
+    """
+    tried: list[int] = []
+
+    def try_claim(slot: int) -> bool:
+        tried.append(slot)
+        return slot - FIRST_SLOT + 2 not in taken
+
+    client = Client(try_claim=try_claim)
+    client.claims = tried
+    client.connect()
     token = client.subscribe("/queue/a", ack, prefetch_count=1)
-    client.offer(sent("/queue/a", b"1"), token, serial=1)
-    for number in range(count):
-        client.offer(sent("/queue/a", b"%d" % (2 + number)), token, serial=2 + number, kind=Kind.AHEAD)
+    client.offer(sent("/queue/a", b"1"), token, serial=1, slot=1)
+    if count:
+        offer_ahead(client, token, 2, count)
     assert kinds(client) == [Kind.CLAIMED]
     client.read()
     return client, token
+
+
+def offer_ahead(client: Client, token: int, first: int, count: int = 1) -> None:
+    """So many messages in one offer, from this one on."""
+    bodies = [b"%d" % number for number in range(first, first + count)]
+    client.offer(sent("/queue/a", *bodies), token, serial=first, kind=Kind.AHEAD, slot=FIRST_SLOT + first - 2)
 
 
 def ack(client: Client, command: str = "ACK", **headers: object) -> list[bytes]:
@@ -32,10 +57,17 @@ def ack(client: Client, command: str = "ACK", **headers: object) -> list[bytes]:
     return [got.body for got in client.read()]
 
 
-def answers(told: list[Envelope]) -> list[tuple[Kind, int]]:
-    """What became of which offer; a claim may be told with what was settled."""
-    found = [(one.kind, one.number) if one.kind is not Kind.SETTLE else (Kind.CLAIMED, one.serial) for one in told]
-    return [answer for answer in found if answer[0] in (Kind.CLAIMED, Kind.LOST, Kind.PASSED) and answer[1]]
+def answers(told: list[Envelope]) -> list[tuple[Kind, int, int]]:
+    """What the parent is told of the offers ahead: CLAIMED, with each serial, and LOST or PASSED, with how many were
+    tried; a claim may be told with what was settled."""
+    found = []
+    for one in told:
+        if one.kind is Kind.SETTLE and one.serial > 1:
+            serials = [serial + n for serial, count, _ in one.settlements() for n in range(count)]
+            found += [(Kind.CLAIMED, one.serial, serial) for serial in serials if serial > 1]
+        elif one.kind in (Kind.CLAIMED, Kind.LOST, Kind.PASSED) and one.number > 1:
+            found.append((one.kind, one.number, one.serial or one.index))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -59,15 +91,66 @@ def test_who_waits_for_each_message_keeps_some(mode: str, prefetch: dict[str, ob
 
 def test_what_is_kept_is_claimed_when_the_client_acknowledges() -> None:
     """In its order, one for each ACK, and told with it."""
-    client, _ = keeping(2)
+    client, _ = keeping(3)
 
     assert client.claims == [1]
     assert ack(client) == [b"2"]
-    told = client.told()
+    first = client.told()
     assert ack(client) == [b"3"]
-    assert [one.kind for one in told] == [Kind.SETTLE]
-    assert answers(told) == [(Kind.CLAIMED, 2)]
-    assert client.claims == [1, 2, 3]
+    second = client.told()
+    assert (answers(first), answers(second)) == ([(Kind.CLAIMED, 2, 2)], [(Kind.CLAIMED, 2, 3)])
+    assert [one.kind for one in second] == [Kind.CLAIMED, Kind.SETTLE]
+    assert client.claims == [1, 10, 11]
+
+
+def test_what_was_claimed_and_settled_is_told_in_one_word() -> None:
+    """However many messages it was, and that all were tried comes behind it."""
+    client, _ = keeping(3)
+    for _ in range(4):
+        ack(client)
+    told = client.told()
+
+    assert [one.kind for one in told] == [Kind.SETTLE, Kind.LOST]
+    assert (told[0].serial, told[0].settlements()) == (2, [(1, 4, DONE)])
+    assert (told[1].number, told[1].index) == (2, 3)
+
+
+def test_messages_of_two_offers_are_told_apart() -> None:
+    """A word names one offer."""
+    client, token = keeping(2)
+    offer_ahead(client, token, 4, 2)
+    for _ in range(5):
+        ack(client)
+    told = [one for one in client.told() if one.kind is Kind.SETTLE]
+
+    assert [(one.serial, one.settlements()) for one in told] == [(2, [(1, 3, DONE)]), (3, [(4, 2, DONE)])]
+
+
+def test_what_has_no_messages_left_is_told_when_another_is_used_up_as_well() -> None:
+    """Its slots are missing in the parent."""
+    client, token = keeping(1)
+    for first in (3, 4):
+        offer_ahead(client, token, first)
+    offer_ahead(client, token, 5, MAX_AHEAD)
+    urgent = []
+    for _ in range(3):
+        client.session.upward.is_urgent = False
+        ack(client)
+        urgent.append(client.session.upward.is_urgent)
+
+    assert urgent == [False, True, True]
+
+
+def test_who_has_nothing_more_says_so_at_once() -> None:
+    """The client would wait."""
+    client, _ = keeping(4, taken=[3, 4, 5])
+    ack(client)
+    client.told()
+    got = ack(client)
+
+    assert got == []
+    assert client.session.upward.is_urgent
+    assert answers(client.told()) == [(Kind.LOST, 2, 4)]
 
 
 def test_an_ack_can_wait_while_enough_is_kept() -> None:
@@ -81,46 +164,49 @@ def test_an_ack_can_wait_while_enough_is_kept() -> None:
 
     assert first == (False, True)
     assert client.session.upward.is_urgent
-    assert settled(client) == [(1, 2, Outcome.ACKNOWLEDGED)]
+    assert settled(client) == [(1, 2, DONE)]
 
 
 def test_an_ack_is_told_at_once_when_half_is_left() -> None:
-    """The parent has more."""
-    client, _ = keeping(MAX_AHEAD)
+    """Once: the parent has more, or it has nothing."""
+    client, token = keeping(MAX_AHEAD)
     urgent = []
-    for _ in range(MAX_AHEAD // 2 + 1):
+    for number in range(MAX_AHEAD):
+        client.session.upward.is_urgent = False
         ack(client)
         urgent.append(client.session.upward.is_urgent)
+        if number == MAX_AHEAD - 3:
+            offer_ahead(client, token, 10, MAX_AHEAD // 2 - 2)
 
-    assert urgent == [False] * (MAX_AHEAD // 2) + [True]
+    half = MAX_AHEAD // 2
+    assert urgent == [*[False] * half, True, False, True, False]
 
 
 def test_what_somebody_else_has_is_passed_over() -> None:
-    """The parent has recalled it, and its word is on the way."""
-    values = [True, False, True]
-    client = Client(try_claim=lambda slot: values.pop(0))
-    client.connect()
-    token = client.subscribe("/queue/a", "client-individual", prefetch_count=1)
-    client.offer(sent("/queue/a", b"1"), token)
-    for number in (2, 3):
-        client.offer(sent("/queue/a", b"%d" % number), token, serial=number, kind=Kind.AHEAD)
-    client.read()
+    """Another consumer has it, or the parent, whose word is on the way."""
+    client, _ = keeping(4, taken=[2, 4])
 
     assert ack(client) == [b"3"]
-    assert answers(client.told()) == [(Kind.CLAIMED, 1), (Kind.LOST, 2), (Kind.CLAIMED, 3)]
+    assert ack(client) == [b"5"]
+    assert ack(client) == []
+    assert answers(client.told()) == [(Kind.CLAIMED, 2, 3), (Kind.CLAIMED, 2, 5), (Kind.LOST, 2, 4)]
+    assert client.claims == [1, 10, 11, 12, 13]
 
 
 def test_a_withdrawal_is_answered_once() -> None:
     """What is not kept was answered before."""
     client, token = keeping(2)
+    offer_ahead(client, token, 4)
     client.down(Kind.WITHDRAW, token=token, number=3)
     first = answers(client.told())
     client.down(Kind.WITHDRAW, token=token, number=3)
     client.down(Kind.WITHDRAW, token=token + 1, number=2)
 
-    assert first == [(Kind.LOST, 3)]
+    assert first == [(Kind.LOST, 3, 0)]
     assert kinds(client) == []
     assert ack(client) == [b"2"]
+    client.down(Kind.WITHDRAW, token=token, number=2)
+    assert answers(client.told()) == [(Kind.CLAIMED, 2, 2), (Kind.LOST, 2, 1)]
     assert ack(client) == []
 
 
@@ -133,15 +219,15 @@ def test_a_nack_gives_back_what_is_kept(headers: dict[str, str], goes_on: bool) 
     if goes_on:
         assert got == [b"2"]
         return
-    client.offer(sent("/queue/a", b"4"), token, serial=4, kind=Kind.AHEAD)
+    offer_ahead(client, token, 4)
     late = answers(client.told())
     client.offer(sent("/queue/a", b"1"), token, serial=1, deliveries=1)
-    client.offer(sent("/queue/a", b"2"), token, serial=2, kind=Kind.AHEAD)
+    offer_ahead(client, token, 2)
     again = [one.body for one in client.read()]
 
     assert got == []
-    assert [one.kind for one in told] == [Kind.LOST, Kind.LOST, Kind.SETTLE]
-    assert late == [(Kind.LOST, 4)]
+    assert [one.kind for one in told] == [Kind.SETTLE, Kind.LOST]
+    assert late == [(Kind.LOST, 3, 0)]
     assert again == [b"1"]
     assert ack(client) == [b"2"]
 
@@ -164,14 +250,14 @@ def test_more_credit_is_used_at_once() -> None:
     told = client.told()
 
     assert [got.body for got in client.read()] == [b"2", b"3"]
-    assert (told[-1].kind, told[-1].index) == (Kind.SUBSCRIBE, 0)
+    assert [(one.kind, one.index) for one in told] == [(Kind.CLAIMED, 0), (Kind.CLAIMED, 0), (Kind.SUBSCRIBE, 0)]
 
 
 def test_a_client_that_does_not_read_passes_what_is_kept() -> None:
     """It would only wait here."""
     client, token = keeping(0)
     client.offer(sent("/queue/a", bytes(OFFER_ROOM)), token, serial=2, kind=Kind.AHEAD)
-    client.offer(sent("/queue/a", b"x"), token, serial=3, kind=Kind.AHEAD)
+    offer_ahead(client, token, 3)
     last = client.inbox[-1]["ack"]
     client.do("ACK", id=last)
     big = client.session.unwritten.pending
@@ -179,13 +265,14 @@ def test_a_client_that_does_not_read_passes_what_is_kept() -> None:
     client.do("ACK", id=name)
 
     assert big >= OFFER_ROOM
-    assert answers(client.told()) == [(Kind.CLAIMED, 2), (Kind.PASSED, 3)]
+    assert answers(client.told()) == [(Kind.CLAIMED, 2, 2), (Kind.LOST, 2, 1), (Kind.PASSED, 3, 0)]
 
 
 @pytest.mark.parametrize("end", ["UNSUBSCRIBE", "DISCONNECT", "drain", "error", "shutdown"])
 def test_who_ends_leaves_what_is_kept_to_others(end: str) -> None:
     """And keeps nothing more."""
     client, token = keeping(2)
+    offer_ahead(client, token, 4)
     if end == "shutdown":
         client.down(Kind.QUIESCE, token=1)
     elif end == "error":
@@ -195,7 +282,7 @@ def test_who_ends_leaves_what_is_kept_to_others(end: str) -> None:
     else:
         client.do("UNSUBSCRIBE", id="1", **({"drain": "true"} if end == "drain" else {}))
     first = answers(client.told())
-    client.offer(sent("/queue/a", b"4"), token, serial=4, kind=Kind.AHEAD)
+    offer_ahead(client, token, 5)
 
-    assert first == [(Kind.PASSED, 2), (Kind.PASSED, 3)]
-    assert answers(client.told()) == [(Kind.PASSED, 4)]
+    assert first == [(Kind.PASSED, 2, 0), (Kind.PASSED, 3, 0)]
+    assert answers(client.told()) == [(Kind.PASSED, 4, 0)]

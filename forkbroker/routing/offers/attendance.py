@@ -65,6 +65,7 @@ class Attendance:
         if name != consumer.queue.name or not is_same:
             raise EnvelopeError(f"SUBSCRIBE: token {consumer.token} is in use")
         consumer.set_credit(envelope.count, envelope.index)
+        consumer.row.change_team()
         consumer.row.refresh(consumer)
 
     def _open(self, peer: Peer, envelope: Envelope) -> Queue | str:

@@ -6,8 +6,9 @@ the kernel killed it; no crash says which. This is the theory by which the guilt
 
 1. **Suspicion.** A crash makes a suspect of everything that the process held: what its consumers had not settled, what
    it had claimed without telling, and the first message of the offer that it was to read next, as a message may be so
-   large that its consumer's process dies before it can claim. What it was offered ahead (`offers.py`) and had not
-   claimed is none of that: it is small, and had not reached the client.
+   large that its consumer's process dies before it can claim. What it was offered ahead (`ahead.py`) and had not
+   claimed is none of that: it is small, and had not reached the client. As long as others may have claimed a message of
+   such an offer, it counts as company, and becomes a suspect only if none of them has.
 2. **Solitude.** A suspect is offered alone, to a child that holds nothing else, over all its subscriptions, and nothing
    else is offered to that child meanwhile (`guards.py`). So the next crash has one message to blame.
 3. **Conviction.** Only a crash at which the process held one message, and nothing else, convicts; `poison_after` counts
@@ -34,6 +35,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from forkbroker.routing.handover import Record, Rule
+from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details
 
@@ -76,6 +78,15 @@ class Blame(Rule):
         if not (is_alone and is_suspect(runs[0].details)):
             self._unexplained += 1
         return Crash(how, is_alone)
+
+    def judge(self, run: Run, crash: Crash | None, policy: QueuePolicy) -> str:
+        """Blame messages for this crash, if there was one; return why they are poison, if the policy says so."""
+        if crash is None or not self.charge(run, crash):
+            return ""
+        convictions = count_convictions(run.details)
+        if not 0 < policy.poison_after <= convictions:
+            return ""
+        return f"{convictions} child processes crashed while they had only this message, the last one {crash.how}"
 
     def charge(self, run: Run, crash: Crash) -> bool:
         """Blame messages for a crash of a process that held them; tell whether it convicts them."""

@@ -34,15 +34,12 @@ from collections.abc import Iterable
 from enum import Enum, IntEnum
 from typing import Protocol
 
-from forkbroker.routing.handover import Loaded, Record, Rule
+from forkbroker.routing.handover import Record, Rule
 from forkbroker.routing.offers.blame import Crash
 from forkbroker.routing.offers.consumers import Consumer
 from forkbroker.routing.peers import Peer, Slot, Token
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
-
-AHEAD_S = 0.1
-"""So long an offer that was made ahead may be kept (seconds). A quick consumer has claimed it by then."""
 
 
 class Slots(Protocol):
@@ -135,6 +132,7 @@ class Offer(Record):
         "deadline",
         "has_ended",
         "is_overdue",
+        "mask",
         "number",
         "queue",
         "run",
@@ -142,10 +140,12 @@ class Offer(Record):
         "state",
     )
 
-    def __init__(self, number: int, slot: Slot, queue: Queue, run: Run, deadline: float) -> None:
-        """`deadline`: when an answer is overdue (seconds)."""
+    def __init__(self, number: int, slot: Slot, queue: Queue, run: Run, deadline: float, *, slots: int = 1) -> None:
+        """It uses so many slots, from `slot` on. `deadline`: when an answer is overdue (seconds)."""
         self.number = number
         self.slot = slot
+        self.mask = (1 << slots) - 1 << slot
+        """A bit for each slot that it uses."""
         self.queue = queue
         self.run = run
         self.count = run.count
@@ -165,86 +165,68 @@ class Offer(Record):
         self.blames_first = False
         """It may have crashed of reading this offer: the crash counts for the first message even if nobody claimed."""
 
+    def candidate(self, peer: Peer, token: Token) -> Consumer:
+        """The consumer that this subscription of this peer is.
+
+        Raises:
+            AssertionError: it is no candidate, or has answered.
+        """
+        consumer = self.candidates.get((peer, token))
+        if consumer is None:
+            raise AssertionError(f"offer {self.number} expects no answer of child {peer}, subscription {token}")
+        return consumer
+
     def rebuild(self) -> None:
         """Let the number be a state again."""
         self.state = OfferState(self.state)
 
 
 class Claims(Rule):
-    """All offers that are open, and the slots for more."""
+    """All offers that are open and have to be answered, and the slots for more."""
 
-    DUMPED = ("free", "_number", "timely", "kept", "_overdue")
-    ANEW = ("_slots", "_timeout_s", "ahead")
+    DUMPED = ("free", "_number", "timely", "_overdue")
+    ANEW = ("_slots", "_timeout_s")
     """The slots of the other router, by the same numbers."""
 
     def __init__(self, slots: Slots, answer_timeout_s: float) -> None:
         """Use all of `slots`, from now on and alone."""
         self._slots = slots
         self._timeout_s = answer_timeout_s
-        self.free = [Slot(slot) for slot in reversed(range(slots.size))]
-        """So many offers can be made now; to read."""
+        self.free = (1 << slots.size) - 1
+        """A bit for each slot that no offer uses."""
         self._number = 0
         self.timely: dict[int, Offer] = {}
         """Those that are not overdue, oldest first, so the first one's deadline is the next; to read."""
-        self.kept: dict[int, Offer] = {}
-        """Those that were made ahead, oldest first; to read."""
-        self.ahead: dict[Queue, dict[int, Offer]] = {}
-        """The same, by queue, in the order of its messages; to read."""
         self._overdue: dict[int, Offer] = {}
 
-    def rebuild(self, loaded: Loaded) -> None:
-        """Note which queues have offers that were made ahead."""
-        self.ahead = {}
-        for number, offer in self.kept.items():
-            self.ahead.setdefault(offer.queue, {})[number] = offer
+    def next_number(self) -> int:
+        """A number for an offer: no other one has had it."""
+        self._number += 1
+        return self._number
 
     def open_offer(self, queue: Queue, run: Run, candidates: Iterable[Consumer], now: float) -> Offer:
-        """Use a free slot for this run. The semaphore is posted; the caller sends the offer to each candidate."""
+        """Use a free slot for this run, the last one. There must be one.
+
+        The semaphore is posted; the caller sends the offer to each candidate.
+        """
         self._number += 1
-        offer = Offer(self._number, self.free.pop(), queue, run, now + self._timeout_s)
+        slot = Slot(self.free.bit_length() - 1)
+        offer = Offer(self._number, slot, queue, run, now + self._timeout_s)
+        self.free ^= offer.mask
         for candidate in candidates:
             offer.candidates[candidate.key] = candidate
         self.timely[self._number] = offer
-        self._slots.post(offer.slot)
+        self._slots.post(slot)
         return offer
 
-    @property
-    def reserve(self) -> int:
-        """So many free slots are left to offers that are not made ahead."""
-        return self._slots.size // 2
+    def await_answers(self, offer: Offer, now: float) -> None:
+        """From now on the answers of this offer's candidates have to come in time."""
+        offer.deadline = now + self._timeout_s
+        self.timely[offer.number] = offer
 
-    def open_ahead(self, queue: Queue, run: Run, candidate: Consumer, now: float) -> Offer:
-        """The same for a candidate that has no credit yet: it need not answer before `recall`."""
-        self._number += 1
-        offer = Offer(self._number, self.free.pop(), queue, run, now + AHEAD_S)
-        offer.candidates[candidate.key] = candidate
-        self.kept[self._number] = self.ahead.setdefault(queue, {})[self._number] = offer
-        self._slots.post(offer.slot)
-        return offer
-
-    def recall(self, queue: Queue, now: float) -> list[Offer]:
-        """Take back what this queue has offered ahead: which offers were not claimed, the youngest first.
-
-        From now on all of them have to be answered in time.
-        """
-        offers = self.ahead.pop(queue)
-        recalled = [offer for offer in reversed(offers.values()) if self._ask(offer) is Fate.UNTOUCHED]
-        for number, offer in offers.items():
-            del self.kept[number]
-            offer.deadline = now + self._timeout_s
-            self.timely[number] = offer
-        return recalled
-
-    def find(self, number: int, key: tuple[Peer, Token]) -> Offer:
-        """The open offer with this number that waits for this candidate's answer.
-
-        Raises:
-            AssertionError: there is none.
-        """
-        offer = self.timely.get(number) or self.kept.get(number) or self._overdue.get(number)
-        if offer is None or key not in offer.candidates:
-            raise AssertionError(f"offer {number} expects no answer of child {key[0]}, subscription {key[1]}")
-        return offer
+    def find(self, number: int) -> Offer | None:
+        """The open offer with this number; None: there is none."""
+        return self.timely.get(number) or self._overdue.get(number)
 
     def answer(self, offer: Offer, key: tuple[Peer, Token], event: Event) -> Fate:
         """A candidate's only answer, or its end; tells what became of the run.
@@ -257,46 +239,39 @@ class Claims(Rule):
             raise AssertionError(f"offer {offer.number} is {offer.state.name}: {event.name} of child {key[0]}")
         fate = Fate.PENDING
         if step is Step.HAND_OVER:
-            self._verify_claim(offer, key)
+            self.verify_claim(offer, offer.slot, key[0])
             offer.state, fate = OfferState.CLAIMED, Fate.CLAIMED
         offer.has_ended |= event is Event.ENDED
         if len(offer.candidates) == 1 and offer.state is OfferState.OFFERED:
             fate = self._decide(offer)
         del offer.candidates[key]
         if not offer.candidates:
-            self._close(offer)
+            self.close(offer)
         return fate
 
-    def _verify_claim(self, offer: Offer, key: tuple[Peer, Token]) -> None:
+    def verify_claim(self, offer: Offer, slot: Slot, peer: Peer) -> None:
         """Whoever has claimed has the semaphore: this costs 0.6 µs an offer.
 
         Were a lie believed here, the slot would become free with its semaphore raised, and two honest children could
         claim the next offer that uses it.
+
+        Raises:
+            AssertionError: it is a lie.
         """
-        if self._slots.try_acquire(offer.slot):
-            self._slots.post(offer.slot)
-            raise AssertionError(
-                f"offer {offer.number} was claimed by child {key[0]}, which has not taken its semaphore"
-            )
+        if self._slots.try_acquire(slot):
+            self._slots.post(slot)
+            raise AssertionError(f"offer {offer.number} was claimed by child {peer}, which has not taken its semaphore")
 
     def open_for(self, peer: Peer) -> list[tuple[Offer, tuple[Peer, Token]]]:
         """Return what the peer has not answered, in the order in which it was offered."""
         offers = (*self._overdue.values(), *self.timely.values())
         return [(offer, key) for offer in offers for key in offer.candidates if key[0] == peer]
 
-    def ahead_for(self, peer: Peer) -> set[Queue]:
-        """Queues of which something was offered to this peer ahead."""
-        return {offer.queue for offer in self.kept.values() for key in offer.candidates if key[0] == peer}
-
     def deadline(self) -> float | None:
-        """When `take_overdue` will have something to do, or something is to be recalled (seconds)."""
-        when = None
+        """When `take_overdue` will have something to do (seconds)."""
         for offer in self.timely.values():
-            when = offer.deadline
-            break
-        for offer in self.kept.values():
-            return offer.deadline if when is None else min(when, offer.deadline)
-        return when
+            return offer.deadline
+        return None
 
     def take_overdue(self, now: float) -> list[tuple[Offer, Fate]]:
         """Return the offers whose time for answers is over, each once, and what became of their runs by that.
@@ -340,14 +315,9 @@ class Claims(Rule):
             raise AssertionError(f"offer {offer.number} is taken, but by no candidate, and none has ended")
         return Fate.DELIVERED if fate is Fate.PENDING else fate
 
-    def _close(self, offer: Offer) -> None:
+    def close(self, offer: Offer) -> None:
+        """All have answered or ended: the offer's slots can be used again."""
         offer.state = OfferState.FREE
-        number = offer.number
-        if number in self.kept:
-            del self.kept[number], self.ahead[offer.queue][number]
-            if not self.ahead[offer.queue]:
-                del self.ahead[offer.queue]
-        elif self.timely.pop(number, None) is None:
-            del self._overdue[number]
+        if self.timely.pop(offer.number, None) is None and self._overdue.pop(offer.number, None) is not None:
             offer.is_overdue = False
-        self.free.append(offer.slot)
+        self.free |= offer.mask

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 from forkbroker.routing.handover import Record
 from forkbroker.routing.offers.holdings import Holdings
@@ -25,6 +26,8 @@ from forkbroker.routing.queues.runs import Run
 Key = tuple[Peer, Token]
 
 
+MAX_TEAM = 8
+"""Consumers that share what is offered ahead, at most: each of them gets all of it."""
 QUICK_S = 0.01
 """Who settles a message within this time (seconds) is quick. Its child may tell it 5 ms later."""
 
@@ -159,10 +162,10 @@ class Consumer(Record):
         self.is_quick = now - self.since < QUICK_S and not has_returned
         self.since = now
 
-    def wants_ahead(self) -> bool:
-        """Whether it is worth while to offer it something ahead: it is quick, and has used up half of what it had."""
-        is_asked = not (self.has_passed or self.overdue or self.is_gone)
-        return self.is_quick and is_asked and -self.keeps < 2 * self.free <= 0
+    @property
+    def takes_ahead(self) -> bool:
+        """Whether it is worth while to offer it something ahead: it is quick, and has something to do."""
+        return self.is_quick and self.free <= 0 and not (self.has_passed or self.overdue)
 
     @property
     def room(self) -> int:
@@ -192,6 +195,12 @@ class Consumer(Record):
         self.octets += octets
         self.child.octets += octets
         self.child.open_offers += 1
+
+    def hold(self, octets: int) -> None:
+        """It has claimed a message of so many octets that it was offered ahead."""
+        self.free -= 1
+        self.octets += octets
+        self.child.octets += octets
 
     def discharge(self, octets: int) -> None:
         """It has this no more: what is settled, taken back, or was not claimed. Its credit is the caller's business."""
@@ -224,7 +233,7 @@ class Consumer(Record):
 class Consumers(Record):
     """All consumers of one queue."""
 
-    ANEW = ("_exclusive", "_readers", "_settling", "changed", "eased", "only", "willing")
+    ANEW = ("_exclusive", "_readers", "_settling", "changed", "eased", "team", "willing")
     __slots__ = (
         "_all",
         "_common",
@@ -234,8 +243,9 @@ class Consumers(Record):
         "_settling",
         "changed",
         "eased",
-        "only",
         "queue",
+        "team",
+        "teams",
         "willing",
     )
 
@@ -258,8 +268,10 @@ class Consumers(Record):
         """How many of each peer acknowledge."""
         self.willing = self._common
         """Who can be asked now, as far as its child allows it, first the one to ask first."""
-        self.only: Consumer | None = None
-        """The only one that messages go to: there is no other one, or it is the first exclusive one."""
+        self.team: tuple[Consumer, ...] = ()
+        """All that messages go to (the first exclusive one, or all), if they are few and may be offered some ahead."""
+        self.teams = 0
+        """So many teams there have been."""
         self._readers.all, self._readers.willing = self._all, self.willing
         self._readers.settling = self._settling
 
@@ -270,7 +282,7 @@ class Consumers(Record):
         self._readers = self.queue.readers
         self._readers.all, self._readers.settling = self._all, self._settling
         self.willing = self._readers.willing = self._first if self._exclusive else self._common
-        self._find_only()
+        self._find_team()
 
     def __len__(self) -> int:
         """How many there are."""
@@ -287,7 +299,7 @@ class Consumers(Record):
                 self._choose()
         else:
             self.place(consumer)
-        self._find_only()
+        self.change_team()
 
     def remove(self, consumer: Consumer) -> None:
         """It ended. The oldest exclusive one that is left takes over; without any, all are served again."""
@@ -302,7 +314,7 @@ class Consumers(Record):
             del self._exclusive[consumer]
             if was_first:
                 self._choose()
-        self._find_only()
+        self.change_team()
 
     def _choose(self) -> None:
         """There is another first exclusive one, or none. Costs the same however many others there are."""
@@ -312,9 +324,14 @@ class Consumers(Record):
         if first is not None:
             self.place(first)
 
-    def _find_only(self) -> None:
-        row = self._exclusive or self._all
-        self.only = next(iter(row)) if row is self._exclusive or len(row) == 1 else None
+    def change_team(self) -> None:
+        """There are others, or one of them may be offered more, or less."""
+        self.teams += 1
+        self._find_team()
+
+    def _find_team(self) -> None:
+        members = tuple(islice(self._exclusive, 1) if self._exclusive else islice(self._all, MAX_TEAM + 1))
+        self.team = members if len(members) <= MAX_TEAM and all(one.keeps for one in members) else ()
 
     def refresh(self, consumer: Consumer) -> None:
         """Something of the consumer has changed: it may be willing now, or not be any more."""

@@ -12,10 +12,7 @@ than a quarter of the free slots, and in octets (`max_unsettled`) what its subsc
 One of them gets at most as much as is left for the others. A message that is larger goes to a child that has nothing
 else.
 
-A consumer with prefetch 1 that is the only one of its queue, and quick, is offered a few messages *ahead* of its
-credit, each for itself. Its child claims the next one as soon as the client has acknowledged the last one, and the
-parent is not waited for. Nobody else waits for these messages: they are recalled when another consumer comes, when
-something is to be delivered before them, and when the consumer is not quick any more.
+Quick consumers with prefetch 1 are offered some messages ahead of their credit: `sharing.py`.
 
 An offer ends with an answer, with the absence of one, or with its candidate. `claims.py` decides what that means; here
 it is carried out. Which messages are to blame for a candidate's crash, and are poison, `blame.py` knows.
@@ -32,29 +29,28 @@ from forkbroker.routing.jobs.misfits import leave_out
 from forkbroker.routing.jobs.returns import Returns
 from forkbroker.routing.keeping.keeping import Keeping
 from forkbroker.routing.kit import Kit
-from forkbroker.routing.offers.blame import Blame, Crash, count_convictions, is_suspect
+from forkbroker.routing.offers.ahead import AheadClaims, AheadOffer
+from forkbroker.routing.offers.blame import Blame, Crash, is_suspect
 from forkbroker.routing.offers.claims import Claims, Event, Fate, Offer, OfferState
 from forkbroker.routing.offers.clientele import Clientele
 from forkbroker.routing.offers.consumers import Child, Consumer, Consumers, Key
 from forkbroker.routing.offers.leases import Leases
+from forkbroker.routing.offers.sharing import Sharing
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.runs import Run
-from forkbroker.wire.envelope import Envelope, pack, pack_run
+from forkbroker.wire.envelope import Envelope, pack_run
 from forkbroker.wire.kinds import Kind
 
 EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}
 """What the answer of a candidate is to an offer."""
 
-MAX_AHEAD_OCTETS = 65_536
-"""The cost of a message that is offered ahead, at most."""
-
 
 class Offers(Rule):
     """All offers, from the making to the end."""
 
-    DUMPED = ("_has_more", "_blame")
+    DUMPED = ("_has_more",)
     ANEW = ("_width",)
 
     def __init__(
@@ -63,8 +59,11 @@ class Offers(Rule):
         keeping: Keeping,
         returns: Returns,
         claims: Claims,
+        ahead: AheadClaims,
         clientele: Clientele,
         leases: Leases,
+        sharing: Sharing,
+        blame: Blame,
         *,
         width: int,
     ) -> None:
@@ -77,12 +76,15 @@ class Offers(Rule):
         self._paging = keeping.paging
         self._returns = returns
         self._claims = claims
-        self._free = claims.free
+        self._timely = claims.timely
+        self._ahead = ahead.by_queue
+        self._kept = ahead.kept
         self._clientele = clientele
         self._consumers = clientele.consumers
         self._guards = clientele.guards
         self._leases = leases
-        self._blame = Blame()
+        self._sharing = sharing
+        self._blame = blame
         self._width = width
         self._has_more = False
         """Of the queues for which an offer may have become possible not all could be looked at in the last turn."""
@@ -98,7 +100,7 @@ class Offers(Rule):
         changed, steps = self._changed, self._kit.steps
         self._has_more = len(changed) > steps
         for queue in list(islice(changed, steps)):
-            if not self._free:
+            if not self._claims.free:
                 break
             del changed[queue]
             if not self._make_offers(queue, now):
@@ -107,21 +109,23 @@ class Offers(Rule):
 
     def deadline(self) -> float | None:
         """When there is something to do, even if nothing is received (seconds)."""
-        if self._has_more and self._changed and self._free:
+        if self._has_more and self._changed and self._claims.free:
             return self._kit.timers.now
-        return self._claims.deadline()
+        when = self._claims.deadline()
+        if not self._kept:
+            return when
+        kept_until = next(iter(self._kept.values())).deadline
+        return kept_until if when is None else min(when, kept_until)
 
     def _make_offers(self, queue: Queue, now: float) -> bool:
         """All offers of a queue that are possible; tell whether the slots sufficed."""
-        if queue in self._claims.ahead and self._must_recall(queue):
-            self._recall(queue, now)
+        if queue in self._ahead:
+            self._sharing.tend(queue, now)
         if queue.returning:
             return True
         suffice = self._offer_to_willing(queue, now)
-        if suffice and queue.ready and (consumers := self._consumers.get(queue)) is not None:
-            only = consumers.only
-            if only is not None and only.is_quick:
-                self._offer_ahead(queue, only, now)
+        if suffice and queue.ready and (consumers := self._consumers.get(queue)) is not None and consumers.team:
+            self._sharing.offer(consumers, self._most_offers(), now)
         return suffice
 
     def _offer_to_willing(self, queue: Queue, now: float) -> bool:
@@ -149,7 +153,7 @@ class Offers(Rule):
                 if found is None:
                     break
                 lane = found
-            if not self._free:
+            if not self._claims.free:
                 return False
             head = lane.head()
             if head.details.crashes and queue.policy.poison_after and is_suspect(head.details):
@@ -178,47 +182,6 @@ class Offers(Rule):
         consumers.charge(candidates, run.count, run.cost)
         self._send(self._claims.open_offer(consumers.queue, run, candidates, now))
 
-    def _offer_ahead(self, queue: Queue, consumer: Consumer, now: float) -> None:
-        """Offer the next messages, one by one, to a quick consumer that is the only one."""
-        if not consumer.wants_ahead():
-            return
-        while queue.ready and consumer.free > -consumer.keeps and len(self._free) > self._claims.reserve:
-            lane = queue.lanes[0]
-            if not lane.ready or lane.stubs:
-                found = self._paging.next_lane(queue)
-                if found is None:
-                    return
-                lane = found
-            head = lane.head()
-            if not _is_plain(head) or not consumer.accepts(head, self._most_offers()):
-                return
-            run = queue.take(lane, 1)
-            consumer.charge(1, run.cost)
-            self._send(self._claims.open_ahead(queue, run, consumer, now), Kind.AHEAD)
-
-    def _must_recall(self, queue: Queue) -> bool:
-        """Whether what was offered ahead may be another one's now, or something has come that is to be taken before."""
-        offers = self._claims.ahead[queue]
-        last = next(reversed(offers.values()))
-        (consumer,) = last.candidates.values()
-        if queue.returning or not consumer.keeps or consumer.row.only is not consumer:
-            return True
-        priority, serial = last.run.details.priority, last.run.serial
-        for lane in queue.lanes:
-            if lane.priority > priority and (lane.ready or lane.stubs or lane.paged):
-                return True
-            if lane.priority == priority:
-                firsts = [*([lane.head()] if lane.ready else []), *lane.stubs[-1:]]
-                return any(run.serial < serial for run in firsts)
-        return False
-
-    def _recall(self, queue: Queue, now: float) -> None:
-        """Take back what was offered ahead, as far as it is not claimed."""
-        for offer in self._claims.recall(queue, now):
-            ((peer, token),) = offer.candidates
-            self._returns.put_back(queue, offer.run)
-            self._out.append((peer, pack(Kind.WITHDRAW, token=token, number=offer.number)))
-
     def _offer_suspect(self, consumers: Consumers, lane: Lane, head: Run) -> bool:
         """Offer a message that a crash has made suspect, alone; tell whether it was possible.
 
@@ -242,15 +205,15 @@ class Offers(Rule):
 
     def _most_offers(self) -> int:
         """How many open offers a child may have: with one more it would have more than a quarter of the free slots."""
-        return len(self._free) // 4 or 1
+        return self._claims.free.bit_count() // 4 or 1
 
-    def _send(self, offer: Offer, kind: Kind = Kind.OFFER) -> None:
+    def _send(self, offer: Offer) -> None:
         packed: Outbox = []
         try:
             run = offer.run
             for peer, token in offer.candidates:
                 buffers = pack_run(
-                    kind,
+                    Kind.OFFER,
                     run.envelope,
                     first=run.first,
                     count=run.count,
@@ -284,23 +247,36 @@ class Offers(Rule):
 
     def receive(self, peer: Peer, envelope: Envelope) -> None:
         """Apply an answer. Raises AssertionError as `answer`."""
-        self.answer(peer, Token(envelope.token), envelope.number, EVENTS[envelope.kind])
+        offer = self.find(envelope.number)
+        if isinstance(offer, AheadOffer):
+            self._sharing.receive(offer, peer, envelope)
+        else:
+            self.answer(peer, Token(envelope.token), offer, EVENTS[envelope.kind])
 
-    def answer(self, peer: Peer, token: Token, number: int, event: Event) -> None:
-        """Apply what a subscription of this peer says to the offer with this number.
+    def find(self, number: int) -> Offer:
+        """The open offer with this number.
+
+        Raises:
+            AssertionError: there is none.
+        """
+        offer = self._timely.get(number) or self._kept.get(number) or self._claims.find(number)
+        if offer is None:
+            raise AssertionError(f"offer {number} expects no answer: it is not open")
+        return offer
+
+    def answer(self, peer: Peer, token: Token, offer: Offer, event: Event) -> None:
+        """Apply what a subscription of this peer says to this offer.
 
         CLAIMED: the peer has the semaphore; LOST: somebody else had it; PASSED: the peer has no room.
 
         Raises:
             AssertionError: no such answer can come from this child.
         """
-        key = (peer, token)
-        offer = self._claims.find(number, key)
-        consumer = offer.candidates[key]
+        consumer = offer.candidates.get((peer, token)) or offer.candidate(peer, token)
         if consumer.is_gone and event is Event.CLAIMED:
-            raise AssertionError(f"offer {offer.number} was claimed for subscription {key[1]}, which had ended")
+            raise AssertionError(f"offer {offer.number} was claimed for subscription {token}, which had ended")
         is_overdue = offer.is_overdue
-        fate = self._claims.answer(offer, key, event)
+        fate = self._claims.answer(offer, consumer.key, event)
         consumer.child.open_offers -= 1
         consumer.overdue -= is_overdue
         if fate is Fate.CLAIMED:
@@ -326,14 +302,8 @@ class Offers(Rule):
 
     def end_overdue(self, now: float) -> None:
         """Deal with offers that are overdue, and with those that were kept for too long."""
-        kept = self._claims.kept
-        while kept:
-            first = next(iter(kept.values()))
-            if first.deadline > now:
-                break
-            for consumer in first.candidates.values():
-                consumer.is_quick = False
-            self._recall(first.queue, now)
+        if self._kept:
+            self._sharing.end_overdue(now)
         for offer, fate in self._claims.take_overdue(now):
             if offer.is_overdue:
                 self._counters.offers_overdue += 1
@@ -344,12 +314,14 @@ class Offers(Rule):
 
     def end_offers(self, child: Child, how: str) -> Crash | None:
         """The child has ended: what becomes of all that it has not answered, and its crash; `how`: if it was one."""
-        for queue in self._claims.ahead_for(child.peer):
-            self._recall(queue, self._kit.timers.now)
+        untold = self._sharing.recall_from(child.peer)
         offers = self._claims.open_for(child.peer)
-        crash = self._note_crash(child, offers, how) if how else None
+        crash = self._note_crash(child, offers, untold, how) if how else None
         to_read_next = crash
         for offer, key in offers:
+            if isinstance(offer, AheadOffer):
+                self._sharing.end(offer, key, crash)
+                continue
             if offer.state is OfferState.OFFERED and crash is not None:
                 offer.crash = crash
             fate = self._claims.answer(offer, key, Event.ENDED)
@@ -362,14 +334,14 @@ class Offers(Rule):
     def give_back(self, consumer: Consumer, crash: Crash | None) -> Iterator[None]:
         """The consumer has ended: all that it holds goes back, step by step."""
         for run in self._leases.take_all(consumer):
-            self._returns.requeue(consumer.queue, run, self._charge(consumer.queue, run, crash))
+            self._returns.requeue(consumer.queue, run, self._blame.judge(run, crash, consumer.queue.policy))
             yield
 
-    def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], how: str) -> Crash:
+    def _note_crash(self, child: Child, offers: list[tuple[Offer, Key]], untold: list[Run], how: str) -> Crash:
         # whether it is one message is all that counts
         held = islice(chain.from_iterable(consumer.unsettled for consumer in child.consumers.values()), 2)
         open_runs = {offer: offer.run for offer, _ in offers if offer.state is OfferState.OFFERED}
-        return self._blame.note_crash(how, [*held, *open_runs.values()], is_withheld=child.withheld > 0)
+        return self._blame.note_crash(how, [*held, *open_runs.values(), *untold], is_withheld=child.withheld > 0)
 
     def _apply(self, offer: Offer, fate: Fate) -> None:
         """What an answer, an end or the time has shown about an offer's run."""
@@ -379,29 +351,15 @@ class Offers(Rule):
             else:
                 self._returns.put_back(offer.queue, offer.run)
         elif fate is Fate.DELIVERED:
-            self._returns.requeue(offer.queue, offer.run, self._charge(offer.queue, offer.run, offer.crash))
+            poison = self._blame.judge(offer.run, offer.crash, offer.queue.policy)
+            self._returns.requeue(offer.queue, offer.run, poison)
             self._queues.tidy(offer.queue)
 
     def _put_back_blamed(self, offer: Offer, crash: Crash) -> None:
         """Nobody claimed, but a process crashed that was to read this offer next: the first message is suspect."""
         run = offer.run
         first = run.split(1) if run.count > 1 else run
-        self._returns.put_back_blamed(offer.queue, first, self._charge(offer.queue, first, crash))
+        self._returns.put_back_blamed(offer.queue, first, self._blame.judge(first, crash, offer.queue.policy))
         if first is not run:
             self._returns.put_back(offer.queue, run)
         self._queues.tidy(offer.queue)
-
-    def _charge(self, queue: Queue, run: Run, crash: Crash | None) -> str:
-        """Why these messages are poison, if this crash convicts them and they were convicted as often as it takes."""
-        if crash is None or not self._blame.charge(run, crash):
-            return ""
-        convictions = count_convictions(run.details)
-        if not 0 < queue.policy.poison_after <= convictions:
-            return ""
-        return f"{convictions} child processes crashed while they had only this message, the last one {crash.how}"
-
-
-def _is_plain(run: Run) -> bool:
-    """Nothing but its turn matters about this message: it can wait elsewhere than in its queue."""
-    details = run.details
-    return not (run.deliveries or details.crashes or details.expires) and run.cost_of(1) <= MAX_AHEAD_OCTETS

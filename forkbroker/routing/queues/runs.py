@@ -115,6 +115,25 @@ class Run(Record):
         self.cost -= front.cost
         return front
 
+    def part(self, serial: int, count: int) -> Run:
+        """Return so many of the messages from this serial on as another run. This one stays as it is."""
+        first = self.first + serial - self.serial
+        if self.envelope.flags & _UNIFORM:
+            octets = self.octets // self.count * count
+        else:
+            start, end = self.envelope.bounds(first, count)
+            octets = end - start
+        return Run(
+            self.envelope,
+            first=first,
+            count=count,
+            serial=serial,
+            octets=octets,
+            overhead=self.overhead,
+            deliveries=self.deliveries,
+            details=self.details,
+        )
+
     def move_out(self) -> Run:
         """Return all messages as another run. This one is empty from now on, and keeps nothing in memory."""
         moved = Run(
