@@ -245,7 +245,7 @@ class Parser:
                         acks = cut_acks(data, position)
                         if acks is not None:
                             ids, receipts, position = acks
-                            runs.append(FrameRun(_head_of_ack(ids[0]), [b""] * len(ids), receipts, ids))
+                            runs.append(FrameRun(_ACK_HEAD, [b""] * len(ids), receipts, ids))
                             last = None
                             continue
                     found = self._look_up(data, position, start)
@@ -499,10 +499,8 @@ def _weigh(block: bytes, head: Head) -> int:
 
 _HEAD, _LINE, _OCTET = 500, 85, 3
 _NO_RUN = FrameRun(Head("", {}), [])
-
-
-def _head_of_ack(ack_id: bytes) -> Head:
-    return Head("ACK", {"id": ack_id.decode()})
+_ACK_HEAD = Head("ACK", {})
+"""Of ACKs that were read together: each of their ids and receipts is told beside it."""
 
 
 def _add_receipt(run: FrameRun, receipt: str | None) -> None:
