@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import select
 from collections import Counter
 
 import pytest
-from support.deadline import stretched
 from support.rawclient import RawClient
 
 PREFETCH = [
@@ -40,24 +38,22 @@ def test_a_queue_without_consumers_keeps_its_messages_in_order(broker, join) -> 
 
 
 def test_competing_consumers_with_prefetch_1_share_fairly(broker, join) -> None:
-    """Four of equal speed: nobody gets more than twice another's share, and each message goes to one."""
+    """Four that take the same time: all of them get the same share, and each message goes to one.
+
+    When each is left to itself, a busy machine decides who is how fast; benchmarks/ tells the shares then.
+    """
     producer, consumers = join(broker), [join(broker) for _ in range(4)]
     for consumer in consumers:
         consumer.subscribe("/queue/a", 1, ack="client-individual", prefetch_count=1)
     bodies = fill(producer, 600)
 
-    received, by_whom = [], Counter()
-    while len(received) < len(bodies):
-        ready, _, _ = select.select(consumers, [], [], stretched(10))
-        assert ready
-        for consumer in ready:
-            message = consumer.expect("MESSAGE")
+    received = []
+    for _ in range(len(bodies) // 4):
+        messages = [consumer.expect("MESSAGE") for consumer in consumers]
+        received += [message.body.decode() for message in messages]
+        for consumer, message in zip(consumers, messages, strict=True):
             consumer.send("ACK", id=message["ack"])
-            received.append(message.body.decode())
-            by_whom[consumers.index(consumer)] += 1
     assert sorted(received, key=int) == bodies
-    assert len(by_whom) == 4
-    assert max(by_whom.values()) <= 2 * min(by_whom.values()), by_whom
     for consumer in consumers:
         consumer.expect_nothing()
 
