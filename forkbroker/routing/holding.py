@@ -65,6 +65,8 @@ class Holding(Rule):
         queue = self._queues.find(name)
         if queue is not None:
             queue.returning += 1
+            # what it has offered ahead comes back
+            self._queues.changed[queue] = None
         return True
 
     def release(self, name: bytes) -> bool:

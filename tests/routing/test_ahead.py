@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import pytest
 
 from forkbroker.errors import EnvelopeError
-from forkbroker.routing.offers.ahead import AHEAD_S
+from forkbroker.routing.offers.ahead import AHEAD_S, _join
 from forkbroker.routing.offers.consumers import QUICK_S
+from forkbroker.routing.peers import Token
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
+from forkbroker.routing.queues.runs import Run, make_run
 from forkbroker.wire.details import NO_WISHES, Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.fields import MAX_AHEAD, MAX_SHARED
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, Kept, World, make
+from .simulation import Child, Kept, World, make, make_send
 from .twins import hand_over
 
 NAME = b"/queue/jobs"
@@ -260,7 +262,7 @@ def test_what_is_kept_for_too_long_is_recalled() -> None:
     answer_all(world, worker, told)
     offered = finish(world, worker)
 
-    assert deadline == pytest.approx(AHEAD_S)
+    assert deadline == pytest.approx(0.1)
     assert [one.kind for one in told] == [Kind.WITHDRAW]
     assert (bodies(offered), [one.kind for one in offered]) == ([b"2"], [Kind.OFFER])
 
@@ -347,7 +349,8 @@ def test_a_larger_prefetch_ends_it() -> None:
     world.subscribe(worker, NAME, credit=10)
     told = receive(world, worker)
 
-    assert (told[0].kind, told[0].number) == (Kind.WITHDRAW, ahead.number)
+    assert [(one.kind, one.count) for one in told] == [(Kind.WITHDRAW, 0), (Kind.OFFER, MAX_AHEAD)]
+    assert told[0].number == ahead.number
     assert count_ahead(world) == 0
 
 
@@ -472,6 +475,160 @@ def test_a_crash_of_one_marks_what_it_had_and_leaves_the_rest() -> None:
     offered = [(bytes(body), offer.deliveries) for offer in world.consume_offers(last) for body in offer.pieces()]
 
     assert offered[:4] == [(b"6", 1), (b"8", 0), (b"9", 0), (b"10", 0)]
+
+
+def holdings(world: World, child: Child) -> list[Run]:
+    """What the router knows this child to hold."""
+    return list(world.router._offering.clientele.children[child.peer].consumers[Token(1)].unsettled)
+
+
+def find_offered(world: World, team: list[Child]) -> set[int]:
+    """The serials of what they were offered and have not read."""
+    return {offer.serial for worker in team for offer in worker.inbox if offer.kind is Kind.OFFER}
+
+
+@pytest.mark.parametrize("when_told", [True, False])
+def test_a_message_that_crashed_one_of_them_is_suspect(when_told: bool) -> None:
+    """Whether its claim was told or not; what others have is not, nor what nobody had."""
+    world, team = make_team()
+    first, second, third = team
+    assert (work(world, first), work(world, second)) == ([b"6"], [b"7"])
+    if not when_told:
+        first.outbox.pop()
+    world.hear(first)
+    world.end(first, "by SIGSEGV")
+    read_all(world, [second, third])
+    world.turn()
+    queue = world.router._queues.find(NAME)
+    assert queue is not None
+    crashes = {run.serial: run.details.crashes for lane in queue.lanes for run in lane.runs()}
+    held = [run.details.crashes for child in (second, third) for run in holdings(world, child)]
+
+    assert [serial for serial, count in crashes.items() if count] == [7]
+    assert held == [0, 0]
+
+
+def test_what_is_recalled_is_tried_from_the_youngest_to_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that goes on at that moment, from the oldest to the youngest, has the oldest then, and no other."""
+    world, team = make_team(messages=6 + 2 * MAX_SHARED)
+    for _ in range(MAX_SHARED // 2):
+        work(world, team[0])
+    read_all(world, team)
+    first, second = (kept.offer for kept in team[1].kept)
+    tried: list[int] = []
+    try_acquire = world.semaphores.try_acquire
+    monkeypatch.setattr(world.semaphores, "try_acquire", lambda slot: tried.append(slot) or try_acquire(slot))
+    add_worker(world)
+    world.turn()
+
+    young = [second.slot + at for at in reversed(range(second.count))]
+    old = [first.slot + at for at in reversed(range(first.count))]
+    assert tried[: len(young)] == young
+    assert tried[len(young) :] == old[: len(tried) - len(young)] != []
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RELEASED, Outcome.REJECTED])
+def test_a_message_that_was_claimed_of_what_is_kept_can_be_given_back(outcome: Outcome) -> None:
+    """Told with its claim, and not as it was: it counts as delivered, or is a dead letter."""
+    world, team = make_team()
+    work(world, team[0])
+    world.hear(team[0])
+    world.settle(team[1], next(iter(team[1].held[1])))
+    assert world.take_ahead(team[1]) == [b"7"]
+    (serial,) = team[1].held[1]
+    world.settle(team[1], serial, outcome=outcome)
+    if outcome is Outcome.RELEASED:
+        world.leave(team[1], team[1].kept.popleft())
+    world.turn()
+    queue = world.router._queues.find(NAME)
+    assert queue is not None
+    first = queue.lanes[0].head()
+
+    if outcome is Outcome.RELEASED:
+        assert (first.serial, first.deliveries) == (serial, 1) or serial in find_offered(world, team)
+    else:
+        assert world.view(b"/queue/DLQ").ready == 1
+    assert world.view(NAME).unsettled + world.view(NAME).ready == 60 - 5 - (outcome is Outcome.REJECTED)
+
+
+def test_slots_that_are_not_side_by_side_are_used_as_well() -> None:
+    """For fewer messages at a time."""
+    world = World(slots=16)
+    claims, ahead = world.router._offering.claims, world.router._offering.ahead
+    claims.free = 0b1111_1111_0011_1011
+
+    assert [ahead.room(most) for most in (8, 5, 4, 3, 1)] == [5, 5, 4, 3, 1]
+    claims.free = 0b1010_1010_1011_1011
+    assert [ahead.room(most) for most in (8, 4, 1)] == [2, 2, 1]
+    claims.free = 0b0000_0000_1111_1111
+    assert ahead.room(8) == 0
+
+
+def test_slots_in_many_places_are_used_one_by_one() -> None:
+    """Half of what is wanted, and half of that."""
+    world = World(slots=32)
+    world.router._offering.claims.free = int("110" * 10 + "11", 2)
+
+    assert world.router._offering.ahead.room(8) == 1
+
+
+def test_who_has_tried_all_takes_nothing_from_who_has_not() -> None:
+    """All of it is claimed, and the other one will find that."""
+    world, team = make_team(3, messages=6 + MAX_SHARED)
+    first, second, third = team
+    for _ in range(MAX_SHARED):
+        work(world, third)
+    assert work(world, first) == []
+    lost = world.router.counters.offers_lost
+    told = read_all(world, team)
+
+    assert told == []
+    assert world.router.counters.offers_lost == lost + 2
+    assert work(world, second) == []
+
+
+def test_more_is_offered_when_a_claim_shows_that_half_is_gone() -> None:
+    """Its settlement comes later."""
+    world, team = make_team()
+    for _ in range(MAX_SHARED // 2 - 1):
+        work(world, team[0])
+    world.settle(team[0], next(iter(team[0].held[1])))
+    before = read_all(world, team)
+    world.take_ahead(team[0])
+
+    assert before == []
+    assert read_all(world, team) == [Kind.AHEAD] * 3
+
+
+def test_who_hides_a_claim_is_found_out() -> None:
+    """When all have answered, and nobody has ended."""
+    world, worker = make_world()
+    offer = be_quick(world, worker)
+    assert world.semaphores.try_acquire(offer.slot + 3)
+    worker.kept[0].tried = offer.count
+    world.leave(worker, worker.kept.popleft())
+
+    with pytest.raises(AssertionError, match="is taken, but by no candidate"):
+        world.hear(worker)
+
+
+def test_what_is_not_side_by_side_comes_back_in_parts() -> None:
+    """Each of them a run."""
+    run = make_run(make_send(NAME, [b"x"] * 9), 11)
+    parts = [(part.serial, part.count, part.first, part.octets) for part in _join(run, [19, 18, 15, 12, 11])]
+
+    assert parts == [(18, 2, 7, 2), (15, 1, 4, 1), (11, 2, 0, 2)]
+
+
+def test_a_queue_that_is_held_takes_back_what_it_has_offered() -> None:
+    """Nobody goes on with it."""
+    world, team = make_team()
+    with world.router.on_behalf_of(team[0].peer, world.now):
+        world.router.holding.hold(NAME, None)
+    told = read_all(world, team)
+
+    assert told == [Kind.WITHDRAW] * 3
+    assert count_ahead(world) == 0
 
 
 def test_many_workers_share_nothing() -> None:

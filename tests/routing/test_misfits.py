@@ -47,6 +47,28 @@ def test_an_offer_that_can_not_be_sent_is_its_senders_fault(candidates: int) -> 
     assert (view.ready, view.unsettled, view.octets) == (0, 0, 0)
 
 
+def test_what_can_not_be_offered_ahead_is_its_senders_fault() -> None:
+    """It is left out, its slots are free and their semaphores taken back, and the next message goes its way."""
+    world = World(slots=16)
+    liar, honest, worker = world.add_child(), world.add_child(), world.add_child()
+    world.send(honest, A, [b"first", b"second"])
+    bad = make_send(A, [b"bad", b"too"])
+    world.tell(liar, bad)
+    world.send(honest, A, [b"good"])
+    world.subscribe(worker, A, credit=1, keeps=8)
+    world.take_one(worker)
+    damage(world, bad)
+    world.settle(worker, next(iter(worker.held[1])))
+    world.turn()
+    told = [(one.kind, [bytes(body) for body in one.pieces()]) for one in worker.inbox]
+
+    assert told == [(Kind.OFFER, [b"second"]), (Kind.AHEAD, [b"good"])]
+    assert "AHEAD" in world.router.culprits[liar.peer]
+    assert sum(world.semaphores.values) == 2
+    assert world.router._offering.claims.free.bit_count() == 14
+    assert world.view(A).unsettled == 2
+
+
 def test_a_delayed_message_that_can_not_be_fired_is_its_senders_fault() -> None:
     """It waits no longer, and the others that are due come."""
     world = World(stock=Stock())

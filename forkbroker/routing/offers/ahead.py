@@ -163,6 +163,11 @@ class AheadClaims(Rule):
             self._claims.await_answers(offer, now)
         return offers, runs
 
+    def cancel(self, offer: AheadOffer) -> None:
+        """The offer was sent to nobody: nobody has claimed anything of it."""
+        self._take_back(offer)
+        assert not offer.unclaimed, f"offer {offer.number} was claimed before it was sent"
+
     def untold(self, peer: Peer) -> Iterator[Run]:
         """Messages of offers that were taken back which this peer may have claimed, and others as well."""
         offers = (offer for offer, _ in self._claims.open_for(peer) if isinstance(offer, AheadOffer))

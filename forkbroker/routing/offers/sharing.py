@@ -127,7 +127,7 @@ class Sharing(Rule):
 
     def _withdraw(self, offer: AheadOffer, error: EnvelopeError) -> None:
         """The messages can't be sent to anybody: leave them out, and go on with what follows."""
-        offer.unclaimed.clear()
+        self._ahead.cancel(offer)
         for consumer in list(offer.candidates.values()):
             self._answer(offer, consumer, Kind.LOST, offer.count)
         offer.queue.forget(offer.run)
@@ -245,12 +245,14 @@ class Sharing(Rule):
             return True
         priority, end = last.run.details.priority, last.run.serial + last.count
         for lane in queue.lanes:
+            if lane.priority < priority:
+                break
             if lane.priority > priority and (lane.ready or lane.stubs or lane.paged):
                 return True
-            if lane.priority == priority:
-                return (lane.ready > 0 and lane.head().serial < end) or (
-                    bool(lane.stubs) and lane.stubs[-1].serial < end
-                )
+            if lane.priority == priority and (
+                (lane.ready and lane.head().serial < end) or (lane.stubs and lane.stubs[-1].serial < end)
+            ):
+                return True
         return False
 
     def _recall(self, queue: Queue, now: float) -> None:
