@@ -147,7 +147,7 @@ PLAIN = [
     Scenario("queue-1-1", "queue 1→1 auto", Load(queue=True), 50_000, target=800_000),
     Scenario("queue-1-1-1024", "queue 1→1 auto", Load(queue=True, size=KIB), 20_000),
     individual(100, 5_000, 100_000),
-    individual(1, 1_000, 20_000),
+    individual(1, 1_000, 25_000),
     Scenario("receipts", "topic 1→1, a receipt on every SEND", Load(receipts=True), 20_000, target=150_000),
     Scenario(
         "ping-pong",

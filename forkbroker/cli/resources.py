@@ -30,8 +30,8 @@ BACKLOG = 1024
 """Connections that wait while children are forked; the kernel lowers it to its own limit (Linux: somaxconn)."""
 
 SLOTS = 64
-"""Offers that can be open at one time; with more to offer, the next one waits for an answer. Four workers have four
-open at once, a queue that is emptied has 20 to 50 long ones: more slots made no benchmark faster. Each is a mapping in
+"""Offers that can be open at one time; with more to offer, the next one waits for an answer. A queue with quick workers
+uses up to 32, one that is emptied 20 to 50 for long runs: more slots made no benchmark faster. Each is a mapping in
 every process, which costs 0.2 KiB of the kernel's memory; a fork hardly notices."""
 
 _STDERR = 2
