@@ -139,8 +139,9 @@ inline hear(c) {
         :: offers[o].tried <= v -> offers[o].tried = v + 1
         :: else
         fi;
+        /* who claims the last message has tried all before */
         if
-        :: offers[o].state == OFFERED -> lose(c)
+        :: v + 1 == offers[o].count -> lose(c)
         :: else
         fi
     :: else ->
@@ -447,11 +448,12 @@ end_idle:
             sem[o * LENGTH + tried] = 0;
             take_message(offers[o].first + tried);
             box[me]!CLAIMED, o, tried
+        :: tried + 1 == offers[o].count && !sem[o * LENGTH + tried] -> box[me]!LOST, o, tried + 1
         :: else
         fi;
         tried++;
         if
-        :: tried == offers[o].count -> kept?o; box[me]!LOST, o, tried; tried = 0
+        :: tried == offers[o].count -> kept?o; tried = 0
         :: else
         fi;
         o = 0 }

@@ -106,8 +106,9 @@ class QueueDelivery:
                 self._unwritten.put(self._unacknowledged.deliver(messages, subscription, at - 1, 1, serial)[1], 1)
             if at == count:
                 ahead.popleft()
-                # who has nothing more waits for what the parent has
-                self._tell_left(kept, Kind.LOST, is_urgent=not (is_claimed or ahead))
+                if not is_claimed:
+                    # else the claim says it; who has nothing more waits for what the parent has
+                    self._tell_left(kept, Kind.LOST, is_urgent=not ahead)
 
     def hand_back(self, subscription: QueueSubscription) -> None:
         """Something older comes back to the queue by a NACK: leave what was offered ahead to come behind that.

@@ -256,11 +256,14 @@ class Upward:
         self.is_urgent = True
 
     def _close_settlements(self) -> None:
-        token, claimed = self._settling_token, self._settled_offer
-        if not claimed and self._claim is not None:
+        token, claimed, younger = self._settling_token, self._settled_offer, None
+        if claimed:
+            # what was claimed since then comes behind it
+            younger, self._claim = self._claim, None
+        elif self._claim is not None:
             claimed = self._take_claim(token)
         self._append(pack_settle(token, self._settling, claimed=claimed))
-        self._settling, self._settled_offer = [], 0
+        self._settling, self._settled_offer, self._claim = [], 0, younger
 
     def _take_claim(self, token: int) -> int:
         """The offer that was claimed last for this subscription, if nothing came after it: SETTLE says it as well.

@@ -24,7 +24,8 @@ UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscrip
 READY        the client's socket has room again: after PASSED, offers are welcome again
 CLAIMED      number: the offer's; token; serial: of an AHEAD, the message
 LOST         as CLAIMED: another candidate was faster. Of an AHEAD: index: so many messages were tried, each of them
-             this child's or another one's; if that is not all, the rest is left to others
+             this child's or another one's; if that is not all, the rest is left to others. Not told by who has
+             claimed the last one
 PASSED       as LOST: no room, or no such subscription any more; the other semaphores were not tried
 SETTLE       token; payload: entries of `SETTLEMENT`; count: how many; block: the reason that came with NACK, of all of
              them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between; of

@@ -328,7 +328,10 @@ class World:
             child.held[offer.token][serial] = bytes(offer.pieces()[at])
             child.outbox.append(make(Kind.CLAIMED, number=offer.number, token=offer.token, serial=serial))
         if kept.tried == offer.count:
-            self.leave(child, child.kept.popleft())
+            child.kept.popleft()
+            if not serial:
+                # else the claim says it
+                self.leave(child, kept)
         return serial
 
     def take_ahead(self, child: Child) -> list[bytes]:

@@ -104,15 +104,27 @@ def test_what_is_kept_is_claimed_when_the_client_acknowledges() -> None:
 
 
 def test_what_was_claimed_and_settled_is_told_in_one_word() -> None:
-    """However many messages it was, and that all were tried comes behind it."""
-    client, _ = keeping(3)
+    """However many messages it was, and that all were tried comes behind it; with the last one that is clear."""
+    client, _ = keeping(4, taken=[5])
     for _ in range(4):
         ack(client)
     told = client.told()
 
     assert [one.kind for one in told] == [Kind.SETTLE, Kind.LOST]
     assert (told[0].serial, told[0].settlements()) == (2, [(1, 4, DONE)])
-    assert (told[1].number, told[1].index) == (2, 3)
+    assert (told[1].number, told[1].index) == (2, 4)
+
+
+def test_a_younger_claim_is_told_behind_what_was_settled_before() -> None:
+    """If it is that of the last message, the parent expects nothing more behind it."""
+    client, _ = keeping(3)
+    for _ in range(3):
+        ack(client)
+    told = client.told()
+
+    assert [one.kind for one in told] == [Kind.SETTLE, Kind.CLAIMED]
+    assert told[0].settlements() == [(1, 3, DONE)]
+    assert (told[1].number, told[1].serial) == (2, 4)
 
 
 def test_messages_of_two_offers_are_told_apart() -> None:
@@ -128,17 +140,16 @@ def test_messages_of_two_offers_are_told_apart() -> None:
 
 def test_what_has_no_messages_left_is_told_when_another_is_used_up_as_well() -> None:
     """Its slots are missing in the parent."""
-    client, token = keeping(1)
-    for first in (3, 4):
-        offer_ahead(client, token, first)
-    offer_ahead(client, token, 5, MAX_AHEAD)
+    client, token = keeping(2, taken=[3, 5])
+    offer_ahead(client, token, 4, 2)
+    offer_ahead(client, token, 6, MAX_AHEAD)
     urgent = []
     for _ in range(3):
         client.session.upward.is_urgent = False
         ack(client)
         urgent.append(client.session.upward.is_urgent)
 
-    assert urgent == [False, True, True]
+    assert urgent == [False, False, True]
 
 
 def test_who_has_nothing_more_says_so_at_once() -> None:
@@ -184,13 +195,13 @@ def test_an_ack_is_told_at_once_when_half_is_left() -> None:
 
 def test_what_somebody_else_has_is_passed_over() -> None:
     """Another consumer has it, or the parent, whose word is on the way."""
-    client, _ = keeping(4, taken=[2, 4])
+    client, _ = keeping(5, taken=[2, 4, 6])
 
     assert ack(client) == [b"3"]
     assert ack(client) == [b"5"]
     assert ack(client) == []
-    assert answers(client.told()) == [(Kind.CLAIMED, 2, 3), (Kind.CLAIMED, 2, 5), (Kind.LOST, 2, 4)]
-    assert client.claims == [1, 10, 11, 12, 13]
+    assert answers(client.told()) == [(Kind.CLAIMED, 2, 3), (Kind.CLAIMED, 2, 5), (Kind.LOST, 2, 5)]
+    assert client.claims == [1, 10, 11, 12, 13, 14]
 
 
 def test_a_withdrawal_is_answered_once() -> None:
@@ -265,7 +276,7 @@ def test_a_client_that_does_not_read_passes_what_is_kept() -> None:
     client.do("ACK", id=name)
 
     assert big >= OFFER_ROOM
-    assert answers(client.told()) == [(Kind.CLAIMED, 2, 2), (Kind.LOST, 2, 1), (Kind.PASSED, 3, 0)]
+    assert answers(client.told()) == [(Kind.CLAIMED, 2, 2), (Kind.PASSED, 3, 0)]
 
 
 @pytest.mark.parametrize("end", ["UNSUBSCRIBE", "DISCONNECT", "drain", "error", "shutdown"])

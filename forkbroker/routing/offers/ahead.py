@@ -5,7 +5,8 @@ parent: each tries the semaphores from the first to the last, and has the messag
 are claimed in their order, whoever claims them. A candidate tells
 
 - CLAIMED, or a SETTLE that says it as well, of one message: it is this candidate's;
-- LOST, when it has tried all: they are all claimed, and whatever is younger can be offered;
+- LOST, when it has tried all: they are all claimed, and whatever is younger can be offered (who claims the last one
+  says as much by that);
 - PASSED, or LOST before it has tried all, when it leaves: then the parent takes the offer back, as it may at any time.
 
 To take an offer back (`recall`) is to try the semaphores that nobody is known to have got, from the last to the first,

@@ -87,7 +87,8 @@ class Sharing(Rule):
                     return
                 lane = found
             head = lane.head()
-            if not _is_plain(head):
+            if head.count < len(team) or not _is_plain(head):
+                # what comes one by one is cheaper to offer to one of them each time
                 return
             octets = MAX_AHEAD_OCTETS
             for consumer in team:
@@ -164,6 +165,8 @@ class Sharing(Rule):
                 self._custody.settle(offer.queue, self._ahead.claim(offer, consumer, serial, count))
                 self._counters.messages_claimed += count
                 self._counters.messages_acknowledged += count
+                if serial + count == end:
+                    self._end_candidacy(offer, consumer, offer.count)
                 continue
             for each in sorted(claimed):
                 self._claim(offer, consumer, each)
@@ -181,18 +184,24 @@ class Sharing(Rule):
         run = self._ahead.claim(offer, consumer, serial)
         consumer.hold(run.cost)
         self._leases.begin(run, consumer)
+        if serial + 1 == offer.run.serial + offer.count:
+            self._end_candidacy(offer, consumer, offer.count)
 
     def _answer(self, offer: AheadOffer, consumer: Consumer, kind: Kind, tried: int) -> None:
         """It has tried so many messages. LOST: it has tried all, or gives the rest back; PASSED: it has no room."""
-        is_overdue = offer.is_overdue
-        fates = self._ahead.answer(offer, consumer.key, tried)
-        consumer.child.open_offers -= 1
-        consumer.overdue -= is_overdue
-        consumer.take_back(1, offer.cost, has_passed=kind is Kind.PASSED)
+        self._end_candidacy(offer, consumer, tried, has_passed=kind is Kind.PASSED)
         if kind is Kind.LOST:
             self._counters.offers_lost += 1
         else:
             self._counters.offers_passed += 1
+
+    def _end_candidacy(self, offer: AheadOffer, consumer: Consumer, tried: int, *, has_passed: bool = False) -> None:
+        """It will claim nothing more of this. Who claims the last message has tried all before, and need not say it."""
+        is_overdue = offer.is_overdue
+        fates = self._ahead.answer(offer, consumer.key, tried)
+        consumer.child.open_offers -= 1
+        consumer.overdue -= is_overdue
+        consumer.take_back(1, offer.cost, has_passed=has_passed)
         self._apply(offer, fates)
         consumer.row.refresh(consumer)
 
