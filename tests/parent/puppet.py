@@ -64,6 +64,7 @@ class Switchboard:
             self._logger.info("router: %d is read although it is to wait", peer)
         if envelope.kind is Kind.LOST:
             self.waiting[peer] = now + LONG_S
+            self._logger.info("router: %d has begun to wait", peer)
         elif envelope.kind is Kind.SEND:
             self._send(peer, envelope)
         elif envelope.kind is Kind.SUBSCRIBE:

@@ -429,9 +429,8 @@ def test_who_has_sent_more_than_a_turn_applies_is_not_read_before_it_is_applied(
     broker = start()
     alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell("kind LOST")
-    alice.count()
-    # what stands before it in the channel may come with the same read
-    broker.measure()
+    # what stands behind it in the channel may come with the same read
+    broker.await_log(rf"router: {alice.peer} has begun to wait")
     alice.tell(f"send {bob.peer} 10")
     bob.tell(f"send {alice.peer} 10")
 
@@ -447,8 +446,7 @@ def test_who_dies_before_all_that_it_has_sent_is_applied_is_waited_for(start: St
     broker = start()
     alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell("kind LOST")
-    alice.count()
-    broker.measure()
+    broker.await_log(rf"router: {alice.peer} has begun to wait")
     alice.tell("crash")
 
     broker.await_log(rf"router: {alice.peer} ended")
