@@ -611,6 +611,16 @@ def test_who_hides_a_claim_is_found_out() -> None:
 
     with pytest.raises(AssertionError, match="is taken, but by no candidate"):
         world.hear(worker)
+    world.end(worker)
+    other = world.add_child()
+    world.subscribe(other, NAME)
+    offers = world.consume_offers(other)
+    again = [(bytes(body), offer.deliveries) for offer in offers for body in offer.pieces()]
+
+    # 1 it had, and 5 it has hidden: nothing is lost by that
+    assert sorted(again, key=lambda one: int(one[0])) == [
+        (b"%d" % number, int(number in (1, 5))) for number in range(1, 20)
+    ]
 
 
 def test_what_is_not_side_by_side_comes_back_in_parts() -> None:

@@ -138,7 +138,7 @@ class AheadClaims(Rule):
         return self._lose(offer, key)
 
     def _lose(self, offer: AheadOffer, key: Key) -> list[tuple[Run, Fate]]:
-        found = list(self._decide(offer)) if len(offer.candidates) == 1 and offer.unclaimed else []
+        found = self._decide(offer) if len(offer.candidates) == 1 and offer.unclaimed else []
         del offer.candidates[key]
         if not offer.candidates:
             if self.kept.pop(offer.number, None) is not None:
@@ -189,15 +189,21 @@ class AheadClaims(Rule):
         offer.unclaimed.difference_update(taken)
         return list(_join(offer.run, taken))
 
-    def _decide(self, offer: AheadOffer) -> Iterator[tuple[Run, Fate]]:
+    def _decide(self, offer: AheadOffer) -> list[tuple[Run, Fate]]:
         """All have answered or ended, and there are messages of which none has said that it claimed them."""
-        if offer.state is OfferState.OFFERED:
-            for run in self._take_back(offer):
-                yield run, Fate.UNTOUCHED
+        taken = self._take_back(offer) if offer.state is OfferState.OFFERED else []
         if offer.unclaimed and not offer.has_ended:
+            self._undo(offer, taken)
             raise AssertionError(f"offer {offer.number} is taken, but by no candidate, and none has ended")
-        for serial in sorted(offer.unclaimed):
-            yield offer.run.part(serial, 1), Fate.DELIVERED
+        delivered = [offer.run.part(serial, 1) for serial in sorted(offer.unclaimed)]
+        return [*((run, Fate.UNTOUCHED) for run in taken), *((run, Fate.DELIVERED) for run in delivered)]
+
+    def _undo(self, offer: AheadOffer, taken: list[Run]) -> None:
+        """These can be claimed as before: whoever has lied is ended, and then it is decided again."""
+        for run in taken:
+            for serial in range(run.serial, run.serial + run.count):
+                offer.unclaimed.add(serial)
+                self._slots.post(Slot(offer.slot + serial - offer.run.serial))
 
 
 def _find_row(free: int, count: int) -> Slot | None:
