@@ -98,12 +98,10 @@ class Storm:
             Trader(self.book, self.chance, "trader", (WORK, NEWS), window=5),
             LightProducer(self.book, self.chance, "light", window=10),
         ]
-        # with 1 for all of them they share what is offered ahead
-        prefetches = self.chance.choice([(1, 10, 50), (1, 1, 1)])
         self.consumers: list[Consumer] = [
-            Consumer(self.book, self.chance, "c0", prefetch=prefetches[0], is_competing=True),
-            Consumer(self.book, self.chance, "c1", prefetch=prefetches[1], makes=0.3, is_competing=True),
-            Consumer(self.book, self.chance, "c2", prefetch=prefetches[2], makes=0.1, is_competing=True),
+            Consumer(self.book, self.chance, "c0", prefetch=1, is_competing=True),
+            Consumer(self.book, self.chance, "c1", prefetch=10, makes=0.3, is_competing=True),
+            Consumer(self.book, self.chance, "c2", prefetch=50, makes=0.1, is_competing=True),
             Consumer(self.book, self.chance, "done", DONE),
             Consumer(self.book, self.chance, "news", NEWS),
         ]
