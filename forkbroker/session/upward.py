@@ -204,9 +204,11 @@ class Upward:
         self.is_urgent |= is_urgent or len(self._left) > 1
 
     def request(self, buffers: list[Buffer]) -> None:
-        """Any other envelope."""
+        """Any other envelope. READY is about what was passed before, so that comes before it."""
         if self._batch is not None or self._settling:
             self._close()
+        if self._left:
+            self._tell_left()
         self._append(buffers)
 
     def fence(self) -> int:
@@ -233,8 +235,7 @@ class Upward:
         if self._claim is not None:
             self._tell_claim(*self._claim)
         if self._left:
-            self._envelopes += self._left
-            self._left.clear()
+            self._tell_left()
         envelopes, self._envelopes = self._envelopes, []
         self._last_is_fenced = True
         self.is_urgent = self.has_claimed = False
@@ -279,6 +280,14 @@ class Upward:
         """Tell a claim by itself: another envelope follows than the settlement that could say it as well."""
         self._claim = None
         self._envelopes.append(pack(Kind.CLAIMED, token=token, number=number, serial=serial))
+
+    def _tell_left(self) -> None:
+        """Tell what became of offers ahead; nothing is collected that was claimed of them."""
+        if self._claim is not None:
+            self._tell_claim(*self._claim)
+        self._envelopes += self._left
+        self._left.clear()
+        self._last_is_fenced = True  # as in `answer`
 
     def _close_batch(self, batch: _Batch) -> None:
         self._batch = None

@@ -279,6 +279,21 @@ def test_a_client_that_does_not_read_passes_what_is_kept() -> None:
     assert answers(client.told()) == [(Kind.CLAIMED, 2, 2), (Kind.PASSED, 3, 0)]
 
 
+def test_who_has_room_again_says_so_behind_what_it_has_passed() -> None:
+    """In the same turn. The parent offers nothing to a subscription that has passed, before it hears READY."""
+    client, token = keeping(0)
+    client.offer(sent("/queue/a", bytes(OFFER_ROOM)), token, serial=2, kind=Kind.AHEAD)
+    offer_ahead(client, token, 3)
+    last = client.inbox[-1]["ack"]
+    client.do("ACK", id=last)
+    name = last.rsplit("-", 1)[0] + f"-{int(last.rsplit('-', 1)[1]) + 1}"
+    client.do("ACK", id=name)
+    client.read()
+    told = [one.kind for one in client.told()]
+
+    assert told.index(Kind.PASSED) < told.index(Kind.READY)
+
+
 @pytest.mark.parametrize("end", ["UNSUBSCRIBE", "DISCONNECT", "drain", "error", "shutdown"])
 def test_who_ends_leaves_what_is_kept_to_others(end: str) -> None:
     """And keeps nothing more."""
