@@ -107,7 +107,7 @@ class QueueDelivery:
             if at == count:
                 ahead.popleft()
                 if not is_claimed:
-                    # else the claim says it; who has nothing more waits for what the parent has
+                    # else the claim says it; a client without a message waits for more of them
                     self._tell_left(kept, Kind.LOST, is_urgent=not ahead)
 
     def hand_back(self, subscription: QueueSubscription) -> None:

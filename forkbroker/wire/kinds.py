@@ -24,8 +24,8 @@ UNSUBSCRIBE  destination, token; block: with flag `DURABLE` the durable subscrip
 READY        the client's socket has room again: after PASSED, offers are welcome again
 CLAIMED      number: the offer's; token; serial: of an AHEAD, the message
 LOST         as CLAIMED: another candidate was faster. Of an AHEAD: index: so many messages were tried, each of them
-             this child's or another one's; if that is not all, the rest is left to others. Not told by who has
-             claimed the last one
+             this child's or another one's; if that is not all, the rest is left to others. A child that has
+             claimed the last one does not tell it
 PASSED       as LOST: no room, or no such subscription any more; the other semaphores were not tried
 SETTLE       token; payload: entries of `SETTLEMENT`; count: how many; block: the reason that came with NACK, of all of
              them; mostly none. serial: the number of an offer that was CLAIMED before, if nothing else came between; of
@@ -48,7 +48,7 @@ LEAVING      block: the reason, for the log; number, serial and count: messages 
              Token 1: the client has tried to log in with a wrong login or passcode; counts against its address.
 OFFER        destination, block, details, pieces; token; slot: the semaphore; number: the offer's;
              serial: of the first message; deliveries: how often these were delivered before
-AHEAD        as OFFER, with a semaphore for each message, from `slot` on. Who gets it may have no credit yet, and keeps
+AHEAD        as OFFER, with a semaphore for each message, from `slot` on. A child may have no credit yet, and keeps
              it: with credit it tries the messages, one after the other, and answers when it has tried all, or as soon
              as the offer is withdrawn
 WITHDRAW     number: of an AHEAD that was taken back; token. Who keeps it answers LOST; who does not has answered

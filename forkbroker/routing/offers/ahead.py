@@ -5,14 +5,14 @@ parent: each tries the semaphores from the first to the last, and has the messag
 are claimed in their order, whoever claims them. A candidate tells
 
 - CLAIMED, or a SETTLE that says it as well, of one message: it is this candidate's;
-- LOST, when it has tried all: they are all claimed, and whatever is younger can be offered (who claims the last one
-  says as much by that);
+- LOST, when it has tried all: they are all claimed, and younger messages can be offered. To claim the last one says as
+  much;
 - PASSED, or LOST before it has tried all, when it leaves: then the parent takes the offer back, as it may at any time.
 
 To take an offer back (`recall`) is to try the semaphores that nobody is known to have got, from the last to the first,
 for the reason that `claims.py` gives. The messages of those that the parent gets go back to the queue, and from then on
-the candidates have to answer in time, as with any other offer. Who has one of the others tells it before it answers. If
-nobody does, a candidate had it that has ended.
+the candidates have to answer in time, as with any other offer. A candidate that has one of the others tells it before
+it answers. If none does, a candidate had it that has ended.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ busy. The rules that follow keep this true, and the order of the messages:
 
 - Something is offered ahead only if all consumers of the queue are quick, have prefetch 1, and have something to do,
   and if there are few of them.
-- Who has credit has answered all that it was offered ahead, having tried all of it: all of that is claimed. So what is
-  offered to it is younger than what anybody has got.
+- A consumer that has credit has answered all that it was offered ahead, having tried all of it: all of that is claimed.
+  So the messages that are offered to it are the next ones in the order of the queue.
 - All is taken back when a consumer comes or goes, when one leaves an offer before it has tried all of it, when
   something is to be delivered before it, and when it was kept for 0.1 s: then somebody is not quick any more.
 
@@ -88,7 +88,7 @@ class Sharing(Rule):
                 lane = found
             head = lane.head()
             if head.count < len(team) or not _is_plain(head):
-                # what comes one by one is cheaper to offer to one of them each time
+                # messages that came one by one cost less when each is offered to one consumer
                 return
             octets = MAX_AHEAD_OCTETS
             for consumer in team:
@@ -196,7 +196,7 @@ class Sharing(Rule):
             self._counters.offers_passed += 1
 
     def _end_candidacy(self, offer: AheadOffer, consumer: Consumer, tried: int, *, has_passed: bool = False) -> None:
-        """It will claim nothing more of this. Who claims the last message has tried all before, and need not say it."""
+        """It will claim nothing more of this. To claim the last message says that."""
         is_overdue = offer.is_overdue
         fates = self._ahead.answer(offer, consumer.key, tried)
         consumer.child.open_offers -= 1
@@ -206,7 +206,7 @@ class Sharing(Rule):
         consumer.row.refresh(consumer)
 
     def end_overdue(self, now: float) -> None:
-        """Take back what was kept for too long. Who has not tried all of it is not quick any more."""
+        """Take back what was kept for too long. Consumers that have not tried all of it are not quick any more."""
         kept = self._ahead.kept
         while kept:
             first = next(iter(kept.values()))

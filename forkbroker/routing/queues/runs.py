@@ -92,25 +92,11 @@ class Run(Record):
 
     def split(self, count: int) -> Run:
         """Cut off the first `count` messages, fewer than all: they are returned, this run keeps the others."""
-        octets = self.octets_of(count)
-        front = Run(
-            self.envelope,
-            first=self.first,
-            count=count,
-            serial=self.serial,
-            octets=octets,
-            overhead=self.overhead,
-            deliveries=self.deliveries,
-            details=self.details,
-        )
-        front.held_until = self.held_until
-        front.is_stub = self.is_stub
-        front.avoid = self.avoid
-        front.alibis = self.alibis
+        front = self.part(self.serial, count)
         self.first += count
         self.count -= count
         self.serial += count
-        self.octets -= octets
+        self.octets -= front.octets
         self.memory -= front.memory
         self.cost -= front.cost
         return front
@@ -123,7 +109,7 @@ class Run(Record):
         else:
             start, end = self.envelope.bounds(first, count)
             octets = end - start
-        return Run(
+        part = Run(
             self.envelope,
             first=first,
             count=count,
@@ -133,6 +119,11 @@ class Run(Record):
             deliveries=self.deliveries,
             details=self.details,
         )
+        part.held_until = self.held_until
+        part.is_stub = self.is_stub
+        part.avoid = self.avoid
+        part.alibis = self.alibis
+        return part
 
     def move_out(self) -> Run:
         """Return all messages as another run. This one is empty from now on, and keeps nothing in memory."""
