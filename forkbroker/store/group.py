@@ -41,7 +41,7 @@ class Group:
         self._ends: list[int] = []
         self._places: dict[int, int] = {}
         self._placed = 0
-        self._lanes: set[tuple[bytes, int]] = set()
+        self._lanes: dict[tuple[bytes, int], int] = {}
         self._looked = 0
         self._sifted = 0
         """So many of `told` were looked through for what deletes alone."""
@@ -136,15 +136,20 @@ class Group:
         """That was done: only what comes from now on may be done before its time."""
         self._lone_deletes = []
 
-    def concerns(self, queue: bytes, priority: int) -> bool:
-        """Whether messages are to be written that belong to this queue and priority."""
+    def first_of(self, queue: bytes, priority: int) -> int:
+        """Return the lowest serial of what this group has for this queue and priority; 0: there is nothing."""
         for change in self._changes[self._looked :]:
-            if isinstance(change, Message | Move):
-                self._lanes.add((change.queue, change.details.priority))
+            if isinstance(change, Message):
+                lane, serial = (change.queue, change.details.priority), change.serial
+            elif isinstance(change, Move):
+                lane, serial = (change.queue, change.details.priority), change.new_first
             elif isinstance(change, Chunk):
-                self._lanes.add((change.queue, change.priority))
+                lane, serial = (change.queue, change.priority), change.serial
+            else:
+                continue
+            self._lanes[lane] = min(serial, self._lanes.get(lane, serial))
         self._looked = len(self._changes)
-        return (queue, priority) in self._lanes
+        return self._lanes.get((queue, priority), 0)
 
     def _cancel(self, change: Delete) -> None:
         for place in self._take_places(change.first, change.last):

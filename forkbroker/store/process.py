@@ -426,7 +426,11 @@ class StoreProcess:
             return False
         if not self._group:
             self._disk.works()
-        if self._group.concerns(queue, priority):
+        first = self._group.first_of(queue, priority)
+        if first:
+            # Chunks are in their file before the rest of their group is written. If that waits for room, they must not
+            # overtake it: the parent takes whatever is older than an answer for read.
+            items = [item for item in items if item.serial < first]
             if not items:
                 return False
             has_more = True

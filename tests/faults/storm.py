@@ -71,11 +71,12 @@ class Storm:
         directory: Path,
         seed: int,
         *,
-        is_deep: bool = False,
+        is_deep: bool | None = None,
         env: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """`directory` is the store's; `env` is the first broker's. `is_deep`: memory has no room for all messages.
+        """`directory` is the store's; `env` is the first broker's. `is_deep`: memory has no room for all messages;
+        the seed decides if it isn't told.
 
         `options` are given to every broker, behind those that the seed chooses.
         """
@@ -105,7 +106,7 @@ class Storm:
             Consumer(self.book, self.chance, "done", DONE),
             Consumer(self.book, self.chance, "news", NEWS),
         ]
-        if is_deep or self.chance.random() < 0.3:
+        if self.chance.random() < 0.3 if is_deep is None else is_deep:
             self._deepen()
         self.broker: RunningBroker
 

@@ -52,13 +52,14 @@ class FailingStorm(Storm):
         super()._look_at(broker)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("is_deep", [False, True], ids=["in memory", "deep"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_nothing_is_promised_that_could_not_be_written(tmp_path, failing_io, case) -> None:
-    """The book balances, whatever failed; and the log has the reason."""
+def test_nothing_is_promised_that_could_not_be_written(tmp_path, failing_io, case, is_deep) -> None:
+    """The book balances, whatever failed, and whether or not memory has room for all; and the log has the reason."""
     call, number, after, count, word = case
     switch = tmp_path / "fails"
     env = {"LD_PRELOAD": str(failing_io), "FAILING_IO": f"{call}:{number}:{after}:{count}:{switch}"}
-    with FailingStorm(tmp_path / "store", 1, env=env, is_deep=call == "pread") as storm:
+    with FailingStorm(tmp_path / "store", 1, env=env, is_deep=is_deep) as storm:
         storm.load(0.5)
         switch.touch()
         if call == "pread":

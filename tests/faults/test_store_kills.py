@@ -32,7 +32,7 @@ def brew(tmp_path: Path) -> Iterator[Brew]:
     """Make storms, whose brokers and clients end with the test."""
     with ExitStack() as stack:
 
-        def run(seed: int, crash: str = "", *, is_deep: bool = False) -> Storm:
+        def run(seed: int, crash: str = "", *, is_deep: bool | None = None) -> Storm:
             storm = Storm(tmp_path, seed, is_deep=is_deep, env={"FORKBROKER_CRASH": crash})
             return stack.enter_context(storm)
 

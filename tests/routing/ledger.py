@@ -109,10 +109,12 @@ class Ledger:
 
     # -- deliveries
 
-    def notes_of(self, offer: Envelope) -> Iterator[tuple[int, Note]]:
-        """The messages of an offer that are known, by their serials; all others are strangers."""
+    def notes_of(self, offer: Envelope, only: int = 0) -> Iterator[tuple[int, Note]]:
+        """The messages of an offer, or the one with this serial, if they are known; all others are strangers."""
         queue = offer.details.origin or offer.destination
         for serial, body in enumerate(map(bytes, offer.pieces()), offer.serial):
+            if only not in (0, serial):
+                continue
             note = self.present.get((queue, body))
             if note is not None:
                 yield serial, note
@@ -139,9 +141,7 @@ class Ledger:
 
     def claimed(self, peer: Peer, offer: Envelope, only: int = 0) -> None:
         """The peer has the semaphore: of all these messages, or of the one with this serial."""
-        for serial, note in self.notes_of(offer):
-            if only not in (0, serial):
-                continue
+        for serial, note in self.notes_of(offer, only):
             assert note.holder is None, "held by two"
             note.holder = peer
             note.deliveries += 1

@@ -220,6 +220,9 @@ class Stock:
         if not self.group.told or self.is_dying:
             return
         if self.is_full and len(self.group.find_lone_deletes()) < len(self.group.told):
+            # spilled messages have a file of their own, which is written first
+            parts = [part for told in self.group.told for part in told.parts if part.kind is Kind.SPILL]
+            self.spilled |= {part.serial: part for part in parts}
             self._delete_ahead()
             return
         for told in self.group.told:
@@ -333,6 +336,12 @@ class Stock:
                 del self.spilled[serial]
         octets, count, chosen = envelope.count, 0, []
         serials = self._following(queue, priority, after)
+        first = self.group.first_of(queue, priority)
+        is_waiting = first > 0
+        if is_waiting:
+            serials = [serial for serial in serials if serial < first]
+            if not serials:
+                return False
         for serial in serials:
             if octets <= 0:
                 break
@@ -340,9 +349,6 @@ class Stock:
             octets -= len(chunk.raw) if chunk is not None else len(self.rows[serial].body) + 100
             count += chunk.count if chunk is not None else 1
             chosen.append(serial)
-        is_waiting = self.group.concerns(queue, priority)
-        if is_waiting and not chosen:
-            return False
         self._say_pages(chosen)
         flags = int(Flag.FINAL) if len(chosen) == len(serials) and not is_waiting else 0
         self.say(Kind.PAGED, destination=queue, index=priority, count=count, flags=flags)

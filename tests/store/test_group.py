@@ -252,12 +252,13 @@ def test_a_group_knows_whose_messages_it_has() -> None:
     """By queue and priority; what is moved there counts."""
     group = group_of(write(1, [b"a"]), move(2, 7, 1, 8, queue=B, details=Details(persistent=True, priority=9)))
 
-    assert group.concerns(A, 4)
-    assert group.concerns(B, 9)
-    assert not group.concerns(B, 4)
-    one = envelope(spill(3, [b"a"], serial=9, queue=B))
-    group.add(Told(3, (one,)))
-    assert group.concerns(B, 4)
+    assert group.first_of(A, 4) == 1
+    assert group.first_of(B, 9) == 8
+    assert group.first_of(B, 4) == 0
+    for serial in (9, 7, 8):
+        one = envelope(spill(3 + serial, [b"a"], serial=serial, queue=B))
+        group.add(Told(3 + serial, (one,)))
+    assert group.first_of(B, 4) == 7
 
 
 def test_a_deletion_of_many_costs_what_the_group_has() -> None:

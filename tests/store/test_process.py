@@ -523,6 +523,27 @@ def test_what_is_there_is_read_while_the_disk_is_full(start_store) -> None:
 
 
 @needs_prlimit
+def test_what_is_spilled_does_not_overtake_what_waits_for_room(start_store) -> None:
+    """It is in a file of its own, which has room; an answer with it would say that nothing older is left."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    store.tell(write(1, [b"1"]), spill(2, [b"2"], serial=2))
+    store.hear(Kind.COMMITTED, 2)
+    store.allow_file_size(1_000_000)
+    store.tell(together(3, write(0, [os.urandom(2_000_000)], serial=3), spill(0, [b"4"], serial=4)))
+    store.hear(Kind.DISK)
+
+    *pages, paged = store.fetch()
+    assert (bodies_of(pages), bool(paged.flags & Flag.FINAL)) == ([b"1", b"2"], False)
+    store.allow_file_size(resource.RLIM_INFINITY)
+    store.hear(Kind.COMMITTED, 3)
+    *pages, paged = store.fetch(after=2)
+
+    assert [page.serial for page in pages] == [3, 4]
+    assert paged.flags & Flag.FINAL
+
+
+@needs_prlimit
 def test_what_consumers_settle_is_deleted_while_the_disk_is_full(start_store, tmp_path) -> None:
     """Ahead of what waits before it, and so that can be written in the end; what belongs together stays together."""
     store = start_store()
