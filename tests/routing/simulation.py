@@ -186,6 +186,9 @@ class World:
                 self.kill_store(heard=len(self.stock.said))
                 self.open_store()
             self.hear_store()
+            if not self.stock.is_up_to_date:
+                # there was more to be told again than one turn tells
+                self.router.tick(self.now)
             self.deliver()
 
     def hear_store(self, most: int = 1_000_000) -> None:

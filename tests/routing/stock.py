@@ -157,10 +157,10 @@ class Stock:
 
     def work(self, envelopes: int = 1_000_000) -> None:
         """Read so many envelopes; what changes something is committed, together with what follows it."""
-        if self.is_dying:
+        if self.is_dying or not self.is_up_to_date:
+            # what was told to the process before is one group, of which a part is worse than nothing
             return
         if envelopes:
-            assert self.is_up_to_date or not self.told
             self._read_again()
         for _ in range(min(envelopes, len(self.told))):
             self._read(self.told.popleft())
@@ -379,11 +379,14 @@ class Stock:
                 raw = bytes(chunk.raw)
                 self.said.append(Envelope(b"%b%c%b%b%b" % (raw[:5], Kind.PAGE, raw[6:24], bytes(8), raw[32:])))
 
-    def _batch(self, place_and_serial: tuple[int, int]) -> Row | int:
+    def _batch(self, place_and_serial: tuple[int, int]) -> tuple[Row, bool] | int:
         """The same for all rows that can stand side by side in one envelope."""
         place, serial = place_and_serial
         row = self.rows.get(serial)
-        return serial if row is None else replace(row, serial=serial - place, index=row.index - place, body=b"")
+        if row is None:
+            return serial
+        alike = replace(row, serial=serial - place, index=row.index - place, body=b"")
+        return alike, serial < self.recovered_before
 
     def _say_page(self, rows: list[Row]) -> None:
         first = rows[0]
