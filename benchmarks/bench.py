@@ -54,6 +54,7 @@ def all_procedures() -> dict[str, Procedure]:
     found["websocket-ping-pong"] = procedures.measure_websocket_round
     found["websocket-tabs"] = procedures.measure_tabs
     found["backlog"] = procedures.measure_backlog
+    found["singles"] = procedures.measure_singles
     found["bystanders"] = procedures.measure_bystanders
     found["workers"] = procedures.measure_workers
     found |= {scenario.name: persisting(scenario) for scenario in scenarios.PERSISTENT}

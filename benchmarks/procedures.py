@@ -189,6 +189,33 @@ def measure_backlog(bench: Bench) -> list[Row]:
     return [into, out]
 
 
+def measure_singles(bench: Bench) -> list[Row]:
+    """Messages that are sent one after the other, each with a receipt; then out of the queue, in several ways."""
+    scenario = scenarios.SINGLES
+    into = replace(row_of(scenario), name="singles-in")
+    into.title = f"{scenario.probe:,} messages into a queue, one after the other"
+    rows = [into]
+    filled: list[float] = []
+    with bench.broker() as broker:
+        for way, load in scenarios.SINGLES_OUT.items():
+            row = replace(into, name=f"singles-{len(rows)}", title=f"and out again, {way}")
+            rows.append(row)
+            drained: list[float] = []
+            fill = replace(scenario.load, mode="fill", consumers=load.consumers, receipt_window=1)
+            try:
+                for _ in range(bench.runs):
+                    tag = bench.tag()
+                    for one, figures in ((fill, filled), (replace(load, mode="drain"), drained)):
+                        arguments = [*one.arguments(scenario.probe, tag), *broker.address(websocket=False)]
+                        figures.append(float(run_load(arguments, bench.deadline_s)["rate"]))
+            except MeasurementError as error:
+                row.error = str(error)
+                continue
+            row.figure = statistics.median(drained)
+    into.figure = statistics.median(filled) if filled else None
+    return rows
+
+
 def measure_bystanders(bench: Bench) -> list[Row]:
     """Traffic between two clients alone, and beside many who have subscribed to something else."""
     scenario = scenarios.BYSTANDERS

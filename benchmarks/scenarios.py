@@ -217,6 +217,14 @@ BACKLOG = Scenario("backlog", "queue without a consumer", Load(queue=True, size=
 BACKLOG_IN = 259_000
 BACKLOG_OUT = 411_000
 
+SINGLES = Scenario("singles", "messages that came one by one", Load(queue=True, receipts=True), 20_000, fixed=True)
+SINGLES_OUT = {
+    "auto": Load(queue=True),
+    "client-individual, prefetch 100": Load(queue=True, ack="client-individual", prefetch=100),
+    "client-individual, prefetch 1, 4 workers": Load(queue=True, ack="client-individual", prefetch=1, consumers=4),
+}
+"""How they are taken out of the queue again."""
+
 BYSTANDERS = Scenario("bystanders", "topic 1→1", Load(), 50_000)
 BYSTANDER_COUNT = 200
 BYSTANDER_SHARE = 0.95

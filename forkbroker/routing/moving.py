@@ -32,6 +32,7 @@ MOST_ASIDE = 100_000
 _SHARE = 20
 """Messages that are looked at in the time of one step."""
 _MIXED = int(Flag.MIXED)
+_NAMED = int(Flag.NAMED)
 _RECOVERED = int(Flag.RECOVERED)
 
 WAIT = -1
@@ -80,7 +81,7 @@ class Choice:
 
     def accepts(self, run: Run, place: int) -> bool:
         """Whether the message at this place of a run is meant, as far as its id and headers go."""
-        if self.ids is not None and id_of(run, place) not in self.ids:
+        if self.ids is not None and run.message_id(place) not in self.ids:
             return False
         return not self.lines or self.lines <= set(lines_of(run, place))
 
@@ -280,7 +281,7 @@ class Moving:
                 raise
             tally.chosen += part.count
             if choice.ids is not None:
-                tally.found |= {id_of(part, place) for place in range(part.count)}
+                tally.found |= {part.message_id(place) for place in range(part.count)}
             if takes:
                 aside.pop()
 
@@ -359,12 +360,6 @@ def _split(run: Run, choice: Choice, tally: Tally) -> Iterator[tuple[Run, bool]]
                 yield (run.split(size) if size < run.count else run), is_chosen
 
 
-def id_of(run: Run, place: int) -> bytes:
-    """The message-id of the message at this place of a run, as clients see it."""
-    suffix, _, _ = run.envelope.block.partition(b"\n")
-    return b"%d%b" % (run.envelope.index + run.first + place, suffix)
-
-
 def lines_of(run: Run, place: int) -> Sequence[bytes]:
     """Its header lines, as they stand in envelopes: in the escaping of STOMP 1.2."""
     return _cut(run, place)[0]
@@ -379,6 +374,8 @@ def _cut(run: Run, place: int) -> tuple[list[bytes], bytes]:
     envelope = run.envelope
     start, end = envelope.bounds(run.first + place, 1)
     piece = bytes(envelope.raw[start:end])
+    if envelope.flags & _NAMED:
+        _, _, piece = piece.partition(b"\n")
     if envelope.flags & _MIXED:
         head, _, body = piece.partition(b"\n\n") if not piece.startswith(b"\n") else (b"", b"", piece[1:])
         return head.split(b"\n"), body

@@ -18,6 +18,7 @@ from forkbroker.wire.rendering import LARGE, interleave, number_from
 
 _ESCAPED = int(Flag.ESCAPED)
 _MIXED = int(Flag.MIXED)
+_NAMED = int(Flag.NAMED)
 _SECTION = int(Flag.SECTION)
 _RECOVERED = int(Flag.RECOVERED)
 
@@ -31,7 +32,13 @@ class Messages:
         self.index = envelope.index
         """The number that the first message-id begins with."""
         self.pieces = envelope.pieces()
+        self.names: list[bytes] = []
+        """The whole message-ids, where each message has another one."""
         block, flags = envelope.block, envelope.flags
+        if flags & _NAMED:
+            parts = [bytes(piece).partition(b"\n") for piece in self.pieces]
+            self.names = [name for name, _, _ in parts]
+            self.pieces = [rest for _, _, rest in parts]
         if flags & _ESCAPED and version is not V12:
             block = translate_block(block, version)
             if flags & _MIXED:
@@ -81,7 +88,12 @@ class Messages:
         opening += self._marks + b"message-id:"
         number = self.index + first
         numbers = b"%d" % number if count == 1 else number_from(number, count)
+        if self.names:
+            numbers = self._names_of(first, count)
         return self._join(first, count, (opening, numbers, self.ident + b"\n" + self._lines))
+
+    def _names_of(self, first: int, count: int) -> bytes | list[bytes]:
+        return self.names[first] if count == 1 else self.names[first : first + count]
 
     def acknowledged_frames(self, opening: bytes, token: int, first: int, count: int, delivery: int) -> list[Buffer]:
         """The same for a subscription that acknowledges, with this token; they are deliveries from `delivery` on.
@@ -95,6 +107,8 @@ class Messages:
         deliveries: bytes | list[bytes] = b"%d" % delivery
         if count > 1:
             numbers, deliveries = number_from(number, count), number_from(delivery, count)
+        if self.names:
+            numbers = self._names_of(first, count)
         if self._version.message_carries_ack:
             opening += b"ack:%d-" % token
             rest = self.ident + b"\n" + self._lines

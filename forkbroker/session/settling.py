@@ -62,7 +62,10 @@ class Unacknowledged:
         if subscription.prefetch_octets:
             subscription.weigh(numbers, list(map(len, messages.pieces[first : first + count])))
         if self._message_ids is not None:
-            self._message_ids.add(messages.ident, subscription.token, messages.index + first, number, count)
+            if messages.names:
+                self._message_ids.add_names(messages.names[first : first + count], subscription.token, number)
+            else:
+                self._message_ids.add(messages.ident, subscription.token, messages.index + first, number, count)
         return number, messages.acknowledged_frames(subscription.opening, subscription.token, first, count, number)
 
     def take(self, headers: Mapping[str, str]) -> tuple[Subscription, dict[int, int]] | None:
@@ -365,6 +368,12 @@ class MessageIds:
         self._kept += 1
         if self._kept >= self._tidy_at:
             self._tidy()
+
+    def add_names(self, names: list[bytes], token: int, delivery: int) -> None:
+        """Deliveries from this number on have these message-ids."""
+        for number, name in enumerate(names, delivery):
+            index, dash, end = name.partition(b"-")
+            self.add(dash + end, token, int(index), number, 1)
 
     def find(self, index: str, ident: bytes) -> list[tuple[int, int]]:
         """Token and number of each delivery that waits for its ACK under the message-id `<index><ident>`."""

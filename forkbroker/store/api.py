@@ -113,7 +113,7 @@ class Update(NamedTuple):
 
 
 class Move(NamedTuple):
-    """These persistent messages have other serials, numbers, another queue and other details from now on.
+    """These persistent messages have other serials, another queue and other details from now on; perhaps other numbers.
 
     The new serials are the same as the old ones, or there is none that is both old and new.
     """
@@ -123,7 +123,7 @@ class Move(NamedTuple):
     new_first: int
     """The serial that the first one has from now on."""
     new_number: int
-    """The number in front of its `message_id` from now on; the next one's is one more, and so on."""
+    """The number in front of its `message_id` from now on; the next one's is one more, and so on. 0: all stay."""
     queue: bytes
     deliveries: int
     details: Details

@@ -50,6 +50,7 @@ def _list_messages(envelope: Envelope) -> Iterator[str]:
     mixed = envelope.flags & Flag.MIXED
     headers = b"" if mixed else envelope.block.partition(b"\n")[2]
     for number, piece in enumerate(envelope.pieces(), start=envelope.index):
+        # with `NAMED` the first line is the message-id
         yield f"  message {number}, {len(piece):,} bytes:"
         yield from ("    " + line for line in _text(headers + bytes(piece)).splitlines())
 

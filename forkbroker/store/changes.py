@@ -35,10 +35,13 @@ class Batch:
         ident, _, lines = block.partition(b"\n")
         suffix, first, count = ident[1:], envelope.index, envelope.count
         self._headers: Iterable[bytes] = repeat(lines[:-1])
+        names: list[bytes] = []
+        if envelope.flags & Flag.NAMED:
+            names, bodies = _split_names(bodies)
         if envelope.flags & Flag.MIXED:
             self._headers, bodies = _split_pieces(bodies)
         self._bodies = bodies
-        self._idents = [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
+        self._idents = names or [b"%d-%s" % (index, suffix) for index in range(first, first + count)]
         self._deliveries = envelope.deliveries
         self._details = stored_details(details)
         self._dedup = (details.dedup_id, details.dedup_until)
@@ -163,6 +166,11 @@ def stored_details(details: Details) -> Details:
         return details
     kept = replace(details, persistent=True, dedup_id=b"", dedup_until=0)
     return DURABLY if kept == DURABLY else kept
+
+
+def _split_names(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:
+    parts = [bytes(piece).partition(b"\n") for piece in pieces]
+    return [name for name, _, _ in parts], [rest for _, _, rest in parts]
 
 
 def _split_pieces(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:

@@ -290,9 +290,10 @@ class MemoryStore(Store):
 
 def _moved(message: Message, change: Move) -> Message:
     place = message.serial - change.first
+    ident = message.message_id
     return message._replace(
         serial=change.new_first + place,
-        message_id=renumber(message.message_id, change.new_number + place),
+        message_id=renumber(ident, change.new_number + place) if change.new_number else ident,
         queue=change.queue,
         deliveries=change.deliveries,
         details=change.details,

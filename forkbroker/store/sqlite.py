@@ -85,7 +85,8 @@ _DELETE = "DELETE FROM messages WHERE serial BETWEEN ? AND ?"
 _UPDATE = "UPDATE messages SET deliveries = ?, crashes = ? WHERE serial BETWEEN ? AND ?"
 _MOVE = (
     "UPDATE messages SET serial = serial + ?, "
-    "message_id = (serial + ?) || substr(message_id, instr(message_id, '-')), queue = CAST(? AS TEXT), deliveries = ?, "
+    "message_id = CASE WHEN ? THEN (serial + ?) || substr(message_id, instr(message_id, '-')) ELSE message_id END, "
+    "queue = CAST(? AS TEXT), deliveries = ?, "
     "priority = ?, crashes = ?, expires = ?, due = ?, reason = ?, origin = CAST(? AS TEXT), period = ?, repeat = ?, "
     "cron = CAST(? AS TEXT), reject_reason = CAST(? AS TEXT) WHERE serial BETWEEN ? AND ?"
 )
@@ -334,7 +335,7 @@ class SqliteStore(Store):
 
     def _move(self, changes: Iterable[Move]) -> None:
         for first, last, new_first, new_number, queue, deliveries, details in changes:
-            columns = (new_first - first, new_number - first, queue, deliveries, *to_columns(details))
+            columns = (new_first - first, new_number, new_number - first, queue, deliveries, *to_columns(details))
             self._connection.execute(_MOVE, (*columns, first, last))
 
     def _purge(self, changes: Iterable[Purge]) -> None:

@@ -11,6 +11,8 @@ by the child that received it; in the envelope it stands so that a delivering ch
 so `block` starts with the rest of the message-id (`-session-batch LF`), goes on with the header lines that all
 messages of the batch share, escaped as in STOMP 1.2, and ends with the empty line; a piece is a body. With flag
 `MIXED` the block ends after the message-id, and each piece has its own header lines and empty line before the body.
+With `NAMED` as well there is no block, and each piece has its whole message-id in front: so messages are put together
+that came one by one, perhaps from several clients.
 
 Layout, big-endian (the same for every kind; `forkbroker.wire.kinds` tells what each uses):
 
@@ -69,7 +71,7 @@ _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 _UNIFORM = int(Flag.UNIFORM)
 _SECTION = int(Flag.SECTION)
 _PERSISTENT = int(Flag.PERSISTENT)
-_FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.RECOVERED
+_FORM = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.NAMED | Flag.RECOVERED
 _OUTCOMES: dict[int, Outcome] = {outcome.value: outcome for outcome in Outcome}
 _JOIN_BELOW = 32768
 _TOGETHER = 32
@@ -195,7 +197,7 @@ class Envelope:
         return bytes(self.raw[48 + len(self.destination) + self.block_length + 4 : self._start])
 
     def pieces(self) -> list[Buffer]:
-        """The messages' pieces: bodies, or header lines and bodies with flag `MIXED`.
+        """The messages' pieces: bodies, or header lines and bodies with flag `MIXED`, or all of it with `NAMED`.
 
         A single large one is a view of `raw`, not a copy.
 

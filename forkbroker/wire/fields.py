@@ -58,6 +58,7 @@ _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 _FORM: Final = Flag.UNIFORM | Flag.ESCAPED | Flag.MIXED | Flag.SECTION | Flag.PERSISTENT
 _MIXED = int(Flag.MIXED)
+_NAMED = int(Flag.NAMED)
 _SECTION = int(Flag.SECTION)
 _FENCE = int(Flag.FENCE)
 _TEMPORARY = int(Flag.TEMPORARY)
@@ -86,7 +87,11 @@ def _has_pieces(envelope: Envelope) -> None:
         )
     at = HEADER.size + len(envelope.destination)
     to = at + envelope.block_length
-    if envelope.flags & _MIXED:
+    if envelope.flags & _NAMED:
+        if to != at or not envelope.flags & _MIXED:
+            raise EnvelopeError(f"{envelope.kind.name}: a block beside message-ids in the pieces")
+        _has_names(envelope)
+    elif envelope.flags & _MIXED:
         # the message-id alone: all other lines are in the pieces
         if raw[at] != _DASH or raw.find(b"\n", at, to) != to - 1:
             raise EnvelopeError(f"{envelope.kind.name}: a block that is not the rest of a message-id")
@@ -105,6 +110,15 @@ def _has_lines(envelope: Envelope) -> None:
     for at, start, end in zip(found, starts, ends, strict=True):
         if at < 0 and (start == end or raw[start] != _LF):
             raise EnvelopeError(f"{envelope.kind.name}: a piece without an empty line")
+
+
+def _has_names(envelope: Envelope) -> None:
+    """Each piece has a message-id, header lines and an empty line."""
+    raw = envelope.raw
+    for start, end in zip(*envelope.starts_and_ends(), strict=True):
+        number, dash, _ = raw[start : max(start, raw.find(b"\n", start, end))].partition(b"-")
+        if not (dash and number.isdigit()) or raw.find(b"\n\n", start, end) < 0:
+            raise EnvelopeError(f"{envelope.kind.name}: a piece without message-id or empty line")
 
 
 def _is_send(envelope: Envelope) -> None:
@@ -326,7 +340,7 @@ OF_STORE: dict[Kind, Fields] = {
     Kind.DUPLICATE: Fields(number=MAX_SERIAL, destination=_U16, block=_U16),
     Kind.NOTED: Fields(token=max(Matter), count=1, destination=_U16, block=_U16, content=_is_note),
     Kind.PAGE: Fields(
-        flags=_FORM | Flag.RECOVERED,
+        flags=_FORM | Flag.NAMED | Flag.RECOVERED,
         index=_U32,
         count=MAX_BATCH,
         serial=MAX_SERIAL,

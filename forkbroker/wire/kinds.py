@@ -79,7 +79,8 @@ SPILL        as WRITE, of other messages: until the broker ends
 DELETE       number; serial, count: of messages that were written
 UPDATE       number; serial, count; deliveries; index: `details.crashes`
 MOVE         number; serial, count: of messages that were written; destination: their queue from now on; details;
-             deliveries; index: of the first one from now on; payload: the serial (u64) that it has from now on
+             deliveries; index: of the first one from now on, 0: all message-ids stay; payload: the serial (u64) that it
+             has from now on
 PURGE        number; destination: all messages of this queue, written and spilled
 DEFINE       number; destination: the queue of a durable subscription; block: its topic or pattern; serial: when it
              was last used, in milliseconds since the epoch
@@ -272,6 +273,8 @@ class Flag(IntEnum):
     REAP: kill it first."""
     BARE = 8192
     """SEND: of persistent messages to a topic whose sender wrote no prefix. It may mean a queue."""
+    NAMED = 16384
+    """With `MIXED`: each piece starts with its own message-id and a line feed, before its header lines."""
     EXISTING = 32768
     """SEND, SUBSCRIBE: the client may not create what does not exist: a queue, or a durable subscription."""
 

@@ -57,6 +57,33 @@ def end(broker: RunningBroker, number: int, *clients: RawClient) -> None:
     broker.stop()
 
 
+def test_jobs_that_came_one_by_one_are_the_same_after_a_kill(live, meet) -> None:
+    """What was put together when it was offered is in the store as it came; so are dead letters."""
+    first = live()
+    producers = [meet(first), meet(first)]
+    for number in range(12):
+        producers[number % 3 % 2].publish("/queue/a", f"m{number}", persistent="true", job=str(number))
+    worker = meet(first)
+    worker.subscribe("/queue/a", ack="client-individual", prefetch_count=10)
+    seen = worker.expect_messages(*[f"m{number}" for number in range(10)])
+    worker.ack(seen[0])
+    for message in seen[1:4]:
+        worker.nack(message, requeue="false")
+    end(first, signal.SIGKILL, *producers, worker)
+
+    second = meet(live())
+    second.subscribe("/queue/a", ack="client-individual")
+    again = second.expect_messages(*[f"m{number}" for number in range(4, 12)])
+    second.subscribe("/queue/DLQ", 1)
+    letters = second.expect_messages("m1", "m2", "m3")
+
+    assert [message["message-id"] for message in [*letters, *again[:6]]] == [
+        message["message-id"] for message in seen[1:]
+    ]
+    assert [message["job"] for message in [*letters, *again]] == [str(number) for number in range(1, 12)]
+    assert len({message["message-id"] for message in again}) == 8
+
+
 @pytest.mark.parametrize("mode", ["client-individual", "client", "transaction"])
 def test_what_is_settled_while_the_broker_ends_does_not_come_again(live, meet, mode) -> None:
     """ACKs that come up to a second after SIGTERM count; with the last one the broker ends, long before its time."""

@@ -37,6 +37,38 @@ def test_a_queue_without_consumers_keeps_its_messages_in_order(broker, join) -> 
     consumer.expect_nothing()
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_jobs_that_came_one_by_one_keep_their_order_headers_and_ids(broker, join, version) -> None:
+    """Of several clients, and with headers of each: the same when they come again, and as ACKs name them."""
+    producers = [join(broker), join(broker, "1.1")]
+    for number in range(100):
+        sender = producers[number % 3 % 2]
+        sender.publish("/queue/a", f"{number}", job=f"j{number}", persistent="true")
+    first = join(broker, version)
+    first.subscribe("/queue/a", 1, ack="client-individual", prefetch_count=80)
+    seen = [first.expect("MESSAGE") for _ in range(80)]
+    for message in seen[10:70]:
+        first.ack(message)
+    first.close()
+
+    second = join(broker, "1.2")
+    second.subscribe("/queue/a", 1, ack="client-individual")
+    again = [second.expect("MESSAGE") for _ in range(40)]
+
+    left = [*range(10), *range(70, 100)]
+    assert [message.body for message in seen] == [b"%d" % number for number in range(80)]
+    assert [message["job"] for message in seen] == [f"j{number}" for number in range(80)]
+    assert [message.body for message in again] == [b"%d" % number for number in left]
+    assert [message["job"] for message in again] == [f"j{number}" for number in left]
+    assert all(message["redelivered"] == "true" for message in again[:20])
+    ids = [message["message-id"] for message in again]
+    assert len(set(ids)) == 40
+    # before 1.2 the name of the delivery stands at the end
+    assert all(
+        message["message-id"].startswith(ident) for message, ident in zip(seen[:10] + seen[70:], ids[:20], strict=True)
+    )
+
+
 def test_competing_consumers_with_prefetch_1_share_fairly(broker, join) -> None:
     """Four that take the same time: all of them get the same share, and each message goes to one.
 

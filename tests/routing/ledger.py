@@ -11,7 +11,7 @@ from forkbroker.wire.details import Reason
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Flag, Outcome
 
-from .simulation import DLQ
+from .simulation import DLQ, names_of
 from .stock import DEADLY, UNWRITABLE, Row
 
 Key = tuple[bytes, bytes]
@@ -39,6 +39,8 @@ class Note:
     is_delayed: bool = False
     """Its place is that of its time."""
     was_offered: bool = False
+    name: bytes = b""
+    """The message-id with which it was offered first."""
     holder: Peer | None = None
 
 
@@ -123,8 +125,12 @@ class Ledger:
 
     def offered(self, offer: Envelope) -> None:
         """The router offers these."""
-        for _, note in self.notes_of(offer):
+        names = names_of(offer)
+        for serial, note in self.notes_of(offer):
             assert note.holder is None, "held by somebody"
+            name = names[serial - offer.serial]
+            assert name == (note.name or name), "it has another message-id"
+            note.name = name
             if note.is_recovered and offer.destination == DLQ:
                 # its new serial would not tell that it may have been delivered before the start: so it counts
                 note.deliveries = max(note.deliveries, min(1, offer.deliveries))

@@ -51,6 +51,7 @@ SMALL: list[tuple[Any, str, int]] = [
     (telling, "WINDOW_OCTETS", 80_000),
     (telling, "_CUT_OCTETS", 1_000),
     (queue, "MAX_OFFER_OCTETS", 8_000),
+    (queue, "MAX_JOINED_OCTETS", 6_000),
     (window, "FETCH", 6_000),
     (window, "_LEAST", 1_500),
     (window, "_LOW", 12_000),
@@ -109,7 +110,7 @@ class Life:
         self.bounds = Bounds.of(make_settings({"max_body": str(MAX_BODY), "max_transaction_size": str(MAX_BODY)}))
         self.ledger = Ledger()
         self.stock = Stock()
-        self.fence = 0
+        self.fence = self.batch = 0
         self.durables = [DURABLE, *[b"/dsub/%0600d" % each for each in range(random.choice([0, 0, 1, 40]))]]
         self.start(random, 0.0)
         for name in self.durables:
@@ -145,7 +146,8 @@ class Life:
         ttl = random.choice([0, 0, 0, 0, 0, 2_000])
         wishes = Wishes(priority=priority, delay=0 if moment else delay, deliver_at=moment, ttl=ttl)
         bodies = self.make_bodies(random, random.randint(1, 5))
-        send = make_send(SENT_TO.get(name, name), bodies, persistent=persistent, wishes=wishes, fence=self.next_fence())
+        fields = {"persistent": persistent, "wishes": wishes, "fence": self.next_fence()}
+        send = self.make_send(SENT_TO.get(name, name), bodies, **fields)
         peer = self.producer.peer
         self.ledger.asked(peer, self.fence)
         if self.is_accepted(self.producer, send):
@@ -156,6 +158,20 @@ class Life:
                     is_persistent=persistent, is_delayed=delay > 0, expires_ms=expires_ms,
                 )  # fmt: skip
             self.ledger.asked(peer, self.fence)
+
+    def send_one_by_one(self, random: Random) -> None:
+        """Some messages, each in a SEND of its own, as clients do that have one job at a time."""
+        name, persistent = random.choice(QUEUES[:2]), random.random() < 0.6
+        for _ in range(random.randint(2, 6)):
+            bodies = self.make_bodies(random, 1)
+            if not self.is_accepted(self.producer, self.make_send(name, bodies, persistent=persistent)):
+                return
+            self.ledger.sent(self.producer.peer, name, 4, bodies, is_persistent=persistent)
+
+    def make_send(self, name: bytes, bodies: list[bytes], **fields: Any) -> Envelope:
+        """With message-ids that no other one has."""
+        self.batch += 1
+        return make_send(name, bodies, batch=self.batch, **fields)
 
     def make_bodies(self, random: Random, count: int) -> list[bytes]:
         """As many as a client may send at once; perhaps one at which the store stumbles."""
@@ -260,7 +276,7 @@ class Life:
         if sum(len(body) for bodies in results.values() for body in bodies) > MAX_BODY:
             return
         is_doubtful = any(bodies[-1].endswith((DEADLY, UNWRITABLE)) for bodies in results.values())
-        sends = [make_send(SENT_TO.get(name, name), bodies, persistent=True).raw for name, bodies in results.items()]
+        sends = [self.make_send(SENT_TO.get(key, key), some, persistent=True).raw for key, some in results.items()]
         payload = [*sends, pack_settle(1, [(serial, 1, Outcome.ACKNOWLEDGED)])[0]]
         fields = {"count": len(payload), "payload": payload, "flags": Flag.FENCE, "number": self.next_fence()}
         self.ledger.asked(child.peer, self.fence)
@@ -506,8 +522,8 @@ def find_bodies(lie: Envelope) -> set[bytes]:
 
 Action = Callable[[Life, Random], None]
 WEIGHTS: dict[Action, int] = {
-    Life.rest: 1, Life.send: 8, Life.subscribe: 4, Life.turn: 10, Life.read: 14, Life.settle: 8, Life.finish_job: 2,
-    Life.lie: 4, Life.end_child: 1, Life.wait: 3, Life.store_works: 10, Life.kill_store: 1, Life.open_store: 4,
-    Life.fill_disk: 2, Life.free_disk: 3, Life.restart: 1, Life.stop: 1,
+    Life.rest: 1, Life.send: 8, Life.send_one_by_one: 1, Life.subscribe: 4, Life.turn: 10, Life.read: 14,
+    Life.settle: 8, Life.finish_job: 2, Life.lie: 4, Life.end_child: 1, Life.wait: 3, Life.store_works: 10,
+    Life.kill_store: 1, Life.open_store: 4, Life.fill_disk: 2, Life.free_disk: 3, Life.restart: 1, Life.stop: 1,
 }  # fmt: skip
 ACTIONS = [action for action, weight in WEIGHTS.items() for _ in range(weight)]

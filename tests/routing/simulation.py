@@ -13,8 +13,9 @@ from forkbroker.routing.counters import QueueView
 from forkbroker.routing.peers import STORE, Peer
 from forkbroker.routing.queues.policies import Policy
 from forkbroker.routing.router import Router
-from forkbroker.wire.details import NO_WISHES, Wishes
-from forkbroker.wire.envelope import Envelope, pack, pack_pieces, pack_settle
+from forkbroker.wire.details import DURABLY, NO_WISHES, PLAIN, Wishes
+from forkbroker.wire.envelope import KIND_AT, Envelope, pack, pack_pieces, pack_settle
+from forkbroker.wire.fields import OF_STORE, check
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .stock import Stock
@@ -23,6 +24,8 @@ NOON = 1_800_000_000.0
 """What the clock on the wall shows at first, in seconds."""
 DLQ = b"/queue/DLQ"
 OFFERS = (Kind.OFFER, Kind.AHEAD)
+APART = Wishes(priority=5)
+"""Of messages that are not put together with others."""
 AT_ONCE = 1_000_000
 """Steps in one turn: all that a test does."""
 
@@ -72,8 +75,9 @@ def make_send(
     persistent: bool = False,
     bare: bool = False,
     wishes: Wishes = NO_WISHES,
+    batch: int = 1,
 ) -> Envelope:
-    """A SEND as a child packs it."""
+    """A SEND as a child packs it. `batch` is what makes its message-ids others than those of another SEND."""
     flags, payload = pack_pieces(bodies)
     flags |= Flag.FENCE if fence else 0
     flags |= Flag.PERSISTENT if persistent else 0
@@ -84,10 +88,59 @@ def make_send(
         number=fence,
         count=len(bodies),
         destination=destination,
-        block=b"-session-1\n\n",
+        block=b"-session-%d\n\n" % batch,
         section=b"" if wishes is NO_WISHES else wishes.pack(),
         payload=payload,
     )
+
+
+class Named(Envelope):
+    """Messages that were put together, with pieces that are the bodies as in other envelopes."""
+
+    __slots__ = ("names",)
+    names: list[bytes]
+
+
+def names_of(told: Envelope) -> list[bytes]:
+    """The message-ids."""
+    if isinstance(told, Named):
+        return told.names
+    end = told.block.partition(b"\n")[0]
+    return [b"%d%b" % (number, end) for number in range(told.index, told.index + told.count)]
+
+
+def with_bodies(told: Envelope) -> Envelope:
+    """What is told to a child, with pieces that are the bodies: some are told with a name and lines in front."""
+    if not told.flags & Flag.NAMED:
+        return told
+    check(replace_kind(told), OF_STORE)
+    parts = [bytes(piece).partition(b"\n\n") for piece in told.pieces()]
+    form, payload = pack_pieces([body for _, _, body in parts])
+    raw = pack(
+        told.kind,
+        flags=told.flags & ~(Flag.NAMED | Flag.MIXED | Flag.UNIFORM | Flag.SECTION) | form,
+        token=told.token,
+        slot=told.slot,
+        count=told.count,
+        number=told.number,
+        serial=told.serial,
+        deliveries=told.deliveries,
+        destination=told.destination,
+        block=b"-named\n\n",
+        section=b"" if told.details in (PLAIN, DURABLY) else told.details.pack(),
+        payload=payload,
+    )
+    named = Named(b"".join(raw))
+    named.names = [name.partition(b"\n")[0] for name, _, _ in parts]
+    return named
+
+
+def replace_kind(told: Envelope) -> Envelope:
+    """The same as the store could have told it."""
+    raw = bytearray(told.raw)
+    raw[KIND_AT] = Kind.PAGE
+    raw[8:16] = raw[24:32] = bytes(8)
+    return Envelope(raw)
 
 
 def make(kind: Kind, **fields: object) -> Envelope:
@@ -292,14 +345,17 @@ class World:
 
     def deliver(self) -> list[tuple[Peer, Envelope]]:
         """What the router has to say goes to the children that are there, and to the store."""
-        sent = [(peer, Envelope(b"".join(buffers))) for peer, buffers in self.router.take()]
-        self.router.asked.clear()  # what is asked of the broker itself is the parent's to carry out
-        for peer, envelope in sent:
+        sent: list[tuple[Peer, Envelope]] = []
+        for peer, buffers in self.router.take():
+            envelope = Envelope(b"".join(buffers))
             if peer in self.children:
                 assert len(envelope.raw) <= self.bounds.passed, "a child is told more than its channel takes"
+                envelope = with_bodies(envelope)
                 self.children[peer].inbox.append(envelope)
             elif peer == STORE and self.stock.is_open:
                 self.stock.tell(envelope)
+            sent.append((peer, envelope))
+        self.router.asked.clear()  # what is asked of the broker itself is the parent's to carry out
         return sent
 
     def read(self, child: Child, kind: Kind) -> Envelope:

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from forkbroker.routing.keeping import fans, journal, telling
 from forkbroker.store.group import Group, Told, take_aside
-from forkbroker.wire.details import Details
+from forkbroker.wire.details import DURABLY, Details
 from forkbroker.wire.envelope import Envelope, pack, pack_pieces
 from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Flag, Kind
@@ -306,7 +306,7 @@ class Stock:
                     row,
                     serial=envelope.new_serial() + place,
                     queue=envelope.destination,
-                    index=envelope.index + place,
+                    index=envelope.index + place if envelope.index else row.index,
                     deliveries=envelope.deliveries,
                     details=replace(envelope.details, persistent=True),
                 )
@@ -401,7 +401,7 @@ class Stock:
             deliveries=first.deliveries,
             destination=first.queue,
             block=first.block,
-            section=first.details.pack(),
+            section=b"" if first.details == DURABLY else first.details.pack(),
             payload=payload,
         )
 

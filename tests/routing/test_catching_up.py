@@ -7,7 +7,7 @@ import pytest
 from forkbroker.routing.queues.policies import Full, Policy, QueuePolicy
 from forkbroker.wire.kinds import Kind
 
-from .simulation import Child, World
+from .simulation import APART, Child, World
 
 A = b"/queue/a"
 BODY = b"x" * 10_000
@@ -26,7 +26,7 @@ def make_world(full: Full = Full.HOLD) -> tuple[World, Child, Child]:
 
 def send(world: World, producer: Child, count: int) -> None:
     for _ in range(count):
-        world.send(producer, A, [BODY])
+        world.send(producer, A, [BODY], wishes=APART)
 
 
 def said_to(world: World, child: Child) -> list[Kind]:

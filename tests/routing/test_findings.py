@@ -18,10 +18,11 @@ from forkbroker.routing.jobs.returns import Nack, Returns
 from forkbroker.routing.keeping.custody import Custody
 from forkbroker.routing.keeping.fans import Fan, Piece
 from forkbroker.routing.keeping.journal import Journal
+from forkbroker.routing.queues import lanes
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
-from forkbroker.routing.queues.runs import Run
+from forkbroker.routing.queues.runs import FEW, Run
 from forkbroker.routing.router import Router
 from forkbroker.routing.stored import Stored
 from forkbroker.store.group import Group
@@ -177,6 +178,11 @@ def lose_a_page(patch: Patch) -> None:
     patch.setattr(Custody, "spill", lambda *_: None)
 
 
+def join_what_is_unlike(patch: Patch) -> None:
+    """Messages are put together although they have other details."""
+    patch.setattr(lanes, "may_join", lambda run, _: 0 < run.count < FEW)
+
+
 def fire_without_letting_go(patch: Patch) -> None:
     """A delayed message comes to its queue, and still counts as delayed."""
 
@@ -191,19 +197,20 @@ FINDERS: dict[str, Fault] = {
     "cuts-no-fan": Fault(cut_no_fan, 2),
     "cuts-no-names": Fault(cut_no_names, 1),
     "tells-copies": Fault(tell_copies, 2),
-    "passes-on-nothing-larger": Fault(pass_on_nothing_larger, 2),
+    "passes-on-nothing-larger": Fault(pass_on_nothing_larger, 167),
     "checks-nothing": Fault(check_nothing, 1),
     "puts-back-behind": Fault(put_back_behind, 1),
     "answers-at-once": Fault(answer_at_once, 0),
     "fetches-one-too-late": Fault(fetch_one_too_late, 0),
-    "shows-fired-at-once": Fault(show_fired_at_once, 10),
+    "shows-fired-at-once": Fault(show_fired_at_once, 32),
     "forgets-what-is-declined": Fault(forget_what_is_declined, 44),
     "marks-no-dead-letters": Fault(mark_no_dead_letters, 11),
     "counts-no-returns": Fault(count_no_returns, 0),
     "keeps-memory": Fault(keep_memory, 0),
-    "keeps-entries": Fault(keep_entries, 23),
+    "keeps-entries": Fault(keep_entries, 43),
     "loses-a-page": Fault(lose_a_page, 1),
-    "fires-without-letting-go": Fault(fire_without_letting_go, 1),
+    "fires-without-letting-go": Fault(fire_without_letting_go, 5),
+    "joins-what-is-unlike": Fault(join_what_is_unlike, 1),
 }
 
 

@@ -14,7 +14,7 @@ from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind
 
-from .simulation import World, make, make_send
+from .simulation import APART, World, make, make_send
 from .stock import Stock
 
 A = b"/queue/a"
@@ -51,10 +51,10 @@ def test_what_can_not_be_offered_ahead_is_its_senders_fault() -> None:
     """It is left out, its slots are free and their semaphores taken back, and the next message goes its way."""
     world = World(slots=16)
     liar, honest, worker = world.add_child(), world.add_child(), world.add_child()
-    world.send(honest, A, [b"first", b"second"])
-    bad = make_send(A, [b"bad", b"too"])
+    world.send(honest, A, [b"first", b"second"], wishes=APART)
+    bad = make_send(A, [b"bad", b"too"], wishes=APART)
     world.tell(liar, bad)
-    world.send(honest, A, [b"good"])
+    world.send(honest, A, [b"good"], wishes=APART)
     world.subscribe(worker, A, credit=1, keeps=8)
     world.take_one(worker)
     damage(world, bad)

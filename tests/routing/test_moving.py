@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from forkbroker.control.arguments import RequestError
-from forkbroker.routing.moving import WAIT, Choice, Scan, Tally, body_of, id_of, lines_of
+from forkbroker.routing.moving import WAIT, Choice, Scan, Tally, body_of, lines_of
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
 from forkbroker.routing.queues.runs import Run
 from forkbroker.wire.details import Details, Reason, Wishes
@@ -190,7 +190,7 @@ def test_messages_are_chosen_by_id_header_reason_and_number() -> None:
 
     def see(run: Run) -> None:
         for place in range(run.count):
-            found[body_of(run, place)] = id_of(run, place)
+            found[body_of(run, place)] = run.message_id(place)
             assert lines_of(run, place) == []
 
     carry_out(world, lambda tally: world.router.moving.look(queue, ALL, tally, see))

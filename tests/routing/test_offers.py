@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkbroker.wire.envelope import MAX_BATCH, Envelope
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, World
+from .simulation import APART, Child, World
 from .stock import Stock
 from .twins import hand_over, settle_down
 from .workers import A, B, held_bytes, make_world, offers_of
@@ -58,7 +58,7 @@ def test_an_offer_ends_with_its_envelope_and_with_the_credit() -> None:
     """And there are as many offers as the credit allows."""
     world, producer, _ = make_world(1, credit=5)
     for _ in range(3):
-        world.send(producer, A, [b"x"] * 2)
+        world.send(producer, A, [b"x"] * 2, wishes=APART)
 
     assert offers_of(world) == [(2, 1, 2), (2, 3, 2), (2, 5, 1)]
 
@@ -77,7 +77,7 @@ def test_without_a_free_slot_offers_wait_and_queues_take_turns() -> None:
     world, producer, (child,) = make_world(1, credit=100, slots=1)
     world.subscribe(child, B, token=2)
     for name in (A, A, B):
-        world.send(producer, name, [b"x"])
+        world.send(producer, name, [b"x"], wishes=APART)
 
     order = []
     for _ in range(3):
@@ -160,7 +160,7 @@ def test_one_child_never_has_more_than_a_quarter_of_the_free_slots() -> None:
     for token in range(2, 30):
         world.subscribe(stopped, b"/queue/%d" % token, token=token, credit=100)
         for _ in range(10):
-            world.send(producer, b"/queue/%d" % token, [b"x"])
+            world.send(producer, b"/queue/%d" % token, [b"x"], wishes=APART)
     for _ in range(5):
         world.turn()
 

@@ -10,7 +10,7 @@ from forkbroker.routing.queues.runs import make_run
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import DLQ, Child, World, make, make_send
+from .simulation import APART, DLQ, Child, World, make, make_send
 from .twins import hand_over
 
 A, B = b"/queue/a", b"/queue/b"
@@ -33,7 +33,7 @@ def kinds_for(world: World, child: Child) -> list[Kind]:
 def fill(world: World, producer: Child, name: bytes = A) -> None:
     """Up to the limit and a little above."""
     for _ in range(10):
-        world.send(producer, name, [BODY])
+        world.send(producer, name, [BODY], wishes=APART)
 
 
 # ---------------------------------------------------------------- their life
@@ -199,7 +199,7 @@ def test_a_reply_queue_ends_with_its_owners_last_subscription() -> None:
     owner, other = world.add_child(), world.add_child()
     world.subscribe(owner, REPLY, credit=2, flags=Flag.TEMPORARY)
     for _ in range(3):
-        world.send(other, REPLY, [b"1"])
+        world.send(other, REPLY, [b"1"], wishes=APART)
     world.take_one(owner)
     unanswered = world.read(owner, Kind.OFFER)
 

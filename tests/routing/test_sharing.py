@@ -24,7 +24,7 @@ from .quick import (
     read_all,
     work,
 )
-from .simulation import Child, World, make
+from .simulation import APART, Child, World, make
 
 
 def test_all_quick_workers_are_offered_the_same() -> None:
@@ -271,13 +271,13 @@ def test_a_queue_that_is_held_takes_back_what_it_has_offered() -> None:
     assert count_ahead(world) == 0
 
 
-def test_what_was_sent_one_by_one_is_offered_to_one_each_time() -> None:
+def test_what_is_alone_is_offered_to_one_each_time() -> None:
     """To offer each to all of them would cost more than it brings; to one that is alone it is offered ahead."""
     world = World()
     producer = world.add_child()
     team = [add_worker(world) for _ in range(2)]
     for number in range(20):
-        world.send(producer, NAME, [b"%d" % number])
+        world.send(producer, NAME, [b"%d" % number], wishes=APART)
     for _ in range(3):
         world.turn()
         for worker in team:

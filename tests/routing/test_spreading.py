@@ -11,7 +11,7 @@ from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
-from .simulation import Child, World, make, make_send
+from .simulation import APART, Child, World, make, make_send
 from .stock import Stock
 
 A, B = b"/queue/a", b"/queue/b"
@@ -33,10 +33,10 @@ def settle_turns(world: World, most: int = 1000) -> int:
 
 
 def fill(world: World, count: int, *, persistent: bool = False, name: bytes = A) -> Child:
-    """So many messages, one in each SEND."""
+    """So many messages, one in each SEND, and each for itself."""
     producer = world.add_child()
     for number in range(count):
-        world.send(producer, name, [b"%d" % number], persistent=persistent)
+        world.send(producer, name, [b"%d" % number], persistent=persistent, wishes=APART)
     settle_turns(world)
     return producer
 
@@ -336,7 +336,7 @@ def test_a_large_message_takes_the_place_of_many_in_portions() -> None:
     world = make_world(max_bytes=100_000, full=Full.DROP_OLDEST)
     producer = fill(world, 100)
     before = world.view(A).ready
-    world.send(producer, A, [bytes(90_000)])
+    world.send(producer, A, [bytes(90_000)], wishes=APART)
     lost = [before + 1 - world.view(A).ready]
     while world.router._kit.chores.all:
         world.turn()

@@ -10,7 +10,7 @@ from forkbroker.wire.details import Reason, Wishes
 from forkbroker.wire.envelope import Envelope
 from forkbroker.wire.kinds import Kind, Outcome
 
-from .simulation import DLQ, Child, World
+from .simulation import APART, DLQ, Child, World
 from .stock import Stock
 
 A = b"/queue/a"
@@ -387,8 +387,8 @@ def test_a_message_too_large_to_be_claimed_is_set_aside() -> None:
 def test_only_the_first_message_of_an_unclaimed_offer_is_suspect() -> None:
     """It is the one that was to be read; and of several offers the one that was made first."""
     world, producer = make_world()
-    world.send(producer, A, [b"1", b"2"])
-    world.send(producer, A, [b"3"])
+    world.send(producer, A, [b"1", b"2"], wishes=APART)
+    world.send(producer, A, [b"3"], wishes=APART)
     crash_unclaimed(world)
     reader = world.add_child()
     world.subscribe(reader, A)

@@ -71,6 +71,17 @@ def test_a_message_of_two_subscriptions_is_found_twice() -> None:
     assert message_ids.find("5", b"-s-1") == [(second.token, 21)]
 
 
+def test_messages_that_were_put_together_have_each_its_own() -> None:
+    """Of several batches, in one delivery."""
+    message_ids, subscription, _ = holding(20, 21, 22)
+    message_ids.add_names([b"0-s-1", b"7-s-1", b"0-other-4"], subscription.token, 20)
+
+    assert message_ids.find("0", b"-s-1") == [(subscription.token, 20)]
+    assert message_ids.find("7", b"-s-1") == [(subscription.token, 21)]
+    assert message_ids.find("0", b"-other-4") == [(subscription.token, 22)]
+    assert message_ids.find("1", b"-s-1") == []
+
+
 @pytest.mark.parametrize("index", ["", "x", "-1", "\N{ARABIC-INDIC DIGIT FIVE}", "9" * 5_000])
 def test_what_is_no_number_finds_nothing(index: str) -> None:
     """However long."""

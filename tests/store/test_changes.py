@@ -8,7 +8,7 @@ from forkbroker.errors import EnvelopeError
 from forkbroker.store.api import Define, Delete, Forget, Message, Move, Purge, Remember, Update
 from forkbroker.store.changes import Batch, is_lone_delete, unpack_change
 from forkbroker.wire.details import DURABLY, Details
-from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope, pack
+from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 from store.driven import delete, move, update, write
 
@@ -96,6 +96,18 @@ def test_a_batch_becomes_a_row_for_each_message() -> None:
     assert batch.rows_for(b"/queue/x", 9) == [
         Message(9, b"/queue/x", b"3-0123456789abcdef-7", b"destination:/queue/a\n", b"a", 2, details),
         Message(10, b"/queue/x", b"4-0123456789abcdef-7", b"destination:/queue/a\n", b"bb", 2, details),
+    ]
+
+
+def test_messages_with_names_of_their_own_keep_them() -> None:
+    """As an administrator copies them that have been put together."""
+    flags, payload = pack_pieces([b"3-s-1\na:1\n\nx", b"0-t-9\n\n"])
+    flags |= Flag.NAMED | Flag.MIXED | Flag.PERSISTENT
+    batch = Batch(envelope(pack(Kind.WRITE, number=1, serial=9, count=2, flags=flags, destination=A, payload=payload)))
+
+    assert batch.rows_for(A, 9) == [
+        Message(9, A, b"3-s-1", b"a:1\n", b"x"),
+        Message(10, A, b"0-t-9", b"", b""),
     ]
 
 

@@ -243,6 +243,34 @@ def test_serial_and_count_fit_together() -> None:
     assert f"serial {MAX_SERIAL - 1}" in refusal(join(Kind.PAGE, **{**PAGE, "serial": MAX_SERIAL - 1}), OF_STORE)
 
 
+NAMED = Flag.NAMED | Flag.MIXED
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"0-s-1\na:b\n\nx"], [b"4294967295-s-1\n\n", b"7-t\na:b\n\nx"], [b"0-\n\n\n"]], ids=range(3)
+)
+def test_pieces_with_names_have_message_ids_and_empty_lines(pieces: list[bytes]) -> None:
+    """The store may tell them, as it was told some."""
+    flags, payload = pack_pieces(pieces)
+    page = {**PAGE, "flags": flags | NAMED, "count": len(pieces), "block": b"", "payload": payload}
+    check(Envelope(join(Kind.PAGE, **page)), OF_STORE)
+    assert "flags" in refuse(Kind.SEND, **send(flags=flags | NAMED, count=len(pieces), block=b"", payload=payload))
+
+
+@pytest.mark.parametrize(
+    "piece", [b"", b"\n\n", b"-s-1\n\n", b"x-s-1\n\n", b"01\n\n", b"0-s-1", b"0-s-1\na:b\nx", b"0-s-1\n"]
+)
+def test_pieces_with_other_names_are_refused(piece: bytes) -> None:
+    """Wherever they stand; and what has a block as well."""
+    flags, payload = pack_pieces([b"0-s-1\n\n", piece])
+    page = {**PAGE, "flags": flags | NAMED, "count": 2, "block": b"", "payload": payload}
+    assert "a piece without message-id" in refusal(join(Kind.PAGE, **page), OF_STORE)
+    flags, payload = pack_pieces([b"0-s-1\n\n"])
+    page = {**PAGE, "flags": flags | NAMED, "count": 1, "block": b"-s-1\n", "payload": payload}
+    assert "a block beside" in refusal(join(Kind.PAGE, **page), OF_STORE)
+    assert "a block beside" in refusal(join(Kind.PAGE, **{**page, "flags": flags | Flag.NAMED, "block": b""}), OF_STORE)
+
+
 def test_the_number_of_pieces_has_limits() -> None:
     """1 to `MAX_BATCH`."""
     flags, payload = pack_pieces([b""] * MAX_BATCH)

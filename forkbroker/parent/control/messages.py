@@ -158,7 +158,7 @@ def _show(run: Run, place: int, *, has_body: bool) -> Row:
     details = run.details
     body = moving.body_of(run, place)
     row: Row = {
-        "id": text(moving.id_of(run, place)),
+        "id": text(run.message_id(place)),
         "priority": details.priority,
         "persistent": details.persistent,
         "deliveries": run.deliveries,

@@ -9,7 +9,6 @@ from forkbroker.parent.control.asked import Asked, Row, Steps, matcher
 from forkbroker.parent.control.pages import arrange
 from forkbroker.parent.routes import Routes
 from forkbroker.routing.holding import MOST
-from forkbroker.routing.moving import id_of
 from forkbroker.routing.queues.registry import text
 from forkbroker.routing.queues.runs import Run
 
@@ -62,7 +61,7 @@ class Times:
             yield (
                 {
                     "queue": text(name),
-                    "id": text(id_of(run, 0)),
+                    "id": text(run.message_id(0)),
                     "messages": run.count,
                     "due": details.due // 1000,
                     "due-in": max(0.0, (details.due - now_ms) / 1000),
@@ -90,7 +89,7 @@ class Times:
         ids = None if wanted is None else {one.encode(errors="surrogateescape") for one in wanted}
         found, count = set[bytes](), 0
         for queue, run in self._router.delays.all():
-            ident = id_of(run, 0)
+            ident = run.message_id(0)
             if queue == name and (ids is None or ident in ids):
                 found.add(ident)
                 count += run.count

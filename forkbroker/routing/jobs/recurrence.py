@@ -46,10 +46,10 @@ def next_due(details: Details, now_ms: int) -> tuple[int, int]:
 def next_index(index: int, count: int) -> int:
     """Return the number of the first of so many messages that come again, after those that begin with `index`.
 
-    Numbers start again from 0 when they are used up: 1,024 messages that are repeated each second get there in 48 days.
+    Numbers start again from 1 when they are used up: 1,024 messages that are repeated each second get there in 48 days.
     """
     following = index + count
-    return following if following + count - 1 <= _MAX_INDEX else 0
+    return following if following + count - 1 <= _MAX_INDEX else 1
 
 
 def check_line(cron: bytes) -> str:

@@ -264,5 +264,4 @@ def _name(run: Run) -> str:
     """
     if run.is_stub:
         return f"with serial {run.serial}"
-    suffix, _, _ = bytes(run.envelope.block).partition(b"\n")
-    return f"{run.envelope.index + run.first}{shown(suffix)}"
+    return shown(run.message_id(0))

@@ -86,7 +86,7 @@ class Custody(Rule):
         with self._journal.one_change():
             self.append(queue, copy, is_hidden=True)
             if run.details.persistent:
-                self._journal.move(run.serial, queue.name, run)
+                self._journal.move(run.serial, queue.name, run, run.envelope.index + run.first)
 
     def move(self, queue: Queue, run: Run, details: Details, *, is_hidden: bool = False) -> None:
         """Messages that had another place, at this queue's end: with new serials, and with these details."""

@@ -142,14 +142,17 @@ class Journal(Rule):
             )
         )
 
-    def move(self, serial: int, queue: bytes, run: Run) -> None:
-        """Persistent messages, the first of which had this serial, are in this queue now, as `run` says."""
+    def move(self, serial: int, queue: bytes, run: Run, number: int = 0) -> None:
+        """Persistent messages, the first of which had this serial, are in this queue now, as `run` says.
+
+        Their message-ids begin with other numbers from now on, the first one's with `number`; 0: they stay.
+        """
         self._tell(
             pack(
                 Kind.MOVE,
                 number=self._next(),
                 serial=serial,
-                index=run.envelope.index + run.first,
+                index=number,
                 count=run.count,
                 destination=queue,
                 section=run.details.pack(),

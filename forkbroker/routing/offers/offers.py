@@ -39,7 +39,7 @@ from forkbroker.routing.offers.sharing import Sharing
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.runs import Run
+from forkbroker.routing.queues.runs import FEW, Run
 from forkbroker.wire.envelope import Envelope, pack_run
 from forkbroker.wire.kinds import Kind
 
@@ -167,9 +167,14 @@ class Offers(Rule):
             candidates = consumers.take(wanted, head, self._most_offers())
             if not candidates:
                 return True
-            most, room = min(share, head.count), head.cost
+            most = share
             for candidate in candidates:
-                most, room = min(most, candidate.free), min(room, candidate.room)
+                most = min(most, candidate.free)
+            if head.count < most and head.count < FEW:
+                head = queue.join(lane, most)
+            most, room = min(most, head.count), head.cost
+            for candidate in candidates:
+                room = min(room, candidate.room)
             if head.cost > room:
                 most = max(1, head.affordable(most, room))
             self._make_offer(consumers, lane, candidates, most, now)

@@ -31,7 +31,7 @@ from forkbroker.routing.offers.consumers import Consumer, Consumers, Key
 from forkbroker.routing.offers.leases import Leases
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.runs import Run
+from forkbroker.routing.queues.runs import FEW, Run
 from forkbroker.wire.envelope import Envelope, pack, pack_run, with_token
 from forkbroker.wire.fields import MAX_SHARED
 from forkbroker.wire.kinds import Kind, Outcome
@@ -87,8 +87,10 @@ class Sharing(Rule):
                     return
                 lane = found
             head = lane.head()
+            if head.count < FEW:
+                head = queue.join(lane, most - left)
             if head.count < len(team) or not _is_plain(head):
-                # messages that came one by one cost less when each is offered to one consumer
+                # with a message for each of them a turn through the parent costs less
                 return
             octets = MAX_AHEAD_OCTETS
             for consumer in team:

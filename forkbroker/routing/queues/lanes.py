@@ -26,7 +26,7 @@ from typing import Any
 
 from forkbroker.routing.handover import Record
 from forkbroker.routing.queues.expiries import Expiries
-from forkbroker.routing.queues.runs import Run
+from forkbroker.routing.queues.runs import Run, join, may_join
 
 _SPARE = 64
 """Empty runs that may stand in a row."""
@@ -245,6 +245,34 @@ class Lane(Record):
     def head(self) -> Run:
         """The oldest run. There must be one."""
         return self.returned[-1] if self.returned else self.fresh[0]
+
+    def join(self, most: int, octets: int) -> int:
+        """Put messages that came one by one into one run, the oldest, up to so many messages and octets.
+
+        Only of those that were never taken. Return by how many octets of memory they are more than they were.
+        """
+        fresh, runs = self.fresh, list[Run]()
+        if self.returned:
+            return 0
+        head = fresh[0]
+        serial, memory = head.serial, 0
+        for run in fresh:
+            most -= run.count
+            # each gets the header lines that a batch has once
+            octets -= run.octets + run.count * run.envelope.block_length
+            if most < 0 or octets < 0 or run.serial != serial or not may_join(run, head):
+                break
+            runs.append(run)
+            serial += run.count
+            memory += run.memory
+        if len(runs) < 2:
+            return 0
+        for _ in runs:
+            fresh.popleft()
+        joined = join(runs)
+        fresh.appendleft(joined)
+        self.memory += joined.memory - memory
+        return joined.memory - memory
 
     def take(self, count: int) -> Run:
         """The first `count` messages of the oldest run, which has so many or more."""

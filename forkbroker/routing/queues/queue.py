@@ -12,7 +12,7 @@ from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.readers import Readers
-from forkbroker.routing.queues.runs import Run
+from forkbroker.routing.queues.runs import MAX_JOINED, MAX_JOINED_OCTETS, Run
 from forkbroker.routing.queues.window import Window
 from forkbroker.wire.envelope import MAX_BATCH
 
@@ -184,6 +184,13 @@ class Queue(Record):
         self.lane(run.details.priority).put_back(run)
         if not run.is_stub:
             self.ready += run.count
+
+    def join(self, lane: Lane, most: int) -> Run:
+        """The oldest run of a lane that has some; of up to so many messages, if these came one by one."""
+        more = lane.join(min(most, MAX_JOINED), MAX_JOINED_OCTETS)
+        self.octets += more
+        self._use(more)
+        return lane.head()
 
     def drop_bodies(self, run: Run) -> None:
         """Keep of messages that were taken no more than their place: the store has them."""

@@ -260,6 +260,18 @@ class StoreConformance(MisfortuneConformance):
             message(1)._replace(serial=11, message_id=b"70-0123456789abcdef-1", queue=OTHER, deliveries=4, details=dead)
         ]
 
+    def test_messages_that_are_moved_may_keep_their_names(self, store: Store) -> None:
+        """Whatever numbers these begin with."""
+        first, second = message(1)._replace(message_id=b"30-s-1"), message(2)._replace(message_id=b"0-t-7")
+        store.write([first, second])
+
+        store.write([Move(1, 2, new_first=11, new_number=0, queue=OTHER, deliveries=4, details=DURABLY)])
+
+        assert store.read(OTHER, 4, 0, PLENTY)[0] == [
+            first._replace(serial=11, queue=OTHER, deliveries=4),
+            second._replace(serial=12, queue=OTHER, deliveries=4),
+        ]
+
     def test_messages_may_be_moved_to_where_they_are(self, store: Store) -> None:
         """With other details."""
         low = Details(priority=1, persistent=True)
