@@ -1,7 +1,7 @@
 """What a backend has, as the parent gets it: a row for each persistent message, and octets for all others.
 
 Rows that came in one batch become one envelope again, so that they are read, offered and delivered as the batch was.
-The way in is `changes.py`.
+Rows of messages that came one by one are put together, each with its own message-id. The way in is `changes.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator
 
 from forkbroker.store.api import Chunk, Message
 from forkbroker.wire.details import DURABLY
-from forkbroker.wire.envelope import HEADER, KIND_AT, MAX_BATCH, Buffer, pack, pack_pieces
+from forkbroker.wire.envelope import (
+    FEW,
+    HEADER,
+    KIND_AT,
+    MAX_BATCH,
+    MAX_NAMED,
+    MAX_NAMED_OCTETS,
+    Buffer,
+    pack,
+    pack_pieces,
+)
 from forkbroker.wire.kinds import Flag, Kind
 
 PAGE_OCTETS = 262_144
@@ -24,22 +34,23 @@ def pack_pages(items: Iterable[Message | Chunk], *, recovered_before: int) -> It
     """PAGEs of these, in their order. Messages below `recovered_before` get flag `RECOVERED`."""
     # a hot loop: what makes a message follow the last one is compared in place, 0.8 µs a message in all
     group: list[Message] = []
-    octets = index = 0
+    octets = lines = index = 0
     suffix = b""
+    is_named = False
     for item in items:
         if isinstance(item, Chunk):
             if group:
-                yield _pack_group(group, index - len(group), suffix, recovered_before)
+                yield _pack_group(group, None if is_named else suffix, recovered_before)
                 group = []
             yield _as_page(item.raw)
             continue
-        serial, queue, ident, _, body, deliveries, details = item
+        serial, queue, ident, headers, body, deliveries, details = item
         octets += len(body)
+        lines += len(headers)
         if group:
             last = group[-1]
             if (
                 serial == last.serial + 1
-                and ident == b"%d-%s" % (index, suffix)
                 and octets <= PAGE_OCTETS
                 and deliveries == last.deliveries
                 and (details is last.details or details == last.details)
@@ -47,15 +58,25 @@ def pack_pages(items: Iterable[Message | Chunk], *, recovered_before: int) -> It
                 and serial != recovered_before
                 and len(group) < MAX_BATCH
             ):
-                group.append(item)
-                index += 1
-                continue
-            yield _pack_group(group, index - len(group), suffix, recovered_before)
-        group, octets = [item], len(body)
+                if not is_named and ident == b"%d-%s" % (index, suffix):
+                    group.append(item)
+                    index += 1
+                    continue
+                if (
+                    (is_named or (len(group) < FEW and details is DURABLY and not deliveries))
+                    and len(group) < MAX_NAMED
+                    and octets + lines <= MAX_NAMED_OCTETS
+                ):
+                    group.append(item)
+                    is_named = True
+                    continue
+            yield _pack_group(group, None if is_named else suffix, recovered_before)
+        group, octets, lines = [item], len(body), len(headers)
+        is_named = False
         index, suffix = _parse_ident(ident)
         index += 1
     if group:
-        yield _pack_group(group, index - len(group), suffix, recovered_before)
+        yield _pack_group(group, None if is_named else suffix, recovered_before)
 
 
 def _parse_ident(ident: bytes) -> tuple[int, bytes]:
@@ -66,7 +87,8 @@ def _parse_ident(ident: bytes) -> tuple[int, bytes]:
     return int(number), suffix or b"store-0"
 
 
-def _pack_group(group: list[Message], index: int, suffix: bytes, recovered_before: int) -> list[Buffer]:
+def _pack_group(group: list[Message], suffix: bytes | None, recovered_before: int) -> list[Buffer]:
+    """`suffix` is what all message-ids end with; None: each has one of its own."""
     first = group[0]
     details = first.details
     headers = {message.headers for message in group}
@@ -75,7 +97,17 @@ def _pack_group(group: list[Message], index: int, suffix: bytes, recovered_befor
         flags |= Flag.ESCAPED
     if first.serial < recovered_before:
         flags |= Flag.RECOVERED
-    if len(headers) == 1:
+    index = 0 if suffix is None else _parse_ident(first.message_id)[0]
+    if suffix is None:
+        form, payload = pack_pieces(
+            [
+                b"%d-%s\n%s\n%s" % (*_parse_ident(message.message_id), _whole_lines(message.headers), message.body)
+                for message in group
+            ]
+        )
+        block = b""
+        flags |= Flag.MIXED | Flag.NAMED
+    elif len(headers) == 1:
         form, payload = pack_pieces([message.body for message in group])
         block = b"-%s\n%s\n" % (suffix, _whole_lines(first.headers))
     else:

@@ -64,6 +64,11 @@ SETTLEMENT = struct.Struct(">QIB")
 
 MAX_BATCH = 1024
 """Messages in one envelope at most. Bounds what one offer or one delivery may hold up."""
+MAX_NAMED, MAX_NAMED_OCTETS = 64, 65_536
+"""Messages that are put together in one envelope, which came one by one (`NAMED`), and octets of all that is in it: to
+copy more costs as much as it saves."""
+FEW = 8
+"""Messages that came together, and are so few that others are put to them."""
 MAX_SERIAL = 0x7FFF_FFFF_FFFF_FFFF
 """Serials are signed 64 bit numbers in databases."""
 

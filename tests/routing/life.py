@@ -22,6 +22,7 @@ from forkbroker.routing import sending
 from forkbroker.routing.keeping import fans, journal, telling
 from forkbroker.routing.queues import queue, window
 from forkbroker.routing.queues.policies import Expired, Policy, QueuePolicy, Visible
+from forkbroker.store import pages
 from forkbroker.wire.details import Wishes
 from forkbroker.wire.envelope import Envelope, pack_settle, with_fence
 from forkbroker.wire.fields import MAX_AHEAD, OF_CHILD, check
@@ -51,7 +52,9 @@ SMALL: list[tuple[Any, str, int]] = [
     (telling, "WINDOW_OCTETS", 80_000),
     (telling, "_CUT_OCTETS", 1_000),
     (queue, "MAX_OFFER_OCTETS", 8_000),
-    (queue, "MAX_JOINED_OCTETS", 6_000),
+    (queue, "MAX_NAMED_OCTETS", 6_000),
+    (pages, "MAX_NAMED_OCTETS", 6_000),
+    (pages, "PAGE_OCTETS", 8_000),
     (window, "FETCH", 6_000),
     (window, "_LEAST", 1_500),
     (window, "_LOW", 12_000),

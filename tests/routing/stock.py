@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from forkbroker.routing.keeping import fans, journal, telling
+from forkbroker.store.api import Chunk, Message
 from forkbroker.store.group import Group, Told, take_aside
-from forkbroker.wire.details import DURABLY, Details
-from forkbroker.wire.envelope import Envelope, pack, pack_pieces
+from forkbroker.store.pages import pack_pages
+from forkbroker.wire.details import Details
+from forkbroker.wire.envelope import Envelope, pack
 from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Flag, Kind
 
@@ -24,9 +26,6 @@ DEADLY = b"deadly"
 """A message whose body ends with this ends the process that is about to write it."""
 UNWRITABLE = b"unwritable"
 """A message whose body ends with this is never written."""
-PAGE_OCTETS = 8_000
-"""Bodies in one PAGE at most, unless it is one message."""
-_FORM = Flag.MIXED | Flag.ESCAPED
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class Row:
     body: bytes
     deliveries: int
     details: Details
-    form: int = 0
-    """Flags that tell what a body is."""
 
 
 class Stock:
@@ -284,10 +281,7 @@ class Stock:
             details = replace(details, dedup_id=b"", dedup_until=0)
         for place, body in enumerate(map(bytes, envelope.pieces())):
             serial, index = envelope.serial + place, envelope.index + place
-            form = envelope.flags & _FORM
-            self._put(
-                Row(serial, envelope.destination, index, envelope.block, body, envelope.deliveries, details, form)
-            )
+            self._put(Row(serial, envelope.destination, index, envelope.block, body, envelope.deliveries, details))
 
     def _put(self, row: Row) -> None:
         there = self.rows.get(row.serial, row)
@@ -349,7 +343,7 @@ class Stock:
             octets -= len(chunk.raw) if chunk is not None else len(self.rows[serial].body) + 100
             count += chunk.count if chunk is not None else 1
             chosen.append(serial)
-        self._say_pages(chosen)
+        self._say_pages(chosen, self.recovered_before)
         flags = int(Flag.FINAL) if len(chosen) == len(serials) and not is_waiting else 0
         self.say(Kind.PAGED, destination=queue, index=priority, count=count, flags=flags)
         return True
@@ -368,55 +362,20 @@ class Stock:
         ]
         return sorted(rows + chunks)
 
-    def _say_pages(self, serials: list[int]) -> None:
-        for _, group in groupby(enumerate(serials), key=self._batch):
-            batch = [serial for _, serial in group]
-            chunk = self.spilled.get(batch[0])
-            if chunk is None:
-                for rows in _cut([self.rows[serial] for serial in batch]):
-                    self._say_page(rows)
-            else:
-                raw = bytes(chunk.raw)
-                self.said.append(Envelope(b"%b%c%b%b%b" % (raw[:5], Kind.PAGE, raw[6:24], bytes(8), raw[32:])))
+    def _say_pages(self, serials: list[int], recovered_before: int = 0) -> None:
+        items = [self._item(serial) for serial in serials]
+        for page in pack_pages(items, recovered_before=recovered_before):
+            self.said.append(Envelope(b"".join(page)))
 
-    def _batch(self, place_and_serial: tuple[int, int]) -> tuple[Row, bool] | int:
-        """The same for all rows that can stand side by side in one envelope."""
-        place, serial = place_and_serial
-        row = self.rows.get(serial)
-        if row is None:
-            return serial
-        alike = replace(row, serial=serial - place, index=row.index - place, body=b"")
-        return alike, serial < self.recovered_before
-
-    def _say_page(self, rows: list[Row]) -> None:
-        first = rows[0]
-        flags, payload = pack_pieces([row.body for row in rows])
-        is_recovered = first.serial < self.recovered_before and not first.details.due
-        self.say(
-            Kind.PAGE,
-            flags=flags | first.form | Flag.PERSISTENT | (Flag.RECOVERED if is_recovered else 0),
-            index=first.index,
-            count=len(rows),
-            serial=first.serial,
-            deliveries=first.deliveries,
-            destination=first.queue,
-            block=first.block,
-            section=b"" if first.details == DURABLY else first.details.pack(),
-            payload=payload,
-        )
-
-
-def _cut(rows: list[Row]) -> list[list[Row]]:
-    """In parts that are not too large for one PAGE."""
-    parts: list[list[Row]] = [[]]
-    octets = 0
-    for row in rows:
-        octets += len(row.body)
-        if octets > PAGE_OCTETS and parts[-1]:
-            parts.append([])
-            octets = len(row.body)
-        parts[-1].append(row)
-    return parts
+    def _item(self, serial: int) -> Message | Chunk:
+        """As a backend has it."""
+        chunk = self.spilled.get(serial)
+        if chunk is not None:
+            return Chunk(serial, chunk.destination, chunk.details.priority, chunk.count, chunk.raw)
+        row = self.rows[serial]
+        end, _, lines = row.block.partition(b"\n")
+        ident = b"%d%b" % (row.index, end)
+        return Message(serial, row.queue, ident, lines[:-1], row.body, row.deliveries, row.details)
 
 
 def _has(told: Told, mark: bytes) -> bool:

@@ -22,11 +22,11 @@ from forkbroker.routing.queues import lanes
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
 from forkbroker.routing.queues.registry import Queues
-from forkbroker.routing.queues.runs import FEW, Run
+from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.router import Router
 from forkbroker.routing.stored import Stored
 from forkbroker.store.group import Group
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import FEW, Envelope
 from forkbroker.wire.fields import Fields
 
 from .life import live

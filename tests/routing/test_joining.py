@@ -6,11 +6,11 @@ import pytest
 
 from forkbroker.routing.peers import Peer
 from forkbroker.routing.queues.policies import Policy, QueuePolicy
-from forkbroker.routing.queues.runs import FEW, MAX_JOINED, MAX_JOINED_OCTETS, Run, join, make_run
+from forkbroker.routing.queues.runs import Run, join, make_run
 from forkbroker.session.messages import Messages, message_opening
 from forkbroker.stomp.versions import V10, V11, V12, Version
 from forkbroker.wire.details import DURABLY, Wishes
-from forkbroker.wire.envelope import Envelope, pack_pieces
+from forkbroker.wire.envelope import FEW, MAX_NAMED, MAX_NAMED_OCTETS, Envelope, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind, Outcome
 
 from .audit import audit
@@ -160,12 +160,12 @@ def test_no_envelope_has_more_than_so_many_messages_or_octets() -> None:
     """The others are in the next one."""
     world, producer = make_world()
     consumer = world.add_child()
-    send_singly(world, producer, *numbers(MAX_JOINED + 1))
-    send_singly(world, producer, *[bytes(MAX_JOINED_OCTETS // 2 - 20)] * 3, name=B)
+    send_singly(world, producer, *numbers(MAX_NAMED + 1))
+    send_singly(world, producer, *[bytes(MAX_NAMED_OCTETS // 2 - 20)] * 3, name=B)
     world.subscribe(consumer, A, token=1)
     world.subscribe(consumer, B, token=2)
 
-    assert sorted(map(len, offers_to(world, consumer))) == [1, 1, 2, MAX_JOINED]
+    assert sorted(map(len, offers_to(world, consumer))) == [1, 1, 2, MAX_NAMED]
     audit(world.router)
 
 
@@ -173,7 +173,7 @@ def test_header_lines_count_as_well() -> None:
     """Each message gets all of them, also of a batch that has them once."""
     world, producer = make_world()
     consumer = world.add_child()
-    long = b"a:" + b"x" * (MAX_JOINED_OCTETS // 4) + b"\n"
+    long = b"a:" + b"x" * (MAX_NAMED_OCTETS // 4) + b"\n"
     for number, bodies in enumerate(([b"1"], [b"2", b"3"], [b"4"]), 1):
         world.tell(producer, make_batch(number, bodies, lines=long))
     world.subscribe(consumer, A)

@@ -10,7 +10,8 @@ from forkbroker.store.api import Chunk, Message
 from forkbroker.store.changes import Batch
 from forkbroker.store.pages import PAGE_OCTETS, pack_pages
 from forkbroker.wire.details import Details
-from forkbroker.wire.envelope import Envelope
+from forkbroker.wire.envelope import FEW, MAX_NAMED, MAX_NAMED_OCTETS, Envelope
+from forkbroker.wire.fields import OF_STORE, check
 from forkbroker.wire.kinds import Flag, Kind
 from store.driven import bodies_of, spill
 
@@ -37,8 +38,6 @@ def pages_of(items: list[Message | Chunk], recovered_before: int = 0) -> list[En
     [
         (messages(1, 2, 3), [3]),
         (messages(1, 3), [1, 1]),
-        (messages(1) + messages(2, message_id=b"7-s-1"), [1, 1]),
-        (messages(1) + messages(2, message_id=b"2-s-2"), [1, 1]),
         (messages(1) + messages(2, deliveries=1), [1, 1]),
         (messages(1) + messages(2, details=Details(persistent=True, expires=5)), [1, 1]),
         (messages(1) + messages(2, queue=b"/queue/b"), [1, 1]),
@@ -46,7 +45,6 @@ def pages_of(items: list[Message | Chunk], recovered_before: int = 0) -> list[En
         (messages(*range(1, 1030)), [1024, 5]),
         (messages(1, 2, 3, body=bytes(PAGE_OCTETS // 2)), [2, 1]),
         (messages(1) + messages(2, body=bytes(PAGE_OCTETS - 3)), [1, 1]),
-        (messages(1, 2, message_id=b""), [1, 1]),
         (messages(1, message_id=b"99999999999-s-1"), [1]),
     ],
 )
@@ -58,6 +56,37 @@ def test_what_came_together_and_has_one_fate_is_one_page(items, counts) -> None:
     assert [bytes(body) for body in bodies_of(pages)] == [
         b"%s\n%s" % (item.headers, item.body) if pages[0].flags & Flag.MIXED else item.body for item in items
     ]
+
+
+def alone(*serials: int, **fields: object) -> list[Message]:
+    """Each of a batch of its own."""
+    return [message._replace(message_id=b"4-s-%d" % message.serial) for message in messages(*serials, **fields)]
+
+
+@pytest.mark.parametrize(
+    ("items", "counts"),
+    [
+        (alone(1, 2, 3), [3]),
+        (alone(1) + messages(2, 3), [3]),
+        (alone(*range(1, 100)), [MAX_NAMED, 99 - MAX_NAMED]),
+        (messages(*range(1, FEW)) + alone(FEW), [FEW]),
+        (messages(*range(1, FEW + 1)) + alone(FEW + 1), [FEW, 1]),
+        (alone(1, 2, deliveries=1), [1, 1]),
+        (alone(1, 2, details=Details(persistent=True, expires=5)), [1, 1]),
+        (alone(1, 2, body=bytes(MAX_NAMED_OCTETS // 2 - 4)), [2]),
+        (alone(1, 2, body=bytes(MAX_NAMED_OCTETS // 2 - 3)), [1, 1]),
+        (messages(1, 2, message_id=b""), [2]),
+    ],
+)
+def test_what_came_one_by_one_is_put_together(items: list[Message], counts: list[int]) -> None:
+    """With message-ids, and in so many PAGEs."""
+    pages = pages_of(items)
+
+    assert [page.count for page in pages] == counts
+    rows = [row for page in pages for row in Batch(page).rows_for(b"/queue/a", page.serial)]
+    assert rows == [item._replace(message_id=item.message_id or b"0-store-0") for item in items]
+    for page in pages:
+        check(page, OF_STORE)
 
 
 def test_what_may_have_been_delivered_is_marked() -> None:

@@ -39,8 +39,8 @@ from forkbroker.routing.offers.sharing import Sharing
 from forkbroker.routing.peers import Outbox, Peer, Token
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.runs import FEW, Run
-from forkbroker.wire.envelope import Envelope, pack_run
+from forkbroker.routing.queues.runs import Run
+from forkbroker.wire.envelope import FEW, Envelope, pack_run
 from forkbroker.wire.kinds import Kind
 
 EVENTS = {Kind.CLAIMED: Event.CLAIMED, Kind.LOST: Event.LOST, Kind.PASSED: Event.PASSED}

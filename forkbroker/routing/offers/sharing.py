@@ -31,8 +31,8 @@ from forkbroker.routing.offers.consumers import Consumer, Consumers, Key
 from forkbroker.routing.offers.leases import Leases
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.routing.queues.queue import Queue
-from forkbroker.routing.queues.runs import FEW, Run
-from forkbroker.wire.envelope import Envelope, pack, pack_run, with_token
+from forkbroker.routing.queues.runs import Run
+from forkbroker.wire.envelope import FEW, Envelope, pack, pack_run, with_token
 from forkbroker.wire.fields import MAX_SHARED
 from forkbroker.wire.kinds import Kind, Outcome
 

@@ -12,9 +12,9 @@ from forkbroker.routing.queues.accounts import Account
 from forkbroker.routing.queues.lanes import Lane
 from forkbroker.routing.queues.policies import QueuePolicy
 from forkbroker.routing.queues.readers import Readers
-from forkbroker.routing.queues.runs import MAX_JOINED, MAX_JOINED_OCTETS, Run
+from forkbroker.routing.queues.runs import Run
 from forkbroker.routing.queues.window import Window
-from forkbroker.wire.envelope import MAX_BATCH
+from forkbroker.wire.envelope import MAX_BATCH, MAX_NAMED, MAX_NAMED_OCTETS
 
 MAX_OFFER_OCTETS = 262_144
 """Bodies in one offer at most, unless it is one message: one read of a channel, so a long run holds up nobody."""
@@ -187,7 +187,7 @@ class Queue(Record):
 
     def join(self, lane: Lane, most: int) -> Run:
         """The oldest run of a lane that has some; of up to so many messages, if these came one by one."""
-        more = lane.join(min(most, MAX_JOINED), MAX_JOINED_OCTETS)
+        more = lane.join(min(most, MAX_NAMED), MAX_NAMED_OCTETS)
         self.octets += more
         self._use(more)
         return lane.head()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from forkbroker.routing.handover import Record
 from forkbroker.routing.peers import Peer, Token
 from forkbroker.wire.details import DURABLY, PLAIN, Details
-from forkbroker.wire.envelope import Envelope, pack, pack_pieces
+from forkbroker.wire.envelope import FEW, Envelope, pack, pack_pieces
 from forkbroker.wire.kinds import Flag, Kind
 
 ENVELOPE_OVERHEAD = 512
@@ -23,13 +23,6 @@ ENVELOPE_OVERHEAD = 512
 
 UNSETTLED_OVERHEAD = 256
 """Octets that parent and child need for one message that is offered or unsettled, roughly, beside the message."""
-
-MAX_JOINED = 64
-"""Messages that are put into one envelope."""
-MAX_JOINED_OCTETS = 65_536
-"""Their bodies and header lines: what is larger costs more to copy than to offer by itself."""
-FEW = 8
-"""Runs of fewer messages are put together."""
 
 _UNIFORM = int(Flag.UNIFORM)
 _MIXED = int(Flag.MIXED)
