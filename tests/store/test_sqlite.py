@@ -129,10 +129,10 @@ def test_a_message_written_by_hand_is_paged(start_store, url, path) -> None:
     store = start_store(url)
     store.hear(Kind.OPENED)
 
-    _, page, _ = store.fetch()
+    page, _ = store.fetch()
 
-    assert (page.serial, page.block) == (2, b"-store-0\nby:hand\n\n")
-    assert bodies_of([page]) == [b"text"]
+    assert (page.serial, page.count) == (1, 2)
+    assert bodies_of([page])[1] == b"0-store-0\nby:hand\n\ntext"
 
 
 # -- the lock
