@@ -12,7 +12,7 @@ from forkbroker.hosts import EVERYWHERE, Space
 from forkbroker.stomp.encoder import END, encode_block, readable_block, translate_block
 from forkbroker.stomp.versions import V12, Version
 from forkbroker.wire.details import Details
-from forkbroker.wire.envelope import Buffer, Envelope
+from forkbroker.wire.envelope import Buffer, Envelope, split_names
 from forkbroker.wire.kinds import Flag, Kind
 from forkbroker.wire.rendering import LARGE, interleave, number_from
 
@@ -36,9 +36,7 @@ class Messages:
         """The whole message-ids, where each message has another one."""
         block, flags = envelope.block, envelope.flags
         if flags & _NAMED:
-            parts = [bytes(piece).partition(b"\n") for piece in self.pieces]
-            self.names = [name for name, _, _ in parts]
-            self.pieces = [rest for _, _, rest in parts]
+            self.names, self.pieces = split_names(self.pieces)
         if flags & _ESCAPED and version is not V12:
             block = translate_block(block, version)
             if flags & _MIXED:

@@ -13,7 +13,7 @@ from itertools import repeat
 from forkbroker.errors import EnvelopeError
 from forkbroker.store.api import Change, Chunk, Define, Delete, Forget, Message, Move, Note, Purge, Remember, Update
 from forkbroker.wire.details import DURABLY, Details
-from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope
+from forkbroker.wire.envelope import MAX_SERIAL, Buffer, Envelope, split_names
 from forkbroker.wire.fan import address, unpack_fan
 from forkbroker.wire.kinds import Flag, Kind, Matter
 
@@ -37,7 +37,7 @@ class Batch:
         self._headers: Iterable[bytes] = repeat(lines[:-1])
         names: list[bytes] = []
         if envelope.flags & Flag.NAMED:
-            names, bodies = _split_names(bodies)
+            names, bodies = split_names(bodies)
         if envelope.flags & Flag.MIXED:
             self._headers, bodies = _split_pieces(bodies)
         self._bodies = bodies
@@ -166,11 +166,6 @@ def stored_details(details: Details) -> Details:
         return details
     kept = replace(details, persistent=True, dedup_id=b"", dedup_until=0)
     return DURABLY if kept == DURABLY else kept
-
-
-def _split_names(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:
-    parts = [bytes(piece).partition(b"\n") for piece in pieces]
-    return [name for name, _, _ in parts], [rest for _, _, rest in parts]
 
 
 def _split_pieces(pieces: Iterable[Buffer]) -> tuple[list[bytes], list[Buffer]]:

@@ -361,6 +361,12 @@ def _cut(raw: Buffer, start: int, length: int, count: int) -> list[Buffer]:
     return pieces
 
 
+def split_names(pieces: Sequence[Buffer]) -> tuple[list[bytes], list[Buffer]]:
+    """The message-ids in these pieces of an envelope with `NAMED`; and the pieces without them, as with `MIXED`."""
+    parts = [bytes(piece).partition(b"\n") for piece in pieces]
+    return [name for name, _, _ in parts], [rest for _, _, rest in parts]
+
+
 def read_length(data: Buffer, at: int) -> int:
     """The octets of the envelope that starts at `at`, from its first four octets.
 
