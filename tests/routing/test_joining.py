@@ -53,15 +53,14 @@ def make_batch(
     )
 
 
-def frames_of(run: Run, version: Version) -> list[bytes]:
-    """The MESSAGE frames of its messages, one by one."""
-    messages = Messages(run.envelope, version)
-    places = range(run.first, run.first + run.count)
-    opening = message_opening("1", version)
-    acknowledged = [messages.acknowledged_frames(opening, 7, place, 1, place - run.first + 1) for place in places]
-    return [b"".join(map(bytes, frame)) for frame in acknowledged] + [
-        b"".join(map(bytes, messages.frames(opening, place, 1))) for place in places
-    ]
+def frames_of(run: Run, version: Version, delivery: int = 1) -> list[tuple[bytes, bytes]]:
+    """The MESSAGE frames of its messages, one by one: with a name to acknowledge, from this number on, and without."""
+    messages, opening = Messages(run.envelope, version), message_opening("1", version)
+    found = []
+    for number, place in enumerate(range(run.first, run.first + run.count), delivery):
+        acknowledged = messages.acknowledged_frames(opening, 7, place, 1, number)
+        found.append((b"".join(map(bytes, acknowledged)), b"".join(map(bytes, messages.frames(opening, place, 1)))))
+    return found
 
 
 # ---------------------------------------------------------------- one envelope of many
@@ -84,21 +83,14 @@ def test_clients_get_the_same_frames(version: Version) -> None:
     for envelope in BATCHES:
         runs.append(make_run(envelope, serial))
         serial += envelope.count
-    apart = [frames_of(run, version) for run in runs]
-    wanted = [frame for frames in apart for frame in frames[: len(frames) // 2]]
-    bare = [frame for frames in apart for frame in frames[len(frames) // 2 :]]
+    apart = [frame for run in runs for frame in frames_of(run, version, run.serial)]
 
     front = join(runs[:3])
     front.split(1)
     whole = join([runs[0], front, *runs[3:]])
 
     assert (whole.serial, whole.count) == (1, serial - 1)
-    found = frames_of(whole, version)
-    assert found[len(found) // 2 :] == bare
-    # the number of a delivery follows those before
-    begins = [0, *[at for at, run in enumerate(runs) for _ in range(run.count)]]
-    assert len(found) // 2 == len(wanted) == len(begins) - 1
-    assert [frame.split(b"\n\n")[1:] for frame in found[: len(found) // 2]] == [f.split(b"\n\n")[1:] for f in wanted]
+    assert frames_of(whole, version) == apart
     assert whole.message_id(1) == b"5-s-2"
     assert [whole.message_id(place) for place in range(whole.count)] == [
         run.message_id(place) for run in runs for place in range(run.count)
@@ -114,8 +106,8 @@ def test_many_frames_at_once_are_those_of_each(version: Version) -> None:
 
     together = b"".join(map(bytes, messages.acknowledged_frames(opening, 7, 0, 2, 1)))
 
-    assert together == b"".join(frames_of(run, version)[:2])
-    assert b"".join(map(bytes, messages.frames(opening, 0, 2))) == b"".join(frames_of(run, version)[2:])
+    assert together == b"".join(frame for frame, _ in frames_of(run, version))
+    assert b"".join(map(bytes, messages.frames(opening, 0, 2))) == b"".join(bare for _, bare in frames_of(run, version))
     assert b"message-id:0-s-4" in together
 
 
