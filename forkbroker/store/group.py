@@ -137,14 +137,16 @@ class Group:
         self._lone_deletes = []
 
     def first_of(self, queue: bytes, priority: int) -> int:
-        """Return the lowest serial of what this group has for this queue and priority; 0: there is nothing."""
+        """Return the lowest serial of what this group has for this queue and priority; 0: there is nothing.
+
+        What goes into the schedule is in no queue yet, and may have a serial of long ago.
+        """
         for change in self._changes[self._looked :]:
-            if isinstance(change, Message):
-                lane, serial = (change.queue, change.details.priority), change.serial
-            elif isinstance(change, Move):
-                lane, serial = (change.queue, change.details.priority), change.new_first
-            elif isinstance(change, Chunk):
+            if isinstance(change, Chunk):
                 lane, serial = (change.queue, change.priority), change.serial
+            elif isinstance(change, Message | Move) and not change.details.due:
+                lane = change.queue, change.details.priority
+                serial = change.serial if isinstance(change, Message) else change.new_first
             else:
                 continue
             self._lanes[lane] = min(serial, self._lanes.get(lane, serial))

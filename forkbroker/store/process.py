@@ -428,8 +428,9 @@ class StoreProcess:
             self._disk.works()
         first = self._group.first_of(queue, priority)
         if first:
-            # Chunks are in their file before the rest of their group is written. If that waits for room, they must not
-            # overtake it: the parent takes whatever is older than an answer for read.
+            # Spilled messages are in their file before the rest of their group is written. While that waits for room,
+            # they are not told: the parent takes all that is older than an answer for read, and the next try would
+            # write them again although the parent has them.
             items = [item for item in items if item.serial < first]
             if not items:
                 return False

@@ -204,6 +204,15 @@ class Life:
         there = sum(view.ready + view.unsettled for view in router.views())
         self.ledger.check_count(there + router._jobs.delays.messages, int(self.world.wall * 1000))
         audit(router)
+        self.check_spilled()
+
+    def check_spilled(self) -> None:
+        """The store has forgotten what it was told to forget: with other messages the same serial comes again."""
+        for serial, chunk in self.stock.spilled.items():
+            queue = self.world.router._queues.find(chunk.destination)
+            if queue is not None:
+                lane = queue.lane(chunk.details.priority)
+                assert serial > lane.told, "the store has messages again that it had forgotten"
 
     def read(self, random: Random) -> None:
         """A child looks at what it was offered; it may die at each step."""

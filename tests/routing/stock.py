@@ -155,7 +155,7 @@ class Stock:
     def work(self, envelopes: int = 1_000_000) -> None:
         """Read so many envelopes; what changes something is committed, together with what follows it."""
         if self.is_dying or not self.is_up_to_date:
-            # what was told to the process before is one group, of which a part is worse than nothing
+            # changes that are told again are one group, of which a part is worse than nothing
             return
         if envelopes:
             self._read_again()
@@ -219,7 +219,8 @@ class Stock:
         if self.is_full and len(self.group.find_lone_deletes()) < len(self.group.told):
             # spilled messages have a file of their own, which is written first
             parts = [part for told in self.group.told for part in told.parts if part.kind is Kind.SPILL]
-            self.spilled |= {part.serial: part for part in parts}
+            for part in parts:
+                self._keep(part)
             self._delete_ahead()
             return
         for told in self.group.told:
@@ -259,7 +260,7 @@ class Stock:
         elif kind is Kind.WRITE:
             self._write(envelope)
         elif kind is Kind.SPILL:
-            self.spilled[serial] = envelope
+            self._keep(envelope)
         elif kind is Kind.DEFINE:
             self.durables[envelope.destination] = (envelope.block, serial)
         elif kind in (Kind.PURGE, Kind.FORGET):
@@ -272,6 +273,11 @@ class Stock:
             rows = [self.rows.pop(each) for each in range(serial, serial + count) if each in self.rows]
             if kind is not Kind.DELETE:
                 self._change(envelope, rows)
+
+    def _keep(self, chunk: Envelope) -> None:
+        there = self.spilled.get(chunk.serial, chunk)
+        assert there.raw == chunk.raw, "other messages were spilled with this serial, and not taken"
+        self.spilled[chunk.serial] = chunk
 
     def _write(self, envelope: Envelope) -> None:
         assert envelope.flags & Flag.PERSISTENT

@@ -178,6 +178,11 @@ def lose_a_page(patch: Patch) -> None:
     patch.setattr(Custody, "spill", lambda *_: None)
 
 
+def tell_what_waits(patch: Patch) -> None:
+    """Spilled messages are read before the rest of their group is written."""
+    patch.setattr(Group, "first_of", lambda *_: 0)
+
+
 def join_what_is_unlike(patch: Patch) -> None:
     """Messages are put together although they have other details."""
     patch.setattr(lanes, "may_join", lambda run, _: 0 < run.count < FEW)
@@ -210,6 +215,7 @@ FINDERS: dict[str, Fault] = {
     "keeps-entries": Fault(keep_entries, 43),
     "loses-a-page": Fault(lose_a_page, 1),
     "fires-without-letting-go": Fault(fire_without_letting_go, 5),
+    "tells-what-waits": Fault(tell_what_waits, 19),
     "joins-what-is-unlike": Fault(join_what_is_unlike, 1),
 }
 

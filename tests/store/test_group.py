@@ -249,8 +249,11 @@ def test_to_find_what_may_go_ahead_costs_the_same_however_much_waits() -> None:
 
 
 def test_a_group_knows_whose_messages_it_has() -> None:
-    """By queue and priority; what is moved there counts."""
+    """By queue and priority; what is moved there counts, and what is still in the schedule does not."""
     group = group_of(write(1, [b"a"]), move(2, 7, 1, 8, queue=B, details=Details(persistent=True, priority=9)))
+    later = Details(persistent=True, due=5)
+    group.add(Told(3, (envelope(write(3, [b"a"], serial=3, queue=B, details=later)),)))
+    group.add(Told(4, (envelope(move(4, 2, 1, 2, queue=B, details=later)),)))
 
     assert group.first_of(A, 4) == 1
     assert group.first_of(B, 9) == 8

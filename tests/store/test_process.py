@@ -544,6 +544,24 @@ def test_what_is_spilled_does_not_overtake_what_waits_for_room(start_store) -> N
 
 
 @needs_prlimit
+def test_what_goes_back_into_the_schedule_keeps_nothing_back(start_store) -> None:
+    """A job that is repeated has its serial of long ago; consumers are to go on with its queue, and make room."""
+    store = start_store()
+    store.hear(Kind.OPENED)
+    later = Details(persistent=True, due=1 << 40)
+    store.tell(write(1, [b"1"], details=later), write(2, [b"2"], serial=2))
+    store.hear(Kind.COMMITTED, 2)
+    store.allow_file_size(1_000_000)
+    waiting = write(0, [os.urandom(2_000_000)], serial=9, queue=OTHER)
+    store.tell(together(3, move(0, 1, 1, 1, details=later), spill(0, [b"3"], serial=3), waiting))
+    store.hear(Kind.DISK)
+
+    *pages, paged = store.fetch()
+
+    assert (bodies_of(pages), bool(paged.flags & Flag.FINAL)) == ([b"2"], False)
+
+
+@needs_prlimit
 def test_what_consumers_settle_is_deleted_while_the_disk_is_full(start_store, tmp_path) -> None:
     """Ahead of what waits before it, and so that can be written in the end; what belongs together stays together."""
     store = start_store()
