@@ -28,6 +28,8 @@ PAGE_OCTETS = 262_144
 
 _NUMBER_AT = slice(24, 32)
 _MAX_INDEX = 0xFFFF_FFFF
+_MAX_DIGITS = 18
+"""int() raises an exception of its own for thousands of them."""
 
 
 def pack_pages(items: Iterable[Message | Chunk], *, recovered_before: int) -> Iterator[list[Buffer]]:
@@ -82,7 +84,7 @@ def pack_pages(items: Iterable[Message | Chunk], *, recovered_before: int) -> It
 def _parse_ident(ident: bytes) -> tuple[int, bytes]:
     """Number, and session and batch; somebody may have written the row by hand, and left it empty."""
     number, _, suffix = ident.partition(b"-")
-    if not number.isdigit() or int(number) > _MAX_INDEX - MAX_BATCH:
+    if not number.isdigit() or len(number) > _MAX_DIGITS or int(number) > _MAX_INDEX - MAX_BATCH:
         return 0, suffix or b"store-0"
     return int(number), suffix or b"store-0"
 

@@ -46,6 +46,7 @@ def pages_of(items: list[Message | Chunk], recovered_before: int = 0) -> list[En
         (messages(1, 2, 3, body=bytes(PAGE_OCTETS // 2)), [2, 1]),
         (messages(1) + messages(2, body=bytes(PAGE_OCTETS - 3)), [1, 1]),
         (messages(1, message_id=b"99999999999-s-1"), [1]),
+        (messages(1, message_id=b"9" * 5_000 + b"-s-1"), [1]),
     ],
 )
 def test_what_came_together_and_has_one_fate_is_one_page(items, counts) -> None:
