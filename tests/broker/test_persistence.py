@@ -58,7 +58,7 @@ def end(broker: RunningBroker, number: int, *clients: RawClient) -> None:
 
 
 def test_jobs_that_came_one_by_one_are_the_same_after_a_kill(live, meet) -> None:
-    """What was put together when it was offered is in the store as it came; so are dead letters."""
+    """Messages that were put together for an offer are in the store as they came; so are dead letters."""
     first = live()
     producers = [meet(first), meet(first)]
     for number in range(12):

@@ -429,7 +429,7 @@ def test_who_has_sent_more_than_a_turn_applies_is_not_read_before_it_is_applied(
     broker = start()
     alice, bob = broker.logged_in("alice"), broker.logged_in("bob")
     alice.tell("kind LOST")
-    # what stands behind it in the channel may come with the same read
+    # the same read may bring the envelopes behind it
     broker.await_log(rf"router: {alice.peer} has begun to wait")
     alice.tell(f"send {bob.peer} 10")
     bob.tell(f"send {alice.peer} 10")

@@ -110,7 +110,7 @@ def names_of(told: Envelope) -> list[bytes]:
 
 
 def with_bodies(told: Envelope) -> Envelope:
-    """What is told to a child, with pieces that are the bodies: some are told with a name and lines in front."""
+    """The same envelope with bodies alone as its pieces: some come with a name and lines in front of each."""
     if not told.flags & Flag.NAMED:
         return told
     check(replace_kind(told), OF_STORE)

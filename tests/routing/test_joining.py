@@ -31,12 +31,19 @@ def send_singly(world: World, producer: Child, *bodies: bytes, name: bytes = A, 
         world.send(producer, name, [body], persistent=persistent)
 
 
+def add_consumer(world: World, name: bytes = A, **fields: int) -> Child:
+    """One that has subscribed."""
+    child = world.add_child()
+    world.subscribe(child, name, **fields)
+    return child
+
+
 def numbers(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
 
 
 def offers_to(world: World, child: Child) -> list[list[bytes]]:
-    """What is offered now: the bodies of each offer."""
+    """The bodies of each offer that is made now."""
     return [[bytes(body) for body in offer.pieces()] for offer in world.offers(child)]
 
 
@@ -240,8 +247,7 @@ def test_some_of_them_are_settled_and_others_come_again() -> None:
     """In their old place, with their own names, and alone if need be; nothing is left in the end."""
     world, producer = make_world()
     send_singly(world, producer, *numbers(6))
-    consumer = world.add_child()
-    world.subscribe(consumer, A, credit=5)
+    consumer = add_consumer(world, credit=5)
     offer = world.take_one(consumer)
     assert offer.count == 5
 
@@ -249,8 +255,7 @@ def test_some_of_them_are_settled_and_others_come_again() -> None:
     world.settle(consumer, offer.serial + 3, 1, Outcome.RELEASED)
     world.hear(consumer)
     world.end(consumer)
-    heir = world.add_child()
-    world.subscribe(heir, A)
+    heir = add_consumer(world)
     again = [(bytes(body), offer.deliveries) for offer in world.consume_offers(heir) for body in offer.pieces()]
 
     assert again == [(b"0", 1), (b"3", 1), (b"4", 1), (b"5", 0)]
@@ -259,17 +264,15 @@ def test_some_of_them_are_settled_and_others_come_again() -> None:
 
 
 def test_what_comes_back_unread_is_offered_as_before() -> None:
-    """And more is put to it."""
+    """Nothing is put to it."""
     world, producer = make_world()
     send_singly(world, producer, *numbers(4))
-    consumer = world.add_child()
-    world.subscribe(consumer, A, credit=3)
+    consumer = add_consumer(world, credit=3)
     world.turn()
     world.end(consumer)
-    heir = world.add_child()
-    world.subscribe(heir, A)
+    heir = add_consumer(world)
 
-    assert [body for bodies in offers_to(world, heir) for body in bodies] == numbers(4)
+    assert offers_to(world, heir) == [numbers(4)[:3], numbers(4)[3:]]
     audit(world.router)
 
 
@@ -277,8 +280,7 @@ def test_the_store_forgets_them_together() -> None:
     """With one change, of all that is acknowledged at once."""
     world, producer = make_world(stock=True)
     send_singly(world, producer, *numbers(5), persistent=True)
-    consumer = world.add_child()
-    world.subscribe(consumer, A)
+    consumer = add_consumer(world)
     offer = world.take_one(consumer)
     world.run_store()
     world.settle(consumer, offer.serial, 5)
@@ -294,8 +296,7 @@ def test_dead_letters_keep_their_names(persistent: bool) -> None:
     """In memory and in the store, whose rows are moved."""
     world, producer = make_world(stock=True)
     send_singly(world, producer, *numbers(3), persistent=persistent)
-    consumer = world.add_child()
-    world.subscribe(consumer, A)
+    consumer = add_consumer(world)
     world.run_store()
     offer = world.take_one(consumer)
     before = {row.body: (row.index, row.block) for row in world.stock.rows.values()}
@@ -304,8 +305,7 @@ def test_dead_letters_keep_their_names(persistent: bool) -> None:
     world.run_store()
     after = {row.body: (row.index, row.block) for row in world.stock.rows.values()}
 
-    reader = world.add_child()
-    world.subscribe(reader, DLQ)
+    reader = add_consumer(world, DLQ)
     assert world.consume(reader) == numbers(3)
     assert (before, len(before)) == (after, 3 * persistent)
 
@@ -314,8 +314,7 @@ def test_details_stay_those_of_each() -> None:
     """All that are put together have the same ones."""
     world, producer = make_world(stock=True)
     send_singly(world, producer, *numbers(3), persistent=True)
-    consumer = world.add_child()
-    world.subscribe(consumer, A)
+    consumer = add_consumer(world)
 
     (offer,) = world.offers(consumer)
     assert offer.details is DURABLY

@@ -167,14 +167,12 @@ class Offers(Rule):
             candidates = consumers.take(wanted, head, self._most_offers())
             if not candidates:
                 return True
-            most = share
+            most, room = share, candidates[0].room
             for candidate in candidates:
-                most = min(most, candidate.free)
-            if head.count < most and head.count < FEW:
+                most, room = min(most, candidate.free), min(room, candidate.room)
+            if head.count < min(most, FEW):
                 head = queue.join(lane, most)
-            most, room = min(most, head.count), head.cost
-            for candidate in candidates:
-                room = min(room, candidate.room)
+            most = min(most, head.count)
             if head.cost > room:
                 most = max(1, head.affordable(most, room))
             self._make_offer(consumers, lane, candidates, most, now)

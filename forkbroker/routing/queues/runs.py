@@ -4,7 +4,7 @@ Messages are not taken out of the envelope in which they came: a run only says w
 follow each other as they do; serials rise over all queues of a router and are the order of messages.
 
 There is one exception. Messages that came one by one, and have waited, are put into one envelope when they are to be
-offered (`join`): what is offered and settled costs per run, and ten times as much where each message is one.
+offered (`join`): offers and settlements cost per run, and ten times as much where each message is one.
 """
 
 from __future__ import annotations
